@@ -1,0 +1,68 @@
+"""What ``client.agent(...)`` is given: checked at once, and split into what is sent and what stays here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import orjson
+
+from .converter import dump_json
+from .errors import ConfigurationError
+from .tools import Tool, ToolBuilder
+
+__all__ = ["AgentConfig"]
+
+_REFERENCE = re.compile(r"[^\s/@]+/[^\s/@]+(@[^\s/@]+)?")
+
+
+@attrs.frozen
+class AgentConfig:
+    """An agent's configuration.
+
+    Attributes:
+        body: What names or describes the agent in a request.
+        tools: The tools with handlers, by name.
+    """
+
+    body: Mapping[str, Any]
+    tools: Mapping[str, Tool]
+
+    @classmethod
+    def read(cls, config: str | Mapping[str, Any]) -> AgentConfig:
+        """Read what the caller gave.
+
+        Args:
+            config: ``namespace/name[@version]`` of an agent stored at the service, or the description of one.
+
+        Raises:
+            ConfigurationError: It is neither, or cannot be sent as JSON.
+        """
+        if isinstance(config, str):
+            if not _REFERENCE.fullmatch(config):
+                raise ConfigurationError(
+                    f"an agent is named by namespace/name or namespace/name@version, not {config!r}"
+                )
+            return cls({"agent": config}, {})
+        if not isinstance(config, Mapping):
+            raise ConfigurationError(
+                f"an agent is configured by a mapping or named by namespace/name, not by a {type(config).__name__}"
+            )
+        given = list(config.get("tools") or ())
+        if any(isinstance(item, ToolBuilder) for item in given):
+            raise ConfigurationError("a tool is not built yet: end it with .build()")
+        plain = {**config, **({"tools": [_plain(item) for item in given]} if "tools" in config else {})}
+        try:
+            sent = orjson.loads(dump_json(plain))  # a copy: what the caller changes later is not sent
+        except TypeError as error:
+            raise ConfigurationError(f"the agent's configuration cannot be sent as JSON: {error}") from None
+        tools = {item.name: item for item in given if isinstance(item, Tool)}
+        return cls({"agent_config": sent, "agent_name": sent.get("name")}, tools)
+
+
+def _plain(item: object) -> dict[str, Any]:
+    if isinstance(item, Mapping):
+        return dict(item)
+    raise ConfigurationError(f"a tool is what tool(...).build() returns, or a mapping, not a {type(item).__name__}")

@@ -1,0 +1,197 @@
+"""The exceptions of this package, one tree.
+
+    InferenceError
+    ├── ConfigurationError        the client, agent or tool was set up wrongly (also a ValueError)
+    ├── APIError                  the server answered with an error status
+    │   ├── AuthenticationError       401: the API key is missing, wrong or revoked
+    │   ├── PermissionDeniedError     403: the key may not do this
+    │   ├── NotFoundError             404: no such chat, agent or tool call
+    │   ├── ConflictError             409: the thing is not in a state that allows this
+    │   ├── RequirementsNotMetError   412: secrets, connections or scopes are missing (see .errors)
+    │   ├── RateLimitError            429: too many requests (see .retry_after)
+    │   └── InternalServerError       5xx: the server failed
+    ├── APIConnectionError        the server could not be reached, or hung up
+    │   └── APITimeoutError           it did not answer in time
+    ├── StreamError               a reply's stream was lost for good, or could not be read
+    └── RunFailedError            the agent's run failed on the server (see .detail)
+
+Every one of them carries ``message``, the last snapshot received in the turn it ended (``None`` outside a turn), and
+``chat_id``, so that nothing that has arrived is lost with the exception.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # models imports this module; the name is needed for typing alone
+    from collections.abc import Mapping, Sequence
+
+    from .models import Message
+
+__all__ = [
+    "APIConnectionError",
+    "APIError",
+    "APITimeoutError",
+    "AuthenticationError",
+    "ConfigurationError",
+    "ConflictError",
+    "InferenceError",
+    "InternalServerError",
+    "NotFoundError",
+    "PermissionDeniedError",
+    "RateLimitError",
+    "RequirementsNotMetError",
+    "RunFailedError",
+    "StreamError",
+    "error_class",
+]
+
+
+class InferenceError(Exception):
+    """Base of all errors of this package.
+
+    Attributes:
+        message: The last snapshot received in the turn that this error ended, or None.
+        chat_id: The chat the turn belongs to, or None.
+    """
+
+    message: Message | None = None
+    chat_id: str | None = None
+
+
+class ConfigurationError(InferenceError, ValueError):
+    """A client, agent or tool was set up in a way that cannot work; nothing was sent."""
+
+
+class APIError(InferenceError):
+    """The server answered a request with an error status.
+
+    Args:
+        detail: What the server said, one line.
+        status_code: The HTTP status.
+        code: The machine-readable code, such as ``rate_limited``, or None.
+        request_id: The server's id of the request, from ``X-Request-Id``, or None.
+        body: The decoded body (JSON), or its first 500 characters, or None.
+        retry_after: Seconds the server asked to wait, or None.
+
+    Attributes:
+        repetitions: How often the request had been repeated when the server gave this answer.
+    """
+
+    repetitions: int = 0
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        status_code: int,
+        code: str | None = None,
+        request_id: str | None = None,
+        body: object = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.status_code = status_code
+        self.code = code
+        self.request_id = request_id
+        self.body = body
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        facts = f"HTTP {self.status_code}" + (f", {self.code}" if self.code else "")
+        reference = f"; request {self.request_id}" if self.request_id else ""
+        return f"{self.detail} ({facts}{reference})"
+
+
+class AuthenticationError(APIError):
+    """401: the API key is missing, wrong or revoked."""
+
+
+class PermissionDeniedError(APIError):
+    """403: the API key may not do this."""
+
+
+class NotFoundError(APIError):
+    """404: there is no such chat, agent or tool call."""
+
+
+class ConflictError(APIError):
+    """409: the thing addressed is not in a state that allows this."""
+
+
+class RequirementsNotMetError(APIError):
+    """412: the agent needs secrets, connections or scopes that are missing; ``errors`` lists them."""
+
+    @property
+    def errors(self) -> Sequence[Mapping[str, object]]:
+        """The missing things, as the server lists them: ``type``, ``key``, ``message`` and maybe ``action``."""
+        listed = self.body.get("errors") if isinstance(self.body, dict) else None
+        return tuple(item for item in listed if isinstance(item, dict)) if isinstance(listed, list) else ()
+
+
+class RateLimitError(APIError):
+    """429: too many requests; ``retry_after`` has the seconds the server asked to wait, if it said."""
+
+
+class InternalServerError(APIError):
+    """5xx: the server failed."""
+
+
+class APIConnectionError(InferenceError):
+    """The server could not be reached, or the connection was lost before it had answered.
+
+    Attributes:
+        sent: Whether the request can have reached the server.
+    """
+
+    sent: bool = True
+
+
+class APITimeoutError(APIConnectionError):
+    """The server did not answer in time."""
+
+
+class StreamError(InferenceError):
+    """A reply's stream was lost for good, or sent what cannot be read.
+
+    ``message`` holds the last snapshot and ``__cause__`` the last thing that went wrong. The run may still be going on
+    at the server: ``agent.wait()`` or ``agent.stream_messages()`` takes it up again.
+    """
+
+
+class RunFailedError(InferenceError):
+    """The agent's run failed on the server.
+
+    Attributes:
+        message: The last snapshot of the reply, or None when there was none.
+        detail: Why it failed, in the server's words.
+    """
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"the agent's run failed: {detail}")
+        self.detail = detail
+
+
+_BY_STATUS: dict[int, type[APIError]] = {
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    409: ConflictError,
+    412: RequirementsNotMetError,
+    429: RateLimitError,
+}
+
+
+def error_class(status_code: int) -> type[APIError]:
+    """The class for an error status.
+
+    Args:
+        status_code: An HTTP status that is not a success.
+
+    Returns:
+        The most specific subclass of APIError, or APIError itself.
+    """
+    if status_code >= 500:
+        return InternalServerError
+    return _BY_STATUS.get(status_code, APIError)
