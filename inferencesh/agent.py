@@ -1,0 +1,221 @@
+"""``AsyncAgent``: one conversation with an agent."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Mapping
+from typing import Any, Literal, overload
+
+import attrs
+
+from .agent_config import AgentConfig
+from .chat_api import ChatAPI
+from .conflate import Conflator
+from .conversation import Conversation
+from .converter import structure
+from .driver import Reconnects, TurnDriver
+from .invoke import Invoker, ThreadInvoker
+from .models import Chat, Message
+from .stream import AsyncMessageStream, OnMessage, SnapshotSource
+from .tool_runner import OnToolCall, ToolLimits, ToolRunner
+from .transport import Transport
+from .turn import Turn
+
+__all__ = ["AgentOptions", "AsyncAgent"]
+
+
+@attrs.frozen
+class AgentOptions:
+    """What a client's agents have in common.
+
+    Attributes:
+        reconnects: How lost streams are taken up again.
+        tools: Limits of tool calls.
+    """
+
+    reconnects: Reconnects = attrs.Factory(Reconnects)
+    tools: ToolLimits = attrs.Factory(ToolLimits)
+
+
+class AsyncAgent:
+    """One conversation with an agent; made by ``AsyncInference.agent``.
+
+    The first message begins a chat, later ones continue it. Send one message at a time; for several conversations make
+    several agents, which cost nothing.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        config: AgentConfig,
+        chat_id: str | None,
+        context: Mapping[str, str] | None,
+        options: AgentOptions,
+    ) -> None:
+        self._transport = transport
+        self._config = config
+        self._options = options
+        self._conversation = Conversation(ChatAPI(transport), config.body, chat_id, context)
+
+    @property
+    def chat_id(self) -> str | None:
+        """The chat's id, or None before the first message; it can be stored and passed to ``client.agent`` later."""
+        return self._conversation.chat_id
+
+    @overload
+    def send_message(
+        self,
+        text: str,
+        *,
+        stream: Literal[True],
+        on_message: OnMessage | None = None,
+        on_tool_call: OnToolCall | None = None,
+        conflate: bool = False,
+    ) -> AsyncMessageStream: ...
+
+    @overload
+    def send_message(
+        self,
+        text: str,
+        *,
+        stream: Literal[False] = False,
+        on_message: OnMessage | None = None,
+        on_tool_call: OnToolCall | None = None,
+        conflate: bool = False,
+    ) -> Coroutine[Any, Any, Message]: ...
+
+    def send_message(
+        self,
+        text: str,
+        *,
+        stream: bool = False,
+        on_message: OnMessage | None = None,
+        on_tool_call: OnToolCall | None = None,
+        conflate: bool = False,
+    ) -> AsyncMessageStream | Coroutine[Any, Any, Message]:
+        """Send a message and get the agent's reply.
+
+        Client tools that have a handler are run, and the turn goes on with their results. One that has none pauses the
+        turn: the reply carries it in ``pending_tool_calls``; answer it with ``submit_tool_result``, then ``wait``.
+
+        Args:
+            text: The message.
+            stream: Whether to return a stream of snapshots, each the whole message so far, instead of the final one.
+            on_message: Called as ``on_message(text, done)`` with the whole text so far: for each snapshot with
+                ``done=False``, and once at the end with ``done=True``. Sync or async.
+            on_tool_call: Called with each client tool's call before its handler. Sync or async.
+            conflate: Whether a slow reader skips snapshots that a newer one of the same message has replaced.
+
+        Returns:
+            With ``stream=True`` an AsyncMessageStream, which needs no ``await``; otherwise a coroutine of the turn's
+            final message, or of the one that waits for input.
+
+        Raises:
+            RunFailedError: The run failed.
+            StreamError: The reply was lost for good.
+            APIError: The server refused the message or the stream.
+            APIConnectionError: The server could not be reached.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"a message is a str, not {type(text).__name__}")
+        opened = self.open_stream(text, on_message=on_message, on_tool_call=on_tool_call, conflate=conflate)
+        return opened if stream else opened.get_final_message()
+
+    def stream_messages(
+        self, *, on_message: OnMessage | None = None, on_tool_call: OnToolCall | None = None, conflate: bool = False
+    ) -> AsyncMessageStream:
+        """Attach to the turn that is running or paused in this chat, and stream what is new of it.
+
+        Args:
+            on_message: As for ``send_message``.
+            on_tool_call: As for ``send_message``.
+            conflate: As for ``send_message``.
+
+        Returns:
+            A stream; an empty one where nothing is running, with the chat's last message as its result.
+
+        Raises:
+            InferenceError: From the stream, when there is no chat yet.
+        """
+        return self.open_stream(None, on_message=on_message, on_tool_call=on_tool_call, conflate=conflate)
+
+    async def wait(self) -> Message:
+        """Wait until the current turn ends or needs input.
+
+        Returns:
+            The turn's final message, or the one that waits for input; the chat's last message when nothing is running.
+
+        Raises:
+            InferenceError: There is no chat yet.
+            RunFailedError, StreamError, APIError, APIConnectionError: As for ``send_message``.
+        """
+        return await self.stream_messages().get_final_message()
+
+    async def submit_tool_result(self, tool_call_id: str, result: object) -> None:
+        """Answer a tool call; the result is posted until the server has acknowledged it.
+
+        Args:
+            tool_call_id: The call's id.
+            result: A string, or anything with a JSON form (mappings, sequences, numbers, attrs classes), sent as JSON.
+
+        Raises:
+            TypeError: The result has no JSON form.
+            ConflictError: The call does not wait for a result.
+            APIError, APIConnectionError: The server refused it or could not be reached.
+        """
+        await self._conversation.submit(tool_call_id, result)
+
+    async def stop(self) -> None:
+        """End the run on the server; the stream that follows it ends normally. Without a chat nothing happens."""
+        if self.chat_id is not None:
+            await self._conversation.api.stop(self.chat_id)
+
+    async def get_chat(self) -> Chat:
+        """Read the chat.
+
+        Raises:
+            InferenceError: There is no chat yet.
+            APIError, APIConnectionError: The server refused or could not be reached.
+        """
+        chat_id = self._conversation.require_chat()
+        return structure(await self._conversation.api.read_chat(chat_id), Chat)
+
+    def reset(self) -> None:
+        """Forget the chat: the next message begins a new one."""
+        self._conversation.reset()
+
+    def open_stream(
+        self,
+        text: str | None,
+        *,
+        on_message: OnMessage | None,
+        on_tool_call: OnToolCall | None,
+        conflate: bool,
+        invoker: Invoker | None = None,
+    ) -> AsyncMessageStream:
+        """Make a stream, for bridges to other threads.
+
+        Args:
+            text: The message to send, or None to attach to the current turn.
+            on_message: As for ``send_message``.
+            on_tool_call: As for ``send_message``.
+            conflate: As for ``send_message``.
+            invoker: Calls functions that may block; worker threads by default.
+
+        Returns:
+            The stream; nothing is sent yet.
+        """
+        conversation, limits = self._conversation, self._options.tools
+        caller: Invoker = invoker or ThreadInvoker(limits.at_once + 1)
+
+        def runner() -> ToolRunner:
+            return ToolRunner(self._config.tools, on_tool_call, caller, conversation, limits)
+
+        async def begin(driver: TurnDriver) -> Turn:
+            return await (conversation.attach(driver) if text is None else conversation.send(driver, text))
+
+        driver = TurnDriver(self._transport, begin, runner, self._options.reconnects)
+        source: SnapshotSource = Conflator(driver) if conflate else driver
+        return AsyncMessageStream(driver, source, caller, on_message)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(chat_id={self.chat_id!r})"

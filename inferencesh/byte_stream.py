@@ -1,0 +1,99 @@
+"""The bytes of one streaming answer: read with a deadline, woken from elsewhere, closed at once.
+
+Imports aiohttp, and is itself imported only when the first stream is opened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import aiohttp
+
+from .errors import APIConnectionError, APITimeoutError
+from .failures import translated
+
+__all__ = ["ByteStream"]
+
+_READ = 64 * 1024  # bytes handled at a time; more would only wait in memory
+_inherited: list[object] = []  # answers that a forked child got from its parent, and must not close
+
+
+class ByteStream:
+    """A streaming answer.
+
+    Args:
+        response: The answer, of which the headers have arrived.
+        idle: Seconds without a byte that are borne while one is awaited, or None.
+    """
+
+    def __init__(self, response: aiohttp.ClientResponse, idle: float | None) -> None:
+        self._response = response
+        self._idle = idle
+        self._loop = asyncio.get_running_loop()
+        self._waiting: asyncio.Timeout | None = None
+        self._pid = os.getpid()
+        self.content_type: str = response.headers.get("Content-Type", "")
+
+    async def read(self, until: float) -> bytes | None:
+        """The next bytes.
+
+        Args:
+            until: The loop's time at which to stop waiting.
+
+        Returns:
+            The bytes; b"" at the end of the stream; None when the time has come or ``wake`` was called.
+
+        Raises:
+            APITimeoutError: Nothing arrived for the idle time, counted only while somebody was waiting here.
+            APIConnectionError: The connection was lost.
+        """
+        content = self._response.content
+        failure: APIConnectionError
+        try:
+            if content.exception() is None:
+                data = content.read_nowait(_READ)
+                if data or content.at_eof():
+                    return data
+            return await self._wait(content, until)
+        except APITimeoutError:
+            raise
+        except (aiohttp.ClientError, OSError) as error:
+            failure = translated(error, "the stream", None)
+        raise failure
+
+    async def _wait(self, content: aiohttp.StreamReader, until: float) -> bytes | None:
+        now = self._loop.time()
+        idle_end = float("inf") if self._idle is None else now + self._idle
+        try:
+            async with asyncio.timeout_at(min(until, idle_end)) as self._waiting:
+                return await content.read(_READ)
+        except TimeoutError:
+            if self._loop.time() < idle_end:
+                return None
+        finally:
+            self._waiting = None
+        raise APITimeoutError(f"the stream was silent for {self._idle:g} seconds, heartbeats included")
+
+    def wake(self) -> None:
+        """Have a waiting ``read`` return at once."""
+        if self._waiting is not None:
+            self._waiting.reschedule(self._loop.time())
+
+    def close(self) -> None:
+        """Close the connection, from any thread, at any time."""
+        if os.getpid() != self._pid:
+            _inherited.append(self._response)
+        elif self._loop.is_closed():
+            return
+        elif _runs_here(self._loop):
+            self._response.close()
+        else:
+            self._loop.call_soon_threadsafe(self._response.close)
+
+
+def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False

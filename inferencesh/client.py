@@ -1,0 +1,189 @@
+"""``AsyncInference``: the client."""
+
+from __future__ import annotations
+
+import ssl as tls
+from collections.abc import Awaitable, Callable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
+
+import anyio.to_thread
+
+from .agent import AgentOptions, AsyncAgent
+from .agent_config import AgentConfig
+from .config import Secret, Timeout, read_api_key, read_base_url
+from .driver import Reconnects
+from .errors import ConfigurationError
+from .retry import Backoff, RetryPolicy
+from .tool_runner import ToolLimits
+from .transport import Address, Transport, TransportOptions
+from .wire import MAX_LINE_BYTES
+
+if TYPE_CHECKING:
+    from .local import BackgroundRuntime, RuntimeOptions
+
+__all__ = ["AsyncInference", "ClientOptions", "async_inference"]
+
+_DEFAULT_TIMEOUT = Timeout()
+_DEFAULT_BACKOFF = Backoff()
+
+
+class AsyncInference:
+    """The client for asyncio programs.
+
+    It may be made anywhere, at import time too, and used from any event loop: nothing is bound to one before the first
+    request, and each loop gets connections of its own. Close it with ``async with`` or ``aclose``; one that is never
+    closed ends with its loop.
+
+    Args:
+        api_key: The API key; ``INFERENCE_API_KEY`` when None.
+        base_url: The service's address; ``INFERENCE_BASE_URL`` or https://api.inference.sh when None.
+        timeout: Time limits: a Timeout, or seconds for all of them, or None for none.
+        max_retries: How often a failed request is repeated, where that is safe.
+        max_reconnects: How many connections of a stream in a row may bring nothing new before the turn is given up.
+        backoff: The waits before repetitions and reconnects.
+        proxy: An http proxy's URL; that of the environment when None.
+        trust_env: Whether the environment's proxies count.
+        ssl: A TLS context, for private certificates; the system's when None.
+        tool_timeout: Seconds a tool handler may take, or None.
+        max_parallel_tools: How many handlers of one turn run at once.
+        max_line_bytes: The longest line of a stream, in bytes.
+
+    Raises:
+        ConfigurationError: There is no API key, or an argument cannot work.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        *,
+        base_url: str | None = None,
+        timeout: float | Timeout | None = _DEFAULT_TIMEOUT,
+        max_retries: int = 2,
+        max_reconnects: int = 5,
+        backoff: Backoff = _DEFAULT_BACKOFF,
+        proxy: str | None = None,
+        trust_env: bool = True,
+        ssl: tls.SSLContext | None = None,
+        tool_timeout: float | None = None,
+        max_parallel_tools: int = 16,
+        max_line_bytes: int = MAX_LINE_BYTES,
+    ) -> None:
+        key = read_api_key(api_key)
+        del api_key  # lest a traceback with local variables shows it
+        address = Address(read_base_url(base_url), key)
+
+        async def locate() -> Address:
+            return address
+
+        self._runtime: BackgroundRuntime | None = None
+        self._transport = Transport(
+            locate,
+            TransportOptions(
+                timeout=Timeout.of(timeout),
+                retry=RetryPolicy(max_retries=_count("max_retries", max_retries, 0), backoff=backoff),
+                proxy=proxy,
+                trust_env=trust_env,
+                ssl=ssl,
+                max_line_bytes=_count("max_line_bytes", max_line_bytes, 1024),
+            ),
+        )
+        self._agent_options = AgentOptions(
+            reconnects=Reconnects(most=_count("max_reconnects", max_reconnects, 0), backoff=backoff),
+            tools=ToolLimits(at_once=_count("max_parallel_tools", max_parallel_tools, 1), timeout=tool_timeout),
+        )
+
+    @classmethod
+    def local(cls, **runtime_options: Unpack[RuntimeOptions]) -> Self:
+        """A client of an embedded runtime of its own: no key, no account, no network.
+
+        The runtime starts with the first request, in a thread, and is stopped by ``aclose``. Its answers come from a
+        stand-in, not from a language model, unless another ``model`` is given.
+
+        Args:
+            runtime_options: Those of ``inferencesh.local.LocalRuntime``.
+        """
+        from .local import BackgroundRuntime
+
+        runtime = BackgroundRuntime(**runtime_options)
+        client = cls("inf_local", base_url="http://127.0.0.1", trust_env=False)
+        client._runtime = runtime
+        client._transport = Transport(_locator(runtime), client._transport.options)
+        return client
+
+    def agent(
+        self,
+        config: str | Mapping[str, Any],
+        *,
+        chat_id: str | None = None,
+        context: Mapping[str, str] | None = None,
+    ) -> AsyncAgent:
+        """Make an agent, which is one conversation; nothing is sent yet.
+
+        Args:
+            config: ``namespace/name[@version]`` of an agent stored at the service, or the description of one, such as
+                ``{"system_prompt": ..., "core_app": {"ref": ...}, "tools": [...]}``. Handlers of tools stay here.
+            chat_id: A chat to take up; None begins a new one.
+            context: Variables for the new chat.
+
+        Raises:
+            ConfigurationError: The configuration cannot be sent.
+        """
+        return AsyncAgent(self._transport, AgentConfig.read(config), chat_id, context, self._agent_options)
+
+    async def aclose(self) -> None:
+        """Close all connections and streams. May be called more than once."""
+        await self._transport.aclose()
+        if self._runtime is not None:
+            await anyio.to_thread.run_sync(self._runtime.stop)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({'local' if self._runtime is not None else 'api_key=***'})"
+
+
+class ClientOptions(TypedDict, total=False):
+    """The keyword arguments of a client, for functions that pass them on."""
+
+    base_url: str | None
+    timeout: float | Timeout | None
+    max_retries: int
+    max_reconnects: int
+    backoff: Backoff
+    proxy: str | None
+    trust_env: bool
+    ssl: tls.SSLContext | None
+    tool_timeout: float | None
+    max_parallel_tools: int
+    max_line_bytes: int
+
+
+def async_inference(api_key: str | None = None, **options: Unpack[ClientOptions]) -> AsyncInference:
+    """Make an AsyncInference; it takes the same arguments."""
+    return AsyncInference(api_key, **options)
+
+
+def _locator(runtime: BackgroundRuntime) -> Callable[[], Awaitable[Address]]:
+    """Says where an embedded runtime is, which starts it the first time."""
+    known: list[Address] = []
+
+    async def locate() -> Address:
+        if not known:
+            started = await anyio.to_thread.run_sync(runtime.start)
+            known.append(Address(started.base_url, Secret(started.api_key)))
+        return known[0]
+
+    return locate
+
+
+def _count(name: str, value: int, least: int) -> int:
+    if isinstance(value, bool | str | float) or value < least:
+        raise ConfigurationError(f"{name} must be a whole number of at least {least}, not {value!r}")
+    return value

@@ -1,0 +1,93 @@
+"""Skipping outdated snapshots, so that a slow reader is always current and memory is bounded by live messages."""
+
+from __future__ import annotations
+
+import asyncio
+
+import attrs
+
+from .driver import TurnDriver
+from .models import Message
+
+__all__ = ["Conflator"]
+
+
+class Conflator:
+    """Reads a turn ahead of its reader and keeps, of each message, the newest snapshot that was not handed out yet.
+
+    Final snapshots, and those in which a tool call begins to wait, are always handed out.
+
+    Args:
+        driver: The turn.
+    """
+
+    def __init__(self, driver: TurnDriver) -> None:
+        self._driver = driver
+        self._kept: list[Message] = []
+        self._texts: dict[str, str] = {}  # of each live message, the text that was handed out last
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._error: BaseException | None = None
+        self._over = False
+
+    async def advance(self) -> list[Message]:
+        """Wait for the newest snapshot and return it alone, or nothing when the turn has ended or paused."""
+        if self._task is None and not self._over:
+            self._task = asyncio.create_task(self._read(), name="inferencesh conflate")
+        while not self._kept and not self._over:
+            self._changed.clear()
+            await self._changed.wait()
+        if self._kept:
+            return [self._against_last(self._kept.pop(0))]
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        return []
+
+    def park(self) -> None:
+        """Close the connection at once, from any thread."""
+        self._driver.park()
+        task, self._task = self._task, None
+        if task is not None and not task.done() and not task.get_loop().is_closed():
+            task.get_loop().call_soon_threadsafe(task.cancel)
+
+    async def aclose(self) -> None:
+        """Close for good."""
+        task, self._task = self._task, None
+        self._over = True
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        await self._driver.aclose()
+
+    async def _read(self) -> None:
+        try:
+            while batch := await self._driver.advance():
+                for message in batch:
+                    self._keep(message)
+                self._changed.set()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the reader raises it
+            self._error = error
+        self._over = True
+        self._changed.set()
+
+    def _keep(self, message: Message) -> None:
+        for index in reversed(range(len(self._kept))):
+            older = self._kept[index]
+            if older.id == message.id:  # the newest of its kind: what stands before it must be handed out anyway
+                if not older.done and older.pending_tool_calls == message.pending_tool_calls:
+                    self._kept[index] = message
+                    return
+                break
+        self._kept.append(message)
+
+    def _against_last(self, message: Message) -> Message:
+        """The snapshot with its ``delta`` counted from the one that was handed out before it."""
+        before, text = self._texts.get(message.id, ""), message.text
+        if message.done:
+            self._texts.pop(message.id, None)
+        else:
+            self._texts[message.id] = text
+        return attrs.evolve(message, delta=text[len(before) :] if text.startswith(before) else None)

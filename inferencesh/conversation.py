@@ -1,0 +1,123 @@
+"""The state of one conversation: its chat, its current turn, and the two ways in which a turn begins."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from .chat_api import ChatAPI
+from .converter import structure
+from .driver import TurnDriver
+from .errors import InferenceError, StreamError
+from .models import Message, Role
+from .run_state import Phase, RunTracker
+from .turn import End, Outcome, Turn
+
+__all__ = ["Conversation"]
+
+
+class Conversation:
+    """A conversation with an agent, in one chat at a time.
+
+    Args:
+        api: The service's calls.
+        agent: What names or describes the agent in the body of a posted message.
+        chat_id: A chat to take up, or None for a new one.
+        context: Variables for a new chat, or None.
+    """
+
+    def __init__(
+        self, api: ChatAPI, agent: Mapping[str, Any], chat_id: str | None, context: Mapping[str, str] | None
+    ) -> None:
+        self.chat_id = chat_id
+        self.api = api
+        self._agent = agent
+        self._context = context
+        self._turn: Turn | None = None
+        self._expects_more = False  # whether a result was submitted to a turn that is not at hand
+
+    def reset(self) -> None:
+        """Forget the chat."""
+        self.chat_id = None
+        self._turn = None
+        self._expects_more = False
+
+    def require_chat(self) -> str:
+        """The chat's id.
+
+        Raises:
+            InferenceError: There is no chat yet.
+        """
+        if self.chat_id is None:
+            raise InferenceError("this agent has no chat yet: send a message first, or pass chat_id= to take one up")
+        return self.chat_id
+
+    async def send(self, driver: TurnDriver, text: str) -> Turn:
+        """Begin a turn by posting a message.
+
+        A chat that exists has its stream opened first, so that nothing of the reply can be missed.
+        """
+        before, chat_id = self._turn, self.chat_id
+        turn = Turn(chat_id) if before is None else Turn(chat_id, after=before.last_order, earlier=before.unordered_ids)
+        if chat_id is not None:
+            await driver.connect(chat_id)
+        body: dict[str, Any] = {"chat_id": chat_id, **self._agent, "input": {"text": text}}
+        if chat_id is None and self._context is not None:
+            body["context"] = self._context
+        answer = await self.api.run(body)
+        snapshot = turn.begin(_message(answer, "user_message"), _message(answer, "assistant_message"), _now())
+        if turn.chat_id is None:
+            raise StreamError("the server's answer to the message names no chat, so its reply cannot be found")
+        self.chat_id, self._turn, self._expects_more = turn.chat_id, turn, False
+        if snapshot is not None:
+            driver.ready.append(snapshot)
+        return turn
+
+    async def attach(self, driver: TurnDriver) -> Turn:
+        """Take up the turn that is running or paused; where there is none, one that is over with the last message."""
+        chat_id = self.require_chat()
+        turn = self._turn
+        if turn is not None and not turn.driven and (turn.outcome is None or turn.outcome.end is End.PAUSED):
+            await driver.connect(chat_id)
+            turn.resume(_now())
+            return turn
+        chat = await self.api.read_chat(chat_id)
+        messages = await self.api.read_messages(chat, chat_id, lambda message: message.get("role") == Role.USER)
+        turn = Turn.latest(chat_id, messages, _now())
+        if _goes_on(chat) or self._expects_more:
+            await driver.connect(chat_id)
+            turn.wants_reread = True
+            self._turn, self._expects_more = turn, False
+        else:
+            replies = [m for m in (structure(data, Message) for data in messages) if m.role == Role.ASSISTANT]
+            turn.outcome = Outcome(End.FINISHED, max(replies, key=lambda message: message.order, default=None))
+        return turn
+
+    async def submit(self, call_id: str, result: object, *, anybodys: bool = False) -> None:
+        """Post a tool call's result; the turn that waits for it goes on."""
+        await self.api.submit(call_id, result, anybodys=anybodys)
+        turn = self._turn
+        if turn is not None and (turn.outcome is None or turn.outcome.end is End.PAUSED):
+            turn.call_answered(call_id, _now())
+        else:
+            self._expects_more = True
+
+    def is_answered(self, call_id: str) -> bool:
+        """Whether the result of one of the current turn's calls was acknowledged."""
+        return self._turn is not None and self._turn.is_answered(call_id)
+
+
+def _goes_on(chat: Mapping[str, Any]) -> bool:
+    tracker = RunTracker(settled=True)
+    tracker.take_chat(chat)
+    return tracker.phase in {Phase.BUSY, Phase.PAUSED}
+
+
+def _message(answer: Mapping[str, Any], name: str) -> Message | None:
+    data = answer.get(name)
+    return structure(data, Message) if data is not None else None
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

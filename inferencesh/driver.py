@@ -1,0 +1,354 @@
+"""Drives a turn over a transport: begin, read, reconnect, re-read, run its tools, until it ends or pauses.
+
+Whoever wants snapshots pulls them with ``advance``; between two pulls nothing is read, so that a slow reader holds the
+server back instead of filling memory. Only tool handlers go on meanwhile, as tasks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
+import attrs
+
+from .chat_api import ChatAPI, chat_path
+from .converter import UnreadableError
+from .errors import APIConnectionError, APIError, InferenceError, RunFailedError, StreamError
+from .models import Message
+from .retry import Backoff
+from .tool_runner import ToolRunner
+from .transport import Transport
+from .turn import End, Turn
+from .wire import Event, EventDecoder, event_decoder
+
+if TYPE_CHECKING:
+    from .byte_stream import ByteStream
+
+__all__ = ["Reconnects", "TurnDriver"]
+
+logger = logging.getLogger("inferencesh")
+
+T = TypeVar("T")
+
+_BATCH = 64  # snapshots handed over at once at the most
+
+
+@attrs.frozen
+class Reconnects:
+    """How lost streams are taken up again.
+
+    Attributes:
+        most: How many connections in a row may bring nothing new before the turn is given up.
+        backoff: The waits between them.
+        longest_wait: The longest ``Retry-After`` that is honoured, in seconds.
+    """
+
+    most: int = 5
+    backoff: Backoff = attrs.Factory(Backoff)
+    longest_wait: float = 60.0
+
+
+class TurnDriver:
+    """One turn on its way.
+
+    Args:
+        transport: Makes the requests.
+        begin: Begins the turn, once, and returns it: posts the message, or finds out what is going on. It is given this
+            driver, whose ``connect`` it may call, and puts first snapshots into ``ready``.
+        runner: Makes what takes care of tool calls.
+        reconnects: How lost streams are taken up again.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        begin: Callable[[TurnDriver], Awaitable[Turn]],
+        runner: Callable[[], ToolRunner],
+        reconnects: Reconnects,
+    ) -> None:
+        self.turn: Turn | None = None
+        self.ready: list[Message] = []
+        self.closed = False
+        self._transport = transport
+        self._api = ChatAPI(transport)
+        self._begin = begin
+        self._make_runner = runner
+        self._runner: ToolRunner | None = None
+        self._reconnects = reconnects
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stream: ByteStream | None = None
+        self._decoder: EventDecoder | None = None
+        self._events: Iterator[Event] = iter(())
+        self._connected = False  # whether there was a stream before
+        self._attempts = 0
+        self._progress = 0
+
+    async def advance(self) -> list[Message]:
+        """Wait for the next snapshots.
+
+        Returns:
+            At least one, or none at all when the turn has ended or paused.
+
+        Raises:
+            RunFailedError: The run failed.
+            StreamError: The stream was lost for good, or what it brought could not be read.
+            APIError, APIConnectionError: A request failed.
+            Exception: What a callback raised.
+        """
+        return [] if self.closed else await self._guard(self._advance)
+
+    async def open(self) -> None:
+        """Begin the turn if it has not begun.
+
+        Raises:
+            APIError, APIConnectionError, UnreadableError: It could not be begun.
+        """
+        if not self.closed:
+            await self._guard(self._ensure_begun)
+
+    async def _guard(self, step: Callable[[], Awaitable[T]]) -> T:
+        """Take a step; whatever it raises carries the last snapshot, and leaves no connection open."""
+        try:
+            return await step()
+        except BaseException as error:
+            if isinstance(error, InferenceError) and self.turn is not None:
+                error.message = error.message or self.turn.last_delivered
+                error.chat_id = error.chat_id or self.turn.chat_id
+            if isinstance(error, Exception):
+                self.closed = True
+            self.park()
+            raise
+
+    async def connect(self, chat_id: str, *, again: bool = False) -> None:
+        """Open the chat's stream.
+
+        Raises:
+            APIError, APIConnectionError: It could not be opened.
+            UnreadableError: The answer is no stream.
+        """
+        stream = await self._transport.open_stream(chat_path(chat_id) + "/stream", repeat=not again)
+        try:
+            self._decoder = event_decoder(stream.content_type, self._transport.options.max_line_bytes)
+        except UnreadableError:
+            stream.close()
+            raise
+        self._stream = stream
+        self._connected = self._connected or not again
+
+    def park(self) -> None:
+        """Close the connection and stop the tools at once, from any thread; ``advance`` takes the turn up again."""
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            return
+        try:
+            here = asyncio.get_running_loop() is loop
+        except RuntimeError:
+            here = False
+        if here:
+            self._park()
+        else:
+            with contextlib.suppress(RuntimeError):  # the loop was closed at this very moment, and its sockets with it
+                loop.call_soon_threadsafe(self._park)
+
+    async def aclose(self) -> None:
+        """Close the connection for good and wait until the tools have stopped."""
+        self.closed = True
+        runner = self._runner
+        self._park()
+        if runner is not None:
+            await runner.aclose()
+
+    def _park(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+        self._events = iter(())
+        if self._runner is not None:
+            self._runner.cancel()
+            self._runner = None
+        if self.turn is not None:
+            self.turn.driven = False
+            self.turn.abandon_calls()
+
+    async def _ensure_begun(self) -> Turn:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        if self.turn is None:
+            self.turn = await self._begin(self)
+        self.turn.driven = True
+        return self.turn
+
+    async def _advance(self) -> list[Message]:
+        turn = await self._ensure_begun()
+        while not self.ready:
+            if self._runner is not None and self._runner.failure is not None:
+                raise self._runner.failure
+            if turn.outcome is not None:
+                await self._conclude(turn)
+                return []
+            self._start_calls(turn)
+            if turn.wants_reread:
+                await self._reread(turn)
+            elif self._stream is None:
+                await self._reconnect(turn)
+            elif not self._take_events(turn):
+                await self._read(turn, self._stream)
+        ready, self.ready = self.ready, []
+        return ready
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def _take_events(self, turn: Turn) -> bool:
+        """Feed the turn with events that have arrived; returns whether something is to be done about it."""
+        now = self._now()
+        try:
+            for event in self._events:
+                snapshot = turn.receive(event, now)
+                if snapshot is not None:
+                    self.ready.append(snapshot)
+                    if len(self.ready) >= _BATCH:
+                        return True
+                if turn.wants_action:
+                    return True
+        except UnreadableError as error:
+            self._report(turn, error)
+            return True
+        problems = self._decoder.problems if self._decoder is not None else []
+        if problems:
+            for problem in problems:
+                self._report(turn, problem)
+            problems.clear()
+            return True
+        return bool(self.ready)
+
+    async def _read(self, turn: Turn, stream: ByteStream) -> None:
+        """Wait for bytes, until the turn wants to look after itself or a tool has finished."""
+        if self._now() >= turn.deadline:
+            turn.tick(self._now())
+            return
+        try:
+            data = await stream.read(turn.deadline)
+            if data is None:
+                turn.tick(self._now())
+            elif data:
+                assert self._decoder is not None
+                self._events = self._decoder.feed(data)
+            else:
+                self._end_of_stream(turn)
+        except (APIConnectionError, UnreadableError) as error:
+            await self._lost(turn, error)
+
+    def _end_of_stream(self, turn: Turn) -> None:
+        assert self._decoder is not None
+        self._events = self._decoder.close()
+        self._take_events(turn)
+        self._decoder.problems.clear()  # half a line, cut off with the connection
+        raise APIConnectionError("the server closed the stream before the turn was over")
+
+    def _report(self, turn: Turn, error: UnreadableError) -> None:
+        """Something could not be read: say so, read the state another way, and give up when it goes on."""
+        logger.warning("chat %s: %s; reading the chat instead", turn.chat_id, error)
+        turn.unreadable()
+        self._count_attempt(turn, error)
+
+    async def _reread(self, turn: Turn) -> None:
+        chat_id = turn.chat_id
+        assert chat_id is not None
+        try:
+            chat = await self._api.read_chat(chat_id)
+            messages = await self._api.read_messages(chat, chat_id, turn.begins_after)
+        except APIConnectionError as error:
+            await self._lost(turn, error)
+            return
+        try:
+            self.ready += turn.reread(chat, messages, self._now())
+        except UnreadableError as error:
+            turn.wants_reread = False
+            self._report(turn, error)
+
+    # -- reconnecting ----------------------------------------------------------------------------------------------
+
+    async def _lost(self, turn: Turn, cause: InferenceError) -> None:
+        """The connection is gone: wait as long as is fit before the next one."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+        self._events = iter(())
+        attempt = self._count_attempt(turn, cause)
+        if turn.replied:
+            turn.wants_reread = True  # most likely the end; then no other connection is needed
+        asked = cause.retry_after if isinstance(cause, APIError) else None
+        wait = asked if asked is not None else self._reconnects.backoff.delay(attempt)
+        logger.info("chat %s: %s; connecting again in %.2f s", turn.chat_id, type(cause).__name__, wait)
+        await anyio.sleep(min(wait, self._reconnects.longest_wait))
+
+    def _count_attempt(self, turn: Turn, cause: InferenceError) -> int:
+        """Count a connection that ended early; returns how many in a row brought nothing before it."""
+        if turn.progress != self._progress:
+            self._progress = turn.progress
+            self._attempts = 0
+        attempt = self._attempts
+        self._attempts += 1
+        if self._transport.closed:
+            raise InferenceError("the client was closed while this stream was open") from cause
+        if attempt >= self._reconnects.most:
+            raise StreamError(
+                f"the stream of chat {turn.chat_id} was lost {self._attempts} times in a row without anything new; "
+                f"last: {cause}; the run may still be going on, agent.wait() takes it up again"
+            ) from cause
+        return attempt
+
+    async def _reconnect(self, turn: Turn) -> None:
+        assert turn.chat_id is not None
+        try:
+            await self.connect(turn.chat_id, again=True)
+        except (APIConnectionError, UnreadableError) as error:
+            await self._lost(turn, error)
+        except APIError as error:
+            if error.status_code not in {408, 429} and error.status_code < 500:
+                raise
+            await self._lost(turn, error)
+        else:
+            if self._connected:
+                turn.reconnected()
+            self._connected = True
+
+    # -- tools and the end -----------------------------------------------------------------------------------------
+
+    def _start_calls(self, turn: Turn) -> None:
+        for call in turn.take_calls():
+            if self._runner is None:
+                self._runner = self._make_runner()
+
+            self._runner.start(call, functools.partial(self._call_done, turn, call.id))
+
+    def _call_done(self, turn: Turn, call_id: str, *, answered: bool) -> None:
+        if answered:
+            turn.call_answered(call_id, self._now())
+        else:
+            turn.call_declined(call_id, self._now())
+        if self._stream is not None:
+            self._stream.wake()
+
+    async def _conclude(self, turn: Turn) -> None:
+        outcome = turn.outcome
+        assert outcome is not None
+        await self.aclose()
+        if outcome.end in {End.FINISHED, End.PAUSED}:
+            return
+        failure: RunFailedError | StreamError
+        if outcome.end is End.FAILED:
+            failure = RunFailedError(outcome.detail)
+        else:
+            failure = StreamError(f"chat {turn.chat_id}: {outcome.detail}")
+        failure.message = outcome.message
+        raise failure
+
+    def _now(self) -> float:
+        assert self._loop is not None
+        return self._loop.time()

@@ -1,0 +1,42 @@
+"""From aiohttp's and the system's exceptions to this package's, with nothing of the request left in them."""
+
+from __future__ import annotations
+
+from .errors import APIConnectionError, APITimeoutError
+
+__all__ = ["translated"]
+
+
+def translated(error: Exception, what: str, idle: float | None) -> APIConnectionError:
+    """This package's exception for another library's.
+
+    Args:
+        error: An aiohttp.ClientError or OSError.
+        what: What was being done.
+        idle: The limit that ran out, in seconds, if it is a TimeoutError.
+
+    Returns:
+        The exception to raise; its cause is ``error``, stripped of the frames that hold the request's headers.
+    """
+    import aiohttp
+
+    failure: APIConnectionError
+    if isinstance(error, TimeoutError):
+        limit = "the connect timeout" if isinstance(error, aiohttp.ConnectionTimeoutError) else f"{idle or 0:g} seconds"
+        failure = APITimeoutError(f"{what}: no answer within {limit}")
+    elif isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError):
+        failure = APIConnectionError(f"{what}: no connection could be made ({_reason(error)})")
+    else:
+        failure = APIConnectionError(
+            f"{what}: the connection was lost before the answer was complete ({_reason(error)})"
+        )
+    unsent = (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, aiohttp.ConnectionTimeoutError)
+    failure.sent = not isinstance(error, unsent)
+    if not isinstance(error, aiohttp.ClientResponseError):  # that one holds the request's headers
+        error.__context__ = error.__cause__ = None
+        failure.__cause__ = error.with_traceback(None)
+    return failure
+
+
+def _reason(error: Exception) -> str:
+    return type(error).__name__ if not str(error) else f"{type(error).__name__}: {str(error)[:200]}"

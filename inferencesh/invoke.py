@@ -1,0 +1,60 @@
+"""How functions of the user are called: on the loop when async or declared cheap, else where they may block."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import anyio
+import anyio.to_thread
+
+from .tools import is_inline
+
+__all__ = ["Invoker", "ThreadInvoker", "is_async"]
+
+
+class Invoker(Protocol):
+    """Calls a function that may block without blocking the event loop."""
+
+    async def call_blocking(self, call: Callable[[], Any]) -> Any:
+        """Make the call somewhere else than on the loop, and return what it returns."""
+
+
+class ThreadInvoker:
+    """Calls blocking functions in worker threads, with the context variables of the caller.
+
+    Args:
+        limit: How many at once.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._limiter: anyio.CapacityLimiter | None = None
+
+    async def call_blocking(self, call: Callable[[], Any]) -> Any:
+        """Make the call in a worker thread; when it is cancelled, the thread is left to itself."""
+        if self._limiter is None:
+            self._limiter = anyio.CapacityLimiter(self._limit)  # own threads: the loop's others are not held up
+        return await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._limiter)
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling a function gives a coroutine."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
+async def invoke(invoker: Invoker, function: Callable[..., Any], call: Callable[[], Any]) -> Any:
+    """Call a function of the user, sync or async.
+
+    Args:
+        invoker: Calls functions that may block.
+        function: The function, which tells how it may be called.
+        call: Its call with arguments.
+
+    Returns:
+        What it returns, awaited if it is awaitable.
+    """
+    on_loop = is_async(function) or is_inline(function)
+    result = call() if on_loop else await invoker.call_blocking(call)
+    return await result if inspect.isawaitable(result) else result

@@ -1,0 +1,49 @@
+"""Which proxy a request goes through, so that the API key never reaches one unencrypted."""
+
+from __future__ import annotations
+
+import urllib.request
+from urllib.parse import urlsplit
+
+from .config import is_loopback
+from .errors import ConfigurationError
+
+__all__ = ["proxy_for"]
+
+
+def proxy_for(base_url: str, explicit: str | None, *, trust_env: bool) -> str | None:
+    """The proxy for the requests to one address.
+
+    An https address is tunnelled through a proxy, which sees nothing of it. Plain http is used with loopback addresses
+    alone; there a proxy of the environment is used only when it is on this machine too.
+
+    Args:
+        base_url: The address that requests go to.
+        explicit: The proxy the caller asked for, or None.
+        trust_env: Whether ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` count.
+
+    Returns:
+        The proxy's URL, or None for none.
+
+    Raises:
+        ConfigurationError: It is no http proxy, or it would see the API key.
+    """
+    target = urlsplit(base_url)
+    proxy = explicit
+    if proxy is None:
+        if not trust_env or urllib.request.proxy_bypass(target.netloc):
+            return None
+        found = urllib.request.getproxies()
+        proxy = found.get(target.scheme) or found.get("all")
+        if not proxy:
+            return None
+    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ConfigurationError(
+            f"only http proxies are supported, not {parts.scheme}:// ones; pass proxy= or trust_env=False"
+        )
+    if target.scheme == "http" and not is_loopback(parts.hostname):
+        if explicit is None:
+            return None
+        raise ConfigurationError("a proxy on another machine would see the API key of a plain http base_url; use https")
+    return parts.geturl()

@@ -1,0 +1,184 @@
+"""``AsyncMessageStream``: the snapshots of one turn as an async iterator, context manager and accumulator."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Generator
+from types import TracebackType
+from typing import Any, NoReturn, Protocol, Self
+
+from .driver import TurnDriver
+from .errors import StreamError
+from .invoke import Invoker, invoke
+from .models import Message
+
+__all__ = ["AsyncMessageStream", "OnMessage", "SnapshotSource"]
+
+OnMessage = Callable[[str, bool], Any]
+
+
+class SnapshotSource(Protocol):
+    """Where a stream's snapshots come from: a turn's driver, or something that skips outdated ones of it."""
+
+    async def advance(self) -> list[Message]:
+        """Wait for the next snapshots; none means the end."""
+
+    def park(self) -> None:
+        """Close the connection at once, from any thread."""
+
+    async def aclose(self) -> None:
+        """Close for good."""
+
+
+class AsyncMessageStream:
+    """The snapshots of one turn's assistant messages, each the whole message so far.
+
+    Iterate over it with ``async for``, take the result with ``get_final_message``, or both. Nothing is sent before the
+    first of these, or before it is awaited or entered. Leaving the loop early, dropping the stream, or a cancelled task
+    closes the connection at once; the run goes on at the server, and iterating again takes it up where it was left.
+    Inside ``async with`` the connection is kept until the block is left. Not for use by several tasks at once.
+
+    Attributes:
+        message: The latest snapshot, or None.
+    """
+
+    def __init__(
+        self, driver: TurnDriver, source: SnapshotSource, invoker: Invoker, on_message: OnMessage | None
+    ) -> None:
+        self.message: Message | None = None
+        self._driver = driver
+        self._source = source
+        self._invoker = invoker
+        self._on_message = on_message
+        self._waiting: deque[Message] = deque()
+        self._entered = False
+        self._over = False
+        self._error: Exception | None = None
+
+    @property
+    def chat_id(self) -> str | None:
+        """The chat's id, known once the stream was opened."""
+        return self._driver.turn.chat_id if self._driver.turn is not None else None
+
+    def __aiter__(self) -> AsyncIterator[Message]:
+        return self if self._entered else _Loop(self)
+
+    async def __anext__(self) -> Message:
+        batch = [self._waiting.popleft()] if self._waiting else await self.next_batch()
+        if not batch:
+            raise StopAsyncIteration
+        self._waiting.extend(batch[1:])
+        message = self.message = batch[0]
+        await self._report(message, done=False)
+        return message
+
+    async def next_batch(self) -> list[Message]:
+        """Wait for the next snapshots and take all that are there: for bridges to other threads or protocols.
+
+        Returns:
+            At least one, or none when the turn has ended or paused. ``on_message`` is told of the end, not of these.
+
+        Raises:
+            RunFailedError, StreamError, APIError, APIConnectionError: The turn failed; once, then it is over.
+        """
+        if self._waiting:
+            batch = list(self._waiting)
+            self._waiting.clear()
+            return batch
+        if self._over:
+            return []
+        try:
+            batch = await self._source.advance()
+        except Exception as error:
+            self._over = True
+            self._error = error
+            raise
+        if not batch:
+            self._over = True
+            final = self._final()
+            if final is not None:
+                self.message = final
+                await self._report(final, done=True)
+        return batch
+
+    async def get_final_message(self) -> Message:
+        """Consume the rest of the stream and return its result.
+
+        Returns:
+            The turn's final message, or the one that waits for input.
+
+        Raises:
+            RunFailedError: The run failed.
+            StreamError: The stream was lost, or was closed before its end.
+            APIError, APIConnectionError: A request failed.
+        """
+        async for _ in self:
+            continue
+        if self._error is not None:
+            raise self._error
+        final = self._final()
+        if final is None:
+            error = StreamError("the stream was closed before the reply was complete, or there is no reply")
+            error.message, error.chat_id = self.message, self.chat_id
+            raise error
+        return final
+
+    async def aclose(self) -> None:
+        """Close the connection; the run goes on at the server. May be called more than once."""
+        self._over = True
+        self._waiting.clear()
+        await self._source.aclose()
+
+    async def __aenter__(self) -> Self:
+        self._entered = True
+        return await self._open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self._open().__await__()
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError("this stream is asynchronous: write «async for message in ...» instead of «for message in ...»")
+
+    def __del__(self) -> None:
+        if hasattr(self, "_source"):
+            self.leave()
+
+    def leave(self) -> None:
+        """Close the connection at once, from any thread; iterating again would take the turn up where it is."""
+        self._source.park()
+
+    async def _open(self) -> Self:
+        await self._driver.open()
+        return self
+
+    def _final(self) -> Message | None:
+        turn = self._driver.turn
+        return turn.outcome.message if turn is not None and turn.outcome is not None else None
+
+    async def _report(self, message: Message, *, done: bool) -> None:
+        callback = self._on_message
+        if callback is not None:
+            await invoke(self._invoker, callback, lambda: callback(message.text, done))
+
+
+class _Loop:
+    """The iterator of one ``async for`` over a stream: when the loop lets go of it, the loop was left."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: AsyncMessageStream) -> None:
+        self._stream = stream
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Message:
+        return await self._stream.__anext__()
+
+    def __del__(self) -> None:
+        self._stream.leave()

@@ -1,0 +1,152 @@
+"""Takes care of the client tools' calls of one turn: callback, handler, result, each exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import attrs
+
+from .converter import result_text
+from .invoke import Invoker, invoke
+from .models import ToolCall
+from .tools import Tool
+
+__all__ = ["OnToolCall", "ToolLimits", "ToolRunner"]
+
+logger = logging.getLogger("inferencesh")
+
+OnToolCall = Callable[[ToolCall], Any]
+
+
+@attrs.frozen
+class ToolLimits:
+    """Limits of tool calls.
+
+    Attributes:
+        at_once: How many handlers of one turn run at once.
+        timeout: Seconds one handler may take, or None. Then the agent is told so as an error; a sync handler cannot be
+            stopped, its thread goes on unheeded.
+    """
+
+    at_once: int = 16
+    timeout: float | None = None
+
+
+class Done(Protocol):
+    """Told what has become of a call."""
+
+    def __call__(self, *, answered: bool) -> None:
+        """The call was answered, or left to the caller of the turn."""
+
+
+class Answers(Protocol):
+    """Takes the results of tool calls."""
+
+    async def submit(self, call_id: str, result: object, *, anybodys: bool) -> None:
+        """Post a result until the server has acknowledged it; ``anybodys``: or somebody else's."""
+
+    def is_answered(self, call_id: str) -> bool:
+        """Whether a call's result was acknowledged already."""
+
+
+class ToolRunner:
+    """Runs the calls of one turn, several at once.
+
+    Args:
+        tools: The tools by name.
+        on_tool_call: Called with each call before its handler, or None.
+        invoker: Calls functions that may block.
+        answers: Where results go.
+        limits: Limits of tool calls.
+    """
+
+    def __init__(
+        self,
+        tools: Mapping[str, Tool],
+        on_tool_call: OnToolCall | None,
+        invoker: Invoker,
+        answers: Answers,
+        limits: ToolLimits,
+    ) -> None:
+        self._tools = tools
+        self._on_tool_call = on_tool_call
+        self._invoker = invoker
+        self._answers = answers
+        self._limits = limits
+        self._slots = asyncio.Semaphore(limits.at_once)
+        self._one_callback = asyncio.Lock()  # callbacks of several calls come one after the other
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.failure: BaseException | None = None
+
+    def start(self, call: ToolCall, done: Done) -> None:
+        """Begin to take care of a call.
+
+        Args:
+            call: The call.
+            done: Told at the end whether the call was answered; not called when the runner was cancelled.
+        """
+        task = asyncio.create_task(self._take_care(call, done), name=f"inferencesh tool {call.name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def cancel(self) -> None:
+        """Stop all calls under way; nothing more is posted."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def aclose(self) -> None:
+        """Stop all calls under way and wait until they have stopped."""
+        self.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _take_care(self, call: ToolCall, done: Done) -> None:
+        try:
+            answered = await self._answer(call)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - it is handed to the caller, who raises it
+            self.failure = self.failure or error
+            answered = False
+        done(answered=answered)
+
+    async def _answer(self, call: ToolCall) -> bool:
+        callback = self._on_tool_call
+        if callback is not None:
+            async with self._one_callback:
+                await invoke(self._invoker, callback, lambda: callback(call))
+        if self._answers.is_answered(call.id):
+            return True
+        tool = self._tools.get(call.name)
+        if tool is None or tool.handler is None:
+            return False
+        async with self._slots:
+            result = await self._execute(tool, call)
+        await self._answers.submit(call.id, result, anybodys=True)
+        return True
+
+    async def _execute(self, tool: Tool, call: ToolCall) -> str:
+        """Run the handler; returns the text to send, which for a failure says what went wrong."""
+        handler = tool.handler
+        assert handler is not None
+        try:
+            if call.undecoded_arguments is not None:
+                return _error_text("the arguments are not a JSON object")
+            bound = tool.bind(call.arguments)
+            async with asyncio.timeout(self._limits.timeout) as limit:
+                return result_text(await invoke(self._invoker, handler, bound))
+        except Exception as error:
+            if isinstance(error, TimeoutError) and limit.expired():
+                logger.warning("the handler of the tool %s took longer than %g s", tool.name, self._limits.timeout)
+                return _error_text(f"the tool took longer than {self._limits.timeout:g} seconds")
+            logger.warning("the handler of the tool %s failed; the agent was told so", tool.name, exc_info=error)
+            return _error_text(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+
+
+def _error_text(text: str) -> str:
+    """A failure as a tool's result, in the form that the JavaScript SDK gives it."""
+    return json.dumps({"error": text}, ensure_ascii=False)

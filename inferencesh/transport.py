@@ -1,0 +1,318 @@
+"""Requests and streams over aiohttp, which is imported when the first request is made.
+
+One transport serves any number of event loops, one after another or at once. Nothing is left to aiohttp's own rules:
+redirects are refused, repetitions are decided by ``retry``, proxies from the environment by ``proxies``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib
+import logging
+import os
+import sys
+import time
+import weakref
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
+import anyio.to_thread
+import attrs
+
+from ._version import __version__
+from .config import Secret, Timeout
+from .converter import dump_json
+from .errors import APIConnectionError, APIError, APITimeoutError, InferenceError
+from .failures import translated
+from .proxies import proxy_for
+from .responses import error_from_response, read_response
+from .retry import RetryPolicy, Safety
+from .sessions import Sessions
+from .wire import MAX_LINE_BYTES
+
+if TYPE_CHECKING:
+    import ssl
+
+    import aiohttp
+
+    from .byte_stream import ByteStream
+
+__all__ = ["Address", "Transport", "TransportOptions"]
+
+T = TypeVar("T")
+logger = logging.getLogger("inferencesh")
+
+_KEEP_ALIVE = (
+    4.0  # seconds; below the 5 after which common servers hang up, lest a message be sent into a closing socket
+)
+_MOST_BODY = 64 * 1024 * 1024  # bytes of an answer that is read whole
+
+
+@attrs.frozen
+class Address:
+    """Where requests go and what opens the door.
+
+    Attributes:
+        base_url: The service's address, without a slash at its end.
+        api_key: The key.
+    """
+
+    base_url: str
+    api_key: Secret
+
+
+@attrs.frozen
+class TransportOptions:
+    """How requests are made.
+
+    Attributes:
+        timeout: The time limits.
+        retry: When failed requests are repeated.
+        proxy: A proxy's URL, or None for that of the environment.
+        trust_env: Whether the environment's proxies count.
+        ssl: The TLS context, or None for the system's certificates.
+        max_line_bytes: The longest line of a stream.
+    """
+
+    timeout: Timeout = attrs.Factory(Timeout)
+    retry: RetryPolicy = attrs.Factory(RetryPolicy)
+    proxy: str | None = None
+    trust_env: bool = True
+    ssl: ssl.SSLContext | None = None
+    max_line_bytes: int = MAX_LINE_BYTES
+
+
+class _Header(str):
+    """A header's value that tracebacks with local variables do not show."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+class Transport:
+    """Makes requests for one client.
+
+    Args:
+        locate: Says where to; awaited before each request, so that an address can come into being on first use.
+        options: How.
+    """
+
+    def __init__(self, locate: Callable[[], Awaitable[Address]], options: TransportOptions) -> None:
+        self.options = options
+        self._locate = locate
+        self._sessions = Sessions(self._make_session)
+        self._streams: weakref.WeakSet[ByteStream] = weakref.WeakSet()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the client was closed."""
+        return self._sessions.closed
+
+    async def request(
+        self, method: str, path: str, *, safety: Safety, json: object = None, params: Mapping[str, str] | None = None
+    ) -> object:
+        """Make a request and return the data of its answer.
+
+        Args:
+            method: GET, POST or the like.
+            path: The path below the base URL.
+            safety: What sending it twice would mean.
+            json: The body, or None.
+            params: The query, or None.
+
+        Returns:
+            The data, without its envelope; None when the answer has none.
+
+        Raises:
+            APIError: The server refused it.
+            APIConnectionError: The server could not be reached or did not answer.
+        """
+        body = dump_json(json) if json is not None else None
+
+        async def once() -> object:
+            response = await self._send(method, path, body, params, _REQUEST_HEADERS)
+            try:
+                data = await self._read_body(response)
+            finally:
+                response.release()
+            return read_response(response.status, response.headers, data)
+
+        return await self._repeat(f"{method} {path}", once, safety)
+
+    async def open_stream(self, path: str, *, repeat: bool = True) -> ByteStream:
+        """Open a stream and return it once its headers have arrived.
+
+        Args:
+            path: The path below the base URL.
+            repeat: Whether to repeat the request as is safe; a caller with a plan of its own says no.
+
+        Raises:
+            APIError: The server refused it.
+            APIConnectionError: The server could not be reached or did not answer.
+        """
+
+        async def once() -> ByteStream:
+            response = await self._send("GET", path, None, None, _STREAM_HEADERS)
+            from .byte_stream import ByteStream
+
+            stream = ByteStream(response, self.options.timeout.idle)
+            self._streams.add(stream)
+            return stream
+
+        return await (self._repeat(f"GET {path}", once, Safety.REPEATABLE) if repeat else once())
+
+    async def aclose(self) -> None:
+        """Close all streams and connections; later requests fail."""
+        for stream in list(self._streams):
+            stream.close()
+        await self._sessions.aclose()
+
+    async def _repeat(self, what: str, once: Callable[[], Awaitable[T]], safety: Safety) -> T:
+        """Make a request as often as is safe and sensible, within the total time."""
+        total = self.options.timeout.total
+        deadline = float("inf") if total is None else time.monotonic() + total
+        attempt = 0
+        while True:
+            failure: InferenceError
+            try:
+                async with asyncio.timeout(None if total is None else deadline - time.monotonic()):
+                    return await once()
+            except InferenceError as error:
+                failure = error
+            except TimeoutError:
+                failure = APITimeoutError(f"{what} was not answered within {total:g} seconds")
+            wait = self.options.retry.wait(failure, sent=_was_sent(failure), safety=safety, attempt=attempt)
+            if wait is None or time.monotonic() + wait >= deadline:
+                if isinstance(failure, APIError):
+                    failure.repetitions = attempt
+                raise failure
+            attempt += 1
+            logger.info("%s failed (%s); repetition %d in %.2f s", what, type(failure).__name__, attempt, wait)
+            await anyio.sleep(wait)
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        params: Mapping[str, str] | None,
+        headers: Mapping[str, str],
+    ) -> aiohttp.ClientResponse:
+        """Send a request once; returns a successful answer of which the body is still to be read."""
+        if "aiohttp" not in sys.modules:  # its import takes some tenths of a second, which the loop must not wait for
+            await anyio.to_thread.run_sync(importlib.import_module, "aiohttp")
+        import aiohttp
+
+        address = await self._locate()
+        session = await self._sessions.get()
+        started = time.monotonic()
+        idle = self.options.timeout.idle
+        failure: InferenceError
+        try:
+            async with asyncio.timeout(None if idle is None else idle + (self.options.timeout.connect or 0.0)):
+                response = await session.request(
+                    method,
+                    address.base_url + path,
+                    data=body,
+                    params=params,
+                    headers={**headers, "Authorization": _Header(f"Bearer {address.api_key.reveal()}")},
+                    allow_redirects=False,
+                    proxy=proxy_for(address.base_url, self.options.proxy, trust_env=self.options.trust_env),
+                )
+        except (aiohttp.ClientError, OSError) as error:
+            failure = translated(error, f"{method} {path}", idle)
+        else:
+            _log_answer(method, path, response, started)
+            if 200 <= response.status < 300:
+                return response
+            try:
+                text = await self._read_body(response)
+            finally:
+                response.release()
+            text = text.replace(address.api_key.reveal().encode(), b"***")  # a server may echo what it was sent
+            failure = error_from_response(response.status, response.headers, text)
+        # Raised here, not where it was caught: the frames of an HTTP library hold the request's headers.
+        raise failure
+
+    async def _read_body(self, response: aiohttp.ClientResponse) -> bytes:
+        import aiohttp
+
+        idle = self.options.timeout.idle
+        chunks: list[bytes] = []
+        size = 0
+        failure: InferenceError
+        try:
+            while True:
+                async with asyncio.timeout(idle):
+                    chunk = await response.content.readany()
+                if not chunk:
+                    return b"".join(chunks)
+                size += len(chunk)
+                if size > _MOST_BODY:
+                    failure = APIConnectionError(f"the answer is longer than {_MOST_BODY} bytes")
+                    break
+                chunks.append(chunk)
+        except (aiohttp.ClientError, OSError) as error:
+            failure = translated(error, "the answer's body", idle)
+        raise failure
+
+    def _make_session(self) -> aiohttp.ClientSession:
+        import aiohttp
+
+        connector = _connector_class()(
+            limit=0,  # as many streams at once as the operating system allows
+            keepalive_timeout=_KEEP_ALIVE,
+            ssl=self.options.ssl or True,
+        )
+        return aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.options.timeout.connect, sock_read=None),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+
+_REQUEST_HEADERS = {
+    "Accept": "application/json",
+    "Content-Type": "application/json",
+    "User-Agent": f"inferencesh-python/{__version__}",
+}
+_STREAM_HEADERS = {
+    "Accept": "application/x-ndjson",
+    "Accept-Encoding": "identity",  # compression would hold updates back
+    "Cache-Control": "no-cache",
+    "User-Agent": f"inferencesh-python/{__version__}",
+}
+
+
+@functools.cache
+def _connector_class() -> type[aiohttp.TCPConnector]:
+    """aiohttp's connector, taught that a forked child must not close what it inherited."""
+    import aiohttp
+
+    class Connector(aiohttp.TCPConnector):
+        _made_in = os.getpid()
+
+        def __del__(self, *warnings: object) -> None:
+            if os.getpid() == self._made_in:
+                super().__del__(*warnings)
+
+    return Connector
+
+
+def _was_sent(error: InferenceError) -> bool:
+    return not isinstance(error, APIConnectionError) or error.sent
+
+
+def _log_answer(method: str, path: str, response: aiohttp.ClientResponse, started: float) -> None:
+    logger.debug(
+        "%s %s answered %d in %.0f ms, request id %s",
+        method,
+        path,
+        response.status,
+        (time.monotonic() - started) * 1000,
+        response.headers.get("X-Request-Id", "-"),
+    )
