@@ -1,0 +1,341 @@
+"""An event loop in a background thread, for blocking callers: calls, and a pump that hands items over in batches.
+
+What makes such a thread hard is everything around it, so all of that is here: Ctrl-C while a call waits, a call from
+the loop's own thread, a fork, the end of the interpreter, and functions that must run on the caller's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextvars
+import os
+import queue
+import sys
+import threading
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+from .errors import InferenceError
+
+__all__ = ["LoopThread", "Pump"]
+
+T = TypeVar("T")
+
+_CLEANUP = 2.0  # seconds that an interrupted caller and the end of the interpreter wait for connections to be closed
+# Where a wait without a limit cannot be interrupted by Ctrl-C, it is made of short ones.
+_SLICE = 0.1 if sys.platform == "win32" else None
+
+_living: weakref.WeakSet[LoopThread] = weakref.WeakSet()
+_inherited: list[object] = []  # loops of the parent, which a forked child must neither use nor close
+
+
+class LoopThread:
+    """An event loop in a daemon thread, started by the first call.
+
+    Args:
+        name: The thread's name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._pid = os.getpid()
+
+    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the loop and wait for what it returns or raises.
+
+        Args:
+            coroutine: The coroutine; it sees the context variables of the caller.
+
+        Raises:
+            InferenceError: The caller is on the loop's own thread, where waiting would be for ever.
+            KeyboardInterrupt: The wait was interrupted; the coroutine was cancelled.
+        """
+        reply: queue.SimpleQueue[_Reply[T]] = queue.SimpleQueue()
+        task = self.spawn(_answer(coroutine, reply))
+        try:
+            return wait_for(reply)()
+        except _StoppedError:
+            raise InferenceError("the client was closed while a call was under way") from None
+        except KeyboardInterrupt:
+            task.cancel()
+            _wait_for_cleanup(reply)
+            raise
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> _RemoteTask:
+        """Start a coroutine as a task of the loop.
+
+        Raises:
+            InferenceError: The caller is on the loop's own thread.
+        """
+        try:
+            loop = self.loop()
+        except BaseException:
+            coroutine.close()
+            raise
+        task = _RemoteTask(loop)
+        loop.call_soon_threadsafe(task.start, coroutine, contextvars.copy_context())
+        return task
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop, which is running; not for its own thread.
+
+        Raises:
+            InferenceError: The caller is on the loop's own thread.
+        """
+        if os.getpid() != self._pid:
+            self._abandon()
+        if self._thread is threading.current_thread():
+            raise InferenceError(
+                "the blocking client was called from its own event loop, where it would wait for itself for ever; "
+                "make the handler or callback a plain function, or use AsyncInference in it"
+            )
+        with self._lock:
+            if self._loop is None or self._thread is None or not self._thread.is_alive():
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=_run, args=(self._loop,), name=self._name, daemon=True)
+                self._thread.start()
+                _living.add(self)
+            return self._loop
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Cancel what runs, close the loop and wait for the thread; a later call starts another.
+
+        Args:
+            timeout: Seconds to wait at the most; None waits as long as it takes.
+        """
+        if os.getpid() != self._pid:
+            self._abandon()
+            return
+        with self._lock:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+        if loop is None or thread is None or not thread.is_alive():
+            return
+        loop.call_soon_threadsafe(loop.stop)
+        if thread is not threading.current_thread():
+            thread.join(timeout)
+
+    def __del__(self) -> None:
+        loop = self._loop
+        if loop is not None and os.getpid() == self._pid and not loop.is_closed():
+            loop.call_soon_threadsafe(loop.stop)  # the thread closes everything and ends by itself
+
+    def _abandon(self) -> None:
+        """In a forked child: the thread does not exist here, and the loop's descriptors are the parent's."""
+        _inherited.append((self._loop, self._thread))
+        self._loop = self._thread = None
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+
+
+class Pump(Generic[T]):
+    """Hands what an async source has over to one blocking consumer, in batches, and runs calls on its thread.
+
+    The source is asked for the next batch only when the consumer wants one, so a slow consumer holds it back. One task
+    runs the source from the first batch to the last.
+
+    Args:
+        thread: The loop.
+
+    Attributes:
+        source: Returns the next items, at least one, or none at the end; set before the first batch is taken.
+    """
+
+    def __init__(self, thread: LoopThread) -> None:
+        self.source: Callable[[], Awaitable[list[T]]] | None = None
+        self._thread = thread
+        self._inbox: queue.SimpleQueue[_Reply[list[T]] | _Call] = queue.SimpleQueue()
+        self._wanted = asyncio.Event()
+        self._task: _RemoteTask | None = None
+
+    def take(self) -> list[T]:
+        """Wait for the next batch; meanwhile run, on this thread, what the loop asks to have run here.
+
+        Raises:
+            Exception: What the source raised.
+            KeyboardInterrupt: The wait was interrupted; the source was cancelled.
+        """
+        loop = self._thread.loop()
+        if self._task is None or self._task.done or self._task.loop is not loop:
+            self._wanted = asyncio.Event()
+            self._task = self._thread.spawn(self._run(self._wanted))
+        loop.call_soon_threadsafe(self._wanted.set)
+        try:
+            while True:
+                item = wait_for(self._inbox)
+                if isinstance(item, _Call):
+                    item.run()
+                else:
+                    return item()
+        except _StoppedError:
+            raise InferenceError("the client was closed while this stream was open") from None
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                self.cancel()
+                _wait_for_cleanup(self._inbox)
+            raise
+
+    async def call_blocking(self, call: Callable[[], Any]) -> Any:
+        """Have a call made on the consumer's thread when it next waits for a batch; for the loop's side."""
+        request = _Call(call)
+        self._inbox.put(request)
+        return await request.result
+
+    def cancel(self) -> None:
+        """Cancel the source's task, from any thread."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+
+    async def _run(self, wanted: asyncio.Event) -> None:
+        batch: list[T] | None = None
+        while batch is None or batch:
+            await wanted.wait()
+            wanted.clear()
+            try:
+                assert self.source is not None
+                batch = await self.source()
+            except BaseException as error:
+                self._inbox.put(_Reply(error=error))
+                if isinstance(error, asyncio.CancelledError):
+                    raise
+                return
+            self._inbox.put(_Reply(batch))
+
+
+class _StoppedError(Exception):
+    """The loop was stopped under a waiting caller."""
+
+
+class _Reply(Generic[T]):
+    """What a coroutine returned or raised, carried to another thread; calling it returns or raises the same."""
+
+    __slots__ = ("_error", "_value")
+
+    def __init__(self, value: T | None = None, error: BaseException | None = None) -> None:
+        self._value = value
+        self._error = error
+
+    def __call__(self) -> T:
+        error, self._error = self._error, None
+        if isinstance(error, asyncio.CancelledError):
+            raise _StoppedError
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # it would hold this frame, and the frame would hold it
+        return self._value  # type: ignore[return-value]  # a reply without an error has a value
+
+
+class _Call:
+    """A call that the loop's side wants made on the consumer's thread."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._call = call
+        self._loop = asyncio.get_running_loop()
+        self.result: asyncio.Future[Any] = self._loop.create_future()
+
+    def run(self) -> None:
+        if self.result.done():  # cancelled meanwhile
+            return
+        try:
+            value = self._call()
+        except StopIteration as error:  # the one exception that a future cannot carry
+            self._settle(error=RuntimeError(f"a callback raised {error!r}"))
+        except Exception as error:  # noqa: BLE001 - carried to the loop's side, which decides
+            self._settle(error=error)
+        except BaseException:
+            self._loop.call_soon_threadsafe(self.result.cancel)
+            raise
+        else:
+            self._settle(value)
+
+    def _settle(self, value: object = None, error: Exception | None = None) -> None:
+        def settle() -> None:
+            if self.result.done():
+                return
+            if error is not None:
+                self.result.set_exception(error)
+            else:
+                self.result.set_result(value)
+
+        self._loop.call_soon_threadsafe(settle)
+
+
+class _RemoteTask:
+    """A task of another thread's loop, which can be cancelled before it has started."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._task: asyncio.Task[None] | None = None
+        self._cancelled = False
+
+    @property
+    def done(self) -> bool:
+        return self._task is not None and self._task.done()
+
+    def start(self, coroutine: Coroutine[Any, Any, None], context: contextvars.Context) -> None:
+        self._task = self.loop.create_task(coroutine, context=context)
+        if self._cancelled:
+            self._task.cancel()
+
+    def cancel(self) -> None:
+        def cancel() -> None:
+            self._cancelled = True
+            if self._task is not None:
+                self._task.cancel()
+
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(cancel)
+
+
+async def _answer(coroutine: Coroutine[Any, Any, T], reply: queue.SimpleQueue[_Reply[T]]) -> None:
+    """Run a coroutine and send what comes of it; nothing it raises, KeyboardInterrupt included, reaches the loop."""
+    try:
+        reply.put(_Reply(await coroutine))
+    except BaseException as error:  # noqa: BLE001 - it is raised in the caller's thread
+        reply.put(_Reply(error=error))
+
+
+def wait_for(inbox: queue.SimpleQueue[T]) -> T:
+    """Wait for an item in a way that Ctrl-C can interrupt on every platform."""
+    while True:
+        try:
+            return inbox.get(timeout=_SLICE)
+        except queue.Empty:
+            continue
+
+
+def _wait_for_cleanup(inbox: queue.SimpleQueue[T]) -> None:
+    try:
+        inbox.get(timeout=_CLEANUP)
+    except queue.Empty:
+        return  # a handler that does not give up; the caller's Ctrl-C does not wait for it
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    """The thread: runs the loop until it is stopped, then lets every task end and closes it."""
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+        while tasks := asyncio.all_tasks(loop):
+            for task in tasks:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+@atexit.register
+def _stop_all() -> None:
+    """Close what is still open when the interpreter ends, without holding it up."""
+    for thread in list(_living):
+        thread.stop(_CLEANUP)
