@@ -59,7 +59,7 @@ class Conversation:
         A chat that exists has its stream opened first, so that nothing of the reply can be missed.
         """
         before, chat_id = self._turn, self.chat_id
-        turn = Turn(chat_id) if before is None else Turn(chat_id, after=before.last_order, earlier=before.unordered_ids)
+        turn = Turn(chat_id) if before is None else before.next()
         if chat_id is not None:
             await driver.connect(chat_id)
         body: dict[str, Any] = {"chat_id": chat_id, **self._agent, "input": {"text": text}}
@@ -105,7 +105,7 @@ class Conversation:
 
     def is_answered(self, call_id: str) -> bool:
         """Whether the result of one of the current turn's calls was acknowledged."""
-        return self._turn is not None and self._turn.is_answered(call_id)
+        return self._turn is not None and call_id in self._turn.calls.answered
 
 
 def _goes_on(chat: Mapping[str, Any]) -> bool:

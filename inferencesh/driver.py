@@ -173,7 +173,7 @@ class TurnDriver:
             self._runner = None
         if self.turn is not None:
             self.turn.driven = False
-            self.turn.abandon_calls()
+            self.turn.calls.abandon()
 
     async def _ensure_begun(self) -> Turn:
         if self._loop is None:
@@ -261,7 +261,7 @@ class TurnDriver:
         assert chat_id is not None
         try:
             chat = await self._api.read_chat(chat_id)
-            messages = await self._api.read_messages(chat, chat_id, turn.begins_after)
+            messages = await self._api.read_messages(chat, chat_id, turn.replies.begins_after)
         except APIConnectionError as error:
             await self._lost(turn, error)
             return
@@ -321,7 +321,7 @@ class TurnDriver:
     # -- tools and the end -----------------------------------------------------------------------------------------
 
     def _start_calls(self, turn: Turn) -> None:
-        for call in turn.take_calls():
+        for call in turn.calls.take():
             if self._runner is None:
                 self._runner = self._make_runner()
 

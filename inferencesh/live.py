@@ -8,7 +8,7 @@ whole form from a separate request cannot say that, since it may hold any number
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import attrs
@@ -17,7 +17,7 @@ from .converter import read_arguments
 from .growing_text import GrowingText, TextLog
 from .models import Content, ContentType, Message, ToolCall, ToolCallStatus
 
-__all__ = ["LiveMessage", "answered"]
+__all__ = ["LiveMessage", "completed"]
 
 _WRITTEN = frozenset({ContentType.TEXT, ContentType.REASONING})  # what deltas write
 
@@ -136,6 +136,13 @@ class LiveMessage:
             self._reasoning.append(thought)
         self._take_fragments(delta.get("tool_calls"))
         return self._deliver_deltas(piece) if self._caught_up() else None
+
+    def amend(self, change: Callable[[Message], Message]) -> None:
+        """Correct what is known, where this side knows better than what the server has sent."""
+        if self.latest is not None:
+            self.latest = change(self.latest)
+        if self.delivered is not None:
+            self.delivered = change(self.delivered)
 
     # -- deltas ----------------------------------------------------------------------------------------------------
 
@@ -351,7 +358,7 @@ def _continues(seen: Message, log: TextLog, piece: str) -> bool:
     return any(block.continued_by(log, len(piece)) for block in seen.content)
 
 
-def answered(message: Message, call_ids: Container[str]) -> Message:
+def completed(message: Message, call_ids: Container[str]) -> Message:
     """Mark calls whose results the server has acknowledged as completed where it still says that they wait."""
     if not any(call.pending and call.id in call_ids for call in message.tool_calls):
         return message

@@ -2,21 +2,22 @@
 
 A turn begins with a user message and ends when its run does. The caller feeds events and what it re-read, and passes
 the present time (seconds, any origin) to each call. It then looks at what the turn wants: calls to be taken care of
-(``take_calls``), a re-read of the chat (``wants_reread``), to be woken at ``deadline``, or, once ``outcome`` is set,
+(``calls.take()``), a re-read of the chat (``wants_reread``), to be woken at ``deadline``, or, once ``outcome`` is set,
 nothing more.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
 
+from .calls import CallLedger
 from .converter import structure
-from .live import LiveMessage, answered
-from .models import Message, MessageStatus, Role, RunState, ToolCall, ToolCallStatus, ToolType
+from .models import Message, MessageStatus, Role, RunState
+from .replies import Replies
 from .run_state import Phase, RunTracker
 from .wire import Event
 
@@ -25,15 +26,13 @@ __all__ = ["End", "Outcome", "Turn"]
 # Seconds. They bound how long a server that says less than others makes a caller wait, never how long a run may take.
 QUIET_BEFORE_PAUSE = 0.5  # a call waits for its result and the run's state was not said
 QUIET_BEFORE_READ = 1.0  # the reply is final and the run's state was not said
-UNKNOWN_BEFORE_READ = 0.3  # deltas came for a message that is not known
+MISSING_BEFORE_READ = 0.3  # deltas or updates came for a message that is not known well enough
 FIRST_SILENCE = 2.0  # nothing at all has come; doubles up to LONGEST_SILENCE
 SILENCE = 10.0  # nothing more has come; doubles up to LONGEST_SILENCE
 LONGEST_SILENCE = 60.0
 PATIENCE = 5.0  # the run is over and its reply is not final
 LONG_PATIENCE = 60.0  # the same where nothing shows that the ended run was this turn's
 REREAD_EVERY = 1.0  # while waiting for what must come soon
-
-_MOST_UNKNOWN = 16  # messages of which deltas came first, kept at the most
 
 
 class End(enum.Enum):
@@ -60,14 +59,6 @@ class Outcome:
     detail: str = ""
 
 
-class _Call(enum.Enum):
-    """What has become of a client tool's call on this side."""
-
-    OFFERED = "the caller is busy with it"
-    DECLINED = "there is no handler; somebody has to submit the result"
-    ANSWERED = "the server has its result"
-
-
 class Turn:
     """One turn of a chat.
 
@@ -84,27 +75,17 @@ class Turn:
         after: int | None = None,
         earlier: Iterable[str] = (),
     ) -> None:
-        self.chat_id = chat_id
         self.run = RunTracker(settled=chat_id is None)
+        self.calls = CallLedger()
+        self.replies = Replies(chat_id, self.run, self.calls.answered, after=after, earlier=earlier)
         self.outcome: Outcome | None = None
         self.wants_reread = False
         self.progress = 0  # grows with each snapshot; a reconnect that brings none has not helped
         self.last_delivered: Message | None = None
         self.driven = False  # whether somebody is at work on it
-        self._new_chat = chat_id is None
-        self.after = after  # where in the chat the turn begins
-        self._earlier = set(earlier)
-        self._own_ids: set[str] = set()
-        self._since = ""  # when the user message was created; tells old messages apart where nothing else does
-        self._live: dict[str, LiveMessage] = {}
-        self._unknown: dict[str, LiveMessage] = {}
-        self._raw: dict[str, Mapping[str, Any]] = {}
-        self._calls: dict[str, _Call] = {}
-        self._to_offer: list[ToolCall] = []
-        self._withdrawn = False
         self._last_event = 0.0
         self._silence = FIRST_SILENCE
-        self._unknown_since: float | None = None
+        self._missing_since: float | None = None
         self._stuck_since: float | None = None
         self._reread_at: float | None = None
 
@@ -122,21 +103,10 @@ class Turn:
             The snapshot to deliver, where the answer held more than a placeholder.
         """
         self._last_event = now
-        known = assistant or user
-        if known is not None and self.chat_id is None:
-            self.chat_id = known.chat_id or None
         queued = user is not None and user.status == MessageStatus.QUEUED
         run_id = (assistant.run_id if assistant is not None else "") or (user.run_id if user is not None else "")
         self.run.begin(user.id if user is not None else "", run_id, queued=queued)
-        if user is not None:
-            self._since = user.created_at
-            if user.order > 0:
-                self.after = user.order
-        if assistant is not None:
-            self._own_ids.add(assistant.id)
-            if assistant.order > 0 and (user is None or user.order <= 0):
-                self.after = assistant.order - 1
-        return self._take_message(assistant, in_stream=False)
+        return self._count(self.replies.begin(user, assistant))
 
     def receive(self, event: Event, now: float) -> Message | None:
         """Take in one event of the stream.
@@ -156,17 +126,16 @@ class Turn:
         self._reread_at = None
         snapshot = None
         if event.name == "delta":
-            return self._take_delta(event.data, now)
-        if event.name == "chat_messages":
-            snapshot = self._take_message(self._whole(event), in_stream=True)
+            snapshot = self._count(self.replies.take_delta(event.data))
+        elif event.name == "chat_messages":
+            snapshot = self._count(self.replies.take_event(event))
+            self.calls.find(self.replies.current)
+            self._evaluate(now)
         elif event.name in {"chats", "agent_runs"}:
-            last = self._last()
-            if last is not None and last.done:
-                self.run.settle()
-            take = self.run.take_chat if event.name == "chats" else self.run.take_run
-            if self._of_this_chat(event.data.get("id" if event.name == "chats" else "chat_id")):
-                take(event.data, event.fields)
-        self._evaluate(now)
+            self._take_state(event)
+            self._evaluate(now)
+        if self.replies.missing:
+            self._note_missing(now)
         return snapshot
 
     def reread(self, chat: Mapping[str, Any], messages: Iterable[Mapping[str, Any]], now: float) -> list[Message]:
@@ -185,11 +154,12 @@ class Turn:
         """
         self.wants_reread = False
         self._reread_at = None
-        self._unknown_since = None
+        self._missing_since = None
+        self.replies.missing = False
         read = sorted((structure(data, Message) for data in messages), key=lambda message: message.order)
-        snapshots = [self._take_message(message, in_stream=False) for message in read]
-        last = self._last()
-        if last is not None and last.done:
+        snapshots = [self._count(self.replies.take(message, in_stream=False)) for message in read]
+        self.calls.find(self.replies.current)
+        if self.replied:
             self.run.settle()
         self.run.take_chat(chat)
         self._evaluate(now, fresh=True)
@@ -201,6 +171,9 @@ class Turn:
         if self._reread_at is not None and now >= self._reread_at:
             self._reread_at = None
             self.wants_reread = True
+        if self._missing_since is not None and now >= self._missing_since + MISSING_BEFORE_READ:
+            self._missing_since = None
+            self.wants_reread = True
         self._evaluate(now)
         if self.outcome is None and now - self._last_event >= self._silence:
             self._silence = min(self._silence * 2, LONGEST_SILENCE)
@@ -209,8 +182,7 @@ class Turn:
 
     def reconnected(self) -> None:
         """The stream was lost and opened anew."""
-        for live in (*self._live.values(), *self._unknown.values()):
-            live.reconnected()
+        self.replies.reconnected()
         self.wants_reread = True
 
     def unreadable(self) -> None:
@@ -219,35 +191,19 @@ class Turn:
 
     # -- tool calls ------------------------------------------------------------------------------------------------
 
-    def take_calls(self) -> Sequence[ToolCall]:
-        """The client tools' calls that are new since the last time; each is handed out once."""
-        calls, self._to_offer = self._to_offer, []
-        return calls
-
     def call_declined(self, call_id: str, now: float) -> None:
-        """No handler and no callback has answered a call: it is for the caller of this turn to answer."""
-        if self._calls.get(call_id) is not _Call.ANSWERED:
-            self._calls[call_id] = _Call.DECLINED
+        """No handler and no callback has answered a call: it is for the reader of this turn to answer."""
+        self.calls.decline(call_id)
         self._evaluate(now)
 
     def call_answered(self, call_id: str, now: float) -> None:
         """The server has acknowledged a call's result; a pause for it is over."""
-        self._calls[call_id] = _Call.ANSWERED
-        if self.run.phase is Phase.PAUSED and not self._waiting():
+        self.calls.answer(call_id)
+        self.replies.amend_calls()
+        if self.run.phase is Phase.PAUSED and not self.calls.waiting(self.replies.current):
             self.run.phase = Phase.UNKNOWN
         self._last_event = now
         self._evaluate(now)
-
-    def abandon_calls(self) -> None:
-        """The caller has stopped taking care of calls: those under way are left for somebody to answer."""
-        for call_id, state in self._calls.items():
-            if state is _Call.OFFERED:
-                self._calls[call_id] = _Call.DECLINED
-        self._to_offer.clear()
-
-    def is_answered(self, call_id: str) -> bool:
-        """Whether the server has acknowledged a result for the call."""
-        return self._calls.get(call_id) is _Call.ANSWERED
 
     def resume(self, now: float) -> None:
         """Go on after a pause: what was said of it no longer counts, the state is read again."""
@@ -256,6 +212,10 @@ class Turn:
         self._silence = FIRST_SILENCE
         self._last_event = now
         self.wants_reread = True
+
+    def next(self) -> Turn:
+        """A turn that follows this one in its chat, not begun yet."""
+        return Turn(self.chat_id, after=self.replies.last_order, earlier=self.replies.unordered_ids)
 
     @classmethod
     def latest(cls, chat_id: str, messages: Iterable[Mapping[str, Any]], now: float) -> Turn:
@@ -273,13 +233,6 @@ class Turn:
         turn.run.settle()  # the chat's state is this turn's: there is no later one
         return turn
 
-    def begins_after(self, message: Mapping[str, Any]) -> bool:
-        """Whether a message, as the server sent it, is of an earlier turn, so that none before it is of this one."""
-        order = message.get("order")
-        return message.get("id") in self._earlier or (
-            self.after is not None and isinstance(order, int) and 0 < order <= self.after
-        )
-
     # -- what is known ---------------------------------------------------------------------------------------------
 
     @property
@@ -288,100 +241,42 @@ class Turn:
         moments = [self._last_event + self._silence]
         if self._reread_at is not None:
             moments.append(self._reread_at)
-        if self._unknown_since is not None:
-            moments.append(self._unknown_since + UNKNOWN_BEFORE_READ)
-        if self._waiting() and not self._busy_with_calls():
+        if self._missing_since is not None:
+            moments.append(self._missing_since + MISSING_BEFORE_READ)
+        if self.calls.waiting(self.replies.current) and not self.calls.busy(self.replies.current):
             moments.append(self._last_event + QUIET_BEFORE_PAUSE)
         return min(moments)
 
     @property
     def wants_action(self) -> bool:
         """Whether the caller has something to do before it feeds more events."""
-        return self.wants_reread or self.outcome is not None or bool(self._to_offer)
+        return self.wants_reread or self.outcome is not None or self.calls.has_new
 
     @property
     def replied(self) -> bool:
         """Whether the last message of the turn so far is final."""
-        last = self._last()
+        last = self.replies.last
         return last is not None and last.done
 
     @property
-    def unordered_ids(self) -> set[str]:
-        """The ids of messages so far that have no place in the chat's order, for the turns that follow."""
-        known = (live.latest for live in self._live.values())
-        return self._earlier | {message.id for message in known if message is not None and message.order <= 0}
+    def chat_id(self) -> str | None:
+        """The chat's id, or None where it is not known yet."""
+        return self.replies.chat_id
 
-    @property
-    def last_order(self) -> int | None:
-        """The place of the turn's last message in the chat, or None when that is not known."""
-        orders = [live.latest.order for live in self._live.values() if live.latest is not None]
-        return max([*orders, self.after or 0], default=0) or None
+    def _take_state(self, event: Event) -> None:
+        """Take in what an event says about the run."""
+        if not self.replies.of_this_chat(event.data.get("id" if event.name == "chats" else "chat_id")):
+            return
+        if self.replied:
+            self.run.settle()
+        take = self.run.take_chat if event.name == "chats" else self.run.take_run
+        take(event.data, event.fields)
 
-    # -- messages --------------------------------------------------------------------------------------------------
-
-    def _whole(self, event: Event) -> Message | None:
-        """The whole message an event stands for; None when it is an update of one that is not known."""
-        data = event.data
-        if event.fields:
-            known = self._raw.get(str(data.get("id")))
-            if known is None:
-                self.wants_reread = True
-                return None
-            data = {**known, **({name: data[name] for name in event.fields if name in data} or data)}
-        message = structure(data, Message)
-        if not message.done:
-            self._raw[message.id] = data
-        return message
-
-    def _take_message(self, message: Message | None, *, in_stream: bool) -> Message | None:
-        if message is None or not self._of_this_chat(message.chat_id):
-            return None
-        if message.role == Role.USER and message.id and message.id == self.run.user_message_id:
-            self._take_user_message(message)
-        if message.role != Role.ASSISTANT or not self._belongs(message):
-            return None
-        self.run.own(message.run_id)
-        self.run.queued = False
-        live = self._live.get(message.id)
-        if live is None:
-            live = self._live[message.id] = self._unknown.pop(message.id, LiveMessage(message.id))
-            if not self._unknown:
-                self._unknown_since = None
-        snapshot = live.take_whole(answered(message, self._answered_ids()), in_stream=in_stream)
-        if message.done:
-            self._raw.pop(message.id, None)
-        self._find_calls(live)
-        return self._count(snapshot)
-
-    def _take_user_message(self, message: Message) -> None:
-        if message.status in {MessageStatus.CANCELLED, MessageStatus.FAILED}:
-            self._withdrawn = True
-        elif message.status != MessageStatus.QUEUED:
-            self.run.queued = False
-
-    def _take_delta(self, data: Mapping[str, Any], now: float) -> Message | None:
-        message_id, delta, seq = data.get("resource_id"), data.get("delta"), data.get("seq")
-        if not isinstance(message_id, str) or not message_id or not isinstance(delta, Mapping):
-            return None  # a delta that names no message cannot be attributed; the official SDKs drop it as well
-        number = seq if isinstance(seq, int) and not isinstance(seq, bool) else None
-        live = self._live.get(message_id)
-        if live is None:
-            if message_id in self._earlier:
-                return None
-            live = self._keep_unknown(message_id)
-        snapshot = live.take_delta(delta, number)
-        if live.needs_whole and self._unknown_since is None:
-            self._unknown_since = now + (REREAD_EVERY if message_id in self._live else 0.0)
-        return self._count(snapshot)
-
-    def _keep_unknown(self, message_id: str) -> LiveMessage:
-        """Deltas of a message that is not known yet are kept until it is; a bounded number of them."""
-        live = self._unknown.get(message_id)
-        if live is None:
-            if len(self._unknown) >= _MOST_UNKNOWN:
-                del self._unknown[next(iter(self._unknown))]
-            live = self._unknown[message_id] = LiveMessage(message_id)
-        return live
+    def _note_missing(self, now: float) -> None:
+        """Something will have to be read, unless the stream brings it in a moment."""
+        self.replies.missing = False
+        if self._missing_since is None:
+            self._missing_since = now
 
     def _count(self, snapshot: Message | None) -> Message | None:
         if snapshot is not None:
@@ -389,84 +284,23 @@ class Turn:
             self.last_delivered = snapshot
         return snapshot
 
-    def _of_this_chat(self, chat_id: object) -> bool:
-        """Whether something is of this chat; ids may be given in their short form, as the JavaScript SDK allows."""
-        if not isinstance(chat_id, str) or not chat_id or self.chat_id is None:
-            return True
-        return chat_id.startswith(self.chat_id) or self.chat_id.startswith(chat_id)
-
-    def _belongs(self, message: Message) -> bool:
-        """Whether an assistant message is of this turn."""
-        if message.id in self._own_ids or message.id in self._live:
-            return True
-        if message.id in self._earlier or self.run.is_foreign(message.run_id):
-            return False
-        if message.run_id and message.run_id == self.run.run.id:
-            return True
-        if self._new_chat:
-            return True
-        if self.after is not None and message.order > 0:
-            return message.order > self.after
-        if self._since and message.created_at:
-            return message.created_at >= self._since
-        return True
-
-    def _last(self) -> Message | None:
-        """The turn's last message, as it is known now."""
-        known = [live.current for live in self._live.values()]
-        return max((m for m in known if m is not None), key=lambda m: m.order, default=None)
-
-    # -- calls -----------------------------------------------------------------------------------------------------
-
-    def _find_calls(self, live: LiveMessage) -> None:
-        message = live.latest
-        for call in message.tool_calls if message is not None else ():
-            if call.pending and call.id not in self._calls:
-                self._calls[call.id] = _Call.OFFERED
-                self._to_offer.append(call)
-
-    def _answered_ids(self) -> set[str]:
-        return {call_id for call_id, state in self._calls.items() if state is _Call.ANSWERED}
-
-    def _waiting(self) -> list[Message]:
-        """The messages with calls that wait for somebody: a declined call's result, an approval, a form."""
-        known = [live.current for live in self._live.values()]
-        return [m for m in known if m is not None and any(self._waits(call) for call in m.tool_calls)]
-
-    def _waits(self, call: ToolCall) -> bool:
-        if call.type == ToolType.CLIENT and call.pending:
-            return self._calls.get(call.id) is _Call.DECLINED
-        return call.status in {ToolCallStatus.AWAITING_APPROVAL, ToolCallStatus.AWAITING_INPUT}
-
-    def _busy_with_calls(self) -> bool:
-        """Whether the caller is at work on a call that the server still waits for."""
-        return any(
-            call.pending and self._calls.get(call.id) is _Call.OFFERED
-            for live in self._live.values()
-            if live.current is not None
-            for call in live.current.tool_calls
-        )
-
     # -- the end ---------------------------------------------------------------------------------------------------
 
     def _evaluate(self, now: float, *, fresh: bool = False) -> None:
         """Decide whether the turn is over or paused, or what is to be found out."""
         if self.outcome is not None:
             return
-        if self._unknown_since is not None and now >= self._unknown_since + UNKNOWN_BEFORE_READ:
-            self._unknown_since = None
-            self.wants_reread = True
-        if self._withdrawn:
-            self.outcome = Outcome(End.LOST, self._last(), "the message was withdrawn before its turn came")
+        if self.replies.withdrawn:
+            self.outcome = Outcome(End.LOST, self.replies.last, "the message was withdrawn before its turn came")
         elif self.run.phase is Phase.ENDED:
             self._evaluate_end(now, fresh=fresh)
         else:
             self._evaluate_pause(now, fresh=fresh)
 
     def _evaluate_pause(self, now: float, *, fresh: bool) -> None:
-        if self._busy_with_calls():
+        if self.calls.busy(self.replies.current):
             return
-        waiting = self._waiting()
+        waiting = self.calls.waiting(self.replies.current)
         if waiting:
             if self.run.phase is Phase.PAUSED or now - self._last_event >= QUIET_BEFORE_PAUSE:
                 self.outcome = Outcome(End.PAUSED, max(waiting, key=lambda message: message.order))
@@ -474,21 +308,21 @@ class Turn:
             self._evaluate_unexplained_pause(now, fresh=fresh)
         else:
             self._stuck_since = None
-            last = self._last()
+            last = self.replies.last
             if last is not None and last.done and self._reread_at is None and not fresh:
                 self._reread_at = now + QUIET_BEFORE_READ
 
     def _evaluate_unexplained_pause(self, now: float, *, fresh: bool) -> None:
         """The run waits, and for nothing that is known: for a call not seen yet, or one answered since, or a person."""
-        if not self._calls:
+        if not self.calls:
             if fresh and self.run.counts:
-                self.outcome = Outcome(End.PAUSED, self._last())
+                self.outcome = Outcome(End.PAUSED, self.replies.last)
             else:
                 self._await_news(now, fresh=fresh)
         elif self._stuck(now) >= PATIENCE and fresh:
-            self.outcome = Outcome(End.PAUSED, self._last())
+            self.outcome = Outcome(End.PAUSED, self.replies.last)
         elif self._reread_at is None:
-            self._reread_at = now + (REREAD_EVERY if fresh else UNKNOWN_BEFORE_READ)
+            self._reread_at = now + (REREAD_EVERY if fresh else MISSING_BEFORE_READ)
 
     def _stuck(self, now: float) -> float:
         """For how long what must come has not come, in seconds."""
@@ -505,7 +339,7 @@ class Turn:
                 self.wants_reread = True
 
     def _evaluate_end(self, now: float, *, fresh: bool) -> None:
-        last, state, counts = self._last(), self.run.run.state, self.run.counts
+        last, state, counts = self.replies.last, self.run.run.state, self.run.counts
         done = last is not None and last.done
         if not counts:
             if self._stuck(now) >= LONG_PATIENCE and fresh:
@@ -514,7 +348,8 @@ class Turn:
                 self._reread_at = now + QUIET_BEFORE_READ
             return
         failed = state in {RunState.FAILED, RunState.REJECTED}
-        if self._busy_with_calls() and not failed and state not in {RunState.CANCELED, RunState.COMPLETED}:
+        stated = failed or state in {RunState.CANCELED, RunState.COMPLETED}
+        if not stated and self.calls.busy(self.replies.current):
             return  # an idle chat that waits for a call's result is not over
         if last is not None and last.done:
             self._finish(last, failed=failed or last.status == MessageStatus.FAILED, read=fresh)

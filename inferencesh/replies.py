@@ -1,0 +1,188 @@
+"""The assistant messages of one turn: which ones they are, and what each has come to.
+
+A chat's stream carries all messages of the chat, replayed ones of earlier turns too. A message is this turn's when the
+answer to the post names it, when it is of the turn's run, or when it stands behind the user's message in the chat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping
+from typing import Any
+
+from .converter import structure
+from .live import LiveMessage, completed
+from .models import Message, MessageStatus, Role
+from .run_state import RunTracker
+from .wire import Event
+
+__all__ = ["Replies"]
+
+_MOST_UNKNOWN = 16  # messages of which deltas came first, kept at the most
+
+
+class Replies:
+    """The assistant messages of one turn.
+
+    Args:
+        chat_id: The chat's id, or None where the turn begins a new chat.
+        run: The turn's run.
+        answered: Ids of the calls whose results the server has acknowledged; the caller adds to them.
+        after: The place in the chat (``order``) of the last message before the turn, or None when that is not known.
+        earlier: Ids of messages that are known to be of earlier turns.
+    """
+
+    def __init__(
+        self,
+        chat_id: str | None,
+        run: RunTracker,
+        answered: Container[str],
+        *,
+        after: int | None,
+        earlier: Iterable[str],
+    ) -> None:
+        self.chat_id = chat_id
+        self.after = after
+        self.withdrawn = False  # whether the user's message was taken back before its turn came
+        self.missing = False  # whether there is something that only a re-read can tell
+        self._run = run
+        self._answered = answered
+        self._new_chat = chat_id is None
+        self._earlier = set(earlier)
+        self._named: set[str] = set()  # ids that the answer to the post named
+        self._since = ""  # when the user's message was created; tells old messages apart where nothing else does
+        self._live: dict[str, LiveMessage] = {}
+        self._unknown: dict[str, LiveMessage] = {}  # of these only deltas have come yet
+        self._whole: dict[str, Mapping[str, Any]] = {}  # of pending messages, for updates of single fields
+
+    def begin(self, user: Message | None, assistant: Message | None) -> Message | None:
+        """Take in what the answer to the post says; returns the snapshot if it holds more than a placeholder."""
+        known = assistant or user
+        if known is not None and self.chat_id is None:
+            self.chat_id = known.chat_id or None
+        if user is not None:
+            self._since = user.created_at
+            if user.order > 0:
+                self.after = user.order
+        if assistant is None:
+            return None
+        self._named.add(assistant.id)
+        if assistant.order > 0 and (user is None or user.order <= 0):
+            self.after = assistant.order - 1
+        return self.take(assistant, in_stream=False)
+
+    def take_event(self, event: Event) -> Message | None:
+        """Take in a ``chat_messages`` event; returns the snapshot to deliver."""
+        data = event.data
+        if event.fields:
+            known = self._whole.get(str(data.get("id")))
+            if known is None:
+                self.missing = True
+                return None
+            data = {**known, **({name: data[name] for name in event.fields if name in data} or data)}
+        return self.take(structure(data, Message), in_stream=True)
+
+    def take(self, message: Message, *, in_stream: bool) -> Message | None:
+        """Take in a whole message of the chat; returns the snapshot to deliver."""
+        if not self.of_this_chat(message.chat_id):
+            return None
+        if message.role == Role.USER and message.id == self._run.user_message_id:
+            self._take_user_message(message)
+        if message.role != Role.ASSISTANT or not self._belongs(message):
+            return None
+        self._run.own(message.run_id)
+        self._run.queued = False
+        live = self._live.get(message.id)
+        if live is None:
+            live = self._live[message.id] = self._unknown.pop(message.id, LiveMessage(message.id))
+        if message.done:
+            self._whole.pop(message.id, None)
+        else:
+            self._whole[message.id] = message.raw
+        return live.take_whole(completed(message, self._answered), in_stream=in_stream)
+
+    def take_delta(self, data: Mapping[str, Any]) -> Message | None:
+        """Take in a ``delta`` event; returns the snapshot to deliver."""
+        message_id, delta, seq = data.get("resource_id"), data.get("delta"), data.get("seq")
+        if not isinstance(message_id, str) or not message_id or not isinstance(delta, Mapping):
+            return None  # it names no message, so it cannot be attributed; the official SDKs drop it as well
+        live = self._live.get(message_id)
+        if live is None:
+            if message_id in self._earlier:
+                return None
+            live = self._keep_unknown(message_id)
+        snapshot = live.take_delta(delta, seq if isinstance(seq, int) and not isinstance(seq, bool) else None)
+        if live.needs_whole:
+            self.missing = True
+        return snapshot
+
+    def reconnected(self) -> None:
+        """The stream was lost and opened anew."""
+        for live in (*self._live.values(), *self._unknown.values()):
+            live.reconnected()
+
+    def amend_calls(self) -> None:
+        """A call's result was acknowledged: where it still waits, the server's word is outdated."""
+        for live in self._live.values():
+            live.amend(lambda message: completed(message, self._answered))
+
+    def of_this_chat(self, chat_id: object) -> bool:
+        """Whether something is of this chat; ids may be given in their short form, as the JavaScript SDK allows."""
+        if not isinstance(chat_id, str) or not chat_id or self.chat_id is None:
+            return True
+        return chat_id.startswith(self.chat_id) or self.chat_id.startswith(chat_id)
+
+    def begins_after(self, message: Mapping[str, Any]) -> bool:
+        """Whether a message, as the server sent it, is of an earlier turn, so that none before it is of this one."""
+        order = message.get("order")
+        return message.get("id") in self._earlier or (
+            self.after is not None and isinstance(order, int) and 0 < order <= self.after
+        )
+
+    @property
+    def current(self) -> list[Message]:
+        """The messages as they are known now."""
+        return [message for live in self._live.values() if (message := live.current) is not None]
+
+    @property
+    def last(self) -> Message | None:
+        """The last of them in the chat's order."""
+        return max(self.current, key=lambda message: message.order, default=None)
+
+    @property
+    def unordered_ids(self) -> set[str]:
+        """Ids of messages so far that have no place in the chat's order, for the turns that follow."""
+        return self._earlier | {message.id for message in self.current if message.order <= 0}
+
+    @property
+    def last_order(self) -> int | None:
+        """The place of the last message in the chat, or None when that is not known."""
+        return max([*(message.order for message in self.current), self.after or 0]) or None
+
+    def _take_user_message(self, message: Message) -> None:
+        if message.status in {MessageStatus.CANCELLED, MessageStatus.FAILED}:
+            self.withdrawn = True
+        elif message.status != MessageStatus.QUEUED:
+            self._run.queued = False
+
+    def _keep_unknown(self, message_id: str) -> LiveMessage:
+        """Deltas of a message that is not known yet are kept until it is; of a bounded number of messages."""
+        live = self._unknown.get(message_id)
+        if live is None:
+            if len(self._unknown) >= _MOST_UNKNOWN:
+                del self._unknown[next(iter(self._unknown))]
+            live = self._unknown[message_id] = LiveMessage(message_id)
+        return live
+
+    def _belongs(self, message: Message) -> bool:
+        """Whether an assistant message is of this turn."""
+        if message.id in self._named or message.id in self._live:
+            return True
+        if message.id in self._earlier or self._run.is_foreign(message.run_id):
+            return False
+        if self._new_chat or (message.run_id and message.run_id == self._run.run.id):
+            return True
+        if self.after is not None and message.order > 0:
+            return message.order > self.after
+        if self._since and message.created_at:
+            return message.created_at >= self._since
+        return True
