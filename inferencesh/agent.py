@@ -9,6 +9,7 @@ import attrs
 
 from .agent_config import AgentConfig
 from .chat_api import ChatAPI
+from .claims import Claims
 from .conflate import Conflator
 from .conversation import Conversation
 from .converter import structure
@@ -30,10 +31,12 @@ class AgentOptions:
     Attributes:
         reconnects: How lost streams are taken up again.
         tools: Limits of tool calls.
+        claims: The calls that are taken care of.
     """
 
     reconnects: Reconnects = attrs.Factory(Reconnects)
     tools: ToolLimits = attrs.Factory(ToolLimits)
+    claims: Claims = attrs.Factory(Claims)
 
 
 class AsyncAgent:
@@ -204,11 +207,11 @@ class AsyncAgent:
         Returns:
             The stream; nothing is sent yet.
         """
-        conversation, limits = self._conversation, self._options.tools
+        conversation, tools, limits = self._conversation, self._config.tools, self._options.tools
         caller: Invoker = invoker or ThreadInvoker(limits.at_once + 1)
 
-        def runner() -> ToolRunner:
-            return ToolRunner(self._config.tools, on_tool_call, caller, conversation, limits)
+        def runner(turn: Turn) -> ToolRunner:
+            return ToolRunner(turn, tools, on_tool_call, caller, conversation.submit, limits, self._options.claims)
 
         async def begin(driver: TurnDriver) -> Turn:
             return await (conversation.attach(driver) if text is None else conversation.send(driver, text))

@@ -103,10 +103,6 @@ class Conversation:
         else:
             self._expects_more = True
 
-    def is_answered(self, call_id: str) -> bool:
-        """Whether the result of one of the current turn's calls was acknowledged."""
-        return self._turn is not None and call_id in self._turn.calls.answered
-
 
 def _goes_on(chat: Mapping[str, Any]) -> bool:
     tracker = RunTracker(settled=True)

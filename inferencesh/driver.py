@@ -60,7 +60,7 @@ class TurnDriver:
         transport: Makes the requests.
         begin: Begins the turn, once, and returns it: posts the message, or finds out what is going on. It is given this
             driver, whose ``connect`` it may call, and puts first snapshots into ``ready``.
-        runner: Makes what takes care of tool calls.
+        runner: Makes what takes care of the turn's tool calls.
         reconnects: How lost streams are taken up again.
     """
 
@@ -68,7 +68,7 @@ class TurnDriver:
         self,
         transport: Transport,
         begin: Callable[[TurnDriver], Awaitable[Turn]],
-        runner: Callable[[], ToolRunner],
+        runner: Callable[[Turn], ToolRunner],
         reconnects: Reconnects,
     ) -> None:
         self.turn: Turn | None = None
@@ -323,7 +323,7 @@ class TurnDriver:
     def _start_calls(self, turn: Turn) -> None:
         for call in turn.calls.take():
             if self._runner is None:
-                self._runner = self._make_runner()
+                self._runner = self._make_runner(turn)
 
             self._runner.start(call, functools.partial(self._call_done, turn, call.id))
 

@@ -8,14 +8,19 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import anyio
 import attrs
 
+from .claims import Claims
 from .converter import result_text
 from .invoke import Invoker, invoke
 from .models import ToolCall
 from .tools import Tool
+from .turn import Turn
 
 __all__ = ["OnToolCall", "ToolLimits", "ToolRunner"]
+
+_LOOK_AGAIN = 0.05  # seconds
 
 logger = logging.getLogger("inferencesh")
 
@@ -43,40 +48,43 @@ class Done(Protocol):
         """The call was answered, or left to the caller of the turn."""
 
 
-class Answers(Protocol):
-    """Takes the results of tool calls."""
+class Submit(Protocol):
+    """Posts the results of tool calls."""
 
-    async def submit(self, call_id: str, result: object, *, anybodys: bool) -> None:
+    async def __call__(self, call_id: str, result: object, *, anybodys: bool) -> None:
         """Post a result until the server has acknowledged it; ``anybodys``: or somebody else's."""
-
-    def is_answered(self, call_id: str) -> bool:
-        """Whether a call's result was acknowledged already."""
 
 
 class ToolRunner:
     """Runs the calls of one turn, several at once.
 
     Args:
+        turn: The turn.
         tools: The tools by name.
         on_tool_call: Called with each call before its handler, or None.
         invoker: Calls functions that may block.
-        answers: Where results go.
+        submit: Posts results.
         limits: Limits of tool calls.
+        claims: The calls that the client's turns have taken on.
     """
 
     def __init__(
         self,
+        turn: Turn,
         tools: Mapping[str, Tool],
         on_tool_call: OnToolCall | None,
         invoker: Invoker,
-        answers: Answers,
+        submit: Submit,
         limits: ToolLimits,
+        claims: Claims,
     ) -> None:
         self._tools = tools
         self._on_tool_call = on_tool_call
         self._invoker = invoker
-        self._answers = answers
+        self._submit = submit
         self._limits = limits
+        self._turn = turn
+        self._claims = claims
         self._slots = asyncio.Semaphore(limits.at_once)
         self._one_callback = asyncio.Lock()  # callbacks of several calls come one after the other
         self._tasks: set[asyncio.Task[None]] = set()
@@ -119,14 +127,19 @@ class ToolRunner:
         if callback is not None:
             async with self._one_callback:
                 await invoke(self._invoker, callback, lambda: callback(call))
-        if self._answers.is_answered(call.id):
+        if call.id in self._turn.calls.answered:
             return True
         tool = self._tools.get(call.name)
         if tool is None or tool.handler is None:
             return False
+        if (owner := self._claims.take(call.id, self._turn)) is not None:
+            # Another stream of this client runs it, maybe on another loop: there is no event to share with that one.
+            while owner.driven and call.id not in owner.calls.answered:  # noqa: ASYNC110
+                await anyio.sleep(_LOOK_AGAIN)
+            return call.id in owner.calls.answered
         async with self._slots:
             result = await self._execute(tool, call)
-        await self._answers.submit(call.id, result, anybodys=True)
+        await self._submit(call.id, result, anybodys=True)
         return True
 
     async def _execute(self, tool: Tool, call: ToolCall) -> str:
