@@ -18,7 +18,7 @@ import attrs
 
 from .chat_api import ChatAPI, chat_path
 from .converter import UnreadableError
-from .errors import APIConnectionError, APIError, InferenceError, RunFailedError, StreamError
+from .errors import APIConnectionError, APIError, InferenceError, NotFoundError, RunFailedError, StreamError
 from .models import Message
 from .retry import Backoff
 from .tool_runner import ToolRunner
@@ -264,6 +264,12 @@ class TurnDriver:
             messages = await self._api.read_messages(chat, chat_id, turn.replies.begins_after)
         except APIConnectionError as error:
             await self._lost(turn, error)
+            return
+        except NotFoundError as error:
+            if self._stream is None:
+                raise
+            logger.info("chat %s: it streams but cannot be read (%s)", turn.chat_id, error.status_code)
+            turn.reread_failed(self._now())
             return
         try:
             self.ready += turn.reread(chat, messages, self._now())

@@ -44,6 +44,7 @@ class LoopThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._pid = os.getpid()
+        self.closed = False
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop and wait for what it returns or raises.
@@ -89,6 +90,8 @@ class LoopThread:
         """
         if os.getpid() != self._pid:
             self._abandon()
+        if self.closed:
+            raise InferenceError("this client has been closed; make a new one")
         if self._thread is threading.current_thread():
             raise InferenceError(
                 "the blocking client was called from its own event loop, where it would wait for itself for ever; "
@@ -119,6 +122,11 @@ class LoopThread:
         loop.call_soon_threadsafe(loop.stop)
         if thread is not threading.current_thread():
             thread.join(timeout)
+
+    def close(self) -> None:
+        """Stop for good: later calls fail."""
+        self.closed = True
+        self.stop()
 
     def __del__(self) -> None:
         loop = self._loop

@@ -102,9 +102,6 @@ def _let_go(slots: dict[asyncio.AbstractEventLoop, _Slot]) -> None:
     for loop, slot in slots.items():
         if slot.pid != os.getpid():
             _inherited.append(slot)
-            slot.session.detach()
-        elif loop.is_closed() and (connector := slot.session.connector) is not None:
-            slot.session.detach()
-            for _ in connector.close().__await__():  # its loop is gone: nothing is waited for
-                continue
+        if slot.pid != os.getpid() or not loop.is_running():
+            slot.session.detach()  # a loop that runs closes it, once the closer is dropped
     slots.clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from types import TracebackType
 from typing import Any, NoReturn, Protocol, Self
 
@@ -64,12 +64,14 @@ class AsyncMessageStream:
         return self if self._entered else _Loop(self)
 
     async def __anext__(self) -> Message:
-        batch = [self._waiting.popleft()] if self._waiting else await self.next_batch()
-        if not batch:
-            raise StopAsyncIteration
-        self._waiting.extend(batch[1:])
-        message = self.message = batch[0]
-        await self._report(message, done=False)
+        if not self._waiting:
+            batch = await self.next_batch()
+            if not batch:
+                raise StopAsyncIteration
+            self._waiting.extend(batch)
+        message = self.message = self._waiting.popleft()
+        if self._on_message is not None:
+            await self._report(message, done=False)
         return message
 
     async def next_batch(self) -> list[Message]:
@@ -177,8 +179,8 @@ class _Loop:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Message:
-        return await self._stream.__anext__()
+    def __anext__(self) -> Awaitable[Message]:
+        return self._stream.__anext__()
 
     def __del__(self) -> None:
         self._stream.leave()

@@ -106,7 +106,8 @@ class MessageStream:
         """Close the connection; the run goes on at the server. May be called more than once."""
         self._waiting.clear()
         self._pump.cancel()
-        self._thread.call(self._stream.aclose())
+        if not self._thread.closed:  # otherwise the client has closed it
+            self._thread.call(self._stream.aclose())
 
     def leave(self) -> None:
         """Close the connection at once, from any thread; iterating again would take the turn up where it is."""
@@ -346,8 +347,9 @@ class Inference:
 
     def close(self) -> None:
         """Close all connections and streams and stop the background loop. May be called more than once."""
-        self._thread.call(self._client.aclose())
-        self._thread.stop()
+        if not self._thread.closed:
+            self._thread.call(self._client.aclose())
+            self._thread.close()
 
     def __enter__(self) -> Self:
         return self

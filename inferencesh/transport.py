@@ -10,7 +10,6 @@ import asyncio
 import functools
 import importlib
 import logging
-import os
 import sys
 import time
 import weakref
@@ -290,15 +289,16 @@ _STREAM_HEADERS = {
 
 @functools.cache
 def _connector_class() -> type[aiohttp.TCPConnector]:
-    """aiohttp's connector, taught that a forked child must not close what it inherited."""
+    """aiohttp's connector without its last word: dropped unclosed, it complains, and touches sockets of another process.
+
+    ``Sessions`` closes connectors; where that cannot be, in a forked child or after a loop that was never closed, the
+    sockets go with the process.
+    """
     import aiohttp
 
     class Connector(aiohttp.TCPConnector):
-        _made_in = os.getpid()
-
-        def __del__(self, *warnings: object) -> None:
-            if os.getpid() == self._made_in:
-                super().__del__(*warnings)
+        def __del__(self, *_: object) -> None:
+            """Nothing."""
 
     return Connector
 

@@ -166,6 +166,12 @@ class Turn:
         self._last_event = now
         return [snapshot for snapshot in snapshots if snapshot is not None]
 
+    def reread_failed(self, now: float) -> None:
+        """The chat cannot be read: go by what is known without."""
+        self.wants_reread = False
+        self._reread_at = None
+        self._evaluate(now, fresh=True)
+
     def tick(self, now: float) -> None:
         """The deadline has come, or may have."""
         if self._reread_at is not None and now >= self._reread_at:
