@@ -205,26 +205,26 @@ class TurnDriver:
 
     def _take_events(self, turn: Turn) -> bool:
         """Feed the turn with events that have arrived; returns whether something is to be done about it."""
-        now = self._now()
         try:
-            for event in self._events:
-                snapshot = turn.receive(event, now)
-                if snapshot is not None:
-                    self.ready.append(snapshot)
-                    if len(self.ready) >= _BATCH:
-                        return True
-                if turn.wants_action:
-                    return True
+            self._feed(turn)
         except UnreadableError as error:
             self._report(turn, error)
-            return True
-        problems = self._decoder.problems if self._decoder is not None else []
-        if problems:
+        if self._decoder is not None and self._decoder.problems:
+            problems, self._decoder.problems = self._decoder.problems, []
             for problem in problems:
                 self._report(turn, problem)
-            problems.clear()
-            return True
-        return bool(self.ready)
+        return bool(self.ready) or turn.wants_action
+
+    def _feed(self, turn: Turn) -> None:
+        now = self._now()
+        for event in self._events:
+            snapshot = turn.receive(event, now)
+            if snapshot is not None:
+                self.ready.append(snapshot)
+                if len(self.ready) >= _BATCH:
+                    return
+            if turn.wants_action:
+                return
 
     async def _read(self, turn: Turn, stream: ByteStream) -> None:
         """Wait for bytes, until the turn wants to look after itself or a tool has finished."""
@@ -288,10 +288,13 @@ class TurnDriver:
         attempt = self._count_attempt(turn, cause)
         if turn.replied:
             turn.wants_reread = True  # most likely the end; then no other connection is needed
-        asked = cause.retry_after if isinstance(cause, APIError) else None
-        wait = asked if asked is not None else self._reconnects.backoff.delay(attempt)
+        wait = cause.retry_after if isinstance(cause, APIError) else None
+        if wait is None:
+            wait = self._reconnects.backoff.delay(attempt)
+        elif wait > self._reconnects.longest_wait:
+            raise cause
         logger.info("chat %s: %s; connecting again in %.2f s", turn.chat_id, type(cause).__name__, wait)
-        await anyio.sleep(min(wait, self._reconnects.longest_wait))
+        await anyio.sleep(wait)
 
     def _count_attempt(self, turn: Turn, cause: InferenceError) -> int:
         """Count a connection that ended early; returns how many in a row brought nothing before it."""
@@ -313,11 +316,10 @@ class TurnDriver:
         assert turn.chat_id is not None
         try:
             await self.connect(turn.chat_id, again=True)
-        except (APIConnectionError, UnreadableError) as error:
-            await self._lost(turn, error)
-        except APIError as error:
-            if error.status_code not in {408, 429} and error.status_code < 500:
+        except (APIConnectionError, APIError, UnreadableError) as error:
+            if isinstance(error, APIError) and error.status_code not in {408, 429} and error.status_code < 500:
                 raise
+            turn.wants_reread = True  # it may be over by now, and then needs no stream
             await self._lost(turn, error)
         else:
             if self._connected:
@@ -352,7 +354,7 @@ class TurnDriver:
             failure = RunFailedError(outcome.detail)
         else:
             failure = StreamError(f"chat {turn.chat_id}: {outcome.detail}")
-        failure.message = outcome.message
+        failure.message = turn.last_delivered
         raise failure
 
     def _now(self) -> float:
