@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -50,7 +50,10 @@ class AgentConfig:
             raise ConfigurationError(
                 f"an agent is configured by a mapping or named by namespace/name, not by a {type(config).__name__}"
             )
-        given = list(config.get("tools") or ())
+        listed = config.get("tools") or ()
+        if not isinstance(listed, Iterable):
+            raise ConfigurationError(f"tools must be a list of tools, not a {type(listed).__name__}")
+        given = list(listed)
         if any(isinstance(item, ToolBuilder) for item in given):
             raise ConfigurationError("a tool is not built yet: end it with .build()")
         plain = {**config, **({"tools": [_plain(item) for item in given]} if "tools" in config else {})}
@@ -58,7 +61,10 @@ class AgentConfig:
             sent = orjson.loads(dump_json(plain))  # a copy: what the caller changes later is not sent
         except TypeError as error:
             raise ConfigurationError(f"the agent's configuration cannot be sent as JSON: {error}") from None
-        tools = {item.name: item for item in given if isinstance(item, Tool)}
+        tools: dict[str, Tool] = {}
+        for item in given:
+            if isinstance(item, Tool) and tools.setdefault(item.name, item) is not item:
+                raise ConfigurationError(f"two tools have the name {item.name!r}")
         return cls({"agent_config": sent, "agent_name": sent.get("name")}, tools)
 
 

@@ -24,16 +24,17 @@ class ByteStream:
 
     Args:
         response: The answer, of which the headers have arrived.
+        content_type: Its ``Content-Type``, "" when it has none.
         idle: Seconds without a byte that are borne while one is awaited, or None.
     """
 
-    def __init__(self, response: aiohttp.ClientResponse, idle: float | None) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, content_type: str, idle: float | None) -> None:
         self._response = response
         self._idle = idle
         self._loop = asyncio.get_running_loop()
         self._waiting: asyncio.Timeout | None = None
         self._pid = os.getpid()
-        self.content_type: str = response.headers.get("Content-Type", "")
+        self.content_type = content_type
 
     async def read(self, until: float) -> bytes | None:
         """The next bytes.

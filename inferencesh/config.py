@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -12,7 +13,7 @@ import attrs
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = ["API_KEY_VARIABLE", "BASE_URL_VARIABLE", "DEFAULT_BASE_URL", "Secret", "Timeout"]
 
@@ -65,18 +66,18 @@ class Timeout:
 class Secret:
     """A string that shows itself only when asked: its repr, its str and a traceback's locals have no trace of it."""
 
-    __slots__ = ("_value",)
+    __slots__ = ("_keep",)
 
     def __init__(self, value: str) -> None:
-        self._value = value
+        self._keep: Callable[[], str] = lambda: value  # in a closure, where no printer of attributes comes to it
 
     def reveal(self) -> str:
         """The string itself."""
-        return self._value
+        return self._keep()
 
     def masked(self, text: str) -> str:
         """``text`` with every occurrence of the secret blotted out, for what a server may have echoed."""
-        return text.replace(self._value, "***")
+        return text.replace(self.reveal(), "***")
 
     def __repr__(self) -> str:
         return "Secret('***')"
@@ -111,13 +112,14 @@ def read_base_url(given: str | None, environ: Mapping[str, str] = os.environ) ->
         ConfigurationError: It is no http(s) URL, or it would send the API key over plain http to another machine.
     """
     url = (given if given is not None else environ.get(BASE_URL_VARIABLE, "") or DEFAULT_BASE_URL).strip()
+    shown = re.sub("//[^/]*@", "//***@", url)
     try:
         parts = urlsplit(url)
         host, _port = parts.hostname, parts.port
     except ValueError as error:
-        raise ConfigurationError(f"base_url {url!r} is not a URL: {error}") from None
+        raise ConfigurationError(f"base_url {shown!r} is not a URL: {error}") from None
     if parts.scheme not in {"http", "https"} or not host:
-        raise ConfigurationError(f"base_url must look like {DEFAULT_BASE_URL}, not {url!r}")
+        raise ConfigurationError(f"base_url must look like {DEFAULT_BASE_URL}, not {shown!r}")
     if parts.username is not None or parts.password is not None:
         raise ConfigurationError("base_url must not hold a user name or password; the API key goes into api_key=")
     if parts.query or parts.fragment:

@@ -71,19 +71,24 @@ def decode_json(text: bytes | str) -> object:
         return orjson.loads(text)
     except orjson.JSONDecodeError as strict:
         try:
-            lenient = json.dumps(json.loads(text), ensure_ascii=False, allow_nan=False)
-            return orjson.loads(lenient.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+            return orjson.loads(_whole_characters(json.dumps(json.loads(text), ensure_ascii=False, allow_nan=False)))
         except (ValueError, RecursionError):
             raise UnreadableError(f"not JSON: {strict}") from None
 
 
 def dump_json(value: object) -> bytes:
-    """Encode a value as JSON, attrs classes, dataclasses, enums and datetimes included.
+    """Encode a value as JSON, attrs classes, dataclasses, enums and datetimes included; lone surrogates as U+FFFD.
 
     Raises:
         TypeError: It holds something that has no JSON form.
     """
-    return orjson.dumps(converter.unstructure(value), default=_unstructure_mapping)
+    plain = converter.unstructure(value)
+    try:
+        return orjson.dumps(plain, default=_unstructure_mapping)
+    except TypeError:
+        # orjson also refuses whole numbers of more than 64 bits and lone surrogates; the standard library does not.
+        text = json.dumps(plain, default=_unstructure_mapping, ensure_ascii=False, separators=(",", ":"))
+        return _whole_characters(text).encode()
 
 
 def result_text(result: object) -> str:
@@ -93,6 +98,11 @@ def result_text(result: object) -> str:
         TypeError: It holds something that has no JSON form.
     """
     return result if isinstance(result, str) else dump_json(result).decode()
+
+
+def _whole_characters(text: str) -> str:
+    """``text`` with halves of characters replaced by U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _unstructure_mapping(value: object) -> object:
@@ -115,7 +125,10 @@ def _text(value: object) -> str:
         return ""
     if isinstance(value, bool | int | float):
         return str(value)
-    return orjson.dumps(value).decode()
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        raise UnreadableError("the server sent something that is nested too deeply") from None
 
 
 def _optional_text(value: object) -> str | None:
@@ -202,14 +215,16 @@ def _read_call(data: Mapping[str, Any], _: object) -> ToolCall:
 
 def read_arguments(value: object) -> dict[str, Any] | None:
     """A tool call's arguments, which come as an object or as JSON text; None when they cannot be read (yet)."""
-    if isinstance(value, str) and value.strip():
+    if isinstance(value, str):
+        if not value.strip():
+            return {}
         try:
             value = decode_json(value)
         except UnreadableError:
             return None
     if isinstance(value, dict):
         return value
-    return {} if value is None or value == "" else None
+    return {} if value is None else None
 
 
 def _lenient_hook(cls: type[T]) -> None:
@@ -231,9 +246,7 @@ def _lenient_hook(cls: type[T]) -> None:
 # By identity, not by class: a hook for the class str would catch the enums, which are strings too.
 converter.register_structure_hook_func(lambda cls: cls is str, lambda value, _: _text(value))
 converter.register_structure_hook_func(lambda cls: cls is int, lambda value, _: _whole(value))
-converter.register_structure_hook_func(
-    lambda cls: isinstance(cls, type) and issubclass(cls, OpenEnum), lambda value, cls: cls(_text(value))
-)
+converter.register_structure_hook(OpenEnum, lambda value, cls: cls(_text(value)))
 converter.register_structure_hook_func(
     lambda cls: getattr(cls, "__origin__", None) is Mapping,
     lambda value, _: dict(value) if isinstance(value, Mapping) else {},

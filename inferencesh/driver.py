@@ -252,6 +252,7 @@ class TurnDriver:
 
     def _report(self, turn: Turn, error: UnreadableError) -> None:
         """Something could not be read: say so, read the state another way, and give up when it goes on."""
+        error.args = (self._transport.masked(str(error)),)  # it shows how the line began
         logger.warning("chat %s: %s; reading the chat instead", turn.chat_id, error)
         turn.unreadable()
         self._count_attempt(turn, error)
@@ -351,7 +352,7 @@ class TurnDriver:
             return
         failure: RunFailedError | StreamError
         if outcome.end is End.FAILED:
-            failure = RunFailedError(outcome.detail)
+            failure = RunFailedError(self._transport.masked(outcome.detail))
         else:
             failure = StreamError(f"chat {turn.chat_id}: {outcome.detail}")
         failure.message = turn.last_delivered

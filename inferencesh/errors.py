@@ -21,7 +21,8 @@ Every one of them carries ``message``, the last snapshot received in the turn it
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import copyreg
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # models imports this module; the name is needed for typing alone
     from collections.abc import Mapping, Sequence
@@ -57,6 +58,10 @@ class InferenceError(Exception):
 
     message: Message | None = None
     chat_id: str | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By default a copy is made by calling the class with `args`, which are not the arguments of every class here.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]  # not in typeshed
 
 
 class ConfigurationError(InferenceError, ValueError):

@@ -9,35 +9,39 @@ class TextLog:
     """A text that grows by pieces, of which every earlier state stays readable at no cost until it is read.
 
     A snapshot of a reply that arrives token by token must not copy the whole text for each token. One log serves all
-    snapshots of a message: they hold how long the text was, and it is joined when somebody asks. Reading is safe while
-    another thread appends.
+    snapshots of a message: they hold how long the text was, and it is joined when somebody asks. One thread appends;
+    any number may read meanwhile, since what readers look at is replaced whole, and never changed but by appending.
     """
 
-    __slots__ = ("_head", "_pieces", "length")
+    __slots__ = ("_base", "_joined", "length")
 
     _FOLD = 1024  # pieces; what nobody reads is joined now and then, so that memory follows the text, not the pieces
 
     def __init__(self, text: str = "") -> None:
-        self._head = (text, 0)  # what is joined already, and how many pieces that took; replaced in one assignment
-        self._pieces: list[str] = []
+        pieces: list[str] = []
+        self._base = (text, pieces)  # the text up to the last fold, and what was added since
+        self._joined = (pieces, 0, text)  # the longest text that was read: of which pieces, how many of them
         self.length = len(text)
 
     def append(self, piece: str) -> None:
         """Add a piece at the end."""
-        self._pieces.append(piece)
+        head, pieces = self._base
+        pieces.append(piece)
         self.length += len(piece)
-        if len(self._pieces) - self._head[1] >= self._FOLD:
-            self.read(self.length)
+        if len(pieces) >= self._FOLD:
+            self._base = (head + "".join(pieces), [])
 
     def read(self, length: int) -> str:
         """The first ``length`` characters."""
-        head, used = self._head
-        if len(head) < length:
-            total = len(self._pieces)
-            head += "".join(self._pieces[used:total])
-            self._pieces[used:total] = [""] * (total - used)
-            self._head = (head, total)
-        return head if len(head) == length else head[:length]
+        head, pieces = self._base
+        of, count, text = self._joined
+        if of is not pieces:
+            count, text = 0, head
+        if len(text) < length:
+            total = len(pieces)
+            text += "".join(pieces[count:total])
+            self._joined = (pieces, total, text)
+        return text if len(text) == length else text[:length]
 
 
 class GrowingText:

@@ -43,6 +43,7 @@ class LoopThread:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._tasks: set[asyncio.Task[None]] = set()  # a loop holds its tasks weakly
         self._pid = os.getpid()
         self.closed = False
 
@@ -78,7 +79,7 @@ class LoopThread:
         except BaseException:
             coroutine.close()
             raise
-        task = _RemoteTask(loop)
+        task = _RemoteTask(loop, self._tasks)
         loop.call_soon_threadsafe(task.start, coroutine, contextvars.copy_context())
         return task
 
@@ -99,8 +100,10 @@ class LoopThread:
             )
         with self._lock:
             if self._loop is None or self._thread is None or not self._thread.is_alive():
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=_run, args=(self._loop,), name=self._name, daemon=True)
+                self._loop, self._tasks = asyncio.new_event_loop(), set()
+                self._thread = threading.Thread(
+                    target=_run, args=(self._loop, self._tasks), name=self._name, daemon=True
+                )
                 self._thread.start()
                 _living.add(self)
             return self._loop
@@ -279,8 +282,9 @@ class _Call:
 class _RemoteTask:
     """A task of another thread's loop, which can be cancelled before it has started."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, running: set[asyncio.Task[None]]) -> None:
         self.loop = loop
+        self._running = running
         self._task: asyncio.Task[None] | None = None
         self._cancelled = False
 
@@ -290,6 +294,8 @@ class _RemoteTask:
 
     def start(self, coroutine: Coroutine[Any, Any, None], context: contextvars.Context) -> None:
         self._task = self.loop.create_task(coroutine, context=context)
+        self._running.add(self._task)
+        self._task.add_done_callback(self._running.discard)
         if self._cancelled:
             self._task.cancel()
 
@@ -327,8 +333,8 @@ def _wait_for_cleanup(inbox: queue.SimpleQueue[T]) -> None:
         return  # a handler that does not give up; the caller's Ctrl-C does not wait for it
 
 
-def _run(loop: asyncio.AbstractEventLoop) -> None:
-    """The thread: runs the loop until it is stopped, then lets every task end and closes it."""
+def _run(loop: asyncio.AbstractEventLoop, _tasks: set[asyncio.Task[None]]) -> None:
+    """The thread: runs the loop, keeping its tasks alive, until it is stopped; then lets them end and closes it."""
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()

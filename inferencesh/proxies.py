@@ -37,13 +37,18 @@ def proxy_for(base_url: str, explicit: str | None, *, trust_env: bool) -> str | 
         proxy = found.get(target.scheme) or found.get("all")
         if not proxy:
             return None
-    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    try:
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        host, _port = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise ConfigurationError(f"the proxy's address is not a URL: {error}") from None
+    usable = parts.scheme in {"http", "https"} and bool(host)
+    if target.scheme == "http" and explicit is None and not (usable and is_loopback(host)):
+        return None  # this machine can be reached without it
+    if not usable:
         raise ConfigurationError(
             f"only http proxies are supported, not {parts.scheme}:// ones; pass proxy= or trust_env=False"
         )
-    if target.scheme == "http" and not is_loopback(parts.hostname):
-        if explicit is None:
-            return None
+    if target.scheme == "http" and not is_loopback(host):
         raise ConfigurationError("a proxy on another machine would see the API key of a plain http base_url; use https")
     return parts.geturl()

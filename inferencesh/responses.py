@@ -27,7 +27,8 @@ def read_response(status: int, headers: Mapping[str, str], body: bytes) -> objec
         body: Its body.
 
     Returns:
-        The decoded data without its envelope; None for an empty body or one that is not JSON.
+        The object or list that was answered, without its envelope; None for an empty body and for anything else, such
+        as plain text or a plain ``true``.
 
     Raises:
         APIError: The envelope says that the request failed, whatever the status.
@@ -37,9 +38,9 @@ def read_response(status: int, headers: Mapping[str, str], body: bytes) -> objec
     except UnreadableError:
         return None  # the official Python SDK takes these as «done, no data» too; some endpoints answer in plain text
     if not isinstance(value, dict):
-        return value
-    if "success" in value and value.keys() <= {"success", "status", "data", "error", "messages"}:
-        if value["success"] is False:
+        return value if isinstance(value, list) else None
+    if isinstance(value.get("success"), bool):
+        if not value["success"]:
             raise error_from_response(status, headers, body)
         return value.get("data")
     # A tool invocation has a field called data as well: only an object that is nothing but an envelope is one.
@@ -67,10 +68,11 @@ def error_from_response(
     except UnreadableError:
         value = body.decode("utf-8", "replace")[:_BODY_CUT]
     code, detail = _code_and_detail(value)
+    detail = detail or _line(body.decode("utf-8", "replace"))
     if isinstance(value, dict) and status < 400 and isinstance(value.get("status"), int):
         status = value["status"]  # a failure in an envelope that was sent with HTTP 200
     location = headers.get("Location")
-    if not detail and 300 <= status < 400 and location:
+    if 300 <= status < 400 and location:
         detail = f"the server redirects to {location.partition('?')[0]}; redirects are not followed, set base_url"
     return error_class(status)(
         detail or f"the server answered with HTTP {status} and no explanation",
@@ -96,7 +98,7 @@ def _code_and_detail(value: object) -> tuple[str | None, str]:
     code = code or _string(legacy.get("code")) or _string(value.get("code")) or None
     candidates = (value.get("detail"), value.get("title"), legacy.get("message"), value.get("message"), error)
     detail = next((text for text in map(_string, candidates) if text), "")
-    return code, _line(detail) if detail else _line(str(value))
+    return code, _line(detail)
 
 
 def _string(value: object) -> str:
@@ -135,7 +137,7 @@ def _seconds_until(date: str, now: datetime.datetime) -> float:
     """Seconds until an HTTP date, 0 when it has passed, NaN when it is none."""
     try:
         moment = email.utils.parsedate_to_datetime(date)
-    except ValueError:
+    except (ValueError, OverflowError):
         return float("nan")
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=datetime.UTC)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import ssl as tls
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
 from .agent import AsyncAgent
 from .client import AsyncInference, ClientOptions
 from .config import Secret, Timeout
-from .invoke import is_async
 from .loop_thread import LoopThread, Pump
 from .models import Chat, Message
 from .retry import Backoff
@@ -115,7 +115,7 @@ class MessageStream:
 
     def __enter__(self) -> Self:
         self._entered = True
-        self._thread.call(_opened(self._stream))
+        self._thread.call(_awaited(self._stream))
         return self
 
     def __exit__(
@@ -132,10 +132,9 @@ class MessageStream:
         callback = self._on_message
         if callback is None:
             return
-        if is_async(callback):
-            self._thread.call(callback(message.text, done))
-        else:
-            callback(message.text, done)
+        result = callback(message.text, done)
+        if inspect.isawaitable(result):
+            self._thread.call(_awaited(result))
 
 
 class _Loop:
@@ -376,5 +375,5 @@ def _finish(stream: MessageStream) -> Message:
         stream.leave()
 
 
-async def _opened(stream: AsyncMessageStream) -> None:
-    await stream
+async def _awaited(awaitable: Awaitable[object]) -> None:
+    await awaitable

@@ -83,8 +83,11 @@ def array(items: Mapping[str, Any], description: str = "") -> Schema:
     Args:
         items: The schema of its items.
         description: What the list is.
+
+    Raises:
+        ConfigurationError: The schema is no mapping.
     """
-    return _schema("array", description, items=_clean(items))
+    return _schema("array", description, items=_clean(items, "the schema of a list's items"))
 
 
 def obj(properties: Mapping[str, Mapping[str, Any]], description: str = "") -> Schema:
@@ -93,8 +96,11 @@ def obj(properties: Mapping[str, Mapping[str, Any]], description: str = "") -> S
     Args:
         properties: The schemas by name.
         description: What the object is.
+
+    Raises:
+        ConfigurationError: A schema is no mapping.
     """
-    schema = _schema("object", description, properties={name: _clean(value) for name, value in properties.items()})
+    schema = _schema("object", description, properties=_clean_all(properties))
     required = _required(properties)
     return {**schema, "required": required} if required else schema
 
@@ -104,18 +110,25 @@ def optional(schema: Mapping[str, Any]) -> Schema:
     return {**schema, _OPTIONAL: True}
 
 
-def _clean(schema: Mapping[str, Any]) -> Schema:
-    """A schema without the marker that ``optional`` sets, at any depth."""
+def _clean(schema: Mapping[str, Any], what: str) -> Schema:
+    """A schema without the marker that ``optional`` sets, at any depth; ``what`` names it in an error."""
+    if not isinstance(schema, Mapping):
+        raise ConfigurationError(f"{what} must be a mapping such as string('...'), not {type(schema).__name__}")
     clean = {key: value for key, value in schema.items() if key != _OPTIONAL}
-    properties = clean.get("properties")
+    properties, items, own = clean.get("properties"), clean.get("items"), clean.get("required")
     if isinstance(properties, Mapping):
-        required = [*clean.get("required", ()), *_required(properties, unless_marked=False)]
-        clean["properties"] = {name: _clean(value) for name, value in properties.items()}
+        clean["properties"] = _clean_all(properties)
+        listed = own if isinstance(own, list | tuple) else ()
+        required = list(dict.fromkeys([*listed, *_required(properties, unless_marked=False)]))
         if required:
             clean["required"] = required
-    if isinstance(clean.get("items"), Mapping):
-        clean["items"] = _clean(clean["items"])
+    if isinstance(items, Mapping):
+        clean["items"] = _clean(items, what)
     return clean
+
+
+def _clean_all(properties: Mapping[str, Mapping[str, Any]]) -> dict[str, Schema]:
+    return {name: _clean(schema, f"the schema of {name!r}") for name, schema in properties.items()}
 
 
 def _required(properties: Mapping[str, Mapping[str, Any]], *, unless_marked: bool = True) -> list[str]:
@@ -289,7 +302,7 @@ class ToolBuilder:
             raise ConfigurationError(f"the tool {self._name!r} cannot be built: {'; '.join(problems)}")
         schema = {
             "type": "object",
-            "properties": {name: _clean(value) for name, value in self._params.items()},
+            "properties": _clean_all(self._params),
             "required": _required(self._params),
         }
         wire = {
@@ -307,12 +320,14 @@ class ToolBuilder:
         return Tool(wire, self._handler)
 
 
-def _problem_with(name: object, schema: object) -> str | None:
+def _problem_with(name: object, schema: Mapping[str, Any]) -> str | None:
     """What is wrong with a parameter, or None."""
     if not isinstance(name, str) or not name:
         return f"a parameter's name must be text, not {name!r}"
-    if not isinstance(schema, Mapping):
-        return f"the schema of {name!r} must be a mapping such as string('...'), not {type(schema).__name__}"
+    try:
+        _clean(schema, f"the schema of {name!r}")
+    except ConfigurationError as error:
+        return str(error)
     return None
 
 

@@ -92,6 +92,31 @@ class _Header(str):
         return "'***'"
 
 
+_COMMON_HEADERS = {"User-Agent": f"inferencesh-python/{__version__}"}
+_REQUEST_HEADERS = {**_COMMON_HEADERS, "Accept": "application/json", "Content-Type": "application/json"}
+_STREAM_HEADERS = {
+    **_COMMON_HEADERS,
+    "Accept": "application/x-ndjson",
+    "Accept-Encoding": "identity",  # compression would hold updates back
+    "Cache-Control": "no-cache",
+}
+
+
+@attrs.frozen
+class _Request:
+    """One request, ready to be sent any number of times."""
+
+    method: str
+    path: str
+    body: bytes | None = None
+    params: Mapping[str, str] | None = None
+    streams: bool = False
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return _STREAM_HEADERS if self.streams else _REQUEST_HEADERS
+
+
 class Transport:
     """Makes requests for one client.
 
@@ -104,6 +129,7 @@ class Transport:
         self.options = options
         self._locate = locate
         self._sessions = Sessions(self._make_session)
+        self._secret: Secret | None = None
         self._streams: weakref.WeakSet[ByteStream] = weakref.WeakSet()
 
     @property
@@ -133,7 +159,7 @@ class Transport:
         body = dump_json(json) if json is not None else None
 
         async def once() -> object:
-            response = await self._send(method, path, body, params, _REQUEST_HEADERS)
+            response = await self._send(_Request(method, path, body, params))
             try:
                 data = await self._read_body(response)
             finally:
@@ -155,10 +181,17 @@ class Transport:
         """
 
         async def once() -> ByteStream:
-            response = await self._send("GET", path, None, None, _STREAM_HEADERS)
+            limits = self.options.timeout
+            # Its idle time is counted by ByteStream, only while somebody waits; up to the headers it is counted here.
+            patience = None if limits.idle is None else limits.idle + (limits.connect or 0.0)
+            try:
+                async with asyncio.timeout(patience):
+                    response = await self._send(_Request("GET", path, streams=True))
+            except TimeoutError:
+                raise APITimeoutError(f"GET {path}: no answer within {patience:g} seconds") from None
             from .byte_stream import ByteStream
 
-            stream = ByteStream(response, self.options.timeout.idle)
+            stream = ByteStream(response, self.masked(response.headers.get("Content-Type", "")), limits.idle)
             self._streams.add(stream)
             return stream
 
@@ -193,49 +226,52 @@ class Transport:
             logger.info("%s failed (%s); repetition %d in %.2f s", what, type(failure).__name__, attempt, wait)
             await anyio.sleep(wait)
 
-    async def _send(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None,
-        params: Mapping[str, str] | None,
-        headers: Mapping[str, str],
-    ) -> aiohttp.ClientResponse:
+    async def _send(self, request: _Request) -> aiohttp.ClientResponse:
         """Send a request once; returns a successful answer of which the body is still to be read."""
         if "aiohttp" not in sys.modules:  # its import takes some tenths of a second, which the loop must not wait for
             await anyio.to_thread.run_sync(importlib.import_module, "aiohttp")
         import aiohttp
 
         address = await self._locate()
+        self._secret = address.api_key
         session = await self._sessions.get()
         started = time.monotonic()
-        idle = self.options.timeout.idle
+        limits = self.options.timeout
         failure: InferenceError
         try:
-            async with asyncio.timeout(None if idle is None else idle + (self.options.timeout.connect or 0.0)):
-                response = await session.request(
-                    method,
-                    address.base_url + path,
-                    data=body,
-                    params=params,
-                    headers={**headers, "Authorization": _Header(f"Bearer {address.api_key.reveal()}")},
-                    allow_redirects=False,
-                    proxy=proxy_for(address.base_url, self.options.proxy, trust_env=self.options.trust_env),
-                )
+            response = await session.request(
+                request.method,
+                address.base_url + request.path,
+                data=request.body,
+                params=request.params,
+                headers={**request.headers, "Authorization": _Header(f"Bearer {address.api_key.reveal()}")},
+                timeout=aiohttp.ClientTimeout(
+                    total=None, sock_connect=limits.connect, sock_read=None if request.streams else limits.idle
+                ),
+                allow_redirects=False,
+                proxy=proxy_for(address.base_url, self.options.proxy, trust_env=self.options.trust_env),
+            )
         except (aiohttp.ClientError, OSError) as error:
-            failure = translated(error, f"{method} {path}", idle)
+            failure = translated(error, f"{request.method} {request.path}", limits.idle)
         else:
-            _log_answer(method, path, response, started)
+            self._log_answer(request, response, started)
             if 200 <= response.status < 300:
                 return response
-            try:
-                text = await self._read_body(response)
-            finally:
-                response.release()
-            text = text.replace(address.api_key.reveal().encode(), b"***")  # a server may echo what it was sent
-            failure = error_from_response(response.status, response.headers, text)
-        # Raised here, not where it was caught: the frames of an HTTP library hold the request's headers.
+            failure = await self._refusal(response)
+            del response
+        # Raised here, where no variable of this frame or of a library's frames holds the key or its echo.
         raise failure
+
+    async def _refusal(self, response: aiohttp.ClientResponse) -> APIError:
+        """The exception for an answer with an error status, in which the server may have echoed the API key."""
+        from multidict import CIMultiDict
+
+        try:
+            body = await self._read_body(response)
+        finally:
+            response.release()
+        headers = CIMultiDict((name, self.masked(value)) for name, value in response.headers.items())
+        return error_from_response(response.status, headers, self.masked(body.decode("utf-8", "replace")).encode())
 
     async def _read_body(self, response: aiohttp.ClientResponse) -> bytes:
         import aiohttp
@@ -267,32 +303,33 @@ class Transport:
             keepalive_timeout=_KEEP_ALIVE,
             ssl=self.options.ssl or True,
         )
-        return aiohttp.ClientSession(
-            connector=connector,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.options.timeout.connect, sock_read=None),
-            cookie_jar=aiohttp.DummyCookieJar(),
+        session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+        # Without this aiohttp repeats reads on its own account when a kept connection has gone; its own test client
+        # switches that off in the same way, there being no public one.
+        session._retry_connection = False
+        return session
+
+    def masked(self, text: str) -> str:
+        """Text from the server without the API key, should the server have echoed it."""
+        return text if self._secret is None else self._secret.masked(text)
+
+    def _log_answer(self, request: _Request, response: aiohttp.ClientResponse, started: float) -> None:
+        logger.debug(
+            "%s %s answered %d in %.0f ms, request id %s",
+            request.method,
+            request.path,
+            response.status,
+            (time.monotonic() - started) * 1000,
+            self.masked(response.headers.get("X-Request-Id", "-")),
         )
-
-
-_REQUEST_HEADERS = {
-    "Accept": "application/json",
-    "Content-Type": "application/json",
-    "User-Agent": f"inferencesh-python/{__version__}",
-}
-_STREAM_HEADERS = {
-    "Accept": "application/x-ndjson",
-    "Accept-Encoding": "identity",  # compression would hold updates back
-    "Cache-Control": "no-cache",
-    "User-Agent": f"inferencesh-python/{__version__}",
-}
 
 
 @functools.cache
 def _connector_class() -> type[aiohttp.TCPConnector]:
-    """aiohttp's connector without its last word: dropped unclosed, it complains, and touches sockets of another process.
+    """aiohttp's connector without its last word: dropped unclosed, it complains, and touches inherited sockets.
 
-    ``Sessions`` closes connectors; where that cannot be, in a forked child or after a loop that was never closed, the
-    sockets go with the process.
+    ``Sessions`` closes connectors; where that cannot be, in a forked child or after a loop that was never closed,
+    the sockets go with the process.
     """
     import aiohttp
 
@@ -305,14 +342,3 @@ def _connector_class() -> type[aiohttp.TCPConnector]:
 
 def _was_sent(error: InferenceError) -> bool:
     return not isinstance(error, APIConnectionError) or error.sent
-
-
-def _log_answer(method: str, path: str, response: aiohttp.ClientResponse, started: float) -> None:
-    logger.debug(
-        "%s %s answered %d in %.0f ms, request id %s",
-        method,
-        path,
-        response.status,
-        (time.monotonic() - started) * 1000,
-        response.headers.get("X-Request-Id", "-"),
-    )

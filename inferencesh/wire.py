@@ -18,6 +18,7 @@ __all__ = ["MAX_LINE_BYTES", "Event", "EventDecoder", "LineSplitter", "NDJSONDec
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
 _CUT = 60  # bytes of an unreadable line that its report shows
+_ABOUT_OBJECTS = {"chats", "chat_messages", "agent_runs", "delta"}
 
 
 @attrs.define
@@ -58,16 +59,15 @@ class LineSplitter:
         lines = data.split(b"\n")
         rest = lines.pop()
         if lines and self._parts:
-            self._size += len(lines[0])
-            self._check()
-            self._parts.append(lines[0])
-            lines[0] = b"".join(self._parts)
+            lines[0] = b"".join((*self._parts, lines[0]))
             self._parts.clear()
             self._size = 0
         if rest:
             self._parts.append(rest)
             self._size += len(rest)
-            self._check()
+        if self._size > self._limit or any(len(line) > self._limit for line in lines):
+            self._parts.clear()
+            raise UnreadableError(f"the server sent a line of more than {self._limit} bytes")
         return lines
 
     def close(self) -> bytes:
@@ -76,11 +76,6 @@ class LineSplitter:
         self._parts.clear()
         self._size = 0
         return rest
-
-    def _check(self) -> None:
-        if self._size > self._limit:
-            self._parts.clear()
-            raise UnreadableError(f"the server sent a line of more than {self._limit} bytes")
 
 
 class EventDecoder:
@@ -117,6 +112,8 @@ class EventDecoder:
         try:
             return read_event(decode_json(text), name)
         except UnreadableError as error:
+            if _may_carry_anything(name):
+                return None
             cut = text[:_CUT]
             self.problems.append(
                 UnreadableError(f"unreadable at byte {self._offset} of the stream: {error}; it begins {cut!r}")
@@ -171,8 +168,8 @@ class SSEDecoder(EventDecoder):
             self._name = value.decode("utf-8", "replace")
         elif field == b"data":
             self._data.append(value)
-            self._size += len(value)
-            if self._size > self._limit:
+            self._size += len(value) + 1  # empty lines count as well
+            if self._size > self._limit + 1:
                 raise UnreadableError(f"the server sent an event of more than {self._limit} bytes")
         return None
 
@@ -213,10 +210,11 @@ def read_event(value: object, name: str = "") -> Event | None:
         name: The event's name where the framing carries it, else "".
 
     Returns:
-        The event, or None for heartbeats, null data and bare objects of kinds this version does not know.
+        The event, or None for heartbeats, null data, bare objects of kinds this version does not know, and events of
+        such kinds that are not about an object.
 
     Raises:
-        UnreadableError: It is no JSON object, or its data is none.
+        UnreadableError: It is no JSON object, or its data is none where it must be one.
     """
     if not isinstance(value, dict):
         raise UnreadableError(f"expected a JSON object, not {type(value).__name__}")
@@ -229,10 +227,17 @@ def read_event(value: object, name: str = "") -> Event | None:
     if name == "heartbeat" or data is None or (not name and value.get("type") == "heartbeat"):
         return None
     if not isinstance(data, dict):
+        if _may_carry_anything(name):
+            return None
         raise UnreadableError(f"the data of an event is {type(data).__name__}, not an object")
     name = name or _kind_of(data)
     fields = value.get("fields") if data is not value else None
     return Event(name, data, _names(fields)) if name else None
+
+
+def _may_carry_anything(name: str) -> bool:
+    """Whether an event is of a kind that this version does not know, so that nothing in it can be wrong."""
+    return bool(name) and name not in _ABOUT_OBJECTS
 
 
 def _names(fields: object) -> tuple[str, ...]:
