@@ -105,13 +105,15 @@ class LiveMessage:
             self.latest = message
             self._drop_deltas()
             return None if known is not None and known.done else self._deliver_whole(message)
-        if self._is_stale(message):
+        seen = self.delivered
+        if seen is not None and _is_behind(message, seen):
             return self._advance_calls(message)
         self.latest = message
-        self._align(message, in_stream=in_stream)
         self._whole_here = self._whole_here or in_stream
-        if self._aligned and self._text is not None and self._text.length >= len(message.text):
-            return self._deliver_deltas(None)
+        if self._text is not None or not self._aligned:
+            self._align(message, in_stream=in_stream)
+            if self._aligned and self._text is not None and self._text.length >= len(message.text):
+                return self._deliver_deltas(None)
         return self._deliver_whole(message)
 
     def take_delta(self, delta: Mapping[str, Any], seq: int | None) -> Message | None:
@@ -225,25 +227,12 @@ class LiveMessage:
 
     # -- snapshots -------------------------------------------------------------------------------------------------
 
-    def _is_stale(self, message: Message) -> bool:
-        """Whether a pending whole form is older than what was delivered."""
-        seen = self.delivered
-        if seen is None:
-            return False
-        text, seen_text = message.text, seen.text
-        if len(text) != len(seen_text):
-            return len(text) < len(seen_text) and seen_text.startswith(text)
-        if text != seen_text:
-            return False
-        reasoning, seen_reasoning = message.reasoning, seen.reasoning
-        return len(reasoning) < len(seen_reasoning) and seen_reasoning.startswith(reasoning)
-
     def _advance_calls(self, message: Message) -> Message | None:
         """Take the tool calls, and only them, from a form whose text is behind."""
         seen = self.delivered
         assert seen is not None
         known = {call.id: call for call in seen.tool_calls}
-        newer = any(call.id not in known or (call.done and not known[call.id].done) for call in message.tool_calls)
+        newer = any(_is_ahead(call, known.get(call.id)) for call in message.tool_calls)
         if not newer:
             return None
         if self.latest is not None:
@@ -303,6 +292,24 @@ class LiveMessage:
             )
             for _, fragment in sorted(self._fragments.items())
         )
+
+
+def _is_behind(message: Message, seen: Message) -> bool:
+    """Whether a pending form is older than one that was delivered: its text or reasoning had not got as far."""
+    text, seen_text = message.text, seen.text
+    if len(text) != len(seen_text):
+        return len(text) < len(seen_text) and seen_text.startswith(text)
+    if text != seen_text:
+        return False
+    reasoning, seen_reasoning = message.reasoning, seen.reasoning
+    return len(reasoning) < len(seen_reasoning) and seen_reasoning.startswith(reasoning)
+
+
+def _is_ahead(call: ToolCall, known: ToolCall | None) -> bool:
+    """Whether a call has got further than what is known of it."""
+    if known is None or known.done:
+        return known is None
+    return call.done or (call.pending and not known.pending)
 
 
 def _string(value: object) -> str:

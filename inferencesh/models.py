@@ -300,7 +300,7 @@ class Run:
     user_message_id: str = ""
     error: str = ""
     interrupt_tool_id: str = ""
-    output: Any = None
+    output: Any = attrs.field(default=None, hash=False)
 
 
 @attrs.frozen
@@ -323,7 +323,7 @@ class Chat:
     status: ChatStatus = ChatStatus.UNKNOWN
     name: str = ""
     active_run: Run | None = None
-    output: Any = None
+    output: Any = attrs.field(default=None, hash=False)
     context: Mapping[str, object] = attrs.field(factory=dict, hash=False)
     created_at: str = ""
     updated_at: str = ""

@@ -98,7 +98,9 @@ class Replies:
             self._whole.pop(message.id, None)
         else:
             self._whole[message.id] = message.raw
-        return live.take_whole(completed(message, self._answered), in_stream=in_stream)
+        if message.tool_calls:
+            message = completed(message, self._answered)
+        return live.take_whole(message, in_stream=in_stream)
 
     def take_delta(self, data: Mapping[str, Any]) -> Message | None:
         """Take in a ``delta`` event; returns the snapshot to deliver."""

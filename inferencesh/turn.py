@@ -35,6 +35,9 @@ LONG_PATIENCE = 60.0  # the same where nothing shows that the ended run was this
 REREAD_EVERY = 1.0  # while waiting for what must come soon
 
 
+_DECISIVE = frozenset({Phase.PAUSED, Phase.ENDED})  # in these a message may decide; else most only bring more text
+
+
 class End(enum.Enum):
     """How a turn ended."""
 
@@ -129,8 +132,9 @@ class Turn:
             snapshot = self._count(self.replies.take_delta(event.data))
         elif event.name == "chat_messages":
             snapshot = self._count(self.replies.take_event(event))
-            self.calls.find(self.replies.current)
-            self._evaluate(now)
+            if snapshot is None or snapshot.done or snapshot.tool_calls or self.run.phase in _DECISIVE or self.calls:
+                self.calls.find(self.replies.current)
+                self._evaluate(now)
         elif event.name in {"chats", "agent_runs"}:
             self._take_state(event)
             self._evaluate(now)
