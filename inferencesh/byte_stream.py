@@ -63,6 +63,11 @@ class ByteStream:
             failure = translated(error, "the stream", None)
         raise failure
 
+    def read_now(self) -> bytes:
+        """The bytes that have arrived already; b"" where there are none, or the connection is lost."""
+        content = self._response.content
+        return content.read_nowait(_READ) if content.exception() is None else b""
+
     async def _wait(self, content: aiohttp.StreamReader, until: float) -> bytes | None:
         now = self._loop.time()
         idle_end = float("inf") if self._idle is None else now + self._idle
@@ -78,7 +83,7 @@ class ByteStream:
 
     def wake(self) -> None:
         """Have a waiting ``read`` return at once."""
-        if self._waiting is not None:
+        if self._waiting is not None and not self._waiting.expired():  # else it is on its way back already
             self._waiting.reschedule(self._loop.time())
 
     def close(self) -> None:

@@ -84,6 +84,7 @@ class TurnDriver:
         self._stream: ByteStream | None = None
         self._decoder: EventDecoder | None = None
         self._events: Iterator[Event] = iter(())
+        self._broken: UnreadableError | None = None  # why the stream cannot be read on
         self._connected = False  # whether there was a stream before
         self._attempts = 0
         self._progress = 0
@@ -138,6 +139,7 @@ class TurnDriver:
             stream.close()
             raise
         self._stream = stream
+        self._broken = None
         self._connected = self._connected or not again
 
     def park(self) -> None:
@@ -198,6 +200,7 @@ class TurnDriver:
                 await self._reconnect(turn)
             elif not self._take_events(turn):
                 await self._read(turn, self._stream)
+        self._gather(turn)
         ready, self.ready = self.ready, []
         return ready
 
@@ -226,18 +229,35 @@ class TurnDriver:
             if turn.wants_action:
                 return
 
+    def _gather(self, turn: Turn) -> None:
+        """Take along what has arrived already: a batch costs a thread's wake-up in the blocking client."""
+        while self._stream is not None and len(self.ready) < _BATCH and not turn.wants_action:
+            data = self._stream.read_now()
+            if not data:
+                return
+            self._decode(data)
+            self._take_events(turn)
+
+    def _decode(self, data: bytes) -> None:
+        assert self._decoder is not None
+        try:
+            self._events = self._decoder.feed(data)
+        except UnreadableError as error:
+            self._broken = error  # when all before it has been delivered, the connection is given up
+
     async def _read(self, turn: Turn, stream: ByteStream) -> None:
         """Wait for bytes, until the turn wants to look after itself or a tool has finished."""
         if self._now() >= turn.deadline:
             turn.tick(self._now())
             return
         try:
+            if self._broken is not None:
+                raise self._broken
             data = await stream.read(turn.deadline)
             if data is None:
                 turn.tick(self._now())
             elif data:
-                assert self._decoder is not None
-                self._events = self._decoder.feed(data)
+                self._decode(data)
             else:
                 self._end_of_stream(turn)
         except (APIConnectionError, UnreadableError) as error:
@@ -252,10 +272,13 @@ class TurnDriver:
 
     def _report(self, turn: Turn, error: UnreadableError) -> None:
         """Something could not be read: say so, read the state another way, and give up when it goes on."""
-        error.args = (self._transport.masked(str(error)),)  # it shows how the line began
-        logger.warning("chat %s: %s; reading the chat instead", turn.chat_id, error)
+        self._warn(turn, error)
         turn.unreadable()
         self._count_attempt(turn, error)
+
+    def _warn(self, turn: Turn, error: UnreadableError) -> None:
+        error.args = (self._transport.masked(str(error)),)  # it shows how the line began
+        logger.warning("chat %s: %s; reading the chat instead", turn.chat_id, error)
 
     async def _reread(self, turn: Turn) -> None:
         chat_id = turn.chat_id
@@ -286,6 +309,8 @@ class TurnDriver:
             self._stream.close()
             self._stream = None
         self._events = iter(())
+        if isinstance(cause, UnreadableError):
+            self._warn(turn, cause)
         attempt = self._count_attempt(turn, cause)
         if turn.replied:
             turn.wants_reread = True  # most likely the end; then no other connection is needed

@@ -15,6 +15,7 @@ import attrs
 
 from .converter import read_arguments
 from .growing_text import GrowingText, TextLog
+from .growth import grown_by_piece, grown_by_whole
 from .models import Content, ContentType, Message, ToolCall, ToolCallStatus
 
 __all__ = ["LiveMessage", "completed"]
@@ -29,6 +30,13 @@ class _CallFragment:
     id: str = ""
     name: str = ""
     arguments: TextLog = attrs.Factory(TextLog)
+
+    def call(self) -> ToolCall:
+        """The call as far as it is known."""
+        text = self.arguments.read(self.arguments.length)
+        arguments = read_arguments(text)
+        undecoded = text if arguments is None else None
+        return ToolCall(id=self.id, name=self.name, arguments=arguments or {}, undecoded_arguments=undecoded)
 
 
 class LiveMessage:
@@ -45,6 +53,7 @@ class LiveMessage:
         "_disagreements",
         "_fragments",
         "_reasoning",
+        "_running",
         "_seq",
         "_text",
         "_whole_here",
@@ -64,6 +73,7 @@ class LiveMessage:
         self._aligned = True  # whether the next delta in sequence continues _text
         self._checked = True  # whether _text is known to begin with the whole form's text
         self._disagreements = 0  # how often whole forms and deltas contradicted each other
+        self._running = False  # whether the newest snapshot is of _text and nothing else
         self._whole_here = False  # whether this connection has brought a whole form yet
         self._deltas_here = False  # whether it has brought a delta yet
 
@@ -74,8 +84,10 @@ class LiveMessage:
 
     @property
     def needs_whole(self) -> bool:
-        """Whether deltas are being held back until a whole form says what they belong to."""
-        return not self.done and (self.latest is None or not self._aligned)
+        """Whether deltas are being held back until a whole form says what they belong to, and none comes by itself."""
+        if self.done:
+            return False
+        return self.latest is None or not (self._aligned or (self._whole_here and self._given_up_deltas))
 
     @property
     def current(self) -> Message | None:
@@ -84,7 +96,18 @@ class LiveMessage:
 
     def reconnected(self) -> None:
         """A new connection: deltas may have been missed, which their ``seq`` will tell."""
-        self._whole_here = self._deltas_here = False
+        self._whole_here = self._deltas_here = self._running = False
+
+    def take_growth(self, data: Mapping[str, Any]) -> Message | None:
+        """Take in a whole form if it only adds text to the one before; returns the snapshot, or None."""
+        seen = self.delivered
+        if seen is None or seen is not self.latest or seen.done or self._text is not None or not self._aligned:
+            return None
+        snapshot = grown_by_whole(seen, data)
+        if snapshot is not None:
+            self.latest = self.delivered = snapshot
+            self._whole_here = True
+        return snapshot
 
     def take_whole(self, message: Message, *, in_stream: bool) -> Message | None:
         """Take in a whole form.
@@ -97,6 +120,7 @@ class LiveMessage:
             The snapshot to deliver, or None when there is nothing new to see.
         """
         known = self.latest
+        self._running = False
         if known is not None:
             if known.done and not message.done:
                 return None
@@ -110,9 +134,9 @@ class LiveMessage:
             return self._advance_calls(message)
         self.latest = message
         self._whole_here = self._whole_here or in_stream
-        if self._text is not None or not self._aligned:
+        if self._text is not None or self._reasoning.length or self._fragments or not self._aligned:
             self._align(message, in_stream=in_stream)
-            if self._aligned and self._text is not None and self._text.length >= len(message.text):
+            if self._aligned and (self._text is None or self._text.length >= len(message.text)):
                 return self._deliver_deltas(None)
         return self._deliver_whole(message)
 
@@ -126,9 +150,15 @@ class LiveMessage:
         Returns:
             The snapshot to deliver, or None when there is nothing new to see or the message is not known yet.
         """
+        piece = _string(delta.get("response"))
+        if self._running and piece and len(delta) == 1 and self._text is not None and seq == self._next:
+            self._seq = seq
+            self._text.append(piece)
+            assert self.delivered is not None
+            self.delivered = grown_by_piece(self.delivered, self._text, piece)
+            return self.delivered
         if self.done or not self._follows(seq) or not self._aligned:
             return None
-        piece = _string(delta.get("response"))
         if piece:
             if self._text is None:
                 self._text = TextLog(self._anchor(piece, seq))
@@ -141,12 +171,18 @@ class LiveMessage:
 
     def amend(self, change: Callable[[Message], Message]) -> None:
         """Correct what is known, where this side knows better than what the server has sent."""
+        self._running = False
         if self.latest is not None:
             self.latest = change(self.latest)
         if self.delivered is not None:
             self.delivered = change(self.delivered)
 
     # -- deltas ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _next(self) -> int | None:
+        """The number of the next delta, where they are numbered."""
+        return None if self._seq is None else self._seq + 1
 
     def _follows(self, seq: int | None) -> bool:
         """Whether a delta is new; notes gaps."""
@@ -182,9 +218,13 @@ class LiveMessage:
                 return
             self._disagreements += 1
             self._text, self._aligned = None, False
-        # Where they go on contradicting each other, the deltas are not what the protocol says, and whole forms suffice.
-        if not self._aligned and in_stream and self._disagreements < 2:
+        if not self._aligned and in_stream and not self._given_up_deltas:
             self._restart(message)
+
+    @property
+    def _given_up_deltas(self) -> bool:
+        """Whether they went on contradicting whole forms, so are not what the protocol says; whole forms suffice."""
+        return self._disagreements >= 2
 
     def _caught_up(self) -> bool:
         """Whether the deltas have reached the whole form, if there is one."""
@@ -270,7 +310,8 @@ class LiveMessage:
             raw=base.raw,
         )
         if piece and seen is not None and seen.content and log is not None and _continues(seen, log, piece):
-            return self._deliver(snapshot)  # nearly always; and no text was joined or compared
+            self._running = len(snapshot.content) == 1 and not self._fragments
+            return self._deliver(snapshot)  # and no text was joined or compared
         before, text = seen.text if seen is not None else "", snapshot.text
         _with_delta(snapshot, text[len(before) :] if text.startswith(before) else None)
         return None if _is_empty(snapshot) or (not snapshot.delta and snapshot == seen) else self._deliver(snapshot)
@@ -283,33 +324,32 @@ class LiveMessage:
         """The calls that deltas have brought so far; for show only, since their ids are the model's."""
         if not self._fragments:
             return ()
-        return tuple(
-            ToolCall(
-                id=fragment.id,
-                name=fragment.name,
-                arguments=read_arguments(fragment.arguments.read(fragment.arguments.length)) or {},
-                status=ToolCallStatus.PENDING,
-            )
-            for _, fragment in sorted(self._fragments.items())
-        )
+        return tuple(fragment.call() for _, fragment in sorted(self._fragments.items()))
 
 
 def _is_behind(message: Message, seen: Message) -> bool:
-    """Whether a pending form is older than one that was delivered: its text or reasoning had not got as far."""
+    """Whether a pending form is older than one that was delivered: it had not got as far, or had fewer calls."""
     text, seen_text = message.text, seen.text
     if len(text) != len(seen_text):
         return len(text) < len(seen_text) and seen_text.startswith(text)
     if text != seen_text:
         return False
     reasoning, seen_reasoning = message.reasoning, seen.reasoning
-    return len(reasoning) < len(seen_reasoning) and seen_reasoning.startswith(reasoning)
+    if reasoning != seen_reasoning:
+        return seen_reasoning.startswith(reasoning)
+    return {call.id for call in message.tool_calls} < {call.id for call in seen.tool_calls}
 
 
 def _is_ahead(call: ToolCall, known: ToolCall | None) -> bool:
     """Whether a call has got further than what is known of it."""
     if known is None or known.done:
         return known is None
-    return call.done or (call.pending and not known.pending)
+    return _progress(call) > _progress(known) or (call.pending and not known.pending)
+
+
+def _progress(call: ToolCall) -> int:
+    """How far a call has got: not begun, begun, or over; what lies between may come in any order."""
+    return 2 if call.done else int(call.status != ToolCallStatus.PENDING)
 
 
 def _string(value: object) -> str:
@@ -330,18 +370,19 @@ def _with_delta(message: Message, delta: str | None) -> Message:
 
 
 def _keep_calls(message: Message, known: Message) -> Message:
-    """Keep what is known of tool calls where a newer form leaves them out or has an ended one going on."""
+    """Keep what is known of tool calls where a form leaves them out or has one less far than it was."""
     if not known.tool_calls:
         return message
     if not message.tool_calls:
         if "tool_invocations" in message.raw and message.raw["tool_invocations"] is not None:
             return message
         return attrs.evolve(message, tool_calls=known.tool_calls)
-    ended = {call.id: call for call in known.tool_calls if call.done}
-    if not any(call.id in ended and not call.done for call in message.tool_calls):
-        return message
-    calls = tuple(call if call.done else ended.get(call.id, call) for call in message.tool_calls)
-    return attrs.evolve(message, tool_calls=calls)
+    further = {call.id: call for call in known.tool_calls}
+    calls = [
+        call if _progress(call) >= _progress(further.get(call.id, call)) else further[call.id]
+        for call in message.tool_calls
+    ]
+    return message if calls == list(message.tool_calls) else attrs.evolve(message, tool_calls=tuple(calls))
 
 
 def _grown_content(base: Message, text: TextLog | None, reasoning: TextLog) -> tuple[Content, ...]:

@@ -73,6 +73,11 @@ class Replies:
     def take_event(self, event: Event) -> Message | None:
         """Take in a ``chat_messages`` event; returns the snapshot to deliver."""
         data = event.data
+        message_id = data.get("id")
+        live = self._live.get(message_id) if isinstance(message_id, str) else None
+        if live is not None and not event.fields and (grown := live.take_growth(data)) is not None:
+            self._whole[grown.id] = data
+            return grown
         if event.fields:
             known = self._whole.get(str(data.get("id")))
             if known is None:
@@ -113,7 +118,7 @@ class Replies:
                 return None
             live = self._keep_unknown(message_id)
         snapshot = live.take_delta(delta, seq if isinstance(seq, int) and not isinstance(seq, bool) else None)
-        if live.needs_whole:
+        if snapshot is None and live.needs_whole:
             self.missing = True
         return snapshot
 

@@ -216,6 +216,10 @@ def read_event(value: object, name: str = "") -> Event | None:
     Raises:
         UnreadableError: It is no JSON object, or its data is none where it must be one.
     """
+    if type(value) is dict and len(value) == 2 and type(value.get("data")) is dict:
+        plain = value.get("event")
+        if type(plain) is str and plain != "heartbeat":
+            return Event(plain, value["data"])  # nearly always
     if not isinstance(value, dict):
         raise UnreadableError(f"expected a JSON object, not {type(value).__name__}")
     inner = value.get("event")
