@@ -1,0 +1,43 @@
+"""The embedded runtime: try, develop and test agents offline, against the same wire as the service's.
+
+`LocalRuntime` runs on your event loop, `BackgroundRuntime` in a thread of its own. Both answer with
+`DemoModel`, a stand-in, unless they are given another `Model`.
+"""
+
+from .background import BackgroundRuntime, LocalAddress, RuntimeOptions
+from .demo import DemoModel
+from .model import (
+    Conversation,
+    ConversationMessage,
+    Fail,
+    Model,
+    OfferedTool,
+    PastCall,
+    Piece,
+    Reasoning,
+    Text,
+    ToolCall,
+)
+from .observer import Observer, SentMessage, SentResult
+from .runtime import LocalRuntime
+
+__all__ = (
+    "BackgroundRuntime",
+    "Conversation",
+    "ConversationMessage",
+    "DemoModel",
+    "Fail",
+    "LocalAddress",
+    "LocalRuntime",
+    "Model",
+    "Observer",
+    "OfferedTool",
+    "PastCall",
+    "Piece",
+    "Reasoning",
+    "RuntimeOptions",
+    "SentMessage",
+    "SentResult",
+    "Text",
+    "ToolCall",
+)

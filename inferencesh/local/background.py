@@ -1,0 +1,136 @@
+"""A runtime in a thread of its own, for code that has no event loop, or wants none of its work on it."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, TypedDict
+
+from attrs import frozen
+
+from .runtime import LocalRuntime
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from typing import Unpack
+
+    from .feed import Updates
+    from .model import Model
+    from .observer import Observer
+    from .problems import Envelope
+
+__all__ = ("BackgroundRuntime", "LocalAddress", "RuntimeOptions")
+
+_STOP_TIMEOUT = 5.0
+
+
+class RuntimeOptions(TypedDict, total=False):
+    """The options of `LocalRuntime`, for functions that pass them on."""
+
+    model: Model | None
+    api_keys: Collection[str]
+    host: str
+    port: int
+    envelope: Envelope
+    updates: Updates
+    pace: float
+    heartbeat: float
+    replay: bool
+    observer: Observer | None
+
+
+@frozen
+class LocalAddress:
+    """Where a runtime listens and a key it accepts."""
+
+    base_url: str
+    api_key: str
+
+
+class BackgroundRuntime:
+    """Runs one `LocalRuntime` on an event loop in a daemon thread.
+
+    `start` and `stop` may be called from any thread. One that is never stopped ends quietly with the interpreter. In a
+    forked child the parent's runtime stays usable as long as the parent keeps it; `stop` there does nothing.
+
+    Args:
+        options: Those of `LocalRuntime`.
+
+    Raises:
+        ValueError: An option is wrong.
+    """
+
+    def __init__(self, **options: Unpack[RuntimeOptions]) -> None:
+        self._runtime = LocalRuntime(**options)
+        self._pid = os.getpid()
+        # Reentrant: a signal handler that runs inside `start` may call `stop`.
+        self._lock = threading.RLock()
+        self._thread: threading.Thread | None = None
+        self._address: LocalAddress | None = None
+        self._stopping: Future[None] = Future()
+
+    @property
+    def runtime(self) -> LocalRuntime:
+        """The runtime itself, for code that runs on its loop, such as its model."""
+        return self._runtime
+
+    def start(self) -> LocalAddress:
+        """Start the runtime unless it runs, wait until it listens, and return where.
+
+        Raises:
+            OSError: The address cannot be used.
+            RuntimeError: It was stopped, or could not be started, before.
+        """
+        if os.getpid() != self._pid:
+            if self._address is not None:
+                return self._address
+            # Made before the fork and not started there: it is the child's, and the lock may have been held.
+            self._pid, self._lock = os.getpid(), threading.RLock()
+        with self._lock:
+            if self._stopping.done():
+                raise RuntimeError("The runtime was stopped; make a new one.")
+            if self._address is None:
+                self._address = self._launch()
+            return self._address
+
+    def stop(self) -> None:
+        """Stop the runtime and wait for it, a few seconds at most; once it is stopped this does nothing."""
+        if os.getpid() != self._pid:
+            return
+        with self._lock:
+            thread = self._thread
+            if not self._stopping.done():
+                self._stopping.set_result(None)
+                atexit.unregister(self.stop)
+        # Its own thread gets here when the last reference to a client is dropped by code that runs on it.
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(_STOP_TIMEOUT)
+
+    def _launch(self) -> LocalAddress:
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=self._run, args=(loop,), name="inferencesh.local", daemon=True)
+        thread.start()
+        self._thread = thread
+        # The thread is a daemon, so that it keeps no program alive; this lets it end properly all the same.
+        atexit.register(self.stop)
+        try:
+            asyncio.run_coroutine_threadsafe(self._runtime.start(), loop).result()
+        except BaseException:
+            self.stop()
+            raise
+        return LocalAddress(self._runtime.base_url, self._runtime.api_key)
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            loop.run_until_complete(self._serve())
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            # Unlike asyncio.run this starts no thread to wait for others, which would fail while the interpreter ends.
+            loop.close()
+
+    async def _serve(self) -> None:
+        await asyncio.wrap_future(self._stopping)
+        await self._runtime.aclose()

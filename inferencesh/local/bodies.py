@@ -1,0 +1,137 @@
+"""The bodies of the runtime's requests, read into what they ask for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+from attrs import frozen
+
+from .agent_config import read_agent
+from .problems import invalid
+from .records import Block
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .agent_config import AgentConfig
+    from .fields import Fields
+
+__all__ = ("NewChat", "Post", "RunRequest", "ToolResult", "read_page_limit")
+
+MAX_TOOL_ATTACHMENTS = 20
+DEFAULT_PAGE, MAX_PAGE = 50, 200
+
+
+@frozen
+class Post:
+    """A user's message as it comes in, with the agent definition it may bring along."""
+
+    text: str
+    attachments: tuple[Block, ...] = ()
+    config: AgentConfig | None = None
+
+    @classmethod
+    def from_chat_body(cls, body: Fields) -> Post:
+        """Read the body of `POST /chats/{id}/messages`."""
+        body.require("message")
+        return cls(body.text("message") or "", _attachments(body))
+
+
+@frozen
+class NewChat:
+    """What a chat is created with."""
+
+    config: AgentConfig
+    context: Mapping[str, str]
+
+    @classmethod
+    def from_body(cls, body: Fields) -> NewChat:
+        """Read the body of `POST /chats`, or that of a run that opens a chat."""
+        config = read_agent(body, required=True)
+        assert config is not None
+        return cls(config, body.text_map("context") or {})
+
+
+@frozen
+class RunRequest:
+    """The body of `POST /agents/run`. Exactly one of `chat_id` and `chat` is set."""
+
+    post: Post
+    chat_id: str | None
+    chat: NewChat | None
+    stream: bool
+
+    @classmethod
+    def from_body(cls, body: Fields) -> RunRequest:
+        """Read what the official clients send, in its present and its older forms."""
+        message = body.nested("input")
+        if message is None:
+            raise invalid("input", "is missing.")
+        attachments = _attachments(message)
+        if not attachments:
+            message.require("text")
+        body.text("agent_name")
+        chat_id = body.text("chat_id")
+        config = read_agent(body, required=chat_id is None)
+        # A template has no definition to bring along: a chat keeps the one it was created with.
+        update = config if "agent_config" in body or "config" in body else None
+        context = body.text_map("context") or {}
+        return cls(
+            post=Post(message.text("text") or "", attachments, update),
+            chat_id=chat_id,
+            chat=NewChat(config, context) if chat_id is None and config is not None else None,
+            stream=body.flag("stream"),
+        )
+
+
+@frozen
+class ToolResult:
+    """The answer to a tool call."""
+
+    text: str
+    attachments: tuple[Block, ...] = ()
+
+    @classmethod
+    def from_body(cls, body: Fields) -> ToolResult:
+        """Read the body of `POST /tools/{id}`.
+
+        A widget's action comes as JSON text in `result`, or unwrapped from the JavaScript SDK's React part.
+        """
+        action = body.mapping("action")
+        if action is not None and "result" not in body:
+            form: dict[str, object] = {"action": action, "form_data": body.mapping("form_data")}
+            return cls(orjson.dumps(form).decode())
+        body.require("result")
+        attachments = _attachments(body)
+        if len(attachments) > MAX_TOOL_ATTACHMENTS:
+            raise invalid("attachments", f"must be {MAX_TOOL_ATTACHMENTS} files or fewer.")
+        return cls(body.text("result") or "", attachments)
+
+
+def read_page_limit(value: str | int | None) -> int:
+    """Return how many items a page is to have; more than the most is cut down to it."""
+    if value is None or value == "":
+        return DEFAULT_PAGE
+    try:
+        limit = int(value)
+    except ValueError as error:
+        raise invalid("limit", "must be a whole number.") from error
+    if limit < 1:
+        raise invalid("limit", "must be 1 or more.")
+    return min(limit, MAX_PAGE)
+
+
+def _attachments(fields: Fields) -> tuple[Block, ...]:
+    """Read the files of a message; the older lists of addresses count only when there are no attachments."""
+    blocks: list[Block] = []
+    for each in fields.objects("attachments"):
+        each.require("uri")
+        is_image = (each.text("content_type") or "").startswith("image/")
+        blocks.append(Block("image" if is_image else "file", uri=each.text("uri")))
+    if not blocks:
+        blocks += [Block("image", uri=uri) for uri in fields.texts("images")]
+        blocks += [Block("file", uri=uri) for uri in fields.texts("files")]
+        if (image := fields.text("image")) is not None:
+            blocks.append(Block("image", uri=image))
+    return tuple(blocks)

@@ -1,0 +1,41 @@
+"""What a model is shown of a chat."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .model import Conversation, ConversationMessage, PastCall
+
+if TYPE_CHECKING:
+    from .chats import Chat, Run
+    from .records import Message
+
+__all__ = ("conversation_of",)
+
+
+def conversation_of(chat: Chat, run: Run) -> Conversation:
+    """Return the conversation so far, without what is queued, withdrawn or still being written."""
+    return Conversation(
+        messages=tuple(_shown(message) for message in chat.messages if _counts(message)),
+        system_prompt=run.config.system_prompt,
+        tools=run.config.tools,
+        context=chat.context,
+    )
+
+
+def _counts(message: Message) -> bool:
+    if message.role == "assistant":
+        return message.ended and bool(message.text or message.invocations)
+    return message.status == "ready"
+
+
+def _shown(message: Message) -> ConversationMessage:
+    # A call that was never answered, because its run was stopped, is left out: models take a call only with its result.
+    answered = [each for each in message.invocations if each.result is not None]
+    return ConversationMessage(
+        role=message.role,
+        text=message.text,
+        tool_calls=tuple(PastCall(each.call_id, each.name, each.arguments.values) for each in answered),
+        tool_call_id=message.tool_call_id,
+        attachments=tuple(block.uri for block in message.blocks if block.uri is not None),
+    )

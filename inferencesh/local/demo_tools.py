@@ -1,0 +1,159 @@
+"""How the demo model picks a tool and fills in its arguments: by the words that prompt and schema share."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from attrs import define, field
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from .model import OfferedTool
+
+__all__ = ("choose_tool", "fill_arguments", "takes_expression")
+
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+")
+_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w])")
+_QUOTED = re.compile(r"\"([^\"]+)\"|“([^”]+)”|'([^']+)'(?!\w)")
+_AFTER = re.compile(r"(?::|\b(?:of|about|for|in|on|to|at|near)\b)\s+(.+)", re.IGNORECASE | re.DOTALL)
+_PLACE = re.compile(r"\b(?:in|at|near|for|of|to)\s+((?:[A-Z][\w'-]*)(?:\s+[A-Z][\w'-]*)*)")
+_PLACE_WORDS = frozenset({"city", "location", "place", "country", "town", "region"})
+# Words that say nothing about which tool is meant.
+_COMMON_TEXT = """
+    a an and any are as at be by can call do does for from get give given has have how i in is it
+    its make me my of on or please return run set that the this to tool use user was what when which
+    who will with you your
+"""
+_COMMON = frozenset(_COMMON_TEXT.split())
+_MAX_DEPTH = 4
+_NAME_WEIGHT = 3
+
+
+def takes_expression(tool: OfferedTool) -> bool:
+    """Whether a tool is for arithmetic: it has a parameter called `expression`."""
+    return "expression" in _properties(tool.input_schema)
+
+
+def choose_tool(prompt: str, tools: Sequence[OfferedTool]) -> OfferedTool | None:
+    """Return the tool whose name and description share most with the prompt, the first of equals; None for no match."""
+    asked = _words(prompt)
+    best, best_score = None, 0
+    for tool in tools:
+        named, described = _words(tool.name), _words(tool.description)
+        score = _NAME_WEIGHT * len(asked & named) + len(asked & (described - named))
+        if score > best_score:
+            best, best_score = tool, score
+    return best
+
+
+def fill_arguments(prompt: str, schema: Mapping[str, object]) -> dict[str, object]:
+    """Return arguments for a schema, taken from the prompt where it has something that fits.
+
+    What is optional and not mentioned is left out; what is required gets its default, or the plainest value there is.
+    """
+    return _Filler(prompt).fill_object(schema, 0)
+
+
+@define
+class _Filler:
+    """Hands out the prompt's numbers and quotations in order, each once."""
+
+    prompt: str
+    numbers: list[str] = field(init=False)
+    quoted: list[str] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.numbers = _NUMBER.findall(self.prompt)
+        self.quoted = ["".join(groups) for groups in _QUOTED.findall(self.prompt)]
+
+    def fill_object(self, schema: Mapping[str, object], depth: int) -> dict[str, object]:
+        required = schema.get("required")
+        needed: Collection[object] = required if isinstance(required, list) else ()
+        values: dict[str, object] = {}
+        for name, each in _properties(schema).items():
+            value = self.find(name, each, depth)
+            if value is None and name in needed:
+                value = _plainest(each)
+            if value is not None:
+                values[name] = value
+        return values
+
+    def find(self, name: str, schema: Mapping[str, object], depth: int) -> object:
+        """Return what the prompt says about a parameter, or None."""
+        choices = schema.get("enum")
+        if isinstance(choices, list):
+            return self.find_choice(choices)
+        match _type_of(schema):
+            case "boolean":
+                return True if _words(name) & _words(self.prompt) else None
+            case "integer" | "number" as kind:
+                return self.find_number(whole=kind == "integer")
+            case "string":
+                return self.find_text(name)
+            case "object" if depth < _MAX_DEPTH:
+                return self.fill_object(schema, depth + 1) or None
+            case _:
+                return None
+
+    def find_choice(self, choices: list[object]) -> object:
+        lowered = self.prompt.lower()
+        return next((each for each in choices if str(each).lower() in lowered), None)
+
+    def find_number(self, *, whole: bool) -> int | float | None:
+        for at, number in enumerate(self.numbers):
+            if whole and "." in number:
+                continue
+            del self.numbers[at]
+            return float(number) if "." in number else int(number)
+        return None
+
+    def find_text(self, name: str) -> str | None:
+        if self.quoted:
+            return self.quoted.pop(0)
+        if _words(name) & _PLACE_WORDS and (place := _PLACE.search(self.prompt)):
+            return place[1]
+        after = _AFTER.search(self.prompt)
+        return (after[1] if after else self.prompt).strip().rstrip("?!.").rstrip() or None
+
+
+def _plainest(schema: Mapping[str, object]) -> object:
+    """Return a value for a required parameter that the prompt says nothing about."""
+    for key in ("default", "const"):
+        if schema.get(key) is not None:
+            return schema[key]
+    choices = schema.get("enum")
+    if isinstance(choices, list) and choices:
+        return choices[0]
+    match _type_of(schema):
+        case "boolean":
+            return False
+        case "integer" | "number":
+            least = schema.get("minimum")
+            return least if isinstance(least, int | float) else 1
+        case "array":
+            return []
+        case "object":
+            return {}
+        case _:
+            return ""
+
+
+def _type_of(schema: Mapping[str, object]) -> object:
+    kind = schema.get("type")
+    return next((each for each in kind if each != "null"), None) if isinstance(kind, list) else kind
+
+
+def _properties(schema: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
+    """Return the parameters a schema describes; schemas come from clients and may hold anything."""
+    properties = schema.get("properties")
+    if not isinstance(properties, dict):
+        return {}
+    return {name: each for name, each in properties.items() if isinstance(each, dict)}
+
+
+def _words(text: str) -> set[str]:
+    """Return the words that say something, singular and in lower case."""
+    words = (word.lower() for word in _WORD.findall(text))
+    return {word.rstrip("s") if len(word) > 3 else word for word in words if word not in _COMMON}

@@ -1,0 +1,50 @@
+"""What a runtime tells those who want to know what clients send: tests, above all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from attrs import field, frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ("Observer", "SentMessage", "SentResult")
+
+
+@frozen
+class SentMessage:
+    """A message that a client sent.
+
+    Args:
+        text: Its text.
+        chat_id: The chat it was sent to, or None for a new one.
+        body: The whole body of the request as it came: the agent, the context, attachments.
+    """
+
+    text: str
+    chat_id: str | None = None
+    body: Mapping[str, object] = field(factory=dict, repr=False)
+
+
+@frozen
+class SentResult:
+    """The result of a tool call that a client sent.
+
+    Args:
+        name: The tool's name.
+        arguments: What it was called with.
+        result: The result as it was sent: text, JSON for everything else.
+        call_id: The call's id.
+        chat_id: The chat it belongs to.
+    """
+
+    name: str
+    arguments: Mapping[str, object]
+    result: str
+    call_id: str
+    chat_id: str
+
+
+Observer: TypeAlias = "Callable[[SentMessage | SentResult], None]"
+"""Called on the runtime's event loop before the request is answered; a ProblemError raised at a message refuses it."""

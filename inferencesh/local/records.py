@@ -1,0 +1,188 @@
+"""The messages and tool calls the runtime keeps, each able to write itself as the wire has it."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import orjson
+from attrs import Factory, define, field, frozen
+
+from .ids import new_id, now
+
+__all__ = ("Arguments", "Block", "Invocation", "Message", "Record", "Wire")
+
+Wire: TypeAlias = dict[str, object]
+MessageStatus: TypeAlias = Literal["pending", "queued", "ready", "failed", "cancelled"]
+
+# Everything a runtime holds belongs to one made-up user in one made-up team.
+_USER_ID = f"{1:026d}"
+_TEAM_ID = f"{2:026d}"
+
+
+@define(eq=False, kw_only=True)
+class Record:
+    """What every stored object has: an identifier, its times and its owner."""
+
+    id: str = field(factory=new_id)
+    created_at: str = field(factory=now)
+    updated_at: str = Factory(lambda self: self.created_at, takes_self=True)
+
+    def touch(self) -> None:
+        """Note that the object has changed."""
+        self.updated_at = now()
+
+    def base(self) -> Wire:
+        """Return the fields that all objects share on the wire."""
+        return {
+            "id": self.id,
+            "short_id": self.id[:8],
+            "created_at": self.created_at,
+            "updated_at": self.updated_at,
+            "deleted_at": None,
+            "user_id": _USER_ID,
+            "user": None,
+            "team_id": _TEAM_ID,
+            "team": None,
+            "visibility": "team",
+        }
+
+
+@frozen
+class Arguments:
+    """A tool call's arguments: read, and as the JSON text they are sent as, however deep they are nested."""
+
+    values: dict[str, object]
+    text: str
+
+    @property
+    def wire(self) -> orjson.Fragment:
+        """The text as a part of a larger answer."""
+        return orjson.Fragment(self.text)
+
+
+@define(eq=False)
+class Block:
+    """One part of a message's content."""
+
+    type: Literal["text", "reasoning", "image", "file", "tool"]
+    text: str | None = None
+    uri: str | None = None
+    error: str | None = None
+    tool_calls: list[Wire] = field(factory=list)
+
+    def wire(self) -> Wire:
+        """Return the block as the wire has it."""
+        return {
+            "type": self.type,
+            "error": self.error,
+            "text": self.text,
+            "image": self.uri if self.type == "image" else None,
+            "file": self.uri if self.type == "file" else None,
+            "tool_calls": self.tool_calls or None,
+        }
+
+
+@define(eq=False, kw_only=True)
+class Invocation(Record):
+    """One call of a tool. `id` is what `/tools/{id}` takes; `call_id` is the model's own name for it."""
+
+    chat_id: str
+    run_id: str
+    message_id: str
+    call_id: str
+    name: str
+    arguments: Arguments
+    status: Literal["awaiting_input", "completed", "failed", "cancelled"]
+    result: str | None = None
+    attachments: tuple[Block, ...] = ()
+    interrupt_id: str = field(factory=new_id)
+
+    @property
+    def waits(self) -> bool:
+        """Whether a client still has to answer it."""
+        return self.status == "awaiting_input"
+
+    def wire(self) -> Wire:
+        """Return the invocation as the wire has it."""
+        return {
+            **self.base(),
+            "chat_message_id": self.message_id,
+            "tool_invocation_id": self.call_id,
+            "type": "client",
+            "display_name": self.name,
+            "action": None,
+            "execution_id": None,
+            "function": {"name": self.name, "arguments": self.arguments.wire},
+            "status": self.status,
+            "result": self.result,
+            "data": None,
+            "widget": None,
+        }
+
+    def interrupt(self) -> Wire:
+        """Return what holds up the run while this invocation waits."""
+        return {
+            **self.base(),
+            "id": self.interrupt_id,
+            "short_id": self.interrupt_id[:8],
+            "run_id": self.run_id,
+            "chat_id": self.chat_id,
+            "reason": "client_tool",
+            "source": "tool",
+            "resource_id": self.id,
+            "resource_type": "tool_invocation",
+            "status": "pending",
+            "resolution": None,
+            "resolved_at": None,
+            "resolved_data": None,
+            "expires_at": None,
+            "meta": {
+                "tool_invocation_id": self.id,
+                "tool_name": self.name,
+                "arguments": self.arguments.wire,
+                "reason": "",
+            },
+        }
+
+
+@define(eq=False, kw_only=True)
+class Message(Record):
+    """One message of a chat. `seq` counts the deltas sent for it so far."""
+
+    chat_id: str
+    role: Literal["user", "assistant", "tool"]
+    order: int
+    status: MessageStatus
+    blocks: list[Block] = field(factory=list)
+    run_id: str | None = None
+    tool_call_id: str | None = None
+    invocations: list[Invocation] = field(factory=list)
+    seq: int = 0
+
+    @property
+    def text(self) -> str:
+        """The text of all text blocks."""
+        return "".join(block.text or "" for block in self.blocks if block.type == "text")
+
+    @property
+    def ended(self) -> bool:
+        """Whether the message will not change its text any more."""
+        return self.status in {"ready", "failed", "cancelled"}
+
+    def wire(self) -> Wire:
+        """Return the message as the wire has it."""
+        return {
+            **self.base(),
+            "chat_id": self.chat_id,
+            "chat": None,
+            "agent_run_id": self.run_id,
+            "order": self.order,
+            "status": self.status,
+            "task_id": None,
+            "role": self.role,
+            "content": [block.wire() for block in self.blocks],
+            "tools": None,
+            "tool_call_id": self.tool_call_id,
+            "tool_invocations": [each.wire() for each in self.invocations] or None,
+            "compaction_meta": None,
+        }

@@ -1,0 +1,1 @@
+"""Tests of the embedded runtime, over real sockets and without this package's client."""

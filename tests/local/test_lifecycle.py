@@ -1,0 +1,174 @@
+"""Starting and closing a runtime on an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+
+from inferencesh.local import Conversation, LocalRuntime, Piece, Text
+from inferencesh.local import engine as engine_module
+
+from .caller import NDJSON, Scripted, calling
+
+
+async def refused(base_url: str) -> bool:
+    """Whether nothing listens there."""
+    host, port = base_url.removeprefix("http://").split(":")
+    try:
+        _, writer = await asyncio.open_connection(host, int(port))
+    except ConnectionRefusedError:
+        return True
+    writer.close()
+    await writer.wait_closed()
+    return False
+
+
+async def test_closing_ends_runs_and_streams_and_leaves_nothing_behind() -> None:
+    """Streams end as if their chat had; no task and no socket is left when `aclose` returns."""
+    before = asyncio.all_tasks()
+    model = Scripted([asyncio.Event()], [Text("Never.")])
+    async with calling(model=model, heartbeat=60) as caller:
+        _, reply = await caller.send("Hello")
+        await caller.send("And then", chat_id=reply["chat_id"])
+        async with caller.follow(reply["chat_id"]) as first, caller.follow(reply["chat_id"]) as second:
+            await first.until("chats")
+            started = asyncio.get_running_loop().time()
+            await caller.runtime.aclose()
+            assert asyncio.get_running_loop().time() - started < 0.5
+            assert asyncio.all_tasks() == before
+            assert caller.runtime.open_streams == 0
+            await first.rest()
+            await second.rest()
+        assert model.closed == 1
+
+
+async def test_it_stops_listening_and_stays_closed() -> None:
+    """Closing twice is one closing; starting again is a mistake."""
+    async with LocalRuntime(pace=0) as runtime:
+        base_url = runtime.base_url
+        assert base_url in repr(runtime)
+        assert not await refused(base_url)
+    assert await refused(base_url)
+    await runtime.aclose()
+    assert repr(runtime) == "<LocalRuntime closed>"
+    with pytest.raises(RuntimeError, match="closed"):
+        await runtime.start()
+    with pytest.raises(RuntimeError, match="not running"):
+        _ = runtime.base_url
+
+
+async def test_starting_twice_is_starting_once() -> None:
+    """The address stays."""
+    async with LocalRuntime() as runtime:
+        base_url = runtime.base_url
+        await runtime.start()
+        assert runtime.base_url == base_url
+
+
+async def test_a_runtime_that_never_started_can_be_closed() -> None:
+    """There is nothing to do."""
+    runtime = LocalRuntime()
+    assert repr(runtime) == "<LocalRuntime not started>"
+    await runtime.aclose()
+
+
+async def test_a_port_that_is_taken_is_an_error_of_the_system() -> None:
+    """It names the address, and nothing is left running."""
+    before = asyncio.all_tasks()
+    async with LocalRuntime() as first:
+        second = LocalRuntime(port=int(first.base_url.rpartition(":")[2]))
+        with pytest.raises(OSError, match="address already in use"):
+            await second.start()
+        await second.aclose()
+    assert asyncio.all_tasks() == before
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"), [("127.0.0.1", "http://127.0.0.1:"), ("::1", "http://[::1]:"), ("0.0.0.0", "http://127.0.0.1:")]
+)
+async def test_the_base_url_is_one_that_clients_on_this_machine_can_use(host: str, shown: str) -> None:
+    """Also for an address with colons, and for one that means all addresses."""
+    async with LocalRuntime(host=host) as runtime:
+        assert runtime.base_url.startswith(shown)
+        headers = {"Authorization": f"Bearer {runtime.api_key}"}
+        async with (
+            aiohttp.ClientSession(headers=headers) as session,
+            session.post(f"{runtime.base_url}/chats/list") as response,
+        ):
+            assert response.status == 200
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"api_keys": ()}, "api_keys"),
+        ({"api_keys": "inf_local"}, "api_keys"),
+        ({"api_keys": ["inf_local", ""]}, "api_keys"),
+        ({"envelope": "v4"}, "envelope must be v1, v2 or v3, not 'v4'"),
+        ({"updates": "all"}, "updates must be snapshots, deltas or both, not 'all'"),
+        ({"pace": -1}, "pace"),
+        ({"pace": float("nan")}, "pace"),
+        ({"heartbeat": 0}, "heartbeat"),
+    ],
+)
+def test_a_wrong_option_is_refused_when_the_runtime_is_made(options: dict[str, Any], complaint: str) -> None:
+    """And not when the first request comes."""
+    with pytest.raises(ValueError, match=complaint):
+        LocalRuntime(**options)
+
+
+async def test_pieces_are_paced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is a pause after each piece, and a longer one before the first, in which clients connect."""
+    pauses: list[float] = []
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", noted)
+    async with calling(model=Scripted([Text("One "), Text("two.")]), pace=0.25) as caller:
+        _, reply = await caller.send("Hello")
+        await caller.finish(reply["chat_id"])
+    assert [pause for pause in pauses if pause] == [2.5, 0.25, 0.25]
+
+
+class Unstoppable:
+    """A model that does not end when it is cancelled, until it is let go."""
+
+    def __init__(self) -> None:
+        self.began = asyncio.Event()
+        self.let_go = asyncio.Event()
+
+    async def respond(self, conversation: Conversation) -> AsyncIterator[Piece]:
+        yield Text("So far")
+        self.began.set()
+        while not self.let_go.is_set():
+            try:
+                await self.let_go.wait()
+            except asyncio.CancelledError:
+                continue
+
+
+async def test_a_model_that_cannot_be_stopped_does_not_keep_a_runtime_from_closing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is waited for a short while and then left, with a word in the log."""
+    monkeypatch.setattr(engine_module, "CLOSE_TIMEOUT", 0.05)
+    model = Unstoppable()
+    async with LocalRuntime(model=model, pace=0) as runtime:
+        headers = {"Authorization": f"Bearer {runtime.api_key}"}
+        async with aiohttp.ClientSession(runtime.base_url, headers=headers) as session:
+            body = json.dumps({"agent": "acme/helper", "input": {"text": "Hello"}})
+            async with session.post("/agents/run", data=body, headers={"Accept": NDJSON}) as response:
+                assert response.status == 200
+            await model.began.wait()
+    assert "1 runs are left" in caplog.text
+    left = {task for task in asyncio.all_tasks() if task.get_name().startswith("inferencesh.local run")}
+    model.let_go.set()
+    await asyncio.wait(left)
