@@ -1,0 +1,103 @@
+"""The API key shows up nowhere. Every scenario of this folder looks for it as well: see ``canary`` and ``shown``."""
+
+from __future__ import annotations
+
+import pprint
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from inferencesh import AsyncInference, ConfigurationError, Inference, InferenceError
+from inferencesh.config import Secret
+
+from .forms import KEY, chat, message
+from .script import RST, STALL, Reply, Scenario, Script, page, redirect, refuse
+from .server import FaultServer
+from .turns import TEXT, Case, Kind, RunTurn, call
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+WHOLE: Script = (chat("working"), message("Hel"), message(TEXT, "ready"), chat("completed"))
+ECHO = f"no such key: Bearer {KEY}"
+BEGUN: Script = (chat("working"), message("Hel"), RST)
+
+ECHOES = [
+    Case("in an error", post=[refuse(401, "unauthorized", ECHO)], raises=InferenceError),
+    Case("in an error's header", post=[refuse(400, "bad", X_Request_Id=KEY)], raises=InferenceError),
+    Case("in an error of a stream", [BEGUN, refuse(401, KEY, ECHO)], "Hel", raises=InferenceError),
+    Case("in a page", post=[page(ECHO)], raises=InferenceError),
+    Case("in an error page", post=[page(ECHO, 502)], raises=InferenceError),
+    Case("in a page instead of a stream", [BEGUN, page(ECHO)], "Hel", raises=InferenceError),
+    Case("in lines that cannot be read", [BEGUN, (ECHO.encode() + b"\n", STALL)], "Hel", raises=InferenceError),
+    Case("in a redirect", post=[redirect(f"https://other.invalid/?key={KEY}")], raises=InferenceError),
+    Case("in a content type", [BEGUN, (Reply(b"", 200, {}, f"text/html; key={KEY}"),)], "Hel", raises=InferenceError),
+]
+
+
+@pytest.mark.parametrize("case", ECHOES, ids=lambda case: case.name)
+def test_a_key_that_the_server_echoes_is_blotted_out(case: Case, run_turn: RunTurn) -> None:
+    """Servers quote what they were sent; errors and logs must not pass it on."""
+    run_turn(case)
+
+
+def test_the_key_is_not_among_a_clients_attributes(kind: Kind) -> None:
+    """Printing a client, an agent, a stream and what they hold, several levels deep, shows no key."""
+    with FaultServer(Scenario(streams=[WHOLE])) as server:
+
+        def look(client: Any) -> Generator[Any, Any, str]:
+            agent = client.agent("a/b")
+            yield agent.send_message("Hi")
+            stream = agent.send_message("Hi", stream=True)
+            text = "".join(deep_reprs(thing, 6) for thing in (client, agent, stream))
+            yield stream.close() if kind == "sync" else stream.aclose()
+            return text
+
+        assert KEY not in call(kind, server, look)
+
+
+def deep_reprs(thing: object, depth: int, seen: set[int] | None = None) -> str:
+    """The reprs of an object and of what it refers to."""
+    seen = set() if seen is None else seen
+    if depth == 0 or id(thing) in seen:
+        return ""
+    if isinstance(thing, Secret):  # what it holds is its own affair, as long as it does not show it
+        return repr(thing) + str(thing) + f"{thing}"
+    seen.add(id(thing))
+    held = list(getattr(thing, "__dict__", {}).values())
+    held += [getattr(thing, name, None) for name in getattr(type(thing), "__slots__", ())]
+    if isinstance(thing, dict):
+        held += list(thing.values())
+    return "\n".join([repr(thing), pprint.pformat(thing), *(deep_reprs(part, depth - 1, seen) for part in held)])
+
+
+@pytest.mark.parametrize("key", [f"{KEY} x", f"{KEY}ü", f"{KEY}\nx"])
+@pytest.mark.parametrize("client", [AsyncInference, Inference])
+def test_a_key_that_cannot_be_sent_is_not_shown(key: str, client: type[Any]) -> None:
+    """The error about it says what is wrong without saying what it is."""
+    with pytest.raises(ConfigurationError) as caught:
+        client(api_key=key)
+    told = "".join(traceback.format_exception(caught.value))
+    assert KEY not in told + repr(caught.value) + repr(vars(caught.value))
+
+
+def test_nothing_of_a_message_is_logged(kind: Kind, canary: pytest.LogCaptureFixture) -> None:
+    """At DEBUG the log says what happens, not what is said."""
+    secret = "my private question"
+    streams: list[Script] = [(message("a private"), RST), (message("a private answer", "ready"), chat("completed"))]
+    with FaultServer(Scenario(streams=streams)) as server:
+        call(kind, server, lambda client: client.agent("a/b").send_message(secret))
+    logged = "\n".join(r.getMessage() for r in canary.records if r.name.startswith("inferencesh"))
+    assert logged
+    assert "private" not in logged
+
+
+def test_the_key_goes_out_as_a_header_alone(kind: Kind) -> None:
+    """It is in no path, query or body."""
+    with FaultServer(Scenario(streams=[WHOLE])) as server:
+        call(kind, server, lambda client: client.agent("a/b").send_message("Hi"))
+        for request in server.requests:
+            where = {name for name, value in request.headers.items() if KEY in value}
+            assert where == {"authorization"}
+            assert KEY not in request.line + request.query + request.body.decode()
