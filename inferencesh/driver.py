@@ -142,6 +142,11 @@ class TurnDriver:
         self._broken = None
         self._connected = self._connected or not again
 
+    async def stop(self) -> None:
+        """End the run on the server; nothing happens before the turn has begun."""
+        if self.turn is not None and self.turn.chat_id is not None:
+            await self._api.stop(self.turn.chat_id)
+
     def park(self) -> None:
         """Close the connection and stop the tools at once, from any thread; ``advance`` takes the turn up again."""
         loop = self._loop

@@ -125,6 +125,14 @@ class AsyncMessageStream:
             raise error
         return final
 
+    async def stop(self) -> None:
+        """End the run on the server; a stream that is still read then ends normally.
+
+        Raises:
+            APIError, APIConnectionError: The server refused or could not be reached.
+        """
+        await self._driver.stop()
+
     async def aclose(self) -> None:
         """Close the connection; the run goes on at the server. May be called more than once."""
         self._over = True

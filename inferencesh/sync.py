@@ -102,6 +102,10 @@ class MessageStream:
             continue
         return self._thread.call(self._stream.get_final_message())
 
+    def stop(self) -> None:
+        """End the run on the server; a stream that is still read then ends normally."""
+        self._thread.call(self._stream.stop())
+
     def close(self) -> None:
         """Close the connection; the run goes on at the server. May be called more than once."""
         self._waiting.clear()
