@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -150,14 +151,30 @@ class ToolRunner:
             if call.undecoded_arguments is not None:
                 return _error_text("the arguments are not a JSON object")
             bound = tool.bind(call.arguments)
-            async with asyncio.timeout(self._limits.timeout) as limit:
-                return result_text(await invoke(self._invoker, handler, bound))
+            async with asyncio.timeout(None) as limit:
+                return result_text(await invoke(self._invoker, handler, self._timed(bound, limit)))
         except Exception as error:
             if isinstance(error, TimeoutError) and limit.expired():
                 logger.warning("the handler of the tool %s took longer than %g s", tool.name, self._limits.timeout)
                 return _error_text(f"the tool took longer than {self._limits.timeout:g} seconds")
             logger.warning("the handler of the tool %s failed; the agent was told so", tool.name, exc_info=error)
             return _error_text(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+
+    def _timed(self, call: Callable[[], Any], limit: asyncio.Timeout) -> Callable[[], Any]:
+        """The call with its time counted from its start: until then its thread may be busy with another handler."""
+        timeout, loop = self._limits.timeout, asyncio.get_running_loop()
+        if timeout is None:
+            return call
+
+        def start() -> None:
+            with contextlib.suppress(RuntimeError):  # the call was given up meanwhile
+                limit.reschedule(loop.time() + timeout)
+
+        def timed() -> Any:
+            loop.call_soon_threadsafe(start)
+            return call()
+
+        return timed
 
 
 def _error_text(text: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, NoReturn, ParamSpec, Self, TypeVar
 
 from .converter import dump_json
 from .errors import ConfigurationError
@@ -156,27 +156,28 @@ def is_inline(function: object) -> bool:
     return getattr(function, _INLINE, False) is True
 
 
-class Tool(Mapping[str, Any]):
+class Tool(dict[str, Any]):
     """A tool: a read-only mapping of its wire form that also carries its handler.
 
-    ``dict(t)``, ``t["name"]`` and JSON encoders see the wire form alone; the handler never leaves the process.
+    ``dict(t)``, ``t["name"]`` and JSON encoders see the wire form alone, which is why it is a dict: ``json`` knows no
+    other mapping. The handler never leaves the process.
 
     Args:
         wire: The wire form.
         handler: The function that runs it, or None when results are submitted by hand.
     """
 
-    __slots__ = ("_takes_mapping", "_wire", "handler")
+    __slots__ = ("_takes_mapping", "handler")
 
     def __init__(self, wire: Mapping[str, Any], handler: Handler | None = None) -> None:
-        self._wire = dict(wire)
+        super().__init__(wire)
         self.handler = handler
         self._takes_mapping = handler is not None and _takes_mapping(handler, self._parameters())
 
     @property
     def name(self) -> str:
         """The name by which the agent calls it."""
-        return str(self._wire["name"])
+        return str(self["name"])
 
     def bind(self, arguments: dict[str, Any]) -> Callable[[], Any]:
         """The handler's call with the arguments of one tool call, not made yet.
@@ -196,22 +197,18 @@ class Tool(Mapping[str, Any]):
         return lambda: handler(**arguments)
 
     def _parameters(self) -> Mapping[str, object]:
-        client = self._wire.get("client")
+        client = self.get("client")
         schema = client.get("input_schema") if isinstance(client, Mapping) else None
         properties = schema.get("properties") if isinstance(schema, Mapping) else None
         return properties if isinstance(properties, Mapping) else {}
 
-    def __getitem__(self, key: str) -> Any:
-        return self._wire[key]
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("a tool is read-only; take dict(tool) for a copy that can be changed")
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._wire)
-
-    def __len__(self) -> int:
-        return len(self._wire)
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
 
     def __repr__(self) -> str:
-        return f"Tool({self._wire.get('name')!r}, handler={'yes' if self.handler else 'no'})"
+        return f"Tool({self.get('name')!r}, handler={'yes' if self.handler else 'no'})"
 
 
 def _takes_mapping(handler: Handler, parameters: Mapping[str, object]) -> bool:
@@ -230,7 +227,10 @@ def _takes_mapping(handler: Handler, parameters: Mapping[str, object]) -> bool:
     if not by_position or len(needed) > 1:
         return False
     first = by_position[0]
-    return first.kind is not kinds.POSITIONAL_OR_KEYWORD or (bool(needed) and first.name not in parameters)
+    if first.kind is not kinds.POSITIONAL_OR_KEYWORD:
+        return True
+    # One with a default is meant for the arguments only where there are any that it could not be one of.
+    return first.name not in parameters and (bool(needed) or bool(parameters))
 
 
 class ToolBuilder:

@@ -171,10 +171,10 @@ class Turn:
         return [snapshot for snapshot in snapshots if snapshot is not None]
 
     def reread_failed(self, now: float) -> None:
-        """The chat cannot be read: go by what is known without."""
+        """The chat cannot be read: go by what the stream brings, and look again later."""
         self.wants_reread = False
-        self._reread_at = None
-        self._evaluate(now, fresh=True)
+        self._reread_at = now + REREAD_EVERY
+        self._evaluate(now)
 
     def tick(self, now: float) -> None:
         """The deadline has come, or may have."""
@@ -324,12 +324,8 @@ class Turn:
 
     def _evaluate_unexplained_pause(self, now: float, *, fresh: bool) -> None:
         """The run waits, and for nothing that is known: for a call not seen yet, or one answered since, or a person."""
-        if not self.calls:
-            if fresh and self.run.counts:
-                self.outcome = Outcome(End.PAUSED, self.replies.last)
-            else:
-                self._await_news(now, fresh=fresh)
-        elif self._stuck(now) >= PATIENCE and fresh:
+        stuck = self._stuck(now) >= PATIENCE
+        if (fresh and not self.calls and self.run.counts) or (stuck and (fresh or not self.calls)):
             self.outcome = Outcome(End.PAUSED, self.replies.last)
         elif self._reread_at is None:
             self._reread_at = now + (REREAD_EVERY if fresh else MISSING_BEFORE_READ)

@@ -1,0 +1,210 @@
+"""A conversation with an agent in a terminal.
+
+The reply's text goes to stdout and everything else to stderr, so that a reply can be piped. What comes from a server is
+shown without its control characters: it could otherwise rewrite the screen or worse.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sys
+from collections.abc import Sequence
+
+from . import (
+    Agent,
+    APIConnectionError,
+    InferenceError,
+    InternalServerError,
+    Message,
+    RateLimitError,
+    RunFailedError,
+    StreamError,
+    ToolCall,
+    ToolCallStatus,
+)
+
+__all__ = ["complain", "converse", "log_to_stderr", "note", "show_turn"]
+
+# After these the next message may well get its answer, so that a conversation in a terminal goes on.
+_PASSING = (RunFailedError, StreamError, APIConnectionError, RateLimitError, InternalServerError)
+# C0 and C1 control characters but newline and tab, and those that make text read in another order than it stands.
+_UNSHOWN = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+
+
+def converse(agent: Agent) -> bool:
+    """Read a message, show its reply, and so on until the input ends.
+
+    Args:
+        agent: The agent to talk to.
+
+    Returns:
+        Whether the last message got its reply.
+
+    Raises:
+        InferenceError: A turn failed, and nobody is there to decide what to do, or nothing that follows can succeed.
+        KeyboardInterrupt: The same with Ctrl-C during a reply.
+    """
+    terminal = sys.stdin.isatty()
+    if terminal:
+        with contextlib.suppress(ImportError):  # not on every platform; input() can do without
+            import readline  # noqa: F401 - gives input() line editing and a history
+    replied = True
+    while True:
+        try:
+            prompt = _read("> ", ask=terminal)
+        except (EOFError, KeyboardInterrupt):
+            if terminal:
+                _tell("\n")
+            return replied
+        if not prompt.strip():
+            continue
+        replied = True
+        try:
+            show_turn(agent, prompt)
+        except KeyboardInterrupt:
+            if not terminal:
+                raise
+        except _PASSING as error:
+            if not terminal:
+                raise
+            complain(error)
+            replied = False
+
+
+def show_turn(agent: Agent, prompt: str) -> None:
+    """Send a message and show the reply while it grows; results of tools are asked for on the terminal.
+
+    Args:
+        agent: The agent to talk to.
+        prompt: The message.
+
+    Raises:
+        InferenceError: The turn failed, or a tool's result was asked for and the input has ended.
+        KeyboardInterrupt: It was interrupted; the run was stopped.
+    """
+    text = prompt.encode(errors="replace").decode()  # arguments of a program may hold bytes that are no text
+    view = _View()
+    stream = agent.send_message(text, stream=True)
+    try:
+        while True:
+            for message in stream:
+                view.show(message)
+            pending = view.conclude(stream.message)
+            if not pending:
+                return
+            for call in pending:
+                agent.submit_tool_result(call.id, _ask_result(call))
+            stream = agent.stream_messages()
+    except KeyboardInterrupt:
+        stream.close()
+        view.end_line()
+        agent.stop()
+        note("stopped")
+        raise
+    finally:
+        view.end_line()
+
+
+class _View:
+    """Shows what each snapshot of a turn has that the one before had not, and every tool call once."""
+
+    def __init__(self) -> None:
+        self._message_id = ""
+        self._in_line = False  # whether the cursor stands behind text
+        self._shown: set[str] = set()  # ids of tool calls
+
+    def show(self, message: Message) -> None:
+        """Show what is new in a snapshot; a message whose text was rewritten is shown again as a whole."""
+        if message.id != self._message_id or message.delta is None:
+            self.end_line()
+        self._message_id = message.id
+        self._write(message.text if message.delta is None else message.delta)
+        for call in message.tool_calls:
+            if call.status != ToolCallStatus.PENDING and call.id not in self._shown:
+                self._shown.add(call.id)
+                if sys.stdout.isatty():
+                    self.end_line()
+                note(f"tool {_described(call)}")
+
+    def conclude(self, message: Message | None) -> Sequence[ToolCall]:
+        """Show what a reply has besides text; returns the calls that wait for a result."""
+        if message is None:
+            return ()
+        self.end_line()
+        for block in message.content:
+            if uri := block.image or block.file:
+                self._write(f"[{_one_line(f'{block.type}: {uri}')}]\n")
+        pending = message.pending_tool_calls
+        if not message.done and not pending:
+            note("the agent waits for something that cannot be given here, such as an approval")
+        return pending
+
+    def end_line(self) -> None:
+        """Begin a new line, unless one has begun."""
+        if self._in_line:
+            self._write("\n")
+
+    def _write(self, text: str) -> None:
+        if shown := text.translate(_UNSHOWN):
+            sys.stdout.write(shown)
+            sys.stdout.flush()
+            self._in_line = not shown.endswith("\n")
+
+
+def _ask_result(call: ToolCall) -> str:
+    note(f"the agent waits for the result of {_described(call)}")
+    try:
+        return _read("result> ", ask=True)
+    except EOFError:
+        raise InferenceError(f"the tool {call.name} has to be answered here, and the input has ended") from None
+
+
+def _read(question: str, *, ask: bool) -> str:
+    """Read a line; the question is kept out of piped output."""
+    if ask and sys.stdin.isatty() and sys.stdout.isatty():
+        return input(question)
+    if ask:
+        _tell(question)
+    return input()
+
+
+def _described(call: ToolCall) -> str:
+    return f"{call.name} {call.undecoded_arguments or json.dumps(call.arguments, ensure_ascii=False)}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.translate(_UNSHOWN).split())
+
+
+def note(text: str) -> None:
+    """Say something about the conversation, in one line on stderr."""
+    _tell(f"inferencesh: {_one_line(text)}\n")
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(text)
+    sys.stderr.flush()
+
+
+def complain(error: InferenceError) -> None:
+    """Say what went wrong, in one line on stderr."""
+    note(f"error: {str(error) or type(error).__name__}")
+
+
+class _OneLine(logging.Formatter):
+    """Log records quote servers, too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _one_line(super().format(record))
+
+
+def log_to_stderr(*, verbose: bool) -> None:
+    """Have the package's log shown as lines on stderr, or not at all."""
+    handler: logging.Handler = logging.StreamHandler() if verbose else logging.NullHandler()
+    handler.setFormatter(_OneLine("inferencesh: %(message)s"))
+    logger = logging.getLogger("inferencesh")
+    logger.addHandler(handler)
+    if verbose:
+        logger.setLevel(logging.DEBUG)
