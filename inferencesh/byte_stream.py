@@ -26,12 +26,15 @@ class ByteStream:
         response: The answer, of which the headers have arrived.
         content_type: Its ``Content-Type``, "" when it has none.
         idle: Seconds without a byte that are borne while one is awaited, or None.
+
+    Attributes:
+        loop: The event loop it belongs to.
     """
 
     def __init__(self, response: aiohttp.ClientResponse, content_type: str, idle: float | None) -> None:
         self._response = response
         self._idle = idle
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._waiting: asyncio.Timeout | None = None
         self._pid = os.getpid()
         self.content_type = content_type
@@ -69,13 +72,13 @@ class ByteStream:
         return content.read_nowait(_READ) if content.exception() is None else b""
 
     async def _wait(self, content: aiohttp.StreamReader, until: float) -> bytes | None:
-        now = self._loop.time()
+        now = self.loop.time()
         idle_end = float("inf") if self._idle is None else now + self._idle
         try:
             async with asyncio.timeout_at(min(until, idle_end)) as self._waiting:
                 return await content.read(_READ)
         except TimeoutError:
-            if self._loop.time() < idle_end:
+            if self.loop.time() < idle_end:
                 return None
         finally:
             self._waiting = None
@@ -84,18 +87,18 @@ class ByteStream:
     def wake(self) -> None:
         """Have a waiting ``read`` return at once."""
         if self._waiting is not None and not self._waiting.expired():  # else it is on its way back already
-            self._waiting.reschedule(self._loop.time())
+            self._waiting.reschedule(self.loop.time())
 
     def close(self) -> None:
         """Close the connection, from any thread, at any time."""
         if os.getpid() != self._pid:
             _inherited.append(self._response)
-        elif self._loop.is_closed():
+        elif self.loop.is_closed():
             return
-        elif _runs_here(self._loop):
+        elif _runs_here(self.loop):
             self._response.close()
         else:
-            self._loop.call_soon_threadsafe(self._response.close)
+            self.loop.call_soon_threadsafe(self._response.close)
 
 
 def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:

@@ -90,7 +90,10 @@ class AsyncInference:
         )
         self._agent_options = AgentOptions(
             reconnects=Reconnects(most=_count("max_reconnects", max_reconnects, 0), backoff=backoff),
-            tools=ToolLimits(at_once=_count("max_parallel_tools", max_parallel_tools, 1), timeout=tool_timeout),
+            tools=ToolLimits(
+                at_once=_count("max_parallel_tools", max_parallel_tools, 1),
+                timeout=_seconds("tool_timeout", tool_timeout),
+            ),
         )
 
     @classmethod
@@ -183,7 +186,13 @@ def _locator(runtime: BackgroundRuntime) -> Callable[[], Awaitable[Address]]:
     return locate
 
 
-def _count(name: str, value: int, least: int) -> int:
-    if isinstance(value, bool | str | float) or value < least:
+def _count(name: str, value: object, least: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ConfigurationError(f"{name} must be a whole number of at least {least}, not {value!r}")
     return value
+
+
+def _seconds(name: str, value: object) -> float | None:
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and value > 0):
+        return value
+    raise ConfigurationError(f"{name} must be a positive number of seconds or None, not {value!r}")

@@ -36,7 +36,11 @@ class Conflator:
             self._task = asyncio.create_task(self._read(), name="inferencesh conflate")
         while not self._kept and not self._over:
             self._changed.clear()
-            await self._changed.wait()
+            try:
+                await self._changed.wait()
+            except asyncio.CancelledError:
+                self.park()
+                raise
         if self._kept:
             return [self._against_last(self._kept.pop(0))]
         if self._error is not None:
@@ -55,6 +59,7 @@ class Conflator:
         """Close for good."""
         task, self._task = self._task, None
         self._over = True
+        self._changed.set()
         if task is not None:
             task.cancel()
             await asyncio.wait([task])

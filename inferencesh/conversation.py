@@ -62,14 +62,27 @@ class Conversation:
         turn = Turn(chat_id) if before is None else before.next()
         if chat_id is not None:
             await driver.connect(chat_id)
-        body: dict[str, Any] = {"chat_id": chat_id, **self._agent, "input": {"text": text}}
+        # A chat keeps its agent: an empty description is there to take it up, not to replace it.
+        agent = {} if chat_id is not None and self._agent.get("agent_config") == {} else self._agent
+        body: dict[str, Any] = {"chat_id": chat_id, **agent, "input": {"text": text}}
         if chat_id is None and self._context is not None:
             body["context"] = self._context
+        if driver.posted:
+            raise StreamError(
+                "sending this message was interrupted, and whether it has arrived is not known; "
+                "look at the chat before you send it again"
+            )
+        driver.posted = True
         answer = await self.api.run(body)
         snapshot = turn.begin(_message(answer, "user_message"), _message(answer, "assistant_message"), _now())
         if turn.chat_id is None:
             raise StreamError("the server's answer to the message names no chat, so its reply cannot be found")
         self.chat_id, self._turn, self._expects_more = turn.chat_id, turn, False
+        if before is not None and turn.run.queued and before.waits_for_results:
+            raise StreamError(
+                "the message is queued behind a turn that waits for the results of its tool calls; answer them with "
+                "submit_tool_result, then wait() for the reply"
+            )
         if snapshot is not None:
             driver.ready.append(snapshot)
         return turn

@@ -74,6 +74,7 @@ class TurnDriver:
         self.turn: Turn | None = None
         self.ready: list[Message] = []
         self.closed = False
+        self.posted = False  # whether the message may have reached the server
         self._transport = transport
         self._api = ChatAPI(transport)
         self._begin = begin
@@ -193,6 +194,9 @@ class TurnDriver:
     async def _advance(self) -> list[Message]:
         turn = await self._ensure_begun()
         while not self.ready:
+            if self.closed:  # by another task, while this one was waiting
+                self._park()
+                return []
             if self._runner is not None and self._runner.failure is not None:
                 raise self._runner.failure
             if turn.outcome is not None:
@@ -271,7 +275,7 @@ class TurnDriver:
     def _end_of_stream(self, turn: Turn) -> None:
         assert self._decoder is not None
         self._events = self._decoder.close()
-        self._take_events(turn)
+        self._feed(turn)
         self._decoder.problems.clear()  # half a line, cut off with the connection
         raise APIConnectionError("the server closed the stream before the turn was over")
 
@@ -314,6 +318,8 @@ class TurnDriver:
             self._stream.close()
             self._stream = None
         self._events = iter(())
+        if self.closed:
+            return
         if isinstance(cause, UnreadableError):
             self._warn(turn, cause)
         attempt = self._count_attempt(turn, cause)

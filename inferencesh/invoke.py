@@ -15,7 +15,13 @@ __all__ = ["Invoker", "ThreadInvoker", "is_async"]
 
 
 class Invoker(Protocol):
-    """Calls a function that may block without blocking the event loop."""
+    """Calls a function that may block without blocking the event loop.
+
+    Attributes:
+        runs_inline: Whether functions declared cheap are called on the loop instead.
+    """
+
+    runs_inline: bool
 
     async def call_blocking(self, call: Callable[[], Any]) -> Any:
         """Make the call somewhere else than on the loop, and return what it returns."""
@@ -27,6 +33,8 @@ class ThreadInvoker:
     Args:
         limit: How many at once.
     """
+
+    runs_inline = True
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -55,6 +63,6 @@ async def invoke(invoker: Invoker, function: Callable[..., Any], call: Callable[
     Returns:
         What it returns, awaited if it is awaitable.
     """
-    on_loop = is_async(function) or is_inline(function)
+    on_loop = is_async(function) or (invoker.runs_inline and is_inline(function))
     result = call() if on_loop else await invoker.call_blocking(call)
     return await result if inspect.isawaitable(result) else result

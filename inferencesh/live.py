@@ -52,11 +52,12 @@ class LiveMessage:
         "_deltas_here",
         "_disagreements",
         "_fragments",
+        "_from_start",
         "_reasoning",
         "_running",
         "_seq",
+        "_stated",
         "_text",
-        "_whole_here",
         "delivered",
         "id",
         "latest",
@@ -70,11 +71,12 @@ class LiveMessage:
         self._reasoning = TextLog()
         self._fragments: dict[int, _CallFragment] = {}
         self._seq: int | None = None
+        self._from_start = False  # whether the first delta of all was among those that came
         self._aligned = True  # whether the next delta in sequence continues _text
         self._checked = True  # whether _text is known to begin with the whole form's text
         self._disagreements = 0  # how often whole forms and deltas contradicted each other
         self._running = False  # whether the newest snapshot is of _text and nothing else
-        self._whole_here = False  # whether this connection has brought a whole form yet
+        self._stated: Message | None = None  # the newest whole form of this connection's stream, outdated or not
         self._deltas_here = False  # whether it has brought a delta yet
 
     @property
@@ -87,7 +89,12 @@ class LiveMessage:
         """Whether deltas are being held back until a whole form says what they belong to, and none comes by itself."""
         if self.done:
             return False
-        return self.latest is None or not (self._aligned or (self._whole_here and self._given_up_deltas))
+        return self.latest is None or not (self._aligned or (self._stated is not None and self._given_up_deltas))
+
+    @property
+    def follows_deltas(self) -> bool:
+        """Whether deltas have brought its text without a gap, so that it needs no whole form to be complete."""
+        return self._aligned and self._text is not None
 
     @property
     def current(self) -> Message | None:
@@ -96,7 +103,8 @@ class LiveMessage:
 
     def reconnected(self) -> None:
         """A new connection: deltas may have been missed, which their ``seq`` will tell."""
-        self._whole_here = self._deltas_here = self._running = False
+        self._stated = None
+        self._deltas_here = self._running = False
 
     def take_growth(self, data: Mapping[str, Any]) -> Message | None:
         """Take in a whole form if it only adds text to the one before; returns the snapshot, or None."""
@@ -105,8 +113,7 @@ class LiveMessage:
             return None
         snapshot = grown_by_whole(seen, data)
         if snapshot is not None:
-            self.latest = self.delivered = snapshot
-            self._whole_here = True
+            self.latest = self.delivered = self._stated = snapshot
         return snapshot
 
     def take_whole(self, message: Message, *, in_stream: bool) -> Message | None:
@@ -129,11 +136,12 @@ class LiveMessage:
             self.latest = message
             self._drop_deltas()
             return None if known is not None and known.done else self._deliver_whole(message)
+        if in_stream:
+            self._stated = message
         seen = self.delivered
         if seen is not None and _is_behind(message, seen):
             return self._advance_calls(message)
         self.latest = message
-        self._whole_here = self._whole_here or in_stream
         if self._text is not None or self._reasoning.length or self._fragments or not self._aligned:
             self._align(message, in_stream=in_stream)
             if self._aligned and (self._text is None or self._text.length >= len(message.text)):
@@ -160,8 +168,9 @@ class LiveMessage:
         if self.done or not self._follows(seq) or not self._aligned:
             return None
         if piece:
-            if self._text is None:
-                self._text = TextLog(self._anchor(piece, seq))
+            if self._text is None and not self._begin(piece, seq):
+                return None
+            assert self._text is not None
             self._text.append(piece)
         thought = _string(delta.get("reasoning"))
         if thought:
@@ -193,19 +202,28 @@ class LiveMessage:
         if last is not None and seq <= last:
             return False
         self._seq = seq
+        if last is None:
+            self._from_start = seq <= 1
         # Numbering starts at 0 or 1: a later start means that some were missed, like any other gap.
         if seq > (1 if last is None else last + 1):
-            if first_here and self._whole_here and self.latest is not None:
-                self._restart(self.latest)  # a stream is in order: its whole form holds what was missed
+            if first_here and self._stated is not None and self._stated is self.latest:
+                self._restart(self._stated)  # a stream is in order: its whole form holds what was missed
             else:
                 self._aligned = False
         return True
 
-    def _anchor(self, piece: str, seq: int | None) -> str:
-        """The text that the first piece continues: none when it is the very first, else that of the whole form."""
-        known = self.latest.text if self.latest is not None else ""
-        starts_over = (seq is None or seq <= 1) and known.startswith(piece)
-        return "" if starts_over else known
+    def _begin(self, piece: str, seq: int | None) -> bool:
+        """Find what the first piece of text continues; returns whether that is known."""
+        whole = self._stated or self.latest
+        known = whole.text if whole is not None else ""
+        if (seq is None or self._from_start) and known.startswith(piece):
+            known = ""  # the very first piece, which a whole form has overtaken
+        elif known and self._stated is None:
+            self._aligned = False  # a form that was requested may hold any number of the deltas under way
+            return False
+        self._text = TextLog(known)
+        self._checked = False
+        return True
 
     def _align(self, message: Message, *, in_stream: bool) -> None:
         """Hold a whole form against the deltas."""
@@ -246,7 +264,7 @@ class LiveMessage:
         self._text = TextLog(message.text)
         self._reasoning = TextLog(message.reasoning)
         self._fragments.clear()
-        self._aligned = self._checked = True
+        self._aligned, self._checked = True, False  # it may be behind what a request brought
 
     def _drop_deltas(self) -> None:
         self._text = None

@@ -58,7 +58,11 @@ class LoopThread:
             KeyboardInterrupt: The wait was interrupted; the coroutine was cancelled.
         """
         reply: queue.SimpleQueue[_Reply[T]] = queue.SimpleQueue()
-        task = self.spawn(_answer(coroutine, reply))
+        try:
+            task = self.spawn(_answer(coroutine, reply))
+        except BaseException:
+            coroutine.close()
+            raise
         try:
             return wait_for(reply)()
         except _StoppedError:
@@ -155,7 +159,10 @@ class Pump(Generic[T]):
 
     Attributes:
         source: Returns the next items, at least one, or none at the end; set before the first batch is taken.
+        runs_inline: Functions declared cheap run on the consumer's thread like all others.
     """
+
+    runs_inline = False
 
     def __init__(self, thread: LoopThread) -> None:
         self.source: Callable[[], Awaitable[list[T]]] | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import urllib.request
 from urllib.parse import urlsplit
 
 from .config import is_loopback
@@ -28,6 +27,8 @@ def proxy_for(base_url: str, explicit: str | None, *, trust_env: bool) -> str | 
     Raises:
         ConfigurationError: It is no http proxy, or it would see the API key.
     """
+    import urllib.request  # here, for its own imports take as long as the rest of this package's; aiohttp has made them
+
     target = urlsplit(base_url)
     proxy = explicit
     if proxy is None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
+import attrs
+
 from .converter import structure
 from .live import LiveMessage, completed
 from .models import Message, MessageStatus, Role
@@ -44,10 +46,12 @@ class Replies:
         self.after = after
         self.withdrawn = False  # whether the user's message was taken back before its turn came
         self.missing = False  # whether there is something that only a re-read can tell
+        self._until: int | None = None  # the place of the user's next message, with which another turn begins
         self._run = run
         self._answered = answered
         self._new_chat = chat_id is None
         self._earlier = set(earlier)
+        self._others: set[str] = set()  # ids that were seen to be of other turns
         self._named: set[str] = set()  # ids that the answer to the post named
         self._since = ""  # when the user's message was created; tells old messages apart where nothing else does
         self._live: dict[str, LiveMessage] = {}
@@ -84,7 +88,13 @@ class Replies:
                 self.missing = True
                 return None
             data = {**known, **({name: data[name] for name in event.fields if name in data} or data)}
-        return self.take(structure(data, Message), in_stream=True)
+        message = structure(data, Message)
+        if event.fields and "content" not in event.fields and live is not None and live.current is not None:
+            if message.done and not live.follows_deltas:
+                self.missing = True  # its text may have grown since it was last sent
+                return None
+            message = attrs.evolve(message, content=live.current.content)  # whole forms may lack what deltas brought
+        return self.take(message, in_stream=True)
 
     def take(self, message: Message, *, in_stream: bool) -> Message | None:
         """Take in a whole message of the chat; returns the snapshot to deliver."""
@@ -92,10 +102,15 @@ class Replies:
             return None
         if message.role == Role.USER and message.id == self._run.user_message_id:
             self._take_user_message(message)
-        if message.role != Role.ASSISTANT or not self._belongs(message):
+        elif message.role == Role.USER:
+            self._note_next(message)
+        if message.role != Role.ASSISTANT:
+            return None
+        if not self._belongs(message):
+            self._others.add(message.id)
             return None
         self._run.own(message.run_id)
-        self._run.queued = False
+        self._run.dequeued()
         live = self._live.get(message.id)
         if live is None:
             live = self._live[message.id] = self._unknown.pop(message.id, LiveMessage(message.id))
@@ -114,16 +129,21 @@ class Replies:
             return None  # it names no message, so it cannot be attributed; the official SDKs drop it as well
         live = self._live.get(message_id)
         if live is None:
-            if message_id in self._earlier:
+            if message_id in self._earlier or message_id in self._others:
                 return None
             live = self._keep_unknown(message_id)
         snapshot = live.take_delta(delta, seq if isinstance(seq, int) and not isinstance(seq, bool) else None)
-        if snapshot is None and live.needs_whole:
+        if snapshot is None and message_id in self._live and live.needs_whole:
             self.missing = True
         return snapshot
 
+    def distrust(self) -> None:
+        """Something was missed: updates of single fields have nothing to build on until whole forms come again."""
+        self._whole.clear()
+
     def reconnected(self) -> None:
         """The stream was lost and opened anew."""
+        self.distrust()
         for live in (*self._live.values(), *self._unknown.values()):
             live.reconnected()
 
@@ -153,7 +173,8 @@ class Replies:
     @property
     def last(self) -> Message | None:
         """The last of them in the chat's order."""
-        return max(self.current, key=lambda message: message.order, default=None)
+        # Reversed: of messages without a place the one that came last is the last.
+        return max(reversed(self.current), key=lambda message: message.order, default=None)
 
     @property
     def unordered_ids(self) -> set[str]:
@@ -165,11 +186,22 @@ class Replies:
         """The place of the last message in the chat, or None when that is not known."""
         return max([*(message.order for message in self.current), self.after or 0]) or None
 
+    @property
+    def overtaken(self) -> bool:
+        """Whether the chat has gone on to another message of the user's."""
+        return self._until is not None
+
+    def _note_next(self, message: Message) -> None:
+        """Another message of the user's: if it stands behind the turn's own, and has its turn, it ends this one."""
+        known = self._run.user_message_id and self.after is not None and message.status != MessageStatus.QUEUED
+        if known and (self.after or 0) < message.order < (self._until or message.order + 1):
+            self._until = message.order
+
     def _take_user_message(self, message: Message) -> None:
         if message.status in {MessageStatus.CANCELLED, MessageStatus.FAILED}:
-            self.withdrawn = True
+            self.withdrawn = self._run.queued
         elif message.status != MessageStatus.QUEUED:
-            self._run.queued = False
+            self._run.dequeued()
 
     def _keep_unknown(self, message_id: str) -> LiveMessage:
         """Deltas of a message that is not known yet are kept until it is; of a bounded number of messages."""
@@ -178,6 +210,7 @@ class Replies:
             if len(self._unknown) >= _MOST_UNKNOWN:
                 del self._unknown[next(iter(self._unknown))]
             live = self._unknown[message_id] = LiveMessage(message_id)
+            self.missing = True
         return live
 
     def _belongs(self, message: Message) -> bool:
@@ -185,6 +218,8 @@ class Replies:
         if message.id in self._named or message.id in self._live:
             return True
         if message.id in self._earlier or self._run.is_foreign(message.run_id):
+            return False
+        if self._until is not None and message.order > self._until:
             return False
         if self._new_chat or (message.run_id and message.run_id == self._run.run.id):
             return True

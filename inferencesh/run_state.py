@@ -81,6 +81,13 @@ class RunTracker:
         if not queued:
             self.own(run_id)
 
+    def dequeued(self) -> None:
+        """The message's turn has come."""
+        newest = structure(self._newest_run, Run)
+        if self.queued and _RUN_PHASES.get(newest.state) is not Phase.ENDED:
+            self._foreign.discard(newest.id)  # it was taken for the one before, and is the turn's own
+        self.queued = False
+
     def own(self, run_id: str) -> None:
         """Something that is surely this turn's names its run."""
         if run_id and not self.run.id and run_id not in self._foreign:
@@ -95,11 +102,13 @@ class RunTracker:
         self._chat = _merged(self._chat, data, fields)
         chat = structure(self._chat, Chat)
         run = chat.active_run
-        if run is None or run.state not in _RUN_PHASES:
+        if run is not None:
+            self._newest_run = dict(self._chat["active_run"])
+        state = _RUN_PHASES.get(run.state) if run is not None else None
+        by_itself = chat.status == ChatStatus.WAITING and state is Phase.PAUSED  # on the agent's own wait call
+        if run is None or state is None or by_itself:
             self._take_phase(_CHAT_PHASES.get(chat.status))
-        elif self._owns(run) is not False:
-            self._take_run(run)
-        elif chat.status == ChatStatus.BUSY:
+        elif not self._take_run(run) and chat.status == ChatStatus.BUSY:
             self._take_phase(Phase.BUSY)  # the run is still shown as another turn's, but that the chat is busy is news
 
     def take_run(self, data: Mapping[str, Any], fields: tuple[str, ...] = ()) -> None:
@@ -107,21 +116,26 @@ class RunTracker:
         known = self._newest_run if self._newest_run.get("id") == data.get("id") else {}
         self._newest_run = _merged(known, data, fields)
         run = structure(self._newest_run, Run)
-        if run.state in _RUN_PHASES and self._owns(run) is not False:
+        if run.state in _RUN_PHASES:
             self._take_run(run)
 
-    def _take_run(self, run: Run) -> None:
-        owned = self._owns(run) is True
-        if self.queued and not owned:
+    def _take_run(self, run: Run) -> bool:
+        """Take in a run's state; returns whether it can be the turn's run."""
+        owned = self._owns(run)
+        if owned is False or (self.queued and not owned):
             if run.id:
-                self._foreign.add(run.id)  # the one that the message waits for
-            return
-        self.queued = False
+                self._foreign.add(run.id)  # such as the one that the message waits for
+            return False
         phase = _RUN_PHASES[run.state]
+        if not owned and phase is Phase.ENDED and self._sees_another_at_work(run):
+            return False
+        self.queued = False
+        self._foreign.discard(run.id)
         if owned or self._settled or phase is Phase.BUSY:
             self.run = run
             self._sure = True
         self.phase = phase
+        return True
 
     def _take_phase(self, phase: Phase | None) -> None:
         """Take in what the chat alone says; None is a state of a later server version, which says nothing here."""
@@ -131,12 +145,17 @@ class RunTracker:
         self._settled = self._settled or phase is Phase.BUSY
         self.phase = phase
 
+    def _sees_another_at_work(self, run: Run) -> bool:
+        """Whether the turn's run was seen to go on, and this is not it, but most likely the one before."""
+        seen = _RUN_PHASES.get(self.run.state)
+        return run.id != "" and self.run.id not in {"", run.id} and seen in {Phase.BUSY, Phase.PAUSED}
+
     def _owns(self, run: Run) -> bool | None:
         """Whether a run is this turn's: True, False, or None when nothing tells."""
-        if run.id and run.id in self._foreign:
-            return False
         if run.user_message_id and self.user_message_id:
             return run.user_message_id == self.user_message_id
+        if run.id and run.id in self._foreign:
+            return False
         if run.id and run.id == self.run.id:
             return True
         return None

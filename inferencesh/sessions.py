@@ -11,7 +11,7 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection
 from typing import TYPE_CHECKING
 
 import attrs
@@ -20,6 +20,8 @@ from .errors import InferenceError
 
 if TYPE_CHECKING:
     import aiohttp
+
+    from .byte_stream import ByteStream
 
 __all__ = ["Sessions"]
 
@@ -42,10 +44,12 @@ class Sessions:
 
     Args:
         make: Makes a session for the running loop.
+        streams: The streams that are open; they are closed with the session of their loop.
     """
 
-    def __init__(self, make: Callable[[], aiohttp.ClientSession]) -> None:
+    def __init__(self, make: Callable[[], aiohttp.ClientSession], streams: Collection[ByteStream]) -> None:
         self._make = make
+        self._streams = streams
         self._slots: dict[asyncio.AbstractEventLoop, _Slot] = {}
         self._lock = threading.Lock()
         self.closed = False
@@ -67,7 +71,7 @@ class Sessions:
             for other in [other for other, slot in self._slots.items() if other.is_closed() or slot.pid != os.getpid()]:
                 _let_go({other: self._slots.pop(other)})
             session = self._make()
-            slot = self._slots[loop] = _Slot(session, _closer(session), os.getpid())
+            slot = self._slots[loop] = _Slot(session, _closer(session, self._streams), os.getpid())
         await anext(slot.closer)  # from here on the loop closes it at its end
         return session
 
@@ -89,11 +93,14 @@ class Sessions:
                 _let_go({loop: slot})
 
 
-async def _closer(session: aiohttp.ClientSession) -> AsyncGenerator[None, None]:
-    """Suspended while the session is open; closing it closes the session."""
+async def _closer(session: aiohttp.ClientSession, streams: Collection[ByteStream]) -> AsyncGenerator[None, None]:
+    """Suspended while the session is open; closing it closes the session and its streams."""
     try:
         yield
     finally:
+        for stream in list(streams):
+            if stream.loop is asyncio.get_running_loop():
+                stream.close()
         await session.close()
 
 

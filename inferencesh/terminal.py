@@ -84,9 +84,8 @@ def show_turn(agent: Agent, prompt: str) -> None:
         InferenceError: The turn failed, or a tool's result was asked for and the input has ended.
         KeyboardInterrupt: It was interrupted; the run was stopped.
     """
-    text = prompt.encode(errors="replace").decode()  # arguments of a program may hold bytes that are no text
     view = _View()
-    stream = agent.send_message(text, stream=True)
+    stream = agent.send_message(prompt, stream=True)
     try:
         while True:
             for message in stream:

@@ -128,9 +128,10 @@ class Transport:
     def __init__(self, locate: Callable[[], Awaitable[Address]], options: TransportOptions) -> None:
         self.options = options
         self._locate = locate
-        self._sessions = Sessions(self._make_session)
+        self._proxies: dict[str, str | None] = {}
         self._secret: Secret | None = None
         self._streams: weakref.WeakSet[ByteStream] = weakref.WeakSet()
+        self._sessions = Sessions(self._make_session, self._streams)
 
     @property
     def closed(self) -> bool:
@@ -249,7 +250,7 @@ class Transport:
                     total=None, sock_connect=limits.connect, sock_read=None if request.streams else limits.idle
                 ),
                 allow_redirects=False,
-                proxy=proxy_for(address.base_url, self.options.proxy, trust_env=self.options.trust_env),
+                proxy=self._proxy(address.base_url),
             )
         except (aiohttp.ClientError, OSError) as error:
             failure = translated(error, f"{request.method} {request.path}", limits.idle)
@@ -308,6 +309,12 @@ class Transport:
         # switches that off in the same way, there being no public one.
         session._retry_connection = False
         return session
+
+    def _proxy(self, base_url: str) -> str | None:
+        """The proxy, looked up once: reading the environment takes as long as the rest of a request."""
+        if base_url not in self._proxies:
+            self._proxies[base_url] = proxy_for(base_url, self.options.proxy, trust_env=self.options.trust_env)
+        return self._proxies[base_url]
 
     def masked(self, text: str) -> str:
         """Text from the server without the API key, should the server have echoed it."""

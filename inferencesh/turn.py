@@ -35,6 +35,7 @@ LONG_PATIENCE = 60.0  # the same where nothing shows that the ended run was this
 REREAD_EVERY = 1.0  # while waiting for what must come soon
 
 
+_FINAL_RUN = frozenset({RunState.COMPLETED, RunState.FAILED, RunState.CANCELED, RunState.REJECTED})
 _DECISIVE = frozenset({Phase.PAUSED, Phase.ENDED})  # in these a message may decide; else most only bring more text
 
 
@@ -126,17 +127,18 @@ class Turn:
         """
         self._last_event = now
         self._silence = SILENCE
-        self._reread_at = None
         snapshot = None
         if event.name == "delta":
             snapshot = self._count(self.replies.take_delta(event.data))
         elif event.name == "chat_messages":
             snapshot = self._count(self.replies.take_event(event))
+            self._reread_at = None
             if snapshot is None or snapshot.done or snapshot.tool_calls or self.run.phase in _DECISIVE or self.calls:
                 self.calls.find(self.replies.current)
                 self._evaluate(now)
         elif event.name in {"chats", "agent_runs"}:
             self._take_state(event)
+            self._reread_at = None
             self._evaluate(now)
         if self.replies.missing:
             self._note_missing(now)
@@ -173,6 +175,7 @@ class Turn:
     def reread_failed(self, now: float) -> None:
         """The chat cannot be read: go by what the stream brings, and look again later."""
         self.wants_reread = False
+        self._missing_since = None
         self._reread_at = now + REREAD_EVERY
         self._evaluate(now)
 
@@ -197,6 +200,7 @@ class Turn:
 
     def unreadable(self) -> None:
         """The stream brought something that could not be read: what it was has to be read another way."""
+        self.replies.distrust()
         self.wants_reread = True
 
     # -- tool calls ------------------------------------------------------------------------------------------------
@@ -253,7 +257,7 @@ class Turn:
             moments.append(self._reread_at)
         if self._missing_since is not None:
             moments.append(self._missing_since + MISSING_BEFORE_READ)
-        if self.calls.waiting(self.replies.current) and not self.calls.busy(self.replies.current):
+        if self.calls.waiting(self.replies.current) and not self._is_over and not self.calls.busy(self.replies.current):
             moments.append(self._last_event + QUIET_BEFORE_PAUSE)
         return min(moments)
 
@@ -261,6 +265,12 @@ class Turn:
     def wants_action(self) -> bool:
         """Whether the caller has something to do before it feeds more events."""
         return self.wants_reread or self.outcome is not None or self.calls.has_new
+
+    @property
+    def waits_for_results(self) -> bool:
+        """Whether the turn is paused for results of client tools."""
+        paused = self.outcome is not None and self.outcome.end is End.PAUSED
+        return paused and any(message.pending_tool_calls for message in self.replies.current)
 
     @property
     def replied(self) -> bool:
@@ -302,6 +312,8 @@ class Turn:
             return
         if self.replies.withdrawn:
             self.outcome = Outcome(End.LOST, self.replies.last, "the message was withdrawn before its turn came")
+        elif fresh and self.replies.overtaken and (last := self.replies.last) is not None and last.done:
+            self._finish(last, now, failed=last.status == MessageStatus.FAILED, fresh=True)
         elif self.run.phase is Phase.ENDED:
             self._evaluate_end(now, fresh=fresh)
         else:
@@ -313,7 +325,7 @@ class Turn:
         waiting = self.calls.waiting(self.replies.current)
         if waiting:
             if self.run.phase is Phase.PAUSED or now - self._last_event >= QUIET_BEFORE_PAUSE:
-                self.outcome = Outcome(End.PAUSED, max(waiting, key=lambda message: message.order))
+                self.outcome = Outcome(End.PAUSED, max(reversed(waiting), key=lambda message: message.order))
         elif self.run.phase is Phase.PAUSED:
             self._evaluate_unexplained_pause(now, fresh=fresh)
         else:
@@ -325,7 +337,7 @@ class Turn:
     def _evaluate_unexplained_pause(self, now: float, *, fresh: bool) -> None:
         """The run waits, and for nothing that is known: for a call not seen yet, or one answered since, or a person."""
         stuck = self._stuck(now) >= PATIENCE
-        if (fresh and not self.calls and self.run.counts) or (stuck and (fresh or not self.calls)):
+        if self.run.counts and ((fresh and (stuck or not self.calls)) or (stuck and not self.calls)):
             self.outcome = Outcome(End.PAUSED, self.replies.last)
         elif self._reread_at is None:
             self._reread_at = now + (REREAD_EVERY if fresh else MISSING_BEFORE_READ)
@@ -347,6 +359,10 @@ class Turn:
     def _evaluate_end(self, now: float, *, fresh: bool) -> None:
         last, state, counts = self.replies.last, self.run.run.state, self.run.counts
         done = last is not None and last.done
+        current = self.replies.current
+        if not self._is_over and (self.calls.busy(current) or self.calls.waiting(current)):
+            self._evaluate_pause(now, fresh=fresh)  # an idle chat that waits for a call's result is not over
+            return
         if not counts:
             if self._stuck(now) >= LONG_PATIENCE and fresh:
                 self._give_up(last, failed=False)
@@ -354,25 +370,29 @@ class Turn:
                 self._reread_at = now + QUIET_BEFORE_READ
             return
         failed = state in {RunState.FAILED, RunState.REJECTED}
-        stated = failed or state in {RunState.CANCELED, RunState.COMPLETED}
-        if not stated and self.calls.busy(self.replies.current):
-            return  # an idle chat that waits for a call's result is not over
-        if last is not None and last.done:
-            self._finish(last, failed=failed or last.status == MessageStatus.FAILED, read=fresh)
+        if self._missing_since is not None and not fresh:
+            self.wants_reread = True  # an earlier message may not be complete
+        elif last is not None and last.done:
+            self._finish(last, now, failed=failed or last.status == MessageStatus.FAILED, fresh=fresh)
         elif (fresh and (failed or state == RunState.CANCELED)) or self._stuck(now) >= PATIENCE:
             self._give_up(last, failed=failed)
         else:
             self._await_news(now, fresh=fresh)
 
-    def _finish(self, last: Message, *, failed: bool, read: bool) -> None:
+    @property
+    def _is_over(self) -> bool:
+        """Whether the end was said of this turn's run in so many words."""
+        return self.run.phase is Phase.ENDED and self.run.counts and self.run.run.state in _FINAL_RUN
+
+    def _finish(self, last: Message, now: float, *, failed: bool, fresh: bool) -> None:
         if not failed or self.run.run.state == RunState.CANCELED:
             self.outcome = Outcome(End.FINISHED, last)
         elif detail := self.run.run.error or _content_error(last):
             self.outcome = Outcome(End.FAILED, last, detail)
-        elif read:
+        elif fresh or self._stuck(now) >= PATIENCE:
             self.outcome = Outcome(End.FAILED, last, "the server gave no reason")
         else:
-            self.wants_reread = True  # the reason may stand in the chat
+            self._await_news(now, fresh=fresh)  # the reason may stand in the chat
 
     def _give_up(self, last: Message | None, *, failed: bool) -> None:
         """The run is over and its reply will not become final any more."""
