@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from inferencesh import AsyncInference, Inference
+from inferencesh.retry import Backoff
 
 from .forms import chat, delta, message
 from .script import RST, Scenario, Script, encode, head, raw
@@ -14,6 +15,7 @@ from .server import FaultServer
 from .turns import Kind, check_snapshots, client_options
 
 TEXT = "Grüße"
+AT_ONCE = Backoff(initial=0.001, factor=1.0, maximum=0.001)
 TURN: Script = (
     chat("working"),
     message(""),
@@ -38,7 +40,7 @@ def cut_at(offset: int) -> Scenario:
 
 async def every_offset_async(server: FaultServer) -> int:
     """One turn for each offset; returns how many there were."""
-    async with AsyncInference(**client_options(server)) as client:
+    async with AsyncInference(**client_options(server, backoff=AT_ONCE)) as client:
         for offset in range(len(answer())):
             server.play(cut_at(offset))
             stream = client.agent("a/b").send_message("Hi", stream=True)
@@ -51,7 +53,7 @@ async def every_offset_async(server: FaultServer) -> int:
 
 def every_offset_sync(server: FaultServer) -> int:
     """The same with the blocking client."""
-    with Inference(**client_options(server)) as client:
+    with Inference(**client_options(server, backoff=AT_ONCE)) as client:
         for offset in range(len(answer())):
             server.play(cut_at(offset))
             stream = client.agent("a/b").send_message("Hi", stream=True)

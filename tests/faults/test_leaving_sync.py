@@ -111,15 +111,15 @@ def by_closing_it_from_another_thread(agent: Agent, server: FaultServer) -> None
 
     def read() -> None:
         try:
-            ends.append(next(stream, None))
+            ends.append(list(stream))
         except InferenceError as error:
             ends.append(error)
 
-    reader = threading.Thread(target=read)
+    reader = threading.Thread(target=read, daemon=True)  # one that hangs must not hold up the other tests
     reader.start()
     stream.close()
     reader.join(1)
-    assert not reader.is_alive()
+    assert not reader.is_alive(), "the reader waits for ever"
     assert len(ends) == 1
 
 
@@ -161,6 +161,15 @@ def test_leaving_a_stream_closes_its_connection(leave: Leave) -> None:
             reply = client.agent("a/b").send_message("Hi")
             assert reply.text == TEXT
             assert len(server.seen(POST)) == 2
+        server.wait_until_no_connections()
+
+
+def test_closing_from_another_thread_always_wakes_the_reader() -> None:
+    """Whatever the reader is about to do when another thread closes its stream."""
+    with FaultServer(Scenario(streams=[ENDLESS])) as server:
+        with Inference(**client_options(server)) as client:
+            for _ in range(40):
+                by_closing_it_from_another_thread(client.agent("a/b"), server)
         server.wait_until_no_connections()
 
 

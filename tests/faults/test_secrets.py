@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pprint
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -14,14 +15,20 @@ from inferencesh.config import Secret
 from .forms import KEY, chat, message
 from .script import RST, STALL, Reply, Scenario, Script, page, redirect, refuse
 from .server import FaultServer
-from .turns import TEXT, Case, Kind, RunTurn, call
+from .turns import TEXT, Case, Kind, RunTurn, call, client_options, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Coroutine, Generator
 
 WHOLE: Script = (chat("working"), message("Hel"), message(TEXT, "ready"), chat("completed"))
 ECHO = f"no such key: Bearer {KEY}"
 BEGUN: Script = (chat("working"), message("Hel"), RST)
+
+
+def told(name: str, then: Script) -> Case:
+    """A case in which every stream behind the first cannot be read."""
+    return Case(name, [BEGUN, then], "Hel", raises=InferenceError, warns=True)
+
 
 ECHOES = [
     Case("in an error", post=[refuse(401, "unauthorized", ECHO)], raises=InferenceError),
@@ -29,10 +36,10 @@ ECHOES = [
     Case("in an error of a stream", [BEGUN, refuse(401, KEY, ECHO)], "Hel", raises=InferenceError),
     Case("in a page", post=[page(ECHO)], raises=InferenceError),
     Case("in an error page", post=[page(ECHO, 502)], raises=InferenceError),
-    Case("in a page instead of a stream", [BEGUN, page(ECHO)], "Hel", raises=InferenceError),
-    Case("in lines that cannot be read", [BEGUN, (ECHO.encode() + b"\n", STALL)], "Hel", raises=InferenceError),
+    told("in a page instead of a stream", page(ECHO)),
+    told("in lines that cannot be read", (ECHO.encode() + b"\n", STALL)),
+    told("in a content type", (Reply(b"", 200, {}, f"text/html; key={KEY}"),)),
     Case("in a redirect", post=[redirect(f"https://other.invalid/?key={KEY}")], raises=InferenceError),
-    Case("in a content type", [BEGUN, (Reply(b"", 200, {}, f"text/html; key={KEY}"),)], "Hel", raises=InferenceError),
 ]
 
 
@@ -101,3 +108,26 @@ def test_the_key_goes_out_as_a_header_alone(kind: Kind) -> None:
             where = {name for name, value in request.headers.items() if KEY in value}
             assert where == {"authorization"}
             assert KEY not in request.line + request.query + request.body.decode()
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [Scenario(post=[(STALL,)]), Scenario(streams=[(STALL,)]), Scenario(streams=[(message("Hel"), STALL)])],
+    ids=["posting", "opening", "reading"],
+)
+async def test_a_timeout_of_the_callers_shows_no_key(scenario: Scenario) -> None:
+    """A cancelled call ends inside the HTTP library, whose frames are part of the traceback then."""
+    with FaultServer(scenario) as server:
+        async with AsyncInference(**client_options(server, timeout=30)) as client:
+            with pytest.raises(TimeoutError) as caught:
+                await within(0.3, client.agent("a/b").send_message("Hi"))
+    del client
+    told = "".join(shown(caught.value))
+    assert "CancelledError" in told
+    assert KEY not in told
+
+
+async def within(seconds: float, call: Coroutine[Any, Any, object]) -> None:
+    """The call, under asyncio.timeout."""
+    async with asyncio.timeout(seconds):
+        await call

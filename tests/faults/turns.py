@@ -49,7 +49,7 @@ class Case(Scenario):
         connects: How often the stream must have been opened, where that is certain.
         posts: How often the message must have been posted.
         pause: Seconds that must lie between the first two requests of the same kind.
-        warns: Whether something must have been logged as a warning.
+        warns: Whether a warning must have been logged, or must not; None where either will do.
         options: Arguments of the client that differ from the tests' own.
     """
 
@@ -65,7 +65,7 @@ class Case(Scenario):
     connects: int | None = attrs.field(default=None, kw_only=True)
     posts: int = attrs.field(default=1, kw_only=True)
     pause: float = attrs.field(default=0.0, kw_only=True)
-    warns: bool = attrs.field(default=False, kw_only=True)
+    warns: bool | None = attrs.field(default=False, kw_only=True)
     options: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
 
 
