@@ -1,0 +1,165 @@
+"""The command line in real processes: with pipes, in the background, and in a terminal of its own."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+__all__ = ["COMMAND", "ROOT", "Terminal", "address", "environment", "piped", "run", "started"]
+
+ROOT = Path(__file__).parent.parent
+COMMAND = [sys.executable, "-W", "error", "-m", "inferencesh"]
+LIMIT = 45.0  # seconds; a process starts slowly on a busy machine
+
+# Makes the terminal named by its first argument the one of this process, and then becomes the program that follows.
+_ATTACH = """
+import fcntl, os, sys, termios
+descriptor = os.open(sys.argv[1], os.O_RDWR)
+fcntl.ioctl(descriptor, termios.TIOCSCTTY, 0)
+for standard in (0, 1, 2):
+    os.dup2(descriptor, standard)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def address(base_url: str, api_key: str) -> dict[str, str]:
+    """The variables that lead a client somewhere."""
+    return {"INFERENCE_BASE_URL": base_url, "INFERENCE_API_KEY": api_key}
+
+
+def environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a test with more variables."""
+    return {**os.environ, **variables}
+
+
+def run(*arguments: str, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line with pipes to its end."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        check=False,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        cwd=ROOT,
+        env=environment(variables),
+    )
+
+
+@contextmanager
+def started(command: Sequence[str], /, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """A program with pipes, which is gone at the end."""
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=environment(variables),
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@contextmanager
+def piped(*arguments: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """The command line with pipes, under way."""
+    with started([*COMMAND, *arguments], **variables) as process:
+        yield process
+
+
+class Terminal:
+    """A program in a terminal, where Ctrl-C and Ctrl-D are keys; a context manager.
+
+    Args:
+        command: The program and its arguments.
+        variables: Environment variables.
+    """
+
+    def __init__(self, command: Sequence[str], /, **variables: str) -> None:
+        self._command = command
+        self._variables = {**variables, "TERM": "xterm", "COLUMNS": "90", "LINES": "40"}
+        self._unread = ""
+
+    def expect(self, pattern: str) -> str:
+        """Wait until what is on the screen matches; returns what came up to the end of the match."""
+        deadline = time.monotonic() + LIMIT
+        while (found := re.search(pattern, self._unread)) is None:
+            more = self._read(deadline)
+            assert more, f"the program has ended before {pattern!r}: {self._unread!r}"
+        seen, self._unread = self._unread[: found.end()], self._unread[found.end() :]
+        return seen
+
+    def press(self, keys: str) -> None:
+        """Press keys; ``\\x03`` is Ctrl-C, ``\\x04`` Ctrl-D."""
+        os.write(self._keyboard, keys.encode())
+
+    def end(self) -> tuple[int, str]:
+        """Wait until the program has ended; returns its status and what is left on the screen."""
+        deadline = time.monotonic() + LIMIT
+        while self._read(deadline):
+            continue
+        return self._process.wait(LIMIT), self._unread
+
+    def interrupt_prompt(self) -> None:
+        """Press Ctrl-C at a prompt until something comes of it.
+
+        Python misses one that comes between the prompt on the screen and the wait for a key behind it.
+        """
+        deadline = time.monotonic() + LIMIT
+        while time.monotonic() < deadline:
+            self.press("\x03")
+            if self._is_readable(0.5):
+                return
+
+    def _read(self, deadline: float) -> bool:
+        """Wait for more on the screen; returns whether there can still be some."""
+        assert self._is_readable(deadline - time.monotonic()), f"nothing more came on the screen: {self._unread!r}"
+        try:
+            piece = os.read(self._keyboard, 65536)
+        except OSError as error:
+            if error.errno != errno.EIO:  # Linux says so when the last program has closed the terminal
+                raise
+            return False
+        self._unread += piece.decode(errors="replace")
+        return bool(piece)
+
+    def _is_readable(self, seconds: float) -> bool:
+        readable, _, _ = select.select([self._keyboard], [], [], max(0.0, seconds))
+        return bool(readable)
+
+    def __enter__(self) -> Self:
+        self._keyboard, screen = pty.openpty()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _ATTACH, os.ttyname(screen), *self._command],
+                start_new_session=True,
+                cwd=ROOT,
+                env=environment(self._variables),
+                pass_fds=(screen,),  # held by the program, so that the terminal exists until it has attached itself
+            )
+        finally:
+            os.close(screen)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._keyboard)

@@ -1,0 +1,500 @@
+"""The command line: replies in pipes and terminals, refusals in one line, and the embedded runtime for others."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import sysconfig
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, cast, get_args
+
+import pytest
+
+from inferencesh import Inference, RunState, __version__, cli, string, tool
+from inferencesh.local.feed import Updates
+from inferencesh.local.problems import Envelope
+
+from .command_line import COMMAND, LIMIT, ROOT, Terminal, address, environment, piped, run
+from .faults.forms import KEY, call_of, chat, message
+from .faults.script import Scenario, Script
+from .faults.server import FaultServer
+from .support import Gate, Served
+
+END: Script = (chat("completed"),)
+STAND_IN = "inferencesh: using the embedded runtime, an offline stand-in and no language model"
+CALCULATOR = tool("calculator").describe("Do math").param("expression", string("Expression")).build()
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    """An embedded runtime with the demo model, for other processes."""
+    with Served() as running:
+        yield running
+
+
+def variables(served: Served) -> dict[str, str]:
+    """The environment variables that lead to a runtime."""
+    return address(served.runtime.base_url, served.runtime.api_key)
+
+
+def answered(*script: object) -> subprocess.CompletedProcess[str]:
+    """What ``inferencesh chat`` makes of a stream."""
+    with FaultServer(Scenario(streams=[cast("Script", script)])) as server:
+        return run("chat", "--agent", "a/b", "Hi", **address(server.url, KEY))
+
+
+# -- replies -----------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_key_the_embedded_runtime_replies() -> None:
+    """The reply alone is on stdout; stderr says who replied, and why."""
+    done = run("chat", "Tell me a story about a robot")
+    assert done.returncode == 0
+    assert done.stdout.startswith("When the railway closed")
+    assert done.stdout.endswith("the roses by the clock were thirsty.\n")
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == f"{STAND_IN}, because INFERENCE_API_KEY is not set\n"
+
+
+def test_with_a_key_the_service_replies(served: Served) -> None:
+    """stderr names the address and how to go on."""
+    done = run("chat", "Hello", **variables(served))
+    assert done.returncode == 0
+    assert done.stdout.startswith('You said: "Hello".')
+    using, later = done.stderr.splitlines()
+    assert using == f"inferencesh: using the service at {served.runtime.base_url}"
+    assert re.fullmatch(r"inferencesh: this chat goes on with --chat-id \w{26}", later)
+
+
+def test_the_address_may_be_an_argument(served: Served) -> None:
+    """--base-url goes before INFERENCE_BASE_URL."""
+    elsewhere = address("http://127.0.0.1:9", served.runtime.api_key)
+    done = run("chat", "--base-url", served.runtime.base_url, "Hello", **elsewhere)
+    assert done.stdout.startswith('You said: "Hello".')
+
+
+def test_local_goes_before_a_key() -> None:
+    """Nothing is sent to the service with --local."""
+    done = run("chat", "--local", "Hello", **address("http://127.0.0.1:9", KEY))
+    assert done.stdout.startswith('You said: "Hello".')
+    assert done.stderr == f"{STAND_IN}\n"
+
+
+def test_a_chat_goes_on(served: Served) -> None:
+    """--chat-id posts into the chat it names."""
+    first = run("chat", "Hello", **variables(served))
+    chat_id = first.stderr.split()[-1]
+    second = run("chat", "--chat-id", chat_id, "Hello again", **variables(served))
+    assert second.stderr.split()[-1] == chat_id
+    with Inference(**served.address) as client:
+        assert client.agent({}, chat_id=chat_id).wait().text == second.stdout.removesuffix("\n")
+
+
+def test_an_agent_is_described_by_options() -> None:
+    """The system prompt and the core app are sent as the agent's configuration."""
+    with FaultServer(Scenario(streams=[(message("Hi", "ready"), *END)])) as server:
+        options = ("--system-prompt", "Be kind", "--core-app", "ns/model")
+        run("chat", *options, "Hi", **address(server.url, KEY))
+        body = json.loads(server.seen("POST /agents/run")[0].body)
+    assert body["agent_config"] == {"system_prompt": "Be kind", "core_app": {"ref": "ns/model"}}
+
+
+def test_lines_of_a_pipe_are_messages() -> None:
+    """Each line is a message of one conversation, empty ones are skipped, and no prompt gets into the output."""
+    done = run("chat", stdin="Hello\n\nTell me a story about a cat")
+    assert done.returncode == 0
+    first, second = done.stdout.splitlines()
+    assert first.startswith('You said: "Hello".')
+    assert second.startswith("Every full moon")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_dash_reads_the_message_from_stdin() -> None:
+    """All lines are one message."""
+    assert run("chat", "-", stdin="one\ntwo\n").stdout.startswith('You said: "one two".')
+
+
+def test_text_that_was_rewritten_is_shown_again() -> None:
+    """Where a snapshot does not go on from the last one, the whole text follows on a line of its own."""
+    done = answered(
+        chat("working"), message("Helo wor"), message("Hello world"), message("Hello world!", "ready"), *END
+    )
+    assert done.stdout == "Helo wor\nHello world!\n"
+
+
+def test_messages_of_one_turn_are_separate_lines() -> None:
+    """A second message does not run into the first."""
+    first = message("One", "ready", id="r1", order=12)
+    second = message("Two", "ready", id="r2", order=13)
+    assert answered(chat("working"), first, second, *END).stdout == "One\nTwo\n"
+
+
+def test_tool_calls_and_files_are_shown() -> None:
+    """Calls that the service runs are named once, with their arguments; images and files by their address."""
+    calls = [call_of("in_progress", type="app", name="draw", arguments={"what": "a sunset"})]
+    drawn = [call_of("completed", type="app", name="draw", arguments={"what": "a sunset"})]
+    image = {"type": "image", "image": "https://files.invalid/sunset.png"}
+    content = [{"type": "text", "text": "Here"}, image]
+    done = answered(chat("working"), message("", calls=calls), message("", "ready", calls=drawn, content=content), *END)
+    assert done.stdout == "Here\n[image: https://files.invalid/sunset.png]\n"
+    assert done.stderr.splitlines()[1] == 'inferencesh: tool draw {"what": "a sunset"}'
+    assert done.stderr.count("draw") == 1
+
+
+def test_control_characters_of_a_server_are_not_printed() -> None:
+    """Neither in text, nor in tools' names and arguments, nor in errors; newlines and tabs of the text are kept."""
+    bad = "\x1b]0;title\x07\x1b[2J\x9b1A\r\x00\x7f\u202e"
+    calls = [call_of("completed", type="app", name=f"dr{bad}aw\nmore", arguments={f"w{bad}": f"s{bad}"})]
+    failed = chat("failed", active_run={"id": "run1", "chat_id": "chat1", "state": "failed", "error": f"no{bad}\nway"})
+    done = answered(chat("working"), message(f"a{bad}b\n\tc", "ready", calls=calls), failed)
+    assert done.returncode == 1
+    assert done.stdout == "a]0;title[2J1Ab\n\tc\n"
+    assert [line for line in done.stderr.splitlines() if not line.isprintable()] == []
+    assert done.stderr.splitlines()[-1] == "inferencesh: error: the agent's run failed: no]0;title[2J1A way"
+
+
+def test_a_reader_who_leaves_ends_the_program() -> None:
+    """As in ``inferencesh chat ... | head -c 3``: quietly, and before the story is over."""
+    with (
+        Served(["Once ", gate := Gate(), "upon a time"]) as served,
+        piped("chat", "Hi", **variables(served)) as process,
+    ):
+        out, err = cast("IO[str]", process.stdout), cast("IO[str]", process.stderr)
+        assert out.read(4) == "Once"
+        out.close()
+        gate.open()
+        assert process.wait(LIMIT) == 1
+        assert "Traceback" not in (said := err.read())
+        assert said.count("\n") == 2
+
+
+# -- errors ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--chat-id", "nowhere", "Hi"), "(HTTP 404, not_found;"),
+        (("--agent", "nobody", "Hi"), "namespace/name"),
+        (("",), "the message is empty"),
+        (("-",), "the message is empty"),
+        (("--base-url", "http://127.0.0.1:9", "Hi"), "set INFERENCE_API_KEY"),
+        (("--base-url", "http://127.0.0.1:9", "--local", "Hi"), "exclude each other"),
+        (("--agent", "a/b", "--core-app", "c/d", "Hi"), "leave those out"),
+    ],
+)
+def test_errors_are_one_line(arguments: tuple[str, ...], says: str) -> None:
+    """On stderr, with exit status 1 and nothing on stdout."""
+    done = run("chat", *arguments)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    error = done.stderr.splitlines()[-1]
+    assert error.startswith("inferencesh: error: ")
+    assert says in error
+    assert done.stderr.replace(STAND_IN, "").count("\n") <= 2
+
+
+def test_a_wrong_key_is_refused_in_one_line(served: Served) -> None:
+    """With the status, and without the key."""
+    done = run("chat", "Hi", **address(served.runtime.base_url, "inf_wrong_key"))
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[1].startswith("inferencesh: error: ")
+    assert "HTTP 401" in done.stderr
+    assert done.stderr.count("\n") == 2
+    assert "inf_wrong_key" not in done.stderr
+
+
+def test_a_key_never_goes_to_another_machine_unencrypted() -> None:
+    """Refused before anything is sent, and before anything else is said."""
+    done = run("chat", "Hi", **address("http://192.0.2.1", KEY))
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "https" in done.stderr
+
+
+def test_nobody_listening_is_one_line() -> None:
+    """A connection that cannot be made, after its repetitions."""
+    done = run("chat", "Hi", **address("http://127.0.0.1:9", KEY))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 2)
+    assert "no connection could be made" in done.stderr
+
+
+def test_warnings_are_shown_when_asked_for() -> None:
+    """What the package logs disturbs no reply, and -v shows it: one line each, without the key or the text."""
+    lines: Script = (chat("working"), b"not JSON\x1b[2J\n", message("Well", "ready"), *END)
+    quiet = answered(*lines)
+    assert (quiet.stdout, quiet.stderr.count("\n")) == ("Well\n", 2)
+    with FaultServer(Scenario(streams=[lines])) as server:
+        loud = run("chat", "-v", "--agent", "a/b", "Hi", **address(server.url, KEY))
+    assert loud.stdout == "Well\n"
+    assert "inferencesh: POST /agents/run answered 200" in loud.stderr
+    assert not re.search(rf"{KEY}|Well|\x1b", loud.stderr)
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("talk",), ("chat", "--key", "inf_x"), ("serve", "--port", "70000"), ("serve", "--pace", "soon")]
+)
+def test_wrong_arguments_are_refused(arguments: tuple[str, ...]) -> None:
+    """With the usage and status 2; there is no option for a key, which every user of the machine could read."""
+    done = run(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("usage: inferencesh")
+
+
+# -- Ctrl-C ------------------------------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_stops_the_run() -> None:
+    """A SIGINT during the reply ends the program with 130, and the run at the server."""
+    with Served(["Once ", gate := Gate(), "upon"]) as served, piped("chat", "Hi", **variables(served)) as process:
+        assert cast("IO[str]", process.stdout).read(4) == "Once"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=LIMIT)
+        gate.open()
+        assert (process.returncode, out.strip()) == (130, "")
+        assert [line for line in err.splitlines() if not line.startswith("inferencesh: ")] == []
+        with Inference(**served.address) as client:
+            run_of_chat = client.agent({}, chat_id=err.split()[-1]).get_chat().active_run
+        assert run_of_chat is not None
+        assert run_of_chat.state == RunState.CANCELED
+
+
+# -- a conversation in a terminal --------------------------------------------------------------------------------------
+
+
+def test_a_conversation() -> None:
+    """Prompt, reply, prompt, until Ctrl-D."""
+    with Terminal([*COMMAND, "chat"]) as terminal:
+        assert "embedded runtime" in terminal.expect("> ")
+        terminal.press("Hello\r")
+        terminal.expect('You said: "Hello"')
+        terminal.expect("\r\n> ")
+        terminal.press("Tell me a story about a dragon\r")
+        terminal.expect('second edition\\?"\r\n> ')
+        terminal.press("\x04")
+        assert terminal.end() == (0, "\r\n")
+
+
+def test_ctrl_c_during_a_reply_leads_back_to_the_prompt() -> None:
+    """The reply is stopped, the conversation goes on, and Ctrl-C at the prompt ends it."""
+    with (
+        Served(["Once ", gate := Gate(), "upon"], ["Again"]) as served,
+        Terminal([*COMMAND, "chat"], **variables(served)) as terminal,
+    ):
+        terminal.expect("> ")
+        terminal.press("Hello\r")
+        terminal.expect("\nOnce ")
+        terminal.press("\x03")
+        terminal.expect("inferencesh: stopped\r\n> ")
+        gate.open()
+        terminal.press("Hello\r")
+        terminal.expect("\nAgain\r\n> ")
+        terminal.interrupt_prompt()
+        status, rest = terminal.end()
+        assert status == 0
+        assert "goes on with --chat-id" in rest
+
+
+def test_a_failed_turn_leads_back_to_the_prompt() -> None:
+    """At a terminal the error is shown and the next message may be sent."""
+    with (
+        Served([ValueError("broken model")], ["Better"]) as served,
+        Terminal([*COMMAND, "chat"], **variables(served)) as terminal,
+    ):
+        terminal.expect("> ")
+        terminal.press("Hello\r")
+        terminal.expect("inferencesh: error: the agent's run failed: [^\r]*broken model\r\n> ")
+        terminal.press("Hello\r")
+        terminal.expect("\nBetter\r\n> ")
+        terminal.press("\x04")
+        assert terminal.end()[0] == 0
+
+
+def test_what_cannot_get_better_ends_the_conversation(served: Served) -> None:
+    """A wrong key stays wrong."""
+    with Terminal([*COMMAND, "chat"], **address(served.runtime.base_url, "inf_wrong")) as terminal:
+        terminal.expect("> ")
+        terminal.press("Hello\r")
+        terminal.expect("HTTP 401")
+        assert terminal.end()[0] == 1
+
+
+def test_a_failed_turn_ends_a_conversation_in_a_pipe() -> None:
+    """Nobody is there to decide what to do; what follows is not sent."""
+    with Served([ValueError("broken model")], ["Better"]) as served:
+        done = run("chat", stdin="Hello\nHello\n", **variables(served))
+        assert (done.returncode, done.stdout) == (1, "")
+        assert len(served.script.asked) == 1
+
+
+# -- tools that are answered by hand -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def calculating(served: Served) -> tuple[str, ...]:
+    """The arguments that lead to a chat whose agent has a tool without a handler."""
+    with Inference(**served.address) as client:
+        agent = client.agent({"tools": [CALCULATOR]})
+        agent.send_message("Hello")
+    return ("chat", "--agent", "tests/calculator", "--chat-id", str(agent.chat_id))
+
+
+def test_a_result_is_asked_for_on_the_terminal(served: Served, calculating: tuple[str, ...]) -> None:
+    """Name and arguments are shown, and the turn goes on with what was typed."""
+    with Terminal([*COMMAND, *calculating, "What's 42 * 17?"], **variables(served)) as terminal:
+        terminal.expect('calculator {"expression": "42 \\* 17"}')
+        terminal.expect("result> ")
+        terminal.press("714\r")
+        terminal.expect("\n42 \\* 17 is 714.\r\n")
+        assert terminal.end()[0] == 0
+
+
+def test_a_result_may_come_from_a_pipe(served: Served, calculating: tuple[str, ...]) -> None:
+    """The question goes to stderr, so that stdout has the reply alone."""
+    done = run(*calculating, "What's 42 * 17?", stdin="714\n", **variables(served))
+    assert (done.returncode, done.stdout) == (0, "42 * 17 is 714.\n")
+    assert 'inferencesh: the agent waits for the result of calculator {"expression": "42 * 17"}' in done.stderr
+
+
+def test_without_a_result_the_turn_cannot_go_on(served: Served, calculating: tuple[str, ...]) -> None:
+    """The input has ended: an error, and no hang."""
+    done = run(*calculating, "What's 42 * 17?", **variables(served))
+    assert done.returncode == 1
+    assert "inferencesh: error: the tool calculator has to be answered here, and the input has ended" in done.stderr
+
+
+def test_a_pause_that_cannot_be_answered_here_is_said() -> None:
+    """For an approval there is nothing to type; the program says so and ends."""
+    calls = [call_of("awaiting_approval", type="app", name="pay")]
+    done = answered(chat("working"), message("May I?", calls=calls), chat("input_required"))
+    assert (done.returncode, done.stdout) == (0, "May I?\n")
+    assert "such as an approval" in done.stderr
+
+
+# -- serve -------------------------------------------------------------------------------------------------------------
+
+
+def hear_address(process: subprocess.Popen[str]) -> dict[str, str]:
+    """The variables that a starting runtime tells its users to set."""
+    out = cast("IO[str]", process.stdout)
+    assert "The embedded runtime listens on http://127.0.0.1:" in out.readline()
+    lines = [out.readline().split() for _ in range(2)]
+    assert [line[0] for line in lines] == ["export", "export"]
+    return dict(cast("tuple[str, str]", tuple(line[1].split("=", 1))) for line in lines)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serve_is_used_by_another_process_and_ends_when_told(number: signal.Signals) -> None:
+    """What it prints is all that a client needs; Ctrl-C and SIGTERM end it cleanly, with a stream open as well."""
+    with piped("serve", "--port", "0", "--pace", "0.001") as process:
+        where = hear_address(process)
+        done = run("chat", "Tell me a story about a robot", **where)
+        assert done.stdout.startswith("When the railway closed")
+        with (
+            Inference(where["INFERENCE_API_KEY"], base_url=where["INFERENCE_BASE_URL"]) as client,
+            client.agent("a/b").send_message("Tell me a story", stream=True) as stream,
+        ):
+            next(iter(stream))
+            process.send_signal(number)
+            assert process.communicate(timeout=LIMIT) == ("", "")
+        assert process.returncode == 0
+
+
+def test_serve_ends_when_ctrl_c_is_ignored() -> None:
+    """As in the background of a shell script, where SIGINT is ignored: SIGTERM still ends it."""
+    script = 'trap "" INT; exec "$@"'
+    command = ["sh", "-c", script, "sh", sys.executable, "-W", "error", "-m", "inferencesh", "serve", "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    try:
+        hear_address(process)
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=LIMIT) == ("", "")
+        assert process.returncode == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_serve_takes_its_key_from_a_variable_it_is_told() -> None:
+    """That key is accepted, the usual one is not, and it is not printed."""
+    with piped("serve", "--port", "0", "--api-key-env", "MY_KEY", MY_KEY="inf_private") as process:
+        where = hear_address(process)
+        assert where["INFERENCE_API_KEY"] == "$MY_KEY"
+        assert run("chat", "Hello", **{**where, "INFERENCE_API_KEY": "inf_private"}).returncode == 0
+        assert run("chat", "Hello", **{**where, "INFERENCE_API_KEY": "inf_local"}).returncode == 1
+    nothing = run("serve", "--api-key-env", "MY_KEY")
+    assert (nothing.returncode, nothing.stderr.count("\n")) == (1, 1)
+
+
+def test_serve_speaks_as_it_is_told() -> None:
+    """--envelope and --updates reach the runtime."""
+    with piped("serve", "--port", "0", "--envelope", "v1", "--updates", "deltas", "--pace", "0") as process:
+        where = hear_address(process)
+        done = run("chat", "Tell me a story about a robot", **where)
+        request = urllib.request.Request(
+            f"{where['INFERENCE_BASE_URL']}/chats/{done.stderr.split()[-1]}",
+            headers={"Authorization": f"Bearer {where['INFERENCE_API_KEY']}"},
+        )
+        with urllib.request.urlopen(request) as answer:
+            body = json.load(answer)
+    assert body["success"] is True
+    assert done.stdout.endswith("thirsty.\n")
+
+
+def test_a_port_that_is_taken_is_one_line(served: Served) -> None:
+    """The runtime does not start, and says what to do."""
+    port = served.runtime.base_url.rpartition(":")[2]
+    done = run("serve", "--port", port)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "choose another --host or --port" in done.stderr
+
+
+def test_the_choices_of_serve_are_those_of_the_runtime() -> None:
+    """They are written down twice, so that the command line starts without the server's libraries."""
+    usage = run("serve", "--help").stdout
+    assert [set(choice.split(",")) for choice in re.findall(r"\{([\w,]+)\}", usage)[:2]] == [
+        set(get_args(Updates)),
+        set(get_args(Envelope)),
+    ]
+
+
+# -- the program itself ------------------------------------------------------------------------------------------------
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """The installed command, ``python -m inferencesh`` and ``main`` say the same."""
+    script = Path(sysconfig.get_path("scripts")) / "inferencesh"
+    installed = subprocess.run([script, "--version"], check=True, capture_output=True, text=True)
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--version"])
+    expected = f"inferencesh {__version__}\n"
+    assert [installed.stdout, run("--version").stdout, capsys.readouterr().out] == [expected] * 3
+
+
+def test_the_command_line_starts_without_aiohttp() -> None:
+    """Importing it and showing its help cost next to nothing."""
+    program = "import sys, inferencesh.cli as cli\ntry: cli.main(['--help'])\nfinally: print('aiohttp' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.endswith("False\n")
+
+
+def test_what_a_terminal_cannot_show_is_replaced() -> None:
+    """A reply with other characters than the output's encoding has is no error."""
+    with Served(["snow ☃"]) as served:
+        done = run("chat", "Hi", **variables(served), PYTHONIOENCODING="ascii:strict", PYTHONUTF8="0")
+    assert (done.returncode, done.stdout) == (0, "snow ?\n")
+
+
+def test_bytes_that_are_no_text_do_not_fail() -> None:
+    """An argument may hold any bytes; what is no text arrives as a replacement character."""
+    command = [os.fsencode(part) for part in (sys.executable, "-m", "inferencesh", "chat", "--local")]
+    variables = environment({"PYTHONIOENCODING": "utf-8"})
+    done = subprocess.run([*command, b"Hello \xff"], check=False, capture_output=True, cwd=ROOT, env=variables)
+    assert done.stdout.decode().startswith('You said: "Hello \N{REPLACEMENT CHARACTER}".')
