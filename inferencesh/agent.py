@@ -18,6 +18,7 @@ from .invoke import Invoker, ThreadInvoker
 from .models import Chat, Message
 from .stream import AsyncMessageStream, OnMessage, SnapshotSource
 from .tool_runner import OnToolCall, ToolLimits, ToolRunner
+from .tracing import runner_class, turn_driver
 from .transport import Transport
 from .turn import Turn
 
@@ -182,6 +183,18 @@ class AsyncAgent:
         chat_id = self._conversation.require_chat()
         return structure(await self._conversation.api.read_chat(chat_id), Chat)
 
+    async def history(self) -> list[Message]:
+        """Read all messages of the chat, oldest first: the user's, the assistant's and the results of tools.
+
+        Raises:
+            InferenceError: There is no chat yet.
+            APIError, APIConnectionError: The server refused or could not be reached.
+        """
+        chat_id = self._conversation.require_chat()
+        api = self._conversation.api
+        messages = await api.read_messages(await api.read_chat(chat_id), chat_id, lambda _: False)
+        return sorted((structure(data, Message) for data in messages), key=lambda message: message.order)
+
     def reset(self) -> None:
         """Forget the chat: the next message begins a new one."""
         self._conversation.reset()
@@ -211,12 +224,15 @@ class AsyncAgent:
         caller: Invoker = invoker or ThreadInvoker(limits.at_once + 1)
 
         def runner(turn: Turn) -> ToolRunner:
-            return ToolRunner(turn, tools, on_tool_call, caller, conversation.submit, limits, self._options.claims)
+            make = runner_class()
+            return make(turn, tools, on_tool_call, caller, conversation.submit, limits, self._options.claims)
 
         async def begin(driver: TurnDriver) -> Turn:
             return await (conversation.attach(driver) if text is None else conversation.send(driver, text))
 
-        driver = TurnDriver(self._transport, begin, runner, self._options.reconnects)
+        driver = turn_driver(
+            self._transport, begin, runner, self._options.reconnects, agent=self._config.body, text=text
+        )
         source: SnapshotSource = Conflator(driver) if conflate else driver
         return AsyncMessageStream(driver, source, caller, on_message)
 

@@ -96,9 +96,15 @@ class ByteStream:
         elif self.loop.is_closed():
             return
         elif _runs_here(self.loop):
-            self._response.close()
+            self._close()
         else:
-            self.loop.call_soon_threadsafe(self._response.close)
+            self.loop.call_soon_threadsafe(self._close)
+
+    def _close(self) -> None:
+        connection = self._response.connection
+        if connection is not None and connection.transport is not None:
+            connection.transport.abort()  # TLS would wait for the other side's goodbye
+        self._response.close()
 
 
 def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:

@@ -11,7 +11,7 @@ from .converter import structure
 from .driver import TurnDriver
 from .errors import InferenceError, StreamError
 from .models import Message, Role
-from .run_state import Phase, RunTracker
+from .run_state import goes_on
 from .turn import End, Outcome, Turn
 
 __all__ = ["Conversation"]
@@ -98,7 +98,7 @@ class Conversation:
         chat = await self.api.read_chat(chat_id)
         messages = await self.api.read_messages(chat, chat_id, lambda message: message.get("role") == Role.USER)
         turn = Turn.latest(chat_id, messages, _now())
-        if _goes_on(chat) or self._expects_more:
+        if goes_on(chat) or self._expects_more:
             await driver.connect(chat_id)
             turn.wants_reread = True
             self._turn, self._expects_more = turn, False
@@ -115,12 +115,6 @@ class Conversation:
             turn.call_answered(call_id, _now())
         else:
             self._expects_more = True
-
-
-def _goes_on(chat: Mapping[str, Any]) -> bool:
-    tracker = RunTracker(settled=True)
-    tracker.take_chat(chat)
-    return tracker.phase in {Phase.BUSY, Phase.PAUSED}
 
 
 def _message(answer: Mapping[str, Any], name: str) -> Message | None:

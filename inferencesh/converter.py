@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, NoReturn, TypeVar, cast
 
 import attrs
 import orjson
@@ -85,10 +85,10 @@ def dump_json(value: object) -> bytes:
     """
     plain = converter.unstructure(value)
     try:
-        return orjson.dumps(plain, default=_unstructure_mapping)
+        return orjson.dumps(plain, default=_refuse)
     except TypeError:
         # orjson also refuses whole numbers of more than 64 bits and lone surrogates; the standard library does not.
-        text = json.dumps(plain, default=_unstructure_mapping, ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(plain, default=_refuse, ensure_ascii=False, separators=(",", ":"))
         return _whole_characters(text).encode()
 
 
@@ -106,11 +106,7 @@ def _whole_characters(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _unstructure_mapping(value: object) -> object:
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, set | frozenset):
-        return list(value)
+def _refuse(value: object) -> NoReturn:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 

@@ -302,7 +302,7 @@ class TurnDriver:
             if self._stream is None:
                 raise
             logger.info("chat %s: it streams but cannot be read (%s)", turn.chat_id, error.status_code)
-            turn.reread_failed(self._now())
+            self.ready += turn.reread_failed(self._now())
             return
         try:
             self.ready += turn.reread(chat, messages, self._now())

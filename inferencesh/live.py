@@ -287,14 +287,14 @@ class LiveMessage:
 
     def _advance_calls(self, message: Message) -> Message | None:
         """Take the tool calls, and only them, from a form whose text is behind."""
-        seen = self.delivered
+        seen, latest = self.delivered, self.latest
         assert seen is not None
+        assert latest is not None
         known = {call.id: call for call in seen.tool_calls}
         newer = any(_is_ahead(call, known.get(call.id)) for call in message.tool_calls)
         if not newer:
             return None
-        if self.latest is not None:
-            self.latest = attrs.evolve(self.latest, tool_calls=message.tool_calls)
+        self.latest = attrs.evolve(latest, tool_calls=message.tool_calls)
         return self._deliver(attrs.evolve(seen, tool_calls=message.tool_calls, delta=""))
 
     def _deliver_whole(self, message: Message) -> Message | None:

@@ -178,14 +178,15 @@ class Pump(Generic[T]):
             Exception: What the source raised.
             KeyboardInterrupt: The wait was interrupted; the source was cancelled.
         """
+        inbox = self._inbox
         loop = self._thread.loop()
         if self._task is None or self._task.done or self._task.loop is not loop:
             self._wanted = asyncio.Event()
-            self._task = self._thread.spawn(self._run(self._wanted))
+            self._task = self._thread.spawn(self._run(self._wanted, inbox))
         loop.call_soon_threadsafe(self._wanted.set)
         try:
             while True:
-                item = wait_for(self._inbox)
+                item = wait_for(inbox)
                 if isinstance(item, _Call):
                     item.run()
                 else:
@@ -195,7 +196,7 @@ class Pump(Generic[T]):
         except BaseException as error:
             if not isinstance(error, Exception):
                 self.cancel()
-                _wait_for_cleanup(self._inbox)
+                _wait_for_cleanup(inbox)
             raise
 
     async def call_blocking(self, call: Callable[[], Any]) -> Any:
@@ -207,23 +208,24 @@ class Pump(Generic[T]):
     def cancel(self) -> None:
         """Cancel the source's task, from any thread."""
         task, self._task = self._task, None
+        self._inbox = queue.SimpleQueue()  # what the cancelled task still says is nobody's any more
         if task is not None:
             task.cancel()
 
-    async def _run(self, wanted: asyncio.Event) -> None:
+    async def _run(self, wanted: asyncio.Event, inbox: queue.SimpleQueue[_Reply[list[T]] | _Call]) -> None:
         batch: list[T] | None = None
         while batch is None or batch:
-            await wanted.wait()
-            wanted.clear()
             try:
+                await wanted.wait()
+                wanted.clear()
                 assert self.source is not None
                 batch = await self.source()
             except BaseException as error:
-                self._inbox.put(_Reply(error=error))
+                inbox.put(_Reply(error=error))
                 if isinstance(error, asyncio.CancelledError):
                     raise
                 return
-            self._inbox.put(_Reply(batch))
+            inbox.put(_Reply(batch))
 
 
 class _StoppedError(Exception):

@@ -46,6 +46,7 @@ class Replies:
         self.after = after
         self.withdrawn = False  # whether the user's message was taken back before its turn came
         self.missing = False  # whether there is something that only a re-read can tell
+        self._said_final: dict[str, Message] = {}  # said to be final, while their content may not be complete
         self._until: int | None = None  # the place of the user's next message, with which another turn begins
         self._run = run
         self._answered = answered
@@ -91,6 +92,7 @@ class Replies:
         message = structure(data, Message)
         if event.fields and "content" not in event.fields and live is not None and live.current is not None:
             if message.done and not live.follows_deltas:
+                self._said_final[message.id] = message
                 self.missing = True  # its text may have grown since it was last sent
                 return None
             message = attrs.evolve(message, content=live.current.content)  # whole forms may lack what deltas brought
@@ -121,6 +123,18 @@ class Replies:
         if message.tool_calls:
             message = completed(message, self._answered)
         return live.take_whole(message, in_stream=in_stream)
+
+    def take_said_final(self) -> list[Message]:
+        """Take what was said to be final and has not come whole, now that it was asked for; returns the snapshots."""
+        said, self._said_final = self._said_final, {}
+        snapshots = []
+        for message in said.values():
+            current = self._live[message.id].current
+            complete = attrs.evolve(message, content=current.content if current is not None else message.content)
+            snapshot = self.take(complete, in_stream=False)
+            if snapshot is not None:
+                snapshots.append(snapshot)
+        return snapshots
 
     def take_delta(self, data: Mapping[str, Any]) -> Message | None:
         """Take in a ``delta`` event; returns the snapshot to deliver."""

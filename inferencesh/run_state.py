@@ -14,7 +14,7 @@ from typing import Any
 from .converter import structure
 from .models import Chat, ChatStatus, Run, RunState
 
-__all__ = ["Phase", "RunTracker"]
+__all__ = ["Phase", "RunTracker", "goes_on"]
 
 
 class Phase(enum.Enum):
@@ -159,6 +159,13 @@ class RunTracker:
         if run.id and run.id == self.run.id:
             return True
         return None
+
+
+def goes_on(chat: Mapping[str, Any]) -> bool:
+    """Whether a chat, as it was read, has a run that is at work or waits."""
+    tracker = RunTracker(settled=True)
+    tracker.take_chat(chat)
+    return tracker.phase in {Phase.BUSY, Phase.PAUSED}
 
 
 def _merged(known: Mapping[str, Any], data: Mapping[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:

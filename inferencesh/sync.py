@@ -253,6 +253,10 @@ class Agent:
         """Read the chat; as ``AsyncAgent.get_chat``, blocking."""
         return self._thread.call(self._agent.get_chat())
 
+    def history(self) -> list[Message]:
+        """Read all messages of the chat, oldest first; as ``AsyncAgent.history``, blocking."""
+        return self._thread.call(self._agent.history())
+
     def reset(self) -> None:
         """Forget the chat: the next message begins a new one."""
         self._agent.reset()

@@ -145,20 +145,29 @@ class ToolRunner:
 
     async def _execute(self, tool: Tool, call: ToolCall) -> str:
         """Run the handler; returns the text to send, which for a failure says what went wrong."""
-        handler = tool.handler
-        assert handler is not None
         try:
             if call.undecoded_arguments is not None:
                 return _error_text("the arguments are not a JSON object")
             bound = tool.bind(call.arguments)
             async with asyncio.timeout(None) as limit:
-                return result_text(await invoke(self._invoker, handler, self._timed(bound, limit)))
+                return result_text(await self.call_handler(tool, call, self._timed(bound, limit)))
         except Exception as error:
             if isinstance(error, TimeoutError) and limit.expired():
                 logger.warning("the handler of the tool %s took longer than %g s", tool.name, self._limits.timeout)
                 return _error_text(f"the tool took longer than {self._limits.timeout:g} seconds")
             logger.warning("the handler of the tool %s failed; the agent was told so", tool.name, exc_info=error)
             return _error_text(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+
+    async def call_handler(self, tool: Tool, call: ToolCall, bound: Callable[[], Any]) -> Any:
+        """Call a tool's handler, on the loop or where it may block.
+
+        Args:
+            tool: The tool.
+            call: The call of it.
+            bound: The handler's call with its arguments.
+        """
+        assert tool.handler is not None, f"the call {call.id} is not for this program"
+        return await invoke(self._invoker, tool.handler, bound)
 
     def _timed(self, call: Callable[[], Any], limit: asyncio.Timeout) -> Callable[[], Any]:
         """The call with its time counted from its start: until then its thread may be busy with another handler."""

@@ -18,7 +18,7 @@ from .calls import CallLedger
 from .converter import structure
 from .models import Message, MessageStatus, Role, RunState
 from .replies import Replies
-from .run_state import Phase, RunTracker
+from .run_state import Phase, RunTracker, goes_on
 from .wire import Event
 
 __all__ = ["End", "Outcome", "Turn"]
@@ -164,20 +164,26 @@ class Turn:
         self.replies.missing = False
         read = sorted((structure(data, Message) for data in messages), key=lambda message: message.order)
         snapshots = [self._count(self.replies.take(message, in_stream=False)) for message in read]
+        snapshots += [self._count(snapshot) for snapshot in self.replies.take_said_final()]
         self.calls.find(self.replies.current)
         if self.replied:
             self.run.settle()
-        self.run.take_chat(chat)
+        if not (self._is_over and self.replied and goes_on(chat)):  # else the stream knows better
+            self.run.take_chat(chat)
         self._evaluate(now, fresh=True)
         self._last_event = now
         return [snapshot for snapshot in snapshots if snapshot is not None]
 
-    def reread_failed(self, now: float) -> None:
-        """The chat cannot be read: go by what the stream brings, and look again later."""
+    def reread_failed(self, now: float) -> list[Message]:
+        """The chat cannot be read: go by what the stream brings, and look again later; returns snapshots to deliver."""
         self.wants_reread = False
         self._missing_since = None
         self._reread_at = now + REREAD_EVERY
+        snapshots = self.replies.take_said_final()
+        for snapshot in snapshots:
+            self._count(snapshot)
         self._evaluate(now)
+        return snapshots
 
     def tick(self, now: float) -> None:
         """The deadline has come, or may have."""

@@ -7,6 +7,7 @@ same in its ``event:`` and ``data:`` fields.
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -78,7 +79,7 @@ class LineSplitter:
         return rest
 
 
-class EventDecoder:
+class EventDecoder(abc.ABC):
     """Turns the bytes of a stream into events; the base of both framings.
 
     What cannot be read is never skipped in silence: it is left in ``problems``, in order, for the caller to act on.
@@ -105,8 +106,9 @@ class EventDecoder:
         rest = self._lines.close()
         return self._decode([rest] if rest else [])
 
+    @abc.abstractmethod
     def _decode(self, lines: list[bytes]) -> Iterator[Event]:
-        raise NotImplementedError
+        """Decode whole lines as the iterator is advanced."""
 
     def _event(self, text: bytes, name: str = "") -> Event | None:
         try:

@@ -137,14 +137,18 @@ class Caller:
     def passes(self, seconds: float) -> None:
         """Let time pass without an event, calling ``tick`` whenever it is due, until the turn wants something."""
         end = self.now + seconds
-        while self.turn.deadline <= end and not self.turn.wants_reread and self.turn.outcome is None:
+        while self.turn.deadline <= end and not self.wants():
             self.now = max(self.turn.deadline, self.now) + TICK
             self.turn.tick(self.now)
-            assert self.turn.wants_reread or self.turn.outcome is not None or self.turn.deadline > self.now, (
+            assert self.wants() or self.turn.deadline > self.now, (
                 "the deadline has come, and the turn neither wants anything nor sets a later one: its caller would spin"
             )
-        if not self.turn.wants_reread and self.turn.outcome is None:
+        if not self.wants():
             self.now = max(self.now, end)
+
+    def wants(self) -> bool:
+        """Whether the turn is over or wants something to be read, so that nobody waits on."""
+        return self.turn.wants_reread or self.turn.outcome is not None
 
     def answers(self, call_id: str) -> None:
         """The server has acknowledged a call's result."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 
@@ -101,7 +101,7 @@ class ModelServer:
         if not self._plan or (self._plan[0][0] == "results" and self._waiting):
             return False
         kind, value = self._plan.pop(0)
-        {
+        actions: dict[str, Callable[[str], None]] = {
             "run": self._set_run,
             "reply": lambda _: self._begin_reply(),
             "thought": lambda text: self._say("reasoning", text),
@@ -110,7 +110,8 @@ class ModelServer:
             "await": self._await,
             "results": lambda _: self._set_run("working"),
             "ready": lambda _: self._finish_reply(),
-        }[kind](value)
+        }
+        actions[kind](value)
         return True
 
     def answer(self, call_id: str) -> None:

@@ -81,7 +81,7 @@ def test_a_state_survives_copying_and_pickling() -> None:
     assert str(pickle.loads(pickle.dumps(state))) == text  # noqa: S301 (of our own making)
 
 
-# A reader in another thread can come in between any two steps of the one that appends or reads: a tracer steps in there.
+# A reader in another thread can come in between any two steps of the one that appends or reads: so does a tracer here.
 
 READ = TextLog.read.__code__
 APPEND = TextLog.append.__code__

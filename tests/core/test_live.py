@@ -36,6 +36,10 @@ class Feed:
         """A token delta."""
         return self._note(self.live.take_delta({"response": text, **more}, seq))
 
+    def waits(self) -> bool:
+        """Whether deltas wait for a whole form."""
+        return self.live.needs_whole
+
     def _note(self, snapshot: Message | None) -> Message | None:
         if snapshot is not None:
             self.snapshots.append(snapshot)
@@ -201,7 +205,9 @@ def test_a_delta_at_or_before_the_last_number_is_dropped(feed: Feed) -> None:
     assert feed.last.text == "Hello!"
 
 
-@pytest.mark.parametrize("nothing", [{}, {"response": None}, {"response": ""}, {"response": 5}, {"usage": {"total": 1}}])
+@pytest.mark.parametrize(
+    "nothing", [{}, {"response": None}, {"response": ""}, {"response": 5}, {"usage": {"total": 1}}]
+)
 def test_a_delta_of_nothing_is_no_snapshot(feed: Feed, nothing: Wire) -> None:
     """Nulls and kinds that this version does not know say nothing."""
     feed.whole("Hel")
@@ -214,10 +220,10 @@ def test_deltas_before_their_message_are_kept_until_it_comes(feed: Feed) -> None
     """Then their text is delivered at once."""
     assert feed.delta("Hel", 1) is None
     assert feed.delta("lo", 2) is None
-    assert feed.live.needs_whole
+    assert feed.waits()
     feed.whole()
     assert (feed.texts, feed.deltas) == (["Hello"], ["Hello"])
-    assert not feed.live.needs_whole
+    assert not feed.waits()
     feed.delta("!", 3)
     assert feed.last.text == "Hello!"
 
@@ -252,10 +258,10 @@ def test_after_a_gap_deltas_wait_for_the_next_whole_form(feed: Feed) -> None:
     feed.whole()
     feed.delta("Hel", 1)
     assert feed.delta("world", 3) is None
-    assert feed.live.needs_whole
+    assert feed.waits()
     assert feed.delta("!", 4) is None
     feed.whole("Hello, world!")
-    assert not feed.live.needs_whole
+    assert not feed.waits()
     feed.delta(" Bye", 5)
     assert feed.texts == ["Hel", "Hello, world!", "Hello, world! Bye"]
     assert feed.deltas == ["Hel", "lo, world!", " Bye"]
@@ -279,6 +285,25 @@ def test_deltas_that_begin_in_the_middle_wait_for_a_whole_form(feed: Feed) -> No
     feed.whole("Hello, world")
     feed.delta("!", 8)
     assert feed.texts == ["Hello, world", "Hello, world!"]
+
+
+def test_text_that_begins_in_the_middle_does_not_continue_a_form_from_a_separate_request(feed: Feed) -> None:
+    """That may hold any number of the deltas under way: a whole form on the stream has to say where it stands."""
+    feed.read("Hello, ")
+    assert feed.delta("world", 1) is None
+    assert feed.waits()
+    feed.whole("Hello, world")
+    feed.delta("!", 2)
+    assert feed.texts == ["Hello, ", "Hello, world", "Hello, world!"]
+
+
+def test_after_a_gap_before_the_first_word_the_next_whole_form_may_be_empty(feed: Feed) -> None:
+    """It says where the text stands all the same."""
+    assert feed.delta(seq=3, reasoning="lost") is None
+    feed.whole()
+    feed.delta(seq=4, reasoning="hm")
+    feed.delta("Hello", 5)
+    assert (feed.last.text, feed.last.reasoning) == ("Hello", "hm")
 
 
 def test_deltas_after_a_whole_form_continue_it(feed: Feed) -> None:
@@ -365,7 +390,7 @@ def test_where_they_go_on_contradicting_each_other_whole_forms_suffice(feed: Fee
     assert feed.delta("nonsense", 3) is None
     feed.whole("Hello, world!")
     assert feed.delta("nonsense", 4) is None
-    assert not feed.live.needs_whole, "nothing is missing: each whole form comes by itself"
+    assert not feed.waits(), "nothing is missing: each whole form comes by itself"
     feed.whole("Hello, world!!", "ready")
     assert feed.texts[-3:] == ["Hello, world", "Hello, world!", "Hello, world!!"]
 
@@ -432,7 +457,7 @@ def test_a_new_connection_whose_whole_form_is_old_does_not_hide_what_was_missed(
     feed.live.reconnected()
     feed.whole("Hel")
     assert feed.delta("!", 5) is None
-    assert feed.live.needs_whole
+    assert feed.waits()
     feed.whole("Hello, world!")
     assert feed.texts == ["Hel", "Hello", "Hello, world!"]
 
@@ -442,7 +467,7 @@ def test_a_gap_later_in_a_connection_is_a_gap(feed: Feed) -> None:
     feed.whole("Hel")
     feed.delta("lo", 5)
     assert feed.delta("!", 7) is None
-    assert feed.live.needs_whole
+    assert feed.waits()
 
 
 # -- reasoning and tool calls in deltas

@@ -33,6 +33,11 @@ def new_chat() -> RunTracker:
     return tracker
 
 
+def phase_of(tracker: RunTracker) -> Phase:
+    """What the run is doing now."""
+    return tracker.phase
+
+
 # -- states
 
 
@@ -82,9 +87,9 @@ def test_a_run_in_an_unknown_state_says_nothing(state: str) -> None:
     """The chat's status is there for that."""
     tracker = new_chat()
     tracker.take_run(run(state))
-    assert tracker.phase is Phase.UNKNOWN
+    assert phase_of(tracker) is Phase.UNKNOWN
     tracker.take_chat(chat("busy", run(state)))
-    assert tracker.phase is Phase.BUSY
+    assert phase_of(tracker) is Phase.BUSY
 
 
 @pytest.mark.parametrize("state", ["working", "input_required"])
@@ -112,6 +117,14 @@ def test_the_run_of_another_message_says_nothing(state: str) -> None:
     tracker.take_chat(chat("idle", old_run(state)))
     tracker.take_run(old_run(state))
     assert not tracker.counts
+
+
+def test_the_run_of_another_message_need_not_have_an_id() -> None:
+    """That it names its message is enough."""
+    tracker = follow_up()
+    tracker.take_run(old_run("working", id=None))
+    assert tracker.phase is Phase.UNKNOWN
+    assert not tracker.is_foreign("")
 
 
 def test_that_the_chat_is_busy_is_news_even_with_another_messages_run() -> None:
@@ -232,9 +245,9 @@ def test_a_partial_chat_changes_only_the_fields_it_names() -> None:
     tracker = follow_up()
     tracker.take_chat(chat("busy", run("working")))
     tracker.take_chat({"id": CHAT, "name": "A title", "status": "idle"}, ("name",))
-    assert tracker.phase is Phase.BUSY
+    assert phase_of(tracker) is Phase.BUSY
     tracker.take_chat({"id": CHAT, "active_run": run("completed")}, ("active_run",))
-    assert tracker.phase is Phase.ENDED
+    assert phase_of(tracker) is Phase.ENDED
 
 
 def test_a_partial_chat_whose_names_fit_nothing_is_merged_as_it_is() -> None:

@@ -220,7 +220,7 @@ def test_a_tool_is_a_mapping_of_its_wire_form() -> None:
     with pytest.raises(KeyError):
         built["handler"]
     with pytest.raises(TypeError):
-        built["name"] = "other"  # type: ignore[index]  # which is what must fail
+        built["name"] = "other"
 
 
 def test_a_tools_repr_says_whether_it_has_a_handler() -> None:
@@ -325,7 +325,10 @@ def test_a_handler_of_a_tool_without_a_schema_gets_one_mapping_or_names() -> Non
     """A tool made of a plain mapping may have no schema at all."""
     assert Tool({"name": "t"}, by_mapping).bind({"expression": "x"})() == "x"
     assert Tool({"name": "t", "client": {"input_schema": None}}, by_mapping).bind({"expression": "x"})() == "x"
-    assert Tool({"name": "t", "client": {"input_schema": {"properties": 5}}}, by_keyword).bind({"expression": "x"})() == "x"
+    assert (
+        Tool({"name": "t", "client": {"input_schema": {"properties": 5}}}, by_keyword).bind({"expression": "x"})()
+        == "x"
+    )
 
 
 def test_nothing_is_called_before_the_bound_call_is_made() -> None:

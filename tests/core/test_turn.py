@@ -152,7 +152,7 @@ def test_events_of_unknown_kinds_say_nothing() -> None:
 def test_a_turn_of_several_messages_ends_with_the_last_of_them() -> None:
     """An agent may say something before and after a tool; each message has its own snapshots."""
     caller = new_chat()
-    second = {"id": "reply-3", "order": 6}
+    second: Wire = {"id": "reply-3", "order": 6}
     caller.take(BUSY, said(message("Let me see.", "ready")), said(message("It", **second)))
     caller.take(said(message("It is 714.", "ready", **second)), DONE)
     assert [(snapshot.id, snapshot.text, snapshot.delta) for snapshot in caller.snapshots] == [
@@ -211,7 +211,8 @@ def test_an_answer_without_any_message_names_no_chat() -> None:
 def test_a_message_that_cannot_be_read_is_told_and_can_be_read_another_way() -> None:
     """The turn goes on."""
     caller = new_chat()
-    for bad in ({"role": "assistant"}, {"id": []}, {"id": {}}, {"id": 5, "chat_id": CHAT}, {}):
+    unreadable: list[Wire] = [{"role": "assistant"}, {"id": []}, {"id": {}}, {"id": 5, "chat_id": CHAT}, {}]
+    for bad in unreadable:
         with pytest.raises(UnreadableError):
             caller.take(said(bad))
     with pytest.raises(StreamError):
@@ -458,7 +459,9 @@ def test_a_failed_run_says_why(state: str, way: str) -> None:
     caller = new_chat()
     caller.take(BUSY, said(message("Hel")), said(message("Hel", "failed")))
     assert caller.turn.outcome is None, "the message alone does not say why"
-    caller.take(chats(over(state, error="out of tokens")) if way == "chats" else runs(run(state, error="out of tokens")))
+    caller.take(
+        chats(over(state, error="out of tokens")) if way == "chats" else runs(run(state, error="out of tokens"))
+    )
     assert (the_end(caller), caller.outcome.detail) == (End.FAILED, "out of tokens")
     assert (caller.final.text, caller.final.status) == ("Hel", "failed")
     assert caller.snapshots[-1].status == "failed"
@@ -516,7 +519,9 @@ def test_a_failed_message_alone_is_not_the_end_but_looked_into() -> None:
 def test_a_failed_message_of_a_run_that_is_over_is_a_failure() -> None:
     """Its blocks may say why."""
     caller = new_chat()
-    failed = message(status="failed", content=[{"type": "text", "text": "Hel"}, {"type": "text", "error": "overloaded"}])
+    failed = message(
+        status="failed", content=[{"type": "text", "text": "Hel"}, {"type": "text", "error": "overloaded"}]
+    )
     caller.take(BUSY, said(failed), chats(chat("idle")))
     assert (the_end(caller), caller.outcome.detail) == (End.FAILED, "overloaded")
 
@@ -698,6 +703,15 @@ def test_a_partial_message_that_ends_a_message_of_which_something_was_missed_is_
     assert (the_end(caller), caller.final.text) == (End.FINISHED, "Hello, world")
 
 
+def test_a_partial_message_that_ends_a_message_and_overtakes_its_last_delta() -> None:
+    """Nothing tells that there is one under way, so such an end is looked into."""
+    caller = new_chat()
+    caller.take(BUSY, said(message("Hel")))
+    caller.take(said({"id": REPLY, "status": "ready"}, ["status"]), token("lo", 2), DONE)
+    may_read(caller, "Hello")
+    assert (the_end(caller), caller.final.text) == (End.FINISHED, "Hello")
+
+
 def test_a_partial_message_of_which_nothing_is_known_is_looked_into() -> None:
     """It cannot be told what it belongs to."""
     caller = new_chat()
@@ -806,7 +820,9 @@ def test_a_run_that_ended_while_nobody_listened_is_noticed() -> None:
     assert (the_end(caller), caller.texts) == (End.FINISHED, ["Hel", "Hello"])
 
 
-@pytest.mark.parametrize(("status", "end"), [("ready", End.FINISHED), ("cancelled", End.FINISHED), ("failed", End.FAILED)])
+@pytest.mark.parametrize(
+    ("status", "end"), [("ready", End.FINISHED), ("cancelled", End.FINISHED), ("failed", End.FAILED)]
+)
 def test_a_turn_is_over_when_the_chat_has_gone_on_without_it(status: str, end: End) -> None:
     """Another turn has begun while nobody listened; what the chat does now is not this turn's any more."""
     caller = new_chat()
@@ -897,14 +913,18 @@ def test_several_calls_of_a_message_are_handed_out_as_they_come() -> None:
 def test_new_calls_are_wanted_to_be_taken() -> None:
     """Before more events are fed."""
     caller = new_chat()
-    assert not caller.turn.wants_action
+    wanted = [caller.turn.wants_action]
     caller.turn.receive(said(asks("awaiting_input")), caller.now)
-    assert caller.turn.wants_action
+    wanted.append(caller.turn.wants_action)
     caller.turn.calls.take()
-    assert not caller.turn.wants_action
+    wanted.append(caller.turn.wants_action)
+    assert wanted == [False, True, False]
 
 
-@pytest.mark.parametrize("pause", [runs(run("input_required")), chats(chat("awaiting_input", run("input_required"))), chats(chat("awaiting_input"))])
+@pytest.mark.parametrize(
+    "pause",
+    [runs(run("input_required")), chats(chat("awaiting_input", run("input_required"))), chats(chat("awaiting_input"))],
+)
 @pytest.mark.parametrize("first", ["pause", "decline"])
 def test_a_call_that_nobody_answers_pauses_the_turn_at_once_when_the_run_says_so(pause: Event, first: str) -> None:
     """Whichever comes first."""
@@ -1089,7 +1109,11 @@ def test_a_stale_pause_of_the_turn_before_does_not_pause_this_one() -> None:
 
 @pytest.mark.parametrize(
     "call",
-    [invocation("awaiting_approval"), invocation("awaiting_approval", type="app"), invocation("awaiting_input", type="mcp")],
+    [
+        invocation("awaiting_approval"),
+        invocation("awaiting_approval", type="app"),
+        invocation("awaiting_input", type="mcp"),
+    ],
 )
 def test_a_call_that_waits_for_approval_or_a_form_pauses_the_turn(call: Wire) -> None:
     """It is not ours to run."""
@@ -1134,6 +1158,18 @@ def test_a_turn_that_is_resumed_before_its_call_was_answered_pauses_again() -> N
     caller.reads(chat("awaiting_input", run("input_required")), asks("awaiting_input"))
     assert the_end(caller) is End.PAUSED
     assert len(caller.calls) == 1
+
+
+def test_a_turn_says_whether_it_is_paused_for_results() -> None:
+    """Or for something else, or not at all."""
+    caller = new_chat()
+    waits = [caller.turn.waits_for_results]
+    caller.take(BUSY, said(asks("awaiting_input")), runs(run("input_required")))
+    caller.declines("call-1")
+    waits.append(caller.turn.waits_for_results)
+    caller.answers("call-1")
+    waits.append(caller.turn.waits_for_results)
+    assert waits == [False, True, False]
 
 
 def test_a_call_that_somebody_else_answers_ends_the_pause() -> None:

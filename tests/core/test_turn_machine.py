@@ -28,7 +28,9 @@ from .model_server import Habits, ModelServer, Reply
 EXAMPLES = int(os.environ.get("INFERENCESH_EXAMPLES", "0"))
 
 pieces = st.lists(st.sampled_from(["a", "b", "ab", "a\u2028", "\U0001f600", "ba "]), max_size=6)
-replies = st.lists(st.builds(Reply, st.lists(st.sampled_from(["hm ", "so "]), max_size=2), pieces), min_size=1, max_size=3)
+replies = st.lists(
+    st.builds(Reply, st.lists(st.sampled_from(["hm ", "so "]), max_size=2), pieces), min_size=1, max_size=3
+)
 habits = st.builds(
     Habits,
     follow_up=st.booleans(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -22,8 +21,8 @@ from inferencesh.wire import (
     event_decoder,
     read_event,
 )
+from tests.fuzz.fuzz_wire import inputs, one_input
 
-from ..fuzz.fuzz_wire import inputs, one_input
 from .forms import CHAT, FIXED, REPLY, chat, message, run
 
 LINE_ENDS_TO_OTHERS = "\u2028\u2029\u0085\x0b\x0c\x1c\x1d\x1e\r"
@@ -290,8 +289,9 @@ def test_a_message_is_a_message_whatever_its_own_event_field_says() -> None:
 def test_an_unnamed_line_with_data_is_told_by_its_data() -> None:
     """A line may lack ``event``."""
     assert decoded(NDJSONDecoder(), line(data={"data": chat()})) == [Event("chats", chat())]
-    partial = {"data": {"id": CHAT, "active_run": None}, "fields": ["active_run"]}
-    assert decoded(NDJSONDecoder(), line(data=partial)) == [Event("chats", partial["data"], ("active_run",))]
+    update = {"id": CHAT, "active_run": None}
+    partial = line(data={"data": update, "fields": ["active_run"]})
+    assert decoded(NDJSONDecoder(), partial) == [Event("chats", update, ("active_run",))]
 
 
 def test_a_bare_object_of_an_unknown_kind_is_passed_over() -> None:
@@ -474,13 +474,10 @@ def test_whatever_is_decoded_is_an_event_nothing_or_unreadable(value: object, na
     assert event is None or (event.name and isinstance(event.data, dict) and isinstance(event.fields, tuple))
 
 
-def test_events_decoded_before_a_problem_are_not_lost_with_it(
-    chunks: Sequence[bytes] = (line("chats", chat()), b"oops\n", line("chats", chat())),
-) -> None:
+def test_events_decoded_before_a_problem_are_not_lost_with_it() -> None:
     """Decoding goes on as the iterator is advanced, and problems are noted in passing."""
     decoder = NDJSONDecoder()
-    events: Iterable[Event] = decoder.feed(b"".join(chunks))
-    found = iter(events)
+    found = decoder.feed(line("chats", chat()) + b"oops\n" + line("chats", chat()))
     assert next(found) == Event("chats", chat())
     assert decoder.problems == []
     assert next(found) == Event("chats", chat())

@@ -132,6 +132,7 @@ def bytewise(line: Json) -> Step:
     async def step(exchange: Exchange) -> None:
         for byte in encode(line):
             await exchange.send(bytes([byte]))
+            await anyio.sleep(0.001)  # for the reader to take it; the kernel would join what lies around
         exchange.server.remember(line)
 
     return step

@@ -144,15 +144,17 @@ class FaultServer:
 
     def remember(self, line: Json) -> None:
         """Take in a line that was sent, so that GET answers agree with the streams."""
-        data = line.get("data")
-        if not isinstance(data, dict) or "fields" in line:
+        data, name = line.get("data"), line.get("event")
+        if not isinstance(data, dict):
             return
-        if line.get("event") == "chats":
-            self._known_chat = data
-        elif line.get("event") == "agent_runs":
+        if name == "chat_messages":
+            known = self._known_messages.get(data.get("id")) if "fields" in line else {}
+            if known is not None:
+                self._known_messages[data.get("id")] = known | data
+        elif name == "chats" and data.get("id") == self._known_chat["id"]:
+            self._known_chat = self._known_chat | data
+        elif name == "agent_runs":
             self._known_chat = self._known_chat | {"active_run": data}
-        elif line.get("event") == "chat_messages":
-            self._known_messages[data.get("id")] = data
 
     def arrived(self, request: Request) -> Script:
         """Keep a request and find what answers it."""

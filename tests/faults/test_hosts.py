@@ -21,15 +21,6 @@ if TYPE_CHECKING:
 
 WHOLE: Script = (chat("working"), message("Hel"), message(TEXT, "ready"), chat("completed"))
 DROPPED = Scenario(streams=[(chat("working"), message("Hel"), RST), WHOLE])
-PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
-
-
-@pytest.fixture(autouse=True)
-def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An environment without proxies, whatever the machine has."""
-    for name in PROXY_VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
 
 
 @pytest.fixture(scope="module")

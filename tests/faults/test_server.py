@@ -9,7 +9,7 @@ from contextlib import closing
 import aiohttp
 import pytest
 
-from .forms import CHAT, HEARTBEAT, chat, message, message_of
+from .forms import CHAT, HEARTBEAT, REPLY, asked, chat, message, message_of, part
 from .script import (
     CUT,
     EOF,
@@ -140,7 +140,8 @@ def test_scripts_wait_for_requests_and_for_the_test() -> None:
 @pytest.mark.parametrize("envelope", ["v1", "v2", "v3"])
 async def test_answers_agree_with_the_streams_in_each_envelope(envelope: str) -> None:
     """An ordinary HTTP client reads the post, the chat and its messages as the streams have told them."""
-    scenario = Scenario(streams=[(chat("completed"), message("All", "ready"), EOF)], envelope=envelope)
+    script: Script = (chat("completed"), message("All"), part("chat_messages", REPLY, status="ready"), EOF)
+    scenario = Scenario(streams=[script], envelope=envelope)
 
     def data(answer: object) -> object:
         return answer if envelope == "v2" else answer["data"]  # type: ignore[index] # an envelope
@@ -159,7 +160,7 @@ async def test_answers_agree_with_the_streams_in_each_envelope(envelope: str) ->
     assert posted["assistant_message"] == message_of("")
     assert json.loads(lines[0])["data"] == told
     assert isinstance(messages, dict)
-    assert [item["id"] for item in messages["items"]] == ["reply1", "asked1"]
+    assert messages["items"] == [message_of("All", "ready"), asked()]
     assert [request.query for request in server.requests] == ["", "", "", "limit=9"]
 
 

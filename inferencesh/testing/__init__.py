@@ -1,0 +1,34 @@
+"""For tests of programs that use agents: a runtime that answers by a script, and pytest fixtures of it.
+
+    def test_the_greeting(inference_runtime, inference_client):
+        inference_runtime.reply("Hello!")
+        assert greet(inference_client) == "Hello!"
+        assert inference_runtime.requests[0].text == "Greet the visitor"
+
+The plugin ``inferencesh.testing.plugin`` is known to pytest wherever this package is installed. Outside pytest,
+``ScriptedRuntime`` is a context manager.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from inferencesh.local import SentMessage, SentResult
+
+    from .runtime import ScriptedRuntime
+
+__all__ = ["ScriptedRuntime", "SentMessage", "SentResult"]
+
+
+def __getattr__(name: str) -> object:
+    # Imported when first used: pytest imports this package at every start, whether a test needs it or not.
+    if name == "ScriptedRuntime":
+        from .runtime import ScriptedRuntime
+
+        return ScriptedRuntime
+    if name in {"SentMessage", "SentResult"}:
+        import inferencesh.local
+
+        return getattr(inferencesh.local, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,126 @@
+"""``ScriptedRuntime``: an embedded runtime that answers by a script and remembers what it was sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from inferencesh.local import BackgroundRuntime, LocalRuntime, SentMessage, SentResult
+from inferencesh.local.problems import ProblemError
+
+from .script import CallSpec, Reply, Script, ScriptedModel, read_call, read_pieces
+
+__all__ = ["ScriptedRuntime"]
+
+
+class ScriptedRuntime:
+    """A server on the loopback interface, in a thread of its own, for one test.
+
+    It speaks the service's wire, so that clients in the test, in the program under test and in other processes can be
+    pointed at it: with ``base_url`` and ``api_key``, or with ``environment``. Replies are used in the order in which
+    they were scripted; a message and the results of a step's tool calls take one each.
+
+    Attributes:
+        requests: The messages it was sent, in order; each with text, chat_id (None for a new chat) and body.
+        tool_results: The results of tool calls it was sent, in order; each with name, arguments, result and ids.
+    """
+
+    def __init__(self) -> None:
+        self.requests: list[SentMessage] = []
+        self.tool_results: list[SentResult] = []
+        self._script = Script()
+        model = ScriptedModel(self._script, lambda: self._background.runtime)
+        self._background = BackgroundRuntime(model=model, pace=0.0, observer=self._take)
+
+    def reply(
+        self,
+        text: str = "",
+        *,
+        tool_calls: Iterable[CallSpec] = (),
+        pieces: Sequence[str] | None = None,
+        delay: float = 0.0,
+        pause: float = 0.0,
+        fail: str | None = None,
+        drop_after: int | None = None,
+        refuse: int | None = None,
+    ) -> None:
+        """Script the next reply.
+
+        Args:
+            text: Its text, streamed word by word.
+            tool_calls: Calls that end it, each ``("name", {arguments})`` or ``{"name": ..., "arguments": {...}}``; the
+                reply scripted next is what follows their results.
+            pieces: Its text as the pieces it is streamed in; each arrives as a snapshot of its own.
+            delay: Seconds before the first piece.
+            pause: Seconds between the pieces.
+            fail: Why the run fails, after the text.
+            drop_after: After how many pieces the connections of those who read break. The client takes it up again.
+            refuse: An HTTP status with which the next message is refused, instead of a reply.
+
+        Raises:
+            TypeError, ValueError: An argument is none of these.
+        """
+        calls = tuple(read_call(spec) for spec in tool_calls)
+        self._script.add(
+            Reply(
+                pieces=read_pieces(text, pieces),
+                tool_calls=calls,
+                delay=delay,
+                pause=pause,
+                fail=fail,
+                drop_after=drop_after,
+                refuse=refuse,
+            )
+        )
+
+    @property
+    def unscripted(self) -> list[str]:
+        """What was asked of the agent while no reply was scripted for it, in words."""
+        return list(self._script.unscripted)
+
+    @property
+    def base_url(self) -> str:
+        """Where it listens; it starts with the first use of this."""
+        return self._background.start().base_url
+
+    @property
+    def api_key(self) -> str:
+        """The key it accepts."""
+        return self._background.start().api_key
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The environment variables that lead clients here."""
+        return {"INFERENCE_BASE_URL": self.base_url, "INFERENCE_API_KEY": self.api_key}
+
+    @property
+    def open_streams(self) -> int:
+        """How many streams are being followed at present: 0 when every reader has left."""
+        return self._runtime.open_streams
+
+    def stop(self) -> None:
+        """Stop it: from now on nobody can connect. May be called more than once."""
+        self._background.stop()
+
+    @property
+    def _runtime(self) -> LocalRuntime:
+        return self._background.runtime
+
+    def _take(self, sent: SentMessage | SentResult) -> None:
+        if isinstance(sent, SentResult):
+            self.tool_results.append(sent)
+            return
+        self.requests.append(sent)
+        refusal = self._script.take(refusal=True)
+        if refusal is not None and refusal.refuse is not None:
+            raise ProblemError(refusal.refuse, "The test's script refuses this message.")
+
+    def __enter__(self) -> Self:
+        self._background.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
