@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOWEST := .venv-lowest
 
-.PHONY: demo test check lint types cover lowest format clean
+.PHONY: help demo demo-web test test-browser bench soak check lint types cover lowest format clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -27,8 +27,24 @@ $(READY): pyproject.toml
 demo: .venv-demo/.ready  ## watch an agent stream a story and use a tool, offline
 	@.venv-demo/bin/python examples/streaming.py
 
+.venv-demo/.ready-web: .venv-demo/.ready examples/fastapi_chat/requirements.txt
+	@.venv-demo/bin/python -m pip install --quiet --disable-pip-version-check -r examples/fastapi_chat/requirements.txt
+	@touch $@
+
+demo-web: .venv-demo/.ready-web  ## chat with an agent in the browser, offline
+	@.venv-demo/bin/python examples/fastapi_chat/serve.py
+
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest
+
+test-browser: $(READY)  ## run those of the example's page, which need Chromium
+	$(BIN)/python -m pytest -m browser
+
+bench: $(READY)  ## measure this client beside others, in one run (makes virtual environments for them)
+	$(BIN)/python -m benchmarks
+
+soak: $(READY)  ## ten thousand turns over faults drawn at random, for two minutes
+	$(BIN)/python -m benchmarks.soak
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
@@ -48,7 +64,9 @@ $(LOWEST)/.ready: pyproject.toml $(READY)
 lowest: $(LOWEST)/.ready  ## run the tests on the oldest versions that pyproject.toml allows
 	$(LOWEST)/bin/python -m pytest -q
 
-check: lint types cover lowest  ## everything CI runs
+check: lint types test  ## everything CI runs
+
+release-check: check cover lowest test-browser  ## also coverage, the oldest versions and the browser
 
 format: $(READY)  ## format the code and fix what can be fixed
 	$(BIN)/ruff format .

@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping
 from functools import partial
 from typing import Final, NamedTuple, Self, TypeAlias
 
@@ -74,6 +74,7 @@ def sse(stream: AsyncMessageStream, *, keep_alive: float | None = 15.0, stop_on_
 
     Raises:
         ConfigurationError: ``keep_alive`` is not a positive number.
+        TypeError: ``stream`` is something else.
     """
     return WebStream(stream, _SSE, keep_alive, stop_on_disconnect=stop_on_disconnect)
 
@@ -171,6 +172,11 @@ class WebStream:
         self, stream: AsyncMessageStream, form: _Form, keep_alive: float | None, *, stop_on_disconnect: bool
     ) -> None:
         self._closed = True  # until there is something to close
+        if not isinstance(stream, AsyncIterable):
+            raise TypeError(
+                f"this needs the async client's send_message(..., stream=True) or stream_messages(), "
+                f"not a {type(stream).__name__}"
+            )
         if keep_alive is not None and not keep_alive > 0:
             raise ConfigurationError(f"keep_alive must be more than 0 seconds, or None for none, not {keep_alive!r}")
         self._stream = stream

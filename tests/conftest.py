@@ -81,12 +81,13 @@ async def clean_loop() -> AsyncIterator[None]:
         _, tasks = await asyncio.wait(tasks, timeout=1)
     generators = getattr(asyncio.get_running_loop(), "_asyncgens", ())  # what asyncio.run would close at its end
     suspended = [each for each in generators if each.ag_frame is not None and not each.ag_running]
-    assert not (tasks or suspended), f"tasks are pending: {tasks}, async generators were not finished: {suspended}"
+    left = [*tasks, *suspended]
+    assert not left, f"tasks that are pending, async generators in the middle: {left}"
 
 
 @pytest.fixture
 def canned() -> Iterator[CannedAnswers]:
     """Canned answers to every request that goes through an aiohttp session."""
-    with CannedAnswers() as answers:
+    answers = CannedAnswers()
+    with answers:
         yield answers
-

@@ -1,4 +1,4 @@
-"""What tests share: a scripted model, a runtime to watch, canned answers, and the search for what a test left behind."""
+"""What tests share: a scripted model, a runtime to watch, canned answers, and the search for what a test leaves."""
 
 from __future__ import annotations
 
@@ -181,13 +181,13 @@ def _descriptors() -> set[tuple[int, str, int]]:
     return found
 
 
-class CannedAnswers(aioresponses):  # type: ignore[misc] # it comes without types
+class CannedAnswers(aioresponses):
     """aioresponses for every aiohttp that is supported; use it like the original.
 
     Up to 0.7.9 it cannot make a response for aiohttp 3.14, whose ClientResponse has one more required argument.
     """
 
-    def add(self, url: object, *arguments: Any, **options: Any) -> None:
+    def add(self, url: Any, *arguments: Any, **options: Any) -> None:
         """As the original, with a response class that fits the installed aiohttp."""
         options.setdefault("response_class", _response_class())
         super().add(url, *arguments, **options)

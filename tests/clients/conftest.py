@@ -10,8 +10,8 @@ from typing import Any, Protocol, Unpack
 import pytest
 
 from inferencesh.local import RuntimeOptions
-
 from tests.support import Served, Step
+
 from .sides import KINDS, Kind, Side, make_side
 
 

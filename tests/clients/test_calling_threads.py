@@ -59,7 +59,10 @@ def test_sync_functions_run_on_the_calling_thread(serve: Serve, style: str, stre
 
         def turn() -> None:
             agent = client.agent({"name": "t", "tools": [worker]})
-            callbacks = {"on_message": styled(style, on_message), "on_tool_call": styled(style, on_tool_call)}
+            callbacks: dict[str, Any] = {
+                "on_message": styled(style, on_message),
+                "on_tool_call": styled(style, on_tool_call),
+            }
             if streamed:
                 list(agent.send_message("Hi", stream=True, **callbacks))
             else:
@@ -179,7 +182,7 @@ def test_no_call_works_on_the_clients_own_loop(serve: Serve, call: str) -> None:
 def test_several_threads_use_one_client(serve: Serve) -> None:
     """All in the middle of a turn at the same time, over one background thread."""
     gates = [Gate() for _ in range(4)]
-    served = serve(*(["Hello,", gate, " world"] for gate in gates))
+    served = serve(*[("Hello,", gate, " world") for gate in gates])
     replies: list[str] = []
     with Inference(**served.address) as client:
         threads = [
@@ -273,12 +276,14 @@ def by_break(agent: Agent, conflate: bool) -> object:
 
 def by_an_exception(agent: Agent, conflate: bool) -> object:
     """Out of the loop, while the exception is kept."""
-    try:
+
+    def read() -> None:
         for _ in agent.send_message("Hi", stream=True, conflate=conflate):
             raise BodyError
-    except BodyError as error:
-        return error
-    raise AssertionError
+
+    with pytest.raises(BodyError) as caught:
+        read()
+    return caught.value
 
 
 def by_an_exception_in_a_callback(agent: Agent, conflate: bool) -> object:

@@ -10,8 +10,8 @@ import pytest
 from inferencesh import ChatStatus, InferenceError, RunFailedError, RunState, string, tool
 from inferencesh.local import Fail
 from inferencesh.local import ToolCall as Calls
-
 from tests.support import Gate
+
 from .conftest import Connect, Serve
 from .sides import Side
 
@@ -80,9 +80,9 @@ def test_with_nothing_running_wait_returns_the_last_message(serve: Serve, connec
 def test_without_a_chat_there_is_nothing_to_wait_for(serve: Serve, connect: Connect, use: str) -> None:
     """An error that says what to do; nothing is sent."""
     side = connect(serve(["Hello"]))
+    finish = side.snapshots if use == "stream_messages" else side.result
     with pytest.raises(InferenceError, match="no chat yet: send a message first"):
-        call = getattr(side.agent(), use)()
-        side.snapshots(call) if use == "stream_messages" else side.result(call)
+        finish(getattr(side.agent(), use)())
 
 
 def test_turns_follow_one_another_in_one_chat(serve: Serve, connect: Connect) -> None:
@@ -130,7 +130,7 @@ def test_reset_begins_a_new_chat(serve: Serve, connect: Connect) -> None:
     agent.reset()
     assert agent.chat_id is None
     assert side.result(agent.send_message("Hi")).text == "new"
-    assert agent.chat_id not in {None, old}
+    assert agent.chat_id != old
     gate.open()
     assert side.result(side.agent(chat_id=old).wait()).text == "Hello, world"
 
@@ -202,12 +202,16 @@ def test_a_failed_run_raises_after_its_last_snapshot(serve: Serve, connect: Conn
     told: list[bool] = []
     side = connect(serve(["Hello,", gate, Fail("out of memory")]))
     agent = side.agent()
-    stream = agent.send_message("Hi", stream=True, on_message=lambda text, done: told.append(done))
+    stream = agent.send_message("Hi", stream=True, on_message=lambda _text, done: told.append(done))
     seen = [side.next(stream)]
     gate.open()
-    with pytest.raises(RunFailedError, match="out of memory") as caught:
+
+    def read_on() -> None:
         while True:
             seen.append(side.next(stream))
+
+    with pytest.raises(RunFailedError, match="out of memory") as caught:
+        read_on()
     assert caught.value.detail == "out of memory"
     assert caught.value.message == seen[-1]
     assert (seen[-1].text, seen[-1].status) == ("Hello,", "failed")

@@ -37,7 +37,7 @@ USES: dict[str, Use] = {
     "send_message": lambda side, agent: side.result(agent.send_message("Hi")),
     "a stream": lambda side, agent: side.snapshots(agent.send_message("Hi", stream=True)),
     "a stream's result": lambda side, agent: side.result(agent.send_message("Hi", stream=True).get_final_message()),
-    "a block": lambda side, agent: side.within(agent.send_message("Hi", stream=True), lambda stream: None),
+    "a block": lambda side, agent: side.within(agent.send_message("Hi", stream=True), lambda _stream: None),
     "stream_messages": lambda side, agent: side.snapshots(agent.stream_messages()),
     "wait": lambda side, agent: side.result(agent.wait()),
     "get_chat": lambda side, agent: side.result(agent.get_chat()),
@@ -163,9 +163,7 @@ def test_a_configuration_that_cannot_work(kind: Kind, config: Any, complaint: st
         side.agent(config)
 
 
-def test_the_environment_has_key_and_address(
-    serve: Serve, kind: Kind, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_environment_has_key_and_address(serve: Serve, kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     """Read when the argument is absent; an argument wins."""
     served = serve(["Hello"])
     monkeypatch.setenv("INFERENCE_API_KEY", served.runtime.api_key)

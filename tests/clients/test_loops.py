@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
+from typing import Any, cast
 
 import pytest
 
 from inferencesh import AsyncInference, InferenceError, Message, ToolCall, inline, string, tool
 from inferencesh.local import ToolCall as Calls
-from tests.support import Gate, Served, wait_until
+from tests.support import Gate, Served
 
 from .conftest import Serve
 
@@ -34,7 +35,7 @@ def test_a_client_may_be_made_before_there_is_a_loop() -> None:
     """At import time; agents and streams too."""
     stream = MADE_AT_IMPORT_TIME.agent("tests/agent").send_message("Hi", stream=True)
     with pytest.raises(InferenceError, match="no connection could be made"):
-        asyncio.run(stream.get_final_message(), debug=True)  # type: ignore[arg-type] # it is a coroutine
+        asyncio.run(stream.get_final_message(), debug=True)
 
 
 def test_one_client_on_one_loop_after_the_other(serve: Serve) -> None:
@@ -68,7 +69,7 @@ def test_one_agent_on_one_loop_after_the_other(serve: Serve) -> None:
 def test_one_client_on_several_loops_at_once(serve: Serve) -> None:
     """Each in a thread of its own, all in the middle of a turn at the same time."""
     gates = [Gate() for _ in range(3)]
-    served = serve(*(["Hello,", gate, " world"] for gate in gates))
+    served = serve(*[("Hello,", gate, " world") for gate in gates])
     client = AsyncInference(**served.address)
     replies: list[str] = []
 
@@ -159,13 +160,12 @@ class Blocked:
 
     async def loop_goes_on(self, client: AsyncInference) -> None:
         """Only a loop that runs can get through this: another turn, while the function blocks."""
-        while not self.entered.is_set():
-            await asyncio.sleep(0)
+        await asyncio.to_thread(self.entered.wait, 5)
         assert (await client.agent("tests/other").send_message("Hi")).text == "done"
         self.go.set()
 
 
-Use = Callable[[AsyncInference, Blocked], object]
+Use = Callable[[AsyncInference, Blocked], Coroutine[Any, Any, Message]]
 USES: dict[str, Use] = {
     "a handler": lambda client, blocked: client.agent(
         {"name": "t", "tools": [tool("worker").handler(blocked).build()]}
@@ -183,7 +183,7 @@ async def test_a_function_that_blocks_does_not_block_the_loop(serve: Serve, use:
     blocked = Blocked()
     steps = [["done"]] if use == "on_message" else [[CALL], ["done"]]
     async with AsyncInference(**serve(*steps).address) as client:
-        turn = asyncio.ensure_future(USES[use](client, blocked))  # type: ignore[arg-type] # a coroutine
+        turn = asyncio.ensure_future(cast("Coroutine[Any, Any, Message]", USES[use](client, blocked)))
         await blocked.loop_goes_on(client)
         assert (await turn).text == "done"
     assert threading.get_ident() not in blocked.threads
@@ -208,8 +208,7 @@ async def test_a_blocked_handler_does_not_hold_up_leaving(serve: Serve) -> None:
     async with AsyncInference(**served.address) as client:
         agent = client.agent({"name": "t", "tools": [worker]})
         turn = asyncio.create_task(agent.send_message("Hi"))
-        while not blocked.entered.is_set():
-            await asyncio.sleep(0)
+        await asyncio.to_thread(blocked.entered.wait, 5)
         turn.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(turn, 1)
@@ -325,12 +324,12 @@ def test_a_loop_that_ends_in_the_middle_of_a_stream(serve: Serve) -> None:
     """asyncio.run ends, and the connection with it, whoever still holds the stream."""
     served: Served = serve(["Hello,", Gate(), " world"])
     client = AsyncInference(**served.address)
-    stream = client.agent("tests/agent").send_message("Hi", stream=True)
+    kept = [client.agent("tests/agent").send_message("Hi", stream=True)]
 
     async def first() -> str:
-        return (await anext(stream)).text
+        return (await anext(kept[0])).text
 
     assert asyncio.run(first(), debug=True) == "Hello,"
-    wait_until(lambda: served.runtime.open_streams == 0, "the stream is closed")
-    del stream
+    served.wait_until_left()
+    kept.clear()
     gc.collect()

@@ -9,8 +9,8 @@ import pytest
 
 from inferencesh import ConflictError, Message, NotFoundError, ToolCall, string, tool
 from inferencesh.local import ToolCall as Calls
-
 from tests.support import Gate, Served
+
 from .conftest import Connect, Serve
 from .sides import Side
 from .test_tool_handlers import RESULTS, results
@@ -153,10 +153,8 @@ def test_a_call_that_does_not_exist(serve: Serve, connect: Connect) -> None:
     assert [each.id for each in side.result(agent.wait()).pending_tool_calls] == [call.id]
 
 
-@pytest.mark.parametrize("handler", [None, lambda expression: "from the handler"], ids=["no handler", "handler"])
-def test_on_tool_call_may_submit_the_result(
-    serve: Serve, connect: Connect, handler: Callable[..., Any] | None
-) -> None:
+@pytest.mark.parametrize("handler", [None, lambda _given: "from the handler"], ids=["no handler", "handler"])
+def test_on_tool_call_may_submit_the_result(serve: Serve, connect: Connect, handler: Callable[..., Any] | None) -> None:
     """Then no handler runs and nothing pauses: the turn goes on by itself."""
     served = serve([CALL], ["It is 714."])
     side = connect(served)
@@ -236,7 +234,7 @@ def test_a_client_with_a_handler_answers_a_paused_chat(serve: Serve, connect: Co
     side, other = connect(served), connect(served)
     agent = side.agent(AGENT)
     pause(side, agent)
-    calculator = tool("calculator").param("expression", string()).handler(lambda expression: 714).build()
+    calculator = tool("calculator").param("expression", string()).handler(lambda _given: 714).build()
     heir = other.agent({"name": "tester", "tools": [calculator]}, chat_id=agent.chat_id)
     assert other.result(heir.wait()).text == "It is 714."
     assert results(served) == ["714"]

@@ -14,8 +14,8 @@ import pytest
 
 from inferencesh import ConfigurationError, Tool, array, integer, number, obj, optional, string, tool
 from inferencesh.local import ToolCall as Calls
-
 from tests.support import Gate, Served
+
 from .conftest import Connect, Serve
 from .sides import Side
 from .styles import STYLES, styled
@@ -48,7 +48,7 @@ def ask(serve: Serve, connect: Connect, handler: Callable[..., Any], call: Calls
     return result
 
 
-# -- how a handler is called ---------------------------------------------------------------------------------------------
+# -- how a handler is called -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -117,7 +117,7 @@ def test_arguments_arrive_with_their_types(serve: Serve, connect: Connect) -> No
     assert seen == [given]
 
 
-# -- what it returns -----------------------------------------------------------------------------------------------------
+# -- what it returns ---------------------------------------------------------------------------------------------------
 
 
 @attrs.frozen
@@ -147,13 +147,13 @@ def test_text_is_sent_as_it_is_and_the_rest_as_json(
     serve: Serve, connect: Connect, returned: object, told: str
 ) -> None:
     """Whatever has a JSON form can be returned."""
-    assert ask(serve, connect, lambda expression: returned) == told
+    assert ask(serve, connect, lambda _given: returned) == told
 
 
 @pytest.mark.parametrize("returned", [object(), {"a": object()}, {1, object()}], ids=["object", "inside", "in a set"])
 def test_a_result_without_a_json_form_is_told_to_the_agent(serve: Serve, connect: Connect, returned: object) -> None:
     """The turn goes on; the model learns that its tool failed, and why."""
-    error = json.loads(ask(serve, connect, lambda expression: returned))["error"]
+    error = json.loads(ask(serve, connect, lambda _given: returned))["error"]
     assert "no JSON form" in error
 
 
@@ -169,7 +169,7 @@ def test_text_that_utf_8_cannot_carry_does_not_end_the_turn(serve: Serve, connec
     assert "caf" in ask(serve, connect, handle)
 
 
-# -- what it does wrong --------------------------------------------------------------------------------------------------
+# -- what it does wrong ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -192,7 +192,7 @@ def test_a_handler_that_raises_answers_the_agent(
 def test_arguments_that_do_not_fit_are_told_to_the_agent(serve: Serve, connect: Connect) -> None:
     """A model makes mistakes; it is told which, and the handler does not run."""
     ran: list[object] = []
-    told = ask(serve, connect, lambda expression, base: ran.append(expression))
+    told = ask(serve, connect, lambda expression, base: ran.append((expression, base)))
     assert "missing a required argument: 'base'" in json.loads(told)["error"]
     assert ran == []
 
@@ -242,7 +242,7 @@ def test_a_limit_that_cannot_work_is_refused(serve: Serve, connect: Connect, lim
         connect(serve(), tool_timeout=limit)
 
 
-# -- several at once -----------------------------------------------------------------------------------------------------
+# -- several at once ---------------------------------------------------------------------------------------------------
 
 
 def several(served: Served, side: Side, handler: Callable[..., Any]) -> None:
@@ -314,7 +314,7 @@ def test_tools_may_follow_one_another(serve: Serve, connect: Connect) -> None:
     """The model calls a tool again after it has got a result; the turn ends with its last words."""
     served = serve(["First. ", CALL], ["Then. ", CALL], ["Done."])
     side = connect(served)
-    agent = side.agent(agent_with(calculator(lambda expression: "42")))
+    agent = side.agent(agent_with(calculator(lambda _given: "42")))
     snapshots = side.snapshots(agent.send_message("6*7?", stream=True))
     ends = {snapshot.id: snapshot.text for snapshot in snapshots}
     assert list(ends.values()) == ["First. ", "Then. ", "Done."]
@@ -325,7 +325,7 @@ def test_snapshots_show_the_calls_that_wait(serve: Serve, connect: Connect) -> N
     """With name, decoded arguments, and the id that a result is submitted for."""
     served = serve(["Let me see.", CALL], ["done"])
     side = connect(served)
-    agent = side.agent(agent_with(calculator(lambda expression: "42")))
+    agent = side.agent(agent_with(calculator(lambda _given: "42")))
     snapshots = side.snapshots(agent.send_message("6*7?", stream=True))
     (call,) = next(snapshot.pending_tool_calls for snapshot in snapshots if snapshot.pending_tool_calls)
     assert (call.name, call.arguments, call.type) == ("calculator", {"expression": "6*7"}, "client")

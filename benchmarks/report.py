@@ -1,0 +1,141 @@
+"""What was measured: as tables to read, and as JSON to keep."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import attrs
+import orjson
+
+__all__ = ["LATEST", "Section", "Target", "environment", "judged", "render", "save"]
+
+LATEST = Path(__file__).parent / "results" / "latest.json"
+Cell = str | float | int
+
+
+@attrs.frozen
+class Section:
+    """One table.
+
+    Attributes:
+        title: What it shows.
+        columns: The heads of its columns, with units.
+        rows: Its rows.
+        note: How it was measured, and where the work of the compared differs.
+        figures: The figures that targets are held against, by name.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    note: str = ""
+    figures: Mapping[str, float] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Target:
+    """A figure to reach.
+
+    Attributes:
+        figure: Its name in a section's figures.
+        title: What it says.
+        limit: The bound.
+        at_least: Whether the figure must not be below the bound, rather than not above it.
+        unit: What stands behind the numbers.
+    """
+
+    figure: str
+    title: str
+    limit: float
+    at_least: bool = False
+    unit: str = "x"
+
+    def met_by(self, value: float) -> bool:
+        """Whether a measured figure is good enough."""
+        return value >= self.limit if self.at_least else value <= self.limit
+
+
+def environment(versions: Mapping[str, str]) -> dict[str, str]:
+    """When, where and with what the figures came about.
+
+    Args:
+        versions: Those of the other SDKs.
+    """
+    own = {name: importlib.metadata.version(name) for name in ("inferencesh", "aiohttp", "orjson", "attrs", "cattrs")}
+    return {
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        **own,
+        **{f"{name} (compared)": version for name, version in versions.items()},
+    }
+
+
+def judged(sections: Iterable[Section], targets: Sequence[Target]) -> Section:
+    """The targets, held against what was measured."""
+    figures = {name: value for section in sections for name, value in section.figures.items()}
+    rows = [
+        (
+            target.title,
+            f"{'at least' if target.at_least else 'at most'} {_shown(target.limit)} {target.unit}",
+            f"{_shown(figures[target.figure])} {target.unit}",
+            "met" if target.met_by(figures[target.figure]) else "missed",
+        )
+        for target in targets
+        if target.figure in figures
+    ]
+    return Section("Targets", ("figure", "target", "measured", ""), rows)
+
+
+def render(section: Section) -> str:
+    """A section as a Markdown table whose columns line up."""
+    rows = [list(section.columns), *([_shown(cell) for cell in row] for row in section.rows)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(section.columns))]
+    texts = [all(isinstance(row[column], str) for row in section.rows) for column in range(len(section.columns))]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = (
+            cell.ljust(width) if text else cell.rjust(width)
+            for cell, width, text in zip(cells, widths, texts, strict=True)
+        )
+        return f"| {' | '.join(padded)} |"
+
+    rule = line([("-" * width if text else "-" * (width - 1) + ":") for width, text in zip(widths, texts, strict=True)])
+    lines = [f"### {section.title}", "", line(rows[0]), rule, *map(line, rows[1:])]
+    return "\n".join([*lines, *(["", section.note] if section.note else []), ""])
+
+
+def save(path: Path, about: Mapping[str, str], sections: Iterable[Section]) -> None:
+    """Write everything as JSON."""
+    tables = [
+        {
+            "title": section.title,
+            "rows": [dict(zip(section.columns, row, strict=True)) for row in section.rows],
+            "note": section.note,
+            "figures": dict(section.figures),
+        }
+        for section in sections
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole = {"environment": dict(about), "sections": tables}
+    path.write_bytes(orjson.dumps(whole, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+
+
+def _shown(cell: Cell) -> str:
+    if isinstance(cell, str | int):
+        return str(cell)
+    return f"{cell:.0f}" if abs(cell) >= 100 else f"{cell:.1f}" if abs(cell) >= 10 else f"{cell:.2f}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())

@@ -1,0 +1,57 @@
+"""Serve the chat service.
+
+    python examples/fastapi_chat/serve.py --port 8000 --workers 2
+
+Without INFERENCE_API_KEY it answers offline, from one embedded runtime for all workers; with one it uses the service,
+where CHAT_CORE_APP names the app of the language model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import uvicorn
+
+from inferencesh.local import BackgroundRuntime
+
+GRACE = 5  # seconds that open streams have to end when the service is stopped
+
+
+def main() -> None:
+    """Serve until Ctrl-C."""
+    parser = argparse.ArgumentParser(description="A chat service with a page.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--workers", type=int, default=1)
+    options = parser.parse_args()
+    if os.environ.get("INFERENCE_API_KEY"):
+        serve(options)
+        return
+    print("No INFERENCE_API_KEY is set: an offline stand-in answers, not a language model.", flush=True)
+    runtime = BackgroundRuntime(pace=0.04)
+    address = runtime.start()
+    os.environ.update(INFERENCE_BASE_URL=address.base_url, INFERENCE_API_KEY=address.api_key)
+    try:
+        serve(options)
+    finally:
+        runtime.stop()
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Run the workers."""
+    print(f"Open http://{options.host}:{options.port} in a browser; Ctrl-C ends it.", flush=True)
+    uvicorn.run(
+        "service:app",
+        app_dir=str(Path(__file__).parent),
+        host=options.host,
+        port=options.port,
+        workers=options.workers,
+        timeout_graceful_shutdown=GRACE,
+        log_level="warning",
+    )
+
+
+if __name__ == "__main__":
+    main()

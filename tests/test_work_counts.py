@@ -1,0 +1,187 @@
+"""How much work a stream costs, counted instead of timed: what grows here makes every event dearer on every machine.
+
+The counts are of things that any way of writing the client has to go through (the JSON decoder, the classes that
+callers get, the event loop), so that they hold when the code between them is written anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import orjson
+import pytest
+
+from inferencesh import AsyncInference, Content, Inference, Message
+from inferencesh.growing_text import TextLog
+
+from .faults.forms import Json, chat, delta, message
+from .faults.script import Scenario, together
+from .faults.server import FaultServer
+from .faults.turns import KINDS, Kind, client_options
+
+EVENTS = 1000
+FEW = 20  # what a turn may need besides: the answer to the post, the chat's states, the message at its ends
+WORDS = [f"word{number} " for number in range(EVENTS)]
+
+
+def snapshots() -> list[Json]:
+    """The whole message, a thousand times, one word more each time."""
+    texts = ["".join(WORDS[: end + 1]) for end in range(EVENTS)]
+    return [message(text) for text in texts[:-1]] + [message(texts[-1], "ready")]
+
+
+def deltas() -> list[Json]:
+    """A thousand words, and the message at the end."""
+    pieces = [delta(word, seq) for seq, word in enumerate(WORDS)]
+    return [message(""), *pieces, message("".join(WORDS), "ready")]
+
+
+class Work:
+    """Counts what is done outside of the server's thread.
+
+    Args:
+        monkeypatch: Puts the counters in, and takes them out again.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._seen: list[str] = []
+        loop = asyncio.BaseEventLoop
+        watched: list[tuple[Any, str]] = [
+            (orjson, "loads"),
+            (Message, "__init__"),
+            (Content, "__init__"),
+            (TextLog, "read"),
+            (loop, "create_task"),
+            (loop, "call_soon"),
+            (loop, "call_at"),
+            (loop, "call_soon_threadsafe"),
+        ]
+        for owner, name in watched:
+            monkeypatch.setattr(owner, name, self._counted(f"{owner.__name__}.{name}", getattr(owner, name)))
+
+    def forget(self) -> None:
+        """Begin to count anew."""
+        self._seen.clear()
+
+    def count(self, name: str) -> int:
+        """How often something was called."""
+        return self._seen.count(name)
+
+    def _counted(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any, **options: Any) -> Any:
+            if threading.current_thread().name != "fault-server":
+                self._seen.append(name)
+            return function(*arguments, **options)
+
+        return counted
+
+
+def ignore(_: Message) -> None:
+    """What a caller does who looks at nothing."""
+
+
+def read(
+    kind: Kind,
+    lines: Sequence[Json],
+    work: Work,
+    look: Callable[[Message], object] = ignore,
+    *,
+    conflate: bool = False,
+) -> int:
+    """Read a reply twice, and count the work of the second time, when everything is imported and connected.
+
+    Args:
+        kind: The client.
+        lines: The stream's lines, sent in one piece.
+        work: What counts.
+        look: What the caller does with each snapshot.
+        conflate: Whether replaced snapshots are skipped.
+
+    Returns:
+        How many snapshots there were.
+    """
+    scenario = Scenario(streams=[[together(chat("working"), *lines, chat("completed"))]])
+    with FaultServer(scenario) as server:
+        if kind == "sync":
+            return _read_sync(server, work, look, conflate=conflate)
+        return asyncio.run(_read_async(server, work, look, conflate=conflate))
+
+
+def _read_sync(server: FaultServer, work: Work, look: Callable[[Message], object], *, conflate: bool) -> int:
+    with Inference(**client_options(server)) as client:
+        client.agent("a/b").send_message("Hi")
+        work.forget()
+        stream = client.agent("a/b").send_message("Hi", stream=True, conflate=conflate)
+        return len([look(snapshot) for snapshot in stream])
+
+
+async def _read_async(server: FaultServer, work: Work, look: Callable[[Message], object], *, conflate: bool) -> int:
+    async with AsyncInference(**client_options(server)) as client:
+        await client.agent("a/b").send_message("Hi")
+        work.forget()
+        stream = client.agent("a/b").send_message("Hi", stream=True, conflate=conflate)
+        return len([look(snapshot) async for snapshot in stream])
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    """The client under test."""
+    kind: Kind = request.param
+    return kind
+
+
+@pytest.fixture
+def work(monkeypatch: pytest.MonkeyPatch) -> Work:
+    """The counters."""
+    return Work(monkeypatch)
+
+
+@pytest.mark.parametrize("lines", [snapshots(), deltas()], ids=["snapshots", "deltas"])
+def test_each_line_is_decoded_once(kind: Kind, work: Work, lines: list[Json]) -> None:
+    """A thousand lines are a thousand calls of the JSON decoder."""
+    assert read(kind, lines, work) >= EVENTS
+    assert EVENTS <= work.count("orjson.loads") <= EVENTS + FEW
+
+
+@pytest.mark.parametrize("lines", [snapshots(), deltas()], ids=["snapshots", "deltas"])
+def test_each_snapshot_is_built_once(kind: Kind, work: Work, lines: list[Json]) -> None:
+    """A snapshot is one message with one block, which is not built again to be amended, compared or handed over."""
+    assert read(kind, lines, work) >= EVENTS
+    assert EVENTS <= work.count("Message.__init__") <= EVENTS + FEW
+    assert EVENTS <= work.count("Content.__init__") <= EVENTS + FEW
+
+
+def test_a_text_that_nobody_reads_is_not_joined(kind: Kind, work: Work) -> None:
+    """A caller who reads only ``delta`` does not pay for the whole text of each of a thousand snapshots."""
+    read(kind, deltas(), work, lambda snapshot: snapshot.delta)
+    assert work.count("TextLog.read") <= FEW
+    read(kind, deltas(), work, lambda snapshot: snapshot.text)
+    assert work.count("TextLog.read") >= EVENTS  # or the assertion above would see nothing
+
+
+@pytest.mark.parametrize("lines", [snapshots(), deltas()], ids=["snapshots", "deltas"])
+def test_no_event_has_a_task_or_a_turn_of_the_loop_to_itself(kind: Kind, work: Work, lines: list[Json]) -> None:
+    """What has arrived together is taken in together: tasks for the turn, turns of the loop for each read."""
+    read(kind, lines, work)
+    assert work.count("BaseEventLoop.create_task") <= FEW
+    assert work.count("BaseEventLoop.call_soon") + work.count("BaseEventLoop.call_at") <= EVENTS / 4
+
+
+@pytest.mark.parametrize("lines", [snapshots(), deltas()], ids=["snapshots", "deltas"])
+def test_the_sync_client_crosses_threads_once_for_many_events(work: Work, lines: list[Json]) -> None:
+    """Snapshots come over in batches: at most one wake-up of the loop's thread for ten of them."""
+    read("sync", lines, work)
+    assert 1 <= work.count("BaseEventLoop.call_soon_threadsafe") <= EVENTS / 10
+
+
+@pytest.mark.parametrize("lines", [snapshots(), deltas()], ids=["snapshots", "deltas"])
+def test_conflating_costs_only_the_snapshots_that_are_delivered(kind: Kind, work: Work, lines: list[Json]) -> None:
+    """Conflation adds no work for each event, but for each snapshot that the caller is given."""
+    delivered = read(kind, lines, work, conflate=True)
+    assert delivered < EVENTS / 4
+    assert work.count("orjson.loads") <= EVENTS + FEW
+    assert work.count("Message.__init__") <= EVENTS + FEW + delivered
+    assert work.count("BaseEventLoop.create_task") <= FEW
