@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOWEST := .venv-lowest
 
-.PHONY: help demo demo-web test test-browser bench soak check lint types cover lowest format clean
+.PHONY: help demo demo-web test test-browser bench soak check release-check lint types cover lowest format clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list

@@ -7,7 +7,7 @@ import gc
 import threading
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -183,7 +183,7 @@ async def test_a_function_that_blocks_does_not_block_the_loop(serve: Serve, use:
     blocked = Blocked()
     steps = [["done"]] if use == "on_message" else [[CALL], ["done"]]
     async with AsyncInference(**serve(*steps).address) as client:
-        turn = asyncio.ensure_future(cast("Coroutine[Any, Any, Message]", USES[use](client, blocked)))
+        turn = asyncio.ensure_future(USES[use](client, blocked))
         await blocked.loop_goes_on(client)
         assert (await turn).text == "done"
     assert threading.get_ident() not in blocked.threads

@@ -7,6 +7,7 @@ import logging
 import os
 import time
 import urllib.request
+from http.client import IncompleteRead
 
 import pytest
 
@@ -137,6 +138,21 @@ def test_a_dropped_stream_is_taken_up_again(
     texts = [message.text for message in inference_client.agent({}).send_message("Hi", stream=True)]
     assert texts[-1] == "one two three"
     assert "connecting again" in caplog.text
+
+
+def test_a_dropped_stream_is_broken_and_not_ended(inference_runtime: ScriptedRuntime) -> None:
+    """What was written before is sent; then the connection ends in the middle of the response, as real ones break."""
+    inference_runtime.reply(pieces=["one ", "two ", "three"], drop_after=2)
+    headers = {"Authorization": f"Bearer {inference_runtime.api_key}"}
+    body = json.dumps({"agent": "any/agent", "input": {"text": "Hi"}}).encode()
+    post = urllib.request.Request(f"{inference_runtime.base_url}/agents/run", body, headers)
+    with urllib.request.urlopen(post, timeout=5) as answer:
+        chat_id = json.load(answer)["data"]["user_message"]["chat_id"]
+    stream = urllib.request.Request(f"{inference_runtime.base_url}/chats/{chat_id}/stream", headers=headers)
+    with urllib.request.urlopen(stream, timeout=5) as answer, pytest.raises(IncompleteRead) as broken:
+        answer.read()
+    assert b"one two " in broken.value.partial
+    assert b"three" not in broken.value.partial
 
 
 def test_nobody_reads_when_everybody_has_left(inference_runtime: ScriptedRuntime, inference_client: Inference) -> None:
