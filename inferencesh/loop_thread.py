@@ -84,7 +84,11 @@ class LoopThread:
             coroutine.close()
             raise
         task = _RemoteTask(loop, self._tasks)
-        loop.call_soon_threadsafe(task.start, coroutine, contextvars.copy_context())
+        try:
+            _submit(loop, task.start, coroutine, contextvars.copy_context())
+        except InferenceError:
+            coroutine.close()
+            raise
         return task
 
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -178,12 +182,13 @@ class Pump(Generic[T]):
             Exception: What the source raised.
             KeyboardInterrupt: The wait was interrupted; the source was cancelled.
         """
-        inbox = self._inbox
         loop = self._thread.loop()
         if self._task is None or self._task.done or self._task.loop is not loop:
+            self._inbox = queue.SimpleQueue()
             self._wanted = asyncio.Event()
-            self._task = self._thread.spawn(self._run(self._wanted, inbox))
-        loop.call_soon_threadsafe(self._wanted.set)
+            self._task = self._thread.spawn(self._run(self._wanted, self._inbox))
+        inbox = self._inbox
+        _submit(loop, self._wanted.set)
         try:
             while True:
                 item = wait_for(inbox)
@@ -220,10 +225,8 @@ class Pump(Generic[T]):
                 wanted.clear()
                 assert self.source is not None
                 batch = await self.source()
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - the consumer raises it
                 inbox.put(_Reply(error=error))
-                if isinstance(error, asyncio.CancelledError):
-                    raise
                 return
             inbox.put(_Reply(batch))
 
@@ -306,13 +309,13 @@ class _RemoteTask:
         self._running.add(self._task)
         self._task.add_done_callback(self._running.discard)
         if self._cancelled:
-            self._task.cancel()
+            self.loop.call_soon(self._task.cancel)
 
     def cancel(self) -> None:
         def cancel() -> None:
             self._cancelled = True
             if self._task is not None:
-                self._task.cancel()
+                self.loop.call_soon(self._task.cancel)  # not before its first step, without which it could not answer
 
         if not self.loop.is_closed():
             self.loop.call_soon_threadsafe(cancel)
@@ -324,6 +327,13 @@ async def _answer(coroutine: Coroutine[Any, Any, T], reply: queue.SimpleQueue[_R
         reply.put(_Reply(await coroutine))
     except BaseException as error:  # noqa: BLE001 - it is raised in the caller's thread
         reply.put(_Reply(error=error))
+
+
+def _submit(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *arguments: object) -> None:
+    try:
+        loop.call_soon_threadsafe(function, *arguments)
+    except RuntimeError:  # the loop was closed at this very moment
+        raise InferenceError("the client was closed while a call was under way") from None
 
 
 def wait_for(inbox: queue.SimpleQueue[T]) -> T:
@@ -347,7 +357,14 @@ def _run(loop: asyncio.AbstractEventLoop, _tasks: set[asyncio.Task[None]]) -> No
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
-        while tasks := asyncio.all_tasks(loop):
+        while True:
+            for _ in range(
+                2
+            ):  # lets begin what was asked for at the last moment: once to make tasks, once to start them
+                loop.run_until_complete(asyncio.sleep(0))
+            tasks = asyncio.all_tasks(loop)
+            if not tasks:
+                break
             for task in tasks:
                 task.cancel()
             loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
