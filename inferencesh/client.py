@@ -22,7 +22,7 @@ from .wire import MAX_LINE_BYTES
 if TYPE_CHECKING:
     from .local import BackgroundRuntime, RuntimeOptions
 
-__all__ = ["AsyncInference", "ClientOptions", "async_inference"]
+__all__ = ["MAX_LINE_BYTES", "AsyncInference", "ClientOptions", "async_inference"]
 
 _DEFAULT_TIMEOUT = Timeout()
 _DEFAULT_BACKOFF = Backoff()

@@ -10,14 +10,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
 from .agent import AsyncAgent
-from .client import AsyncInference, ClientOptions
+from .client import MAX_LINE_BYTES, AsyncInference, ClientOptions
 from .config import Secret, Timeout
 from .loop_thread import LoopThread, Pump
 from .models import Chat, Message
 from .retry import Backoff
 from .stream import AsyncMessageStream, OnMessage
 from .tool_runner import OnToolCall
-from .wire import MAX_LINE_BYTES
 
 if TYPE_CHECKING:
     from .local import RuntimeOptions

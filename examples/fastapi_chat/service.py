@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -16,7 +16,7 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, StringConstraints
 from starlette.exceptions import HTTPException
 
-from inferencesh import AsyncAgent, AsyncInference, AsyncMessageStream, ChatStatus, InferenceError, Role, web
+from inferencesh import AsyncAgent, AsyncInference, AsyncMessageStream, ChatStatus, InferenceError, Role, ToolCall, web
 
 STATIC: Final = Path(__file__).parent / "static"
 
@@ -80,22 +80,20 @@ async def chat_stream(post: Post, client: Client) -> StreamingResponse:
 
 @app.get("/chat/{chat_id}/stream")
 async def resume(chat_id: ChatId, client: Client) -> StreamingResponse:
-    """Stream what is still to come of the reply that is being written: after a reload, or after an answered tool."""
+    """Stream what is still to come of a reply: after a reload, or after an answered tool.
+
+    A tool that was called while no browser streamed the reply is run now.
+    """
     return respond(await client.agent(AGENT, chat_id=chat_id).stream_messages(conflate=True))
 
 
 @app.get("/chat/{chat_id}")
 async def read_chat(chat_id: ChatId, client: Client) -> dict[str, object]:
-    """The conversation so far."""
+    """The conversation so far. Unless it is idle, GET /chat/{chat_id}/stream says how it goes on."""
     agent = client.agent(AGENT, chat_id=chat_id)
     state = await agent.get_chat()
-    paused = state.status == ChatStatus.AWAITING_INPUT
-    shown = [
-        web.snapshot(message, paused=paused)
-        for message in await agent.history()
-        if message.role in {Role.USER, Role.ASSISTANT} and (message.text or message.tool_calls)
-    ]
-    return {"chat_id": chat_id, "status": state.status, "messages": shown}
+    shown = [m for m in await agent.history() if m.role in {Role.USER, Role.ASSISTANT} and (m.text or m.tool_calls)]
+    return {"chat_id": chat_id, "status": state.status, "messages": [web.snapshot(message) for message in shown]}
 
 
 @app.post("/chat/{chat_id}/tools/{call_id}", status_code=202)
@@ -126,8 +124,10 @@ async def begin(client: AsyncInference, post: Post) -> AsyncMessageStream:
 async def refuse_while_paused(agent: AsyncAgent) -> None:
     """Answer 409 with what is pending: a message would only queue behind the question that the run waits for."""
     if (await agent.get_chat()).status == ChatStatus.AWAITING_INPUT:
-        pending = [call for message in await agent.history() for call in message.pending_tool_calls]
-        raise PausedError([{"id": call.id, "name": call.name, "arguments": call.arguments} for call in pending])
+        # Tools that were called while no browser streamed the reply are run by this; it returns at once at a question.
+        message = await agent.wait()
+        if message.pending_tool_calls:
+            raise PausedError(message.pending_tool_calls)
 
 
 def respond(stream: AsyncMessageStream) -> StreamingResponse:
@@ -139,9 +139,9 @@ def respond(stream: AsyncMessageStream) -> StreamingResponse:
 class PausedError(Exception):
     """The chat waits for an answer to these calls."""
 
-    def __init__(self, pending: list[dict[str, Any]]) -> None:
+    def __init__(self, calls: Sequence[ToolCall]) -> None:
         super().__init__("the chat is paused")
-        self.pending = pending
+        self.pending = [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in calls]
 
 
 def problem(

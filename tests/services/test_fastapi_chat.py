@@ -97,14 +97,15 @@ def test_a_person_answers_a_tool(inference_runtime: ScriptedRuntime, browser: ht
 
 
 def test_a_conversation_is_taken_up_after_a_reload(inference_runtime: ScriptedRuntime, browser: httpx.Client) -> None:
-    """GET /chat/{chat_id} has both sides and the question that is open."""
+    """GET /chat/{chat_id} has both sides, and its stream has the question that is open."""
     chat_id, call_id = paused(inference_runtime, browser)
     found = browser.get(f"/chat/{chat_id}").json()
     assert found["status"] == "awaiting_input"
     mine, its = found["messages"]
     assert (mine["role"], mine["text"]) == ("user", "Paint the door")
     assert (its["role"], its["text"], its["tool_calls"][0]["id"]) == ("assistant", "Let me ask. ", call_id)
-    assert its["tool_calls"][0]["pending"]
+    (*_, last) = parse_sse(browser.get(f"/chat/{chat_id}/stream").content)
+    assert (last.name, last.data["tool_calls"][0]["pending"]) == ("input_required", True)
 
 
 def test_a_message_to_a_paused_chat_is_told_what_is_pending(
@@ -117,6 +118,27 @@ def test_a_message_to_a_paused_chat_is_told_what_is_pending(
         assert (refused.status_code, refused.json()["type"]) == (409, "input_required")
         assert refused.json()["pending_tool_calls"] == [{"id": call_id, "name": ASK[0], "arguments": ASK[1]}]
     assert len(inference_runtime.requests) == 1
+
+
+@pytest.mark.parametrize("way", ["a reload", "another message"])
+def test_a_tool_called_while_no_browser_was_there_is_run_when_one_is_back(
+    inference_runtime: ScriptedRuntime, browser: httpx.Client, way: str
+) -> None:
+    """Handlers run where a reply is streamed; a reply whose browser left at the wrong moment is not stuck for it."""
+    inference_runtime.reply(delay=0.3, tool_calls=[("calculator", {"expression": "6 * 7"})])
+    inference_runtime.reply("It is 42.")
+    inference_runtime.reply("You are welcome.")
+    with browser.stream("POST", "/chat/stream", json={"text": "What is 6 * 7?"}) as answer:
+        chat_id = answer.headers["x-chat-id"]
+    wait_until(lambda: browser.get(f"/chat/{chat_id}").json()["status"] == "awaiting_input", "the call", 2.0)
+    assert inference_runtime.tool_results == []
+    if way == "a reload":
+        (*_, last) = parse_sse(browser.get(f"/chat/{chat_id}/stream").content)
+        assert (last.name, last.data["text"]) == ("done", "It is 42.")
+    else:
+        thanked = browser.post("/chat", json={"text": "Thanks", "chat_id": chat_id})
+        assert thanked.json()["text"] == "You are welcome."
+    assert [sent.result for sent in inference_runtime.tool_results] == ["42"]
 
 
 def test_a_call_is_answered_in_its_own_chat_alone(inference_runtime: ScriptedRuntime, browser: httpx.Client) -> None:

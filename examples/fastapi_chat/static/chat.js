@@ -92,8 +92,8 @@ async function resume() {
     log.querySelectorAll(".message").forEach((element) => element.remove());
     shown.clear();
     messages.forEach(show);
-    settle({ waiting: status === "awaiting_input" });
-    if (status === "busy") await follow("GET", `/chat/${encodeURIComponent(chatId)}/stream`);
+    settle();
+    if (status !== "idle") await follow("GET", `/chat/${encodeURIComponent(chatId)}/stream`);
   } catch (error) {
     const lost = !(error instanceof Refused);
     problem(lost ? "The server cannot be reached." : error.message, lost ? resume : null);

@@ -1,0 +1,250 @@
+"""The public names: complete, importable, documented, and with the signatures that other people's code relies on."""
+
+from __future__ import annotations
+
+import inspect
+import tomllib
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import inferencesh
+from inferencesh import (
+    APIConnectionError,
+    APIError,
+    APITimeoutError,
+    AsyncInference,
+    ConfigurationError,
+    Inference,
+    InferenceError,
+    Message,
+    Timeout,
+    Tool,
+    ToolCall,
+    tool,
+)
+
+ROOT = Path(__file__).parents[1]
+CLIENT = ("api_key", "base_url", "timeout", "max_retries")
+TURN = ("stream", "on_message", "on_tool_call", "conflate")
+
+# Who takes which arguments: those that may be given by position, and those that may only be named.
+SIGNATURES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "AsyncInference": (("api_key",), CLIENT[1:]),
+    "Inference": (("api_key",), CLIENT[1:]),
+    "AsyncInference.agent": (("self", "config"), ("chat_id", "context")),
+    "Inference.agent": (("self", "config"), ("chat_id", "context")),
+    "AsyncInference.aclose": (("self",), ()),
+    "Inference.close": (("self",), ()),
+    "AsyncAgent.send_message": (("self", "text"), TURN),
+    "Agent.send_message": (("self", "text"), TURN),
+    "AsyncAgent.stream_messages": (("self",), ("conflate",)),
+    "Agent.stream_messages": (("self",), ("conflate",)),
+    "AsyncAgent.wait": (("self",), ()),
+    "Agent.wait": (("self",), ()),
+    "AsyncAgent.submit_tool_result": (("self", "tool_call_id", "result"), ()),
+    "Agent.submit_tool_result": (("self", "tool_call_id", "result"), ()),
+    "AsyncAgent.stop": (("self",), ()),
+    "AsyncAgent.get_chat": (("self",), ()),
+    "AsyncAgent.reset": (("self",), ()),
+    "AsyncMessageStream.get_final_message": (("self",), ()),
+    "MessageStream.get_final_message": (("self",), ()),
+    "AsyncMessageStream.aclose": (("self",), ()),
+    "MessageStream.close": (("self",), ()),
+    "Timeout": (("connect", "idle", "total"), ()),
+    "tool": (("name",), ()),
+    "ToolBuilder.describe": (("self", "text"), ()),
+    "ToolBuilder.display": (("self", "name"), ()),
+    "ToolBuilder.param": (("self", "name", "schema"), ()),
+    "ToolBuilder.handler": (("self", "function"), ()),
+    "ToolBuilder.require_approval": (("self",), ()),
+    "ToolBuilder.build": (("self",), ()),
+    "string": (("description",), ()),
+    "number": (("description",), ()),
+    "integer": (("description",), ()),
+    "boolean": (("description",), ()),
+    "enum_of": (("values", "description"), ()),
+    "array": (("items", "description"), ()),
+    "obj": (("properties", "description"), ()),
+    "optional": (("schema",), ()),
+    "inline": (("function",), ()),
+}
+
+# An exception, what it is a kind of, and the statuses that it stands for.
+TREE: list[tuple[str, type[Exception], tuple[int, ...]]] = [
+    ("ConfigurationError", InferenceError, ()),
+    ("ConfigurationError", ValueError, ()),
+    ("APIError", InferenceError, (400, 402, 405, 410, 422)),
+    ("AuthenticationError", APIError, (401,)),
+    ("PermissionDeniedError", APIError, (403,)),
+    ("NotFoundError", APIError, (404,)),
+    ("ConflictError", APIError, (409,)),
+    ("RequirementsNotMetError", APIError, (412,)),
+    ("RateLimitError", APIError, (429,)),
+    ("InternalServerError", APIError, (500, 502, 503, 599)),
+    ("APIConnectionError", InferenceError, ()),
+    ("APITimeoutError", APIConnectionError, ()),
+    ("StreamError", InferenceError, ()),
+    ("RunFailedError", InferenceError, ()),
+]
+
+
+def find(path: str) -> Any:
+    """A public name, or a member of one."""
+    found: Any = inferencesh
+    for name in path.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def is_ours(value: object) -> bool:
+    """Whether something was made in this package."""
+    return getattr(value, "__module__", "").startswith("inferencesh")
+
+
+# -- names -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", inferencesh.__all__)
+def test_every_public_name_can_be_imported(name: str) -> None:
+    """From the package itself."""
+    namespace: dict[str, object] = {}
+    exec(f"from inferencesh import {name}", namespace)  # noqa: S102 - an import statement, as a user writes it
+    assert namespace[name] is getattr(inferencesh, name)
+    assert name in dir(inferencesh)
+
+
+def test_the_list_of_names_is_sorted_and_complete() -> None:
+    """What is listed is what type checkers see, and what lazy loading knows; a name that is neither is an error."""
+    assert inferencesh.__all__ == sorted(set(inferencesh.__all__))
+    source = Path(inferencesh.__file__).read_text(encoding="utf-8")
+    seen_by_checkers = source.partition("if TYPE_CHECKING:")[2].partition("__all__")[0]
+    listed = set(inferencesh.__all__) - {"__version__"}
+    homes = getattr(inferencesh, "_HOMES")  # noqa: B009 - how the names are found is its own business
+    assert set(homes) == listed
+    assert all(f"{name}" in seen_by_checkers for name in listed)
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        find("Nothing")
+
+
+@pytest.mark.parametrize("path", SIGNATURES)
+def test_signatures_stay_what_they_are(path: str) -> None:
+    """Arguments keep their names, order and kind; new ones may come behind, and have defaults."""
+    by_position, by_name = SIGNATURES[path]
+    parameters = list(inspect.signature(find(path)).parameters.values())
+    kinds = inspect.Parameter
+    positional = [each for each in parameters if each.kind is kinds.POSITIONAL_OR_KEYWORD]
+    named = [each.name for each in parameters if each.kind is kinds.KEYWORD_ONLY]
+    assert tuple(each.name for each in positional[: len(by_position)]) == by_position
+    assert all(each.default is not kinds.empty for each in positional[len(by_position) :])
+    assert set(by_name) <= set(named)
+    assert all(each.default is not kinds.empty for each in parameters if each.name in named)
+
+
+@pytest.mark.parametrize("cls", [AsyncInference, Inference])
+def test_both_clients_have_an_embedded_runtime(cls: type) -> None:
+    """``local`` is a class method that takes the runtime's options."""
+    assert inspect.ismethod(getattr(cls, "local"))  # noqa: B009 - of either class
+    with pytest.raises(ValueError, match="envelope must be v1, v2 or v3"):
+        getattr(cls, "local")(envelope="v4")  # noqa: B009 - as above
+
+
+def test_messages_have_their_attributes() -> None:
+    """As documented, with defaults for everything but the id."""
+    fields = "id chat_id role status content tool_calls created_at order text reasoning delta done pending_tool_calls"
+    assert _lacking(Message("id"), fields) == []
+    assert _lacking(ToolCall("id", "name"), "id name arguments status type requires_approval") == []
+    assert find("RateLimitError")("detail", status_code=429, retry_after=2).retry_after == 2
+    assert find("RequirementsNotMetError")("detail", status_code=412).errors == ()
+    assert find("RunFailedError")("why").detail == "why"
+
+
+def test_a_tool_is_a_mapping_of_its_wire_form() -> None:
+    """Readable like any dict, and not to be changed."""
+    built = tool("t").handler(print).build()
+    assert isinstance(built, Tool)
+    assert isinstance(built, Mapping)
+    assert dict(built)["name"] == built["name"] == "t"
+    assert built.handler is print
+    assert "handler" not in dict(built)
+
+
+# -- documentation -----------------------------------------------------------------------------------------------------
+
+
+def documented() -> dict[str, object]:
+    """Every public function and class, and every public member of the classes."""
+    found: dict[str, object] = {}
+    for name in inferencesh.__all__:
+        value = find(name)
+        if not (inspect.isclass(value) or inspect.isfunction(value)):
+            continue
+        found[name] = value
+        members = vars(value) if inspect.isclass(value) else {}
+        for member, what in members.items():
+            own = not member.startswith("_") and not hasattr(dict, member)  # a Tool refuses what changes a dict
+            if own and (inspect.isfunction(what) or isinstance(what, property | classmethod)):
+                found[f"{name}.{member}"] = what
+    return found
+
+
+@pytest.mark.parametrize("name", documented())
+def test_every_public_name_is_documented(name: str) -> None:
+    """By a docstring of its own that begins with one sentence on one line or two."""
+    doc = inspect.getdoc(documented()[name])
+    assert doc
+    first = doc.partition("\n\n")[0]
+    assert first.endswith((".", ":"))
+    assert first[0].isupper() or first.startswith("``") or first[0].isdigit()
+
+
+@pytest.mark.parametrize("name", [name for name, value in documented().items() if inspect.isfunction(value)])
+def test_arguments_are_explained_where_arguments_are_listed(name: str) -> None:
+    """A docstring with an Args section has every argument in it, and no other."""
+    function = documented()[name]
+    doc = inspect.getdoc(function) or ""
+    if "\nArgs:\n" not in doc:
+        return
+    section = doc.partition("\nArgs:\n")[2].partition("\n\n")[0]
+    named = {line.strip().partition(":")[0] for line in section.splitlines() if line[4:5].strip()}
+    assert inspect.isfunction(function)
+    taken = {name for name in inspect.signature(function).parameters if name not in {"self", "cls"}}
+    assert named == taken
+
+
+# -- the package -------------------------------------------------------------------------------------------------------
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    """The marker stands in the package, and the wheel is the package with nothing left out."""
+    assert (Path(inferencesh.__file__).parent / "py.typed").is_file()
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert settings["tool"]["hatch"]["build"]["targets"]["wheel"] == {"packages": ["inferencesh"]}
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").split()
+    assert not [pattern for pattern in ignored if "typed" in pattern or pattern in {"*", "inferencesh", "/inferencesh"}]
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    """One number, in one place."""
+    assert inferencesh.__version__ == metadata.version("inferencesh")
+
+
+def test_public_objects_are_of_this_package() -> None:
+    """Nothing of other packages slips into the public names."""
+    foreign = [name for name in inferencesh.__all__ if name != "__version__" and not is_ours(find(name))]
+    assert foreign == []
+
+
+def test_defaults_are_the_documented_ones() -> None:
+    """What the documentation of Timeout and of the clients says about defaults."""
+    assert Timeout() == Timeout(connect=10, idle=30, total=120)
+    assert inspect.signature(Inference).parameters["max_retries"].default == 2
+    assert issubclass(APITimeoutError, APIConnectionError)
+    assert issubclass(ConfigurationError, ValueError)
+
+
+def _lacking(thing: object, names: str) -> list[str]:
+    return [name for name in names.split() if not hasattr(thing, name)]
