@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -67,10 +68,10 @@ def main() -> None:
     chosen = options.only.split(",") if options.only else QUICK if options.quick else names
     if unknown := set(chosen) - set(names):
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
-    began = time.monotonic()
+    began, load = time.monotonic(), os.getloadavg()[0]
     with Context(quick=options.quick) as context:
         sections = list(_run(context, chosen))
-        about = environment(context.versions)
+        about = environment(context.versions, load)
     sections.append(judged(sections, TARGETS))
     print(render(sections[-1]))
     print("; ".join(f"{name} {value}" for name, value in about.items()))

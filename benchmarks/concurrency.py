@@ -16,7 +16,8 @@ from .report import Section
 
 __all__ = ["growth", "many_streams", "slow_reader"]
 
-SECONDS = 8  # that the tokens of a stream go on for
+SECONDS = 6  # that the tokens of a stream go on for
+REPEATS = {1000: 3}  # how often; others at work on the machine show most where there is most to do
 
 
 def many_streams(context: Context) -> Section:
@@ -27,19 +28,22 @@ def many_streams(context: Context) -> Section:
     figures: dict[str, float] = {}
     for streams, rate in ((50, 50.0), (1000, 2.5)) if context.quick else ((1, 50.0), (50, 50.0), (1000, 2.5)):
         for client in ("async",) if context.quick else ("floor", "async"):
-            count = int(rate * seconds)
-            seen = _child("paced", context.server.url, client, streams, rate, count)
+            repeats = 1 if context.quick else REPEATS.get(streams, 1)
+            arguments = ("paced", context.server.url, client, streams, rate, int(rate * seconds))
+            runs = sorted((_child(*arguments) for _ in range(repeats)), key=_p99)
+            seen = runs[repeats // 2]
+            complete = min(run["complete"] for run in runs)
             p50, p99, worst = seen["lags"]
             each, total = f"{rate:g} Hz", f"{rate * streams:g} Hz"
-            rows.append((streams, each, total, client, seen["complete"], p50, p99, worst, seen["cpu"], seen["memory"]))
+            rows.append((streams, each, total, client, complete, p50, p99, worst, seen["cpu"], seen["memory"]))
             if client == "async":
-                figures[f"{streams} incomplete"] = streams - seen["complete"]
+                figures[f"{streams} incomplete"] = streams - complete
                 figures[f"{streams} p99"] = p99
                 figures[f"{streams} memory"] = seen["memory"]
     context.server.take_stats()  # how often is not known beforehand where a silence makes a client look
     note = (
         "Each token says when the server sent it; the lag is until the caller holds the snapshot. Tokens come one by "
-        "one, so each is a wake-up of its own. Memory: resident, beyond the client with no stream, while all are open."
+        "one, so each is a wake-up of its own. Of 1,000 streams three runs, and the one in the middle. Memory: resident, beyond the client with no stream, while all are open."
     )
     columns = (
         "streams",
@@ -93,6 +97,11 @@ def growth(context: Context) -> Section:
     note = "Twice the bytes; so 2 is in proportion. The slow reader takes 2 ms over each snapshot."
     columns = ("half", "whole", "client", "CPU ms", "whole / half")
     return Section("Cost against length", columns, rows, note, figures)
+
+
+def _p99(run: dict[str, Any]) -> float:
+    lag: float = run["lags"][1]
+    return lag
 
 
 def _total(comparison: Comparison, half: int, whole: int) -> str:

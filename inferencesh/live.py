@@ -92,11 +92,6 @@ class LiveMessage:
         return self.latest is None or not (self._aligned or (self._stated is not None and self._given_up_deltas))
 
     @property
-    def follows_deltas(self) -> bool:
-        """Whether deltas have brought its text without a gap, so that it needs no whole form to be complete."""
-        return self._aligned and self._text is not None
-
-    @property
     def current(self) -> Message | None:
         """The message as it is known now: what was delivered, with what has changed since without being delivered."""
         return self.latest if self.delivered is None or self.done else self.delivered

@@ -28,6 +28,7 @@ _CLEANUP = 2.0  # seconds that an interrupted caller and the end of the interpre
 _SLICE = 0.1 if sys.platform == "win32" else None
 
 _living: weakref.WeakSet[LoopThread] = weakref.WeakSet()
+_ending = threading.Event()  # whether the interpreter is about to end
 _inherited: list[object] = []  # loops of the parent, which a forked child must neither use nor close
 
 
@@ -64,13 +65,15 @@ class LoopThread:
             coroutine.close()
             raise
         try:
-            return wait_for(reply)()
-        except _StoppedError:
-            raise InferenceError("the client was closed while a call was under way") from None
+            answer = wait_for(reply)
         except KeyboardInterrupt:
             task.cancel()
             _wait_for_cleanup(reply)
             raise
+        try:
+            return answer()
+        except _StoppedError:
+            raise InferenceError("the client was closed while a call was under way") from None
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> _RemoteTask:
         """Start a coroutine as a task of the loop.
@@ -84,11 +87,13 @@ class LoopThread:
             coroutine.close()
             raise
         task = _RemoteTask(loop, self._tasks)
-        try:
-            _submit(loop, task.start, coroutine, contextvars.copy_context())
-        except InferenceError:
+        with self._lock:  # stop() takes it too, so that nothing is scheduled behind a loop's end
+            runs = self._loop is loop
+            if runs:
+                loop.call_soon_threadsafe(task.start, coroutine, contextvars.copy_context())
+        if not runs:
             coroutine.close()
-            raise
+            raise InferenceError("the client was closed while a call was under way")
         return task
 
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -128,9 +133,9 @@ class LoopThread:
         with self._lock:
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
-        if loop is None or thread is None or not thread.is_alive():
-            return
-        loop.call_soon_threadsafe(loop.stop)
+            if loop is None or thread is None or not thread.is_alive():
+                return
+            loop.call_soon_threadsafe(loop.stop)
         if thread is not threading.current_thread():
             thread.join(timeout)
 
@@ -247,6 +252,8 @@ class _Reply(Generic[T]):
     def __call__(self) -> T:
         error, self._error = self._error, None
         if isinstance(error, asyncio.CancelledError):
+            if _ending.is_set():  # only daemon threads wait now; they end with the interpreter, not with an error
+                threading.Event().wait()
             raise _StoppedError
         if error is not None:
             try:
@@ -358,9 +365,8 @@ def _run(loop: asyncio.AbstractEventLoop, _tasks: set[asyncio.Task[None]]) -> No
     try:
         loop.run_forever()
         while True:
-            for _ in range(
-                2
-            ):  # lets begin what was asked for at the last moment: once to make tasks, once to start them
+            # Lets begin what was asked for at the last moment: once to make tasks, once to start them.
+            for _ in range(2):
                 loop.run_until_complete(asyncio.sleep(0))
             tasks = asyncio.all_tasks(loop)
             if not tasks:
@@ -377,5 +383,6 @@ def _run(loop: asyncio.AbstractEventLoop, _tasks: set[asyncio.Task[None]]) -> No
 @atexit.register
 def _stop_all() -> None:
     """Close what is still open when the interpreter ends, without holding it up."""
+    _ending.set()
     for thread in list(_living):
         thread.stop(_CLEANUP)

@@ -91,9 +91,9 @@ class Replies:
             data = {**known, **({name: data[name] for name in event.fields if name in data} or data)}
         message = structure(data, Message)
         if event.fields and "content" not in event.fields and live is not None and live.current is not None:
-            if message.done and not live.follows_deltas:
+            if message.done:
                 self._said_final[message.id] = message
-                self.missing = True  # its text may have grown since it was last sent
+                self.missing = True  # its text may have grown since it was last sent, and deltas may be under way
                 return None
             message = attrs.evolve(message, content=live.current.content)  # whole forms may lack what deltas brought
         return self.take(message, in_stream=True)

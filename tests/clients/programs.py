@@ -96,7 +96,7 @@ def sync_in_a_thread() -> None:
 
 def interrupted() -> None:
     """Ctrl-C while the blocking client waits for a slow reply; then the client still works."""
-    with Inference.local(pace=0.2) as client:
+    with Inference.local(pace=0.05) as client:
         agent = client.agent({"name": "t"})
         try:
             agent.send_message("Tell me a story", on_message=lambda _text, _done: say("waiting"))
@@ -110,7 +110,9 @@ def interrupted_async() -> None:
     """Ctrl-C under asyncio.run, with nothing closed."""
 
     async def main() -> None:
-        async for _ in AsyncInference.local(pace=0.2).agent({"name": "t"}).send_message("Tell me a story", stream=True):
+        async for _ in (
+            AsyncInference.local(pace=0.05).agent({"name": "t"}).send_message("Tell me a story", stream=True)
+        ):
             say("waiting")
 
     try:

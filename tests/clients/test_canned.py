@@ -90,10 +90,11 @@ def test_the_body_of_a_described_agent(canned: CannedAnswers, kind: Kind) -> Non
     canned.post(RUN, payload=ACCEPTED, repeat=True)
     canned.get(STREAM, body=HELLO, repeat=True, **NDJSON)
     calculator = tool("calculator").param("expression", string()).handler(print).build()
-    config = {"name": "helper", "core_app": {"ref": "a/b"}, "tools": [calculator]}
+    core = {"ref": "a/b"}
+    config = {"name": "helper", "core_app": core, "tools": [calculator]}
     with make_side(kind, api_key=KEY) as side:
         agent = side.agent(config, context={"customer": "Ada"})
-        config["name"] = "changed"
+        config["name"] = core["ref"] = "changed"
         side.result(agent.send_message("Hi"))
         side.result(agent.send_message("Again"))
     first, second = (json.loads(posted["data"]) for posted in canned.made("POST", RUN))

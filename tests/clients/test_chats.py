@@ -158,6 +158,32 @@ def test_stop_ends_the_run(serve: Serve, connect: Connect) -> None:
     assert side.result(agent.wait()).status == "cancelled"
 
 
+def test_a_stream_can_end_its_run(serve: Serve, connect: Connect) -> None:
+    """For those who have the stream and not its agent; before the turn has begun nothing happens."""
+    served = serve(["Hello,", Gate(), " world"])
+    side = connect(served)
+    stream = side.agent().send_message("Hi", stream=True)
+    side.result(stream.stop())
+    assert served.script.asked == []
+    side.next(stream)
+    side.result(stream.stop())
+    assert side.result(stream.get_final_message()).status == "cancelled"
+
+
+def test_history_is_the_whole_conversation(serve: Serve, connect: Connect) -> None:
+    """Messages of user, assistant and tools in their order, for whoever has the chat's id."""
+    served = serve(["Let me see.", Calls("calculator", {"expression": "1+1"})], ["It is 2."])
+    side, other = connect(served), connect(served)
+    calculator = tool("calculator").handler(lambda _given: 2).build()
+    agent = side.agent({"name": "tester", "tools": [calculator]})
+    with pytest.raises(InferenceError, match="no chat yet"):
+        side.result(agent.history())
+    side.result(agent.send_message("1+1?"))
+    messages = other.result(other.agent(chat_id=agent.chat_id).history())
+    said = [(message.role, message.text) for message in messages]
+    assert said == [("user", "1+1?"), ("assistant", "Let me see."), ("tool", "2"), ("assistant", "It is 2.")]
+
+
 def test_stop_ends_a_pause(serve: Serve, connect: Connect) -> None:
     """The call that waited takes no result any more, and the next message begins a new turn."""
     side = connect(serve([Calls("calculator", {"expression": "1"})], ["new"]))

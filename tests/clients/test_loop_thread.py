@@ -6,7 +6,7 @@ import asyncio
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
 
 import pytest
@@ -278,6 +278,49 @@ def test_a_call_that_meets_a_stop_half_way(thread: LoopThread) -> None:
     outcome = call.end()
     thread.loop = loop_of  # type: ignore[method-assign] # as above
     assert outcome == "value" or isinstance(outcome, InferenceError)
+
+
+def test_a_call_that_comes_while_the_loop_is_being_closed(thread: LoopThread) -> None:
+    """The loop has ended its tasks and is not closed yet: the caller is not forgotten."""
+    got, closing, scheduled = threading.Event(), threading.Event(), threading.Event()
+    loop_of = thread.loop
+
+    async def generate() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:  # closed after the last task has ended
+            closing.set()
+            scheduled.wait(0.5)  # or not, where nothing can be scheduled any more
+
+    async def begin() -> AsyncIterator[int]:
+        generator = generate()
+        await anext(generator)
+        return generator
+
+    async def slow() -> str:
+        await asyncio.sleep(0.05)
+        return "value"
+
+    def slow_loop() -> asyncio.AbstractEventLoop:
+        loop = loop_of()
+        got.set()
+        assert closing.wait(5)
+        thread.loop = loop_of  # type: ignore[method-assign] # as below
+        return loop
+
+    def call() -> str:
+        threading.Timer(0.1, scheduled.set).start()
+        return thread.call(slow())
+
+    kept = thread.call(begin())
+    thread.loop = slow_loop  # type: ignore[method-assign] # to stand still between two steps
+    calling = Waiting(call)
+    assert got.wait(5)
+    stopping = Waiting(thread.stop)
+    outcome = calling.end()
+    assert outcome == "value" or isinstance(outcome, InferenceError)
+    assert stopping.end() is None
+    del kept
 
 
 # -- the pump ----------------------------------------------------------------------------------------------------------

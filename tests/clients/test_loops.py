@@ -201,18 +201,19 @@ async def test_blocking_handlers_run_at_once(serve: Serve) -> None:
 
 
 async def test_a_blocked_handler_does_not_hold_up_leaving(serve: Serve) -> None:
-    """A cancelled turn returns at once; the thread is left to itself and posts nothing."""
+    """Closing its stream returns at once; the thread is left to itself and posts nothing."""
     blocked = Blocked()
     served = serve([CALL], ["done"])
     worker = tool("worker").handler(blocked).build()
     async with AsyncInference(**served.address) as client:
         agent = client.agent({"name": "t", "tools": [worker]})
-        turn = asyncio.create_task(agent.send_message("Hi"))
+        stream = agent.send_message("Hi", stream=True)
+        reader = asyncio.create_task(stream.get_final_message())
         await asyncio.to_thread(blocked.entered.wait, 5)
-        turn.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await asyncio.wait_for(turn, 1)
+        await asyncio.wait_for(stream.aclose(), 1)
         blocked.go.set()
+        with pytest.raises(InferenceError, match="closed before the reply was complete"):
+            await asyncio.wait_for(reader, 1)
         reply = await agent.wait()
         assert [call.name for call in reply.pending_tool_calls] == ["worker"]
 

@@ -132,8 +132,8 @@ def test_unknown_enum_values_are_kept_as_they_are() -> None:
     assert repr(found.role) == "<Role.oracle: 'oracle'>"
     call = structure(invocation("pondering", type="oracle"), ToolCall)
     assert (call.status, call.type, call.pending, call.done) == ("pondering", "oracle", False, False)
-    assert structure({"state": "dizzy"}, Run).state == "dizzy"
-    assert structure({"status": "dizzy"}, Chat).status == "dizzy"
+    assert repr(structure({"state": "dizzy"}, Run).state) == "<RunState.dizzy: 'dizzy'>"
+    assert repr(structure({"status": "dizzy"}, Chat).status) == "<ChatStatus.dizzy: 'dizzy'>"
 
 
 def test_an_enum_takes_no_other_things_than_text() -> None:
@@ -288,6 +288,13 @@ def test_a_chat_is_read_with_its_run() -> None:
     assert found.raw == data
     assert structure({}, Chat) == Chat()
     assert structure({"active_run": None, "context": "x"}, Chat) == Chat()
+
+
+def test_what_stands_where_text_should_is_shown_as_the_json_it_was() -> None:
+    """Better than failing on it."""
+    found = structure({"name": {"a": [1, None]}, "created_at": 5, "active_run": {"error": True}}, Chat)
+    assert (found.name, found.created_at) == ('{"a":[1,null]}', "5")
+    assert found.active_run == Run(error="True")
 
 
 def test_a_file_is_read() -> None:

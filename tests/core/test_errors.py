@@ -78,6 +78,12 @@ def test_errors_begin_without_a_snapshot_and_a_chat() -> None:
     assert StreamError("lost").message is None, "each error has its own"
 
 
+def test_a_lost_connection_may_have_reached_the_server() -> None:
+    """Until somebody knows that it did not."""
+    assert APIConnectionError("lost").sent
+    assert APITimeoutError("slow").sent
+
+
 def test_a_run_that_failed_says_why() -> None:
     """In the server's words."""
     error = RunFailedError("out of tokens")

@@ -438,6 +438,17 @@ def test_a_new_connection_that_goes_on_where_the_old_one_broke(feed: Feed) -> No
     assert feed.texts == ["Hel", "Hello"]
 
 
+def test_a_new_connection_that_missed_something_and_begins_with_deltas(feed: Feed) -> None:
+    """The whole form of the connection before says nothing about what was missed since."""
+    feed.whole()
+    feed.delta("Hel", 1)
+    feed.live.reconnected()
+    assert feed.delta("world", 5) is None
+    assert feed.waits()
+    feed.whole("Hello, world")
+    assert feed.texts == ["Hel", "Hello, world"]
+
+
 def test_a_new_connection_that_begins_with_the_whole_form(feed: Feed) -> None:
     """It holds what was missed, and the next delta continues it."""
     feed.whole()
@@ -629,6 +640,7 @@ def test_a_call_in_a_form_whose_text_is_behind_does_not_go_back(feed: Feed) -> N
     feed.whole("Let me see.", tool_invocations=both)
     assert feed.whole("Let me", tool_invocations=[invocation("pending")]) is None
     assert feed.whole("Let me", tool_invocations=[invocation("completed")]) is None
+    assert feed.whole("Let me", tool_invocations=both) is None
     feed.whole("Let me", tool_invocations=[invocation("completed"), invocation("failed", "call-2")])
     assert calls(feed) == [("call-1", "completed"), ("call-2", "failed")]
 

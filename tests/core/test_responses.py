@@ -53,6 +53,7 @@ def failed(value: object, status: int = 400, headers: dict[str, str] | None = No
         pytest.param(lambda data: {"data": data, "messages": [{"level": "warning", "code": "x"}]}, id="v3 warning"),
         pytest.param(lambda data: {"data": data, "messages": None}, id="v3 null"),
         pytest.param(lambda data: {"data": data}, id="data alone"),
+        pytest.param(lambda data: {"data": data, "messages": [], "status": 200, "error": None}, id="data and all"),
     ],
 )
 def test_the_data_is_the_same_in_every_generation_of_envelope(data: Any, envelope: Any) -> None:
@@ -200,11 +201,18 @@ def test_bytes_that_are_no_text_do_not_hide_the_status() -> None:
     assert isinstance(error, InternalServerError)
 
 
-def test_an_html_page_is_named_and_not_shown() -> None:
+@pytest.mark.parametrize("page", ["<!DOCTYPE html><h1>Bad Gateway</h1>", " <HTML><h1>Bad Gateway</h1></HTML>"])
+def test_an_html_page_is_named_and_not_shown(page: str) -> None:
     """It is most likely a proxy's."""
-    error = error_from_response(502, {}, b"<!DOCTYPE html><html><body><h1>Bad Gateway</h1></body></html>")
+    error = error_from_response(502, {}, page.encode())
     assert "proxy" in error.detail
     assert "<h1>" not in error.detail
+
+
+def test_a_text_that_speaks_of_html_is_no_page() -> None:
+    """What makes a page stands at its beginning."""
+    error = error_from_response(500, {}, b"x" * 250 + b" <html")
+    assert error.detail.startswith("xxx")
 
 
 @pytest.mark.parametrize("body", [b"", b"<html><body>302 Found</body></html>", b'{"x": 1}'])
@@ -215,6 +223,20 @@ def test_a_redirect_says_where_to_and_that_it_is_not_followed(body: bytes) -> No
     assert "base_url" in error.detail
     assert "secret" not in str(error)
     assert error.status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(404, b'{"status": 500, "detail": "gone"}'), (201, b'{"detail": "gone"}')]
+)
+def test_an_error_status_is_that_of_the_answer_and_no_redirect(status: int, body: bytes) -> None:
+    """A status in the body counts only for a failure sent as a success; a place to go only for a redirect."""
+    error = error_from_response(status, {"Location": "https://elsewhere.example"}, body)
+    assert (error.status_code, error.detail) == (status, "gone")
+
+
+def test_a_redirect_without_a_place_is_an_error_like_others() -> None:
+    """There is nothing to say of where it leads."""
+    assert error_from_response(304, {}, b"").detail == "the server answered with HTTP 304 and no explanation"
 
 
 def test_the_other_name_of_the_request_id_is_known_too() -> None:

@@ -97,6 +97,14 @@ def test_more_retries_than_results_have_count_for_results_too() -> None:
     assert policy.wait(answered(503), sent=True, safety=until, attempt=20) is None
 
 
+def test_what_a_client_does_when_nobody_says_otherwise() -> None:
+    """Two repetitions, a quarter of a second and then a half before them, less up to a half by chance."""
+    policy = RetryPolicy()
+    assert (policy.max_retries, policy.acknowledgement_retries, policy.longest_wait) == (2, 8, 60.0)
+    assert [policy.backoff.delay(attempt, lambda: 0.0) for attempt in (0, 1, 20)] == [0.25, 0.5, 8.0]
+    assert policy.backoff.delay(0, lambda: 1.0) == 0.125
+
+
 def test_no_retries_means_none() -> None:
     """Not even of what was never sent."""
     policy = RetryPolicy(max_retries=0)

@@ -194,6 +194,13 @@ def test_the_late_end_of_the_run_before_does_not_end_this_one(way: str) -> None:
     assert (tracker.phase, tracker.counts) == (Phase.ENDED, True)
 
 
+def test_the_answer_to_the_post_names_the_run() -> None:
+    """Then its end counts, though it names no message."""
+    tracker = follow_up()
+    tracker.take_run(run("completed", user_message_id=None))
+    assert (tracker.phase, tracker.counts) == (Phase.ENDED, True)
+
+
 def test_a_message_names_the_run_it_is_of() -> None:
     """The first that is surely this turn's; later ones change nothing."""
     tracker = follow_up("")
@@ -226,6 +233,14 @@ def test_the_run_it_waits_behind_is_known_to_be_anothers(named: str | None) -> N
     assert tracker.is_foreign("run-1")
     tracker.own("run-1")
     assert tracker.run.id == ""
+
+
+def test_another_messages_run_stays_anothers() -> None:
+    """Whatever else is said of a message that was never queued."""
+    tracker = follow_up()
+    tracker.take_run(old_run("working"))
+    tracker.dequeued()
+    assert tracker.is_foreign("run-1")
 
 
 def test_a_run_that_names_the_message_ends_the_wait() -> None:

@@ -309,6 +309,17 @@ def test_a_handler_gets_the_arguments_as_its_signature_asks_for_them(handler: Ca
     assert built.bind({"expression": "42 * 17"})() == "42 * 17"
 
 
+def test_a_handler_of_several_arguments_gets_them_by_name() -> None:
+    """In whatever order the agent gives them."""
+
+    def divide(dividend: int, divisor: int) -> float:
+        return dividend / divisor
+
+    built = tool("divide").param("dividend", integer()).param("divisor", integer()).handler(divide).build()
+    assert built.bind({"divisor": 4, "dividend": 2})() == 0.5
+    assert Tool({"name": "divide"}, divide).bind({"divisor": 4, "dividend": 2})() == 0.5
+
+
 def test_a_handler_without_parameters_gets_none() -> None:
     """A tool may have no arguments."""
     built = tool("now").handler(lambda: "noon").build()

@@ -257,7 +257,8 @@ def test_without_a_place_the_time_tells_old_messages_apart() -> None:
     bare: Wire = {"order": 0, "agent_run_id": ""}
     caller.take(said(message("Old", "ready", id="m1", created_at="2026-11-22T09:59:59.000000Z", **bare)))
     caller.take(said(message("New", "ready", id="m2", created_at="2026-11-22T10:00:01.000000Z", **bare)))
-    assert caller.texts == ["New"]
+    caller.take(said(message("Newer", "ready", id="m3", created_at=None, **bare)))
+    assert caller.texts == ["New", "Newer"]
 
 
 def test_without_a_place_and_a_time_what_came_in_earlier_turns_is_known_by_its_id() -> None:
@@ -288,10 +289,11 @@ def test_a_turn_knows_where_it_begins_before_its_message_is_posted() -> None:
 
 def test_the_place_of_the_reply_tells_where_a_turn_begins_when_that_of_the_message_does_not() -> None:
     """It stands right behind."""
-    turn = Turn(CHAT)
-    turn.begin(None, structure(message(order=4), Message), 0.0)
-    assert turn.replies.begins_after({"order": 3})
-    assert not turn.replies.begins_after({"order": 4})
+    for asked in (None, structure(user(order=0), Message)):
+        turn = Turn(CHAT)
+        turn.begin(asked, structure(message(order=4), Message), 0.0)
+        assert turn.replies.begins_after({"order": 3})
+        assert not turn.replies.begins_after({"order": 4})
 
 
 # -- when it is over
@@ -708,6 +710,15 @@ def test_a_partial_message_that_ends_a_message_and_overtakes_its_last_delta() ->
     caller = new_chat()
     caller.take(BUSY, said(message("Hel")))
     caller.take(said({"id": REPLY, "status": "ready"}, ["status"]), token("lo", 2), DONE)
+    may_read(caller, "Hello")
+    assert (the_end(caller), caller.final.text) == (End.FINISHED, "Hello")
+
+
+def test_a_partial_message_that_ends_a_message_is_held_against_what_the_server_has() -> None:
+    """A text that deltas have spoilt, here one resumed too early, must not become final by it."""
+    caller = new_chat()
+    caller.take(BUSY, said(message("Hello")), token("lo", 2))
+    caller.take(said({"id": REPLY, "status": "ready"}, ["status"]), DONE)
     may_read(caller, "Hello")
     assert (the_end(caller), caller.final.text) == (End.FINISHED, "Hello")
 
@@ -1194,6 +1205,15 @@ def test_a_caller_that_leaves_leaves_its_calls_to_whoever_comes() -> None:
     assert caller.calls == []
     assert the_end(caller) is End.PAUSED
     assert [call.id for call in caller.final.pending_tool_calls] == ["call-2"]
+
+
+def test_a_caller_that_leaves_before_it_has_taken_its_calls_leaves_them_too() -> None:
+    """They are not handed out to the next one."""
+    caller = new_chat()
+    caller.turn.receive(said(asks("awaiting_input")), caller.now)
+    caller.turn.calls.abandon()
+    assert caller.turn.calls.take() == []
+    assert not caller.turn.calls.has_new
 
 
 def test_a_call_that_was_answered_stays_so_when_its_handler_declines_late() -> None:

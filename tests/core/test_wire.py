@@ -297,7 +297,8 @@ def test_an_unnamed_line_with_data_is_told_by_its_data() -> None:
 def test_a_bare_object_of_an_unknown_kind_is_passed_over() -> None:
     """There is nothing that it could be."""
     decoder = NDJSONDecoder()
-    assert decoded(decoder, line(data={"id": "x"}), line(data={})) == []
+    unknown = [{"id": "x"}, {}, {"state": "working"}, {"id": "x", "chat_id": CHAT}]
+    assert decoded(decoder, *(line(data=data) for data in unknown)) == []
     assert decoder.problems == []
 
 
@@ -382,12 +383,14 @@ def test_half_an_event_at_the_end_is_reported() -> None:
 
 
 def test_an_unreadable_event_is_reported_and_the_rest_is_read() -> None:
-    """As for lines."""
+    """As for lines; its place is where it ends."""
     decoder = SSEDecoder()
-    stream = sse("chats", chat()) + b"event: chats\ndata: oops\n\n" + sse("agent_runs", run("working"))
+    before, bad = sse("chats", chat()), b"event: chats\ndata: oops\n"
+    stream = before + bad + b"\n" + sse("agent_runs", run("working"))
     assert [event.name for event in decoded(decoder, stream)] == ["chats", "agent_runs"]
     (problem,) = decoder.problems
     assert "oops" in str(problem)
+    assert f"byte {len(before + bad)} of the stream" in str(problem)
 
 
 @pytest.mark.parametrize("piece", [b"data: 123456\n", b"data:\n", b"data\n"])
@@ -400,9 +403,12 @@ def test_an_event_over_the_limit_is_an_error_whatever_its_lines(piece: bytes) ->
 
 def test_an_event_of_exactly_the_limit_is_read() -> None:
     """The limit counts the event's data."""
-    data = json.dumps({"id": "x"}).encode()
-    decoder = SSEDecoder(limit=len(data) + len(b"data: "))
-    assert decoded(decoder, b"event: chats\ndata: " + data + b"\n\n") == [Event("chats", {"id": "x"})]
+    data = json.dumps({"id": "x" * 50}).encode()
+    halves = b"data: " + data[:6] + b"\ndata: " + data[6:] + b"\n\n"
+    assert decoded(SSEDecoder(limit=len(data) + 1), b"event: chats\n" + halves) == [Event("chats", {"id": "x" * 50})]
+    decoder = SSEDecoder(limit=len(data))
+    with pytest.raises(UnreadableError, match="an event of more than"):
+        decoded(decoder, b"event: chats\n" + halves)
 
 
 # -- which framing

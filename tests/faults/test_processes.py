@@ -33,7 +33,7 @@ class Program:
 
     def __init__(self, name: str, server: FaultServer) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "tests.faults.programs", name, server.url],
+            [sys.executable, "-W", "error", "-X", "faulthandler", "-m", "tests.faults.programs", name, server.url],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -48,7 +48,11 @@ class Program:
     def end(self, code: int = 0, within: float = 2.0) -> list[str]:
         """Wait for its end in good order; returns what else it said."""
         began = time.monotonic()
-        out, err = self.process.communicate(timeout=15)
+        try:
+            out, err = self.process.communicate(timeout=15)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)  # faulthandler says what its threads are doing
+            out, err = self.process.communicate()
         assert err == ""
         assert self.process.returncode == code
         assert time.monotonic() - began < within
