@@ -43,7 +43,8 @@ def many_streams(context: Context) -> Section:
     context.server.take_stats()  # how often is not known beforehand where a silence makes a client look
     note = (
         "Each token says when the server sent it; the lag is until the caller holds the snapshot. Tokens come one by "
-        "one, so each is a wake-up of its own. Of 1,000 streams three runs, and the one in the middle. Memory: resident, beyond the client with no stream, while all are open."
+        "one, so each is a wake-up of its own. Of three runs with 1,000 streams the one in the middle is shown. "
+        "Memory: resident, beyond the client with no stream, while all are open."
     )
     columns = (
         "streams",

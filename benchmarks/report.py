@@ -65,14 +65,14 @@ def environment(versions: Mapping[str, str], load: float) -> dict[str, str]:
 
     Args:
         versions: Those of the other SDKs.
-        load: The machine's load average of the last minute before the run; times on the clock, such as lags and
-            imports, mean little where others were at work.
+        load: The machine's load average before the run, to stand beside that after it; times on the clock, such as
+            lags and imports, mean little where others were at work.
     """
     own = {name: importlib.metadata.version(name) for name in ("inferencesh", "aiohttp", "orjson", "attrs", "cattrs")}
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
-        "load before the run": f"{load:.1f}",
+        "load before and after": f"{load:.1f}, {os.getloadavg()[0]:.1f}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         **own,
         **{f"{name} (compared)": version for name, version in versions.items()},

@@ -87,6 +87,17 @@ class AsyncAgent:
         conflate: bool = False,
     ) -> Coroutine[Any, Any, Message]: ...
 
+    @overload
+    def send_message(
+        self,
+        text: str,
+        *,
+        stream: bool,
+        on_message: OnMessage | None = None,
+        on_tool_call: OnToolCall | None = None,
+        conflate: bool = False,
+    ) -> AsyncMessageStream | Coroutine[Any, Any, Message]: ...
+
     def send_message(
         self,
         text: str,

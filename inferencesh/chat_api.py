@@ -36,7 +36,10 @@ class ChatAPI:
 
     async def read_chat(self, chat_id: str) -> Mapping[str, Any]:
         """Read a chat, without its messages."""
-        return _object(await self._transport.request("GET", chat_path(chat_id), safety=Safety.REPEATABLE))
+        chat = await self._transport.request("GET", chat_path(chat_id), safety=Safety.REPEATABLE)
+        if chat is None:  # such as a proxy's page with status 200
+            raise UnreadableError("the server answered without the chat that was asked for")
+        return _object(chat)
 
     async def read_messages(
         self, chat: Mapping[str, Any], chat_id: str, enough: Callable[[Mapping[str, Any]], bool]

@@ -295,7 +295,7 @@ class TurnDriver:
         try:
             chat = await self._api.read_chat(chat_id)
             messages = await self._api.read_messages(chat, chat_id, turn.replies.begins_after)
-        except APIConnectionError as error:
+        except (APIConnectionError, UnreadableError) as error:
             await self._lost(turn, error)
             return
         except NotFoundError as error:

@@ -199,12 +199,17 @@ class Pump(Generic[T]):
                 item = wait_for(inbox)
                 if isinstance(item, _Call):
                     item.run()
-                else:
-                    return item()
+                    continue
+                batch = item()
+                if not batch:
+                    self._task = None  # it is over, though it may take another moment until it says so
+                return batch
         except _StoppedError:
             raise InferenceError("the client was closed while this stream was open") from None
         except BaseException as error:
-            if not isinstance(error, Exception):
+            if isinstance(error, Exception):
+                self._task = None
+            else:
                 self.cancel()
                 _wait_for_cleanup(inbox)
             raise

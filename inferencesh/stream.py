@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from types import TracebackType
-from typing import Any, NoReturn, Protocol, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
 from .driver import TurnDriver
 from .errors import StreamError
@@ -151,8 +151,12 @@ class AsyncMessageStream:
     def __await__(self) -> Generator[Any, None, Self]:
         return self._open().__await__()
 
-    def __iter__(self) -> NoReturn:
-        raise TypeError("this stream is asynchronous: write «async for message in ...» instead of «for message in ...»")
+    if not TYPE_CHECKING:  # a type checker refuses a plain «for» by itself, if it does not see this
+
+        def __iter__(self) -> NoReturn:
+            raise TypeError(
+                "this stream is asynchronous: write «async for message in ...» instead of «for message in ...»"
+            )
 
     def __del__(self) -> None:
         if hasattr(self, "_source"):

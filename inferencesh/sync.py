@@ -196,6 +196,17 @@ class Agent:
         conflate: bool = False,
     ) -> Message: ...
 
+    @overload
+    def send_message(
+        self,
+        text: str,
+        *,
+        stream: bool,
+        on_message: OnMessage | None = None,
+        on_tool_call: OnToolCall | None = None,
+        conflate: bool = False,
+    ) -> MessageStream | Message: ...
+
     def send_message(
         self,
         text: str,

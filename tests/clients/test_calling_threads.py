@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import threading
 import time
@@ -375,6 +376,37 @@ def test_a_reader_ends_when_its_stream_is_closed_elsewhere(serve: Serve, conflat
         reader.join(2)
         assert len(ends) == 1
         served.wait_until_left()
+
+
+def test_a_tool_that_was_stopped_midway_is_left_to_the_caller(serve: Serve) -> None:
+    """Leaving a turn leaves its calls; a later wait() does not run a handler that had begun for a second time."""
+    runs: list[str] = []
+    gate = Gate()
+
+    async def handle() -> str:
+        runs.append("begun")
+        await gate.passed()
+        return "42"
+
+    served = serve([CALL], ["done"])
+    with Inference(**served.address) as client:
+        agent = client.agent({"name": "t", "tools": [tool("worker").handler(handle).build()]})
+        stream = agent.send_message("Hi", stream=True)
+
+        def read() -> None:
+            with contextlib.suppress(InferenceError):  # that it was closed; or the loop just ends
+                list(stream)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        gate.reached()
+        stream.close()
+        reader.join(5)
+        (call,) = agent.wait().pending_tool_calls
+        agent.submit_tool_result(call.id, "by hand")
+        assert agent.wait().text == "done"
+    assert runs == ["begun"]
+    assert served.script.asked[1].messages[-1].text == "by hand"
 
 
 def run_in_a_thread(function: Callable[[], Any]) -> None:

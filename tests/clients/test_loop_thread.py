@@ -8,6 +8,7 @@ import threading
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
+from typing import Any
 
 import pytest
 
@@ -140,6 +141,7 @@ def test_a_call_from_the_loops_own_thread_is_refused(thread: LoopThread) -> None
 def test_ctrl_c_cancels_the_call(thread: LoopThread) -> None:
     """KeyboardInterrupt is raised once the coroutine has cleaned up; the next call works."""
     ended: list[str] = []
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in a job in the background it is ignored
 
     async def interrupt() -> None:
         main = threading.main_thread().ident
@@ -147,8 +149,11 @@ def test_ctrl_c_cancels_the_call(thread: LoopThread) -> None:
         signal.pthread_kill(main, signal.SIGINT)
         await endless(ended)
 
-    with pytest.raises(KeyboardInterrupt):
-        thread.call(interrupt())
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            thread.call(interrupt())
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert ended == ["cancelled"]
     assert thread.call(value()) == "value"
 
@@ -501,3 +506,28 @@ def test_a_pump_goes_on_after_a_restart_of_its_loop(pump: Pump[int], thread: Loo
     assert pump.take() == [1]
     thread.stop()
     assert pump.take() == [2]
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["ended", "broken"])
+def test_a_take_right_behind_the_last_one_does_not_wait_for_a_task_that_is_over(
+    thread: LoopThread, monkeypatch: pytest.MonkeyPatch, broken: bool
+) -> None:
+    """The task has said its last word and has not returned yet: the consumer knows better than its state."""
+    run, go = Pump[int]._run, threading.Event()
+
+    async def slow_to_return(self: Pump[int], *arguments: Any) -> None:
+        await run(self, *arguments)
+        while not go.is_set():  # noqa: ASYNC110 - it is set by a thread
+            await asyncio.sleep(0)
+
+    async def source() -> list[int]:
+        if broken:
+            raise ValueError("broken")
+        return []
+
+    monkeypatch.setattr(Pump, "_run", slow_to_return)
+    pump: Pump[int] = Pump(thread)
+    pump.source = source
+    outcomes = [Waiting(pump.take).end(), Waiting(pump.take).end()]
+    go.set()
+    assert all(isinstance(outcome, ValueError) if broken else outcome == [] for outcome in outcomes)

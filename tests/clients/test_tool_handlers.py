@@ -330,29 +330,3 @@ def test_snapshots_show_the_calls_that_wait(serve: Serve, connect: Connect) -> N
     (call,) = next(snapshot.pending_tool_calls for snapshot in snapshots if snapshot.pending_tool_calls)
     assert (call.name, call.arguments, call.type) == ("calculator", {"expression": "6*7"}, "client")
     assert call.id
-
-
-def test_a_tool_that_was_stopped_midway_is_left_to_the_caller(serve: Serve, connect: Connect) -> None:
-    """Leaving a turn leaves the calls under way; a later wait() does not run their handlers a second time."""
-    runs: list[str] = []
-    gate = Gate()
-
-    async def handle(expression: str) -> str:
-        runs.append(expression)
-        await gate.passed()
-        return "42"
-
-    served = serve(["Let me see.", CALL], ["done"])
-    side = connect(served)
-    agent = side.agent(agent_with(calculator(handle)))
-    stream = agent.send_message("6*7?", stream=True)
-    while side.next(stream).tool_calls == ():
-        continue
-    side.result(agent.get_chat())  # meanwhile the handler has begun
-    side.close(stream)
-    reply = side.result(agent.wait())
-    assert [call.name for call in reply.pending_tool_calls] == ["calculator"]
-    assert len(runs) <= 1
-    gate.open()
-    side.result(agent.submit_tool_result(reply.pending_tool_calls[0].id, "42"))
-    assert side.result(agent.wait()).text == "done"

@@ -144,6 +144,7 @@ def test_nothing_follows_a_final_form(feed: Feed, status: str) -> None:
     assert feed.whole("Hello", "ready") is None
     assert feed.whole("Hello!", "failed") is None
     assert feed.delta("!", 1) is None
+    assert not feed.waits()
     assert len(feed.snapshots) == 1
 
 

@@ -684,6 +684,26 @@ def test_a_partial_message_keeps_what_deltas_have_brought() -> None:
     assert (caller.final.text, caller.final.status, caller.snapshots[-1].delta) == ("Hello", "ready", "")
 
 
+def test_a_partial_message_that_brings_a_call_keeps_the_text_of_the_deltas() -> None:
+    """And the call is handed out at once."""
+    caller = new_chat()
+    caller.take(BUSY, said(message()), token("Hello", 1))
+    caller.take(said({"id": REPLY, "tool_invocations": [invocation()]}, ["tool_invocations"]))
+    assert [call.id for call in caller.calls] == ["call-1"]
+    assert (caller.snapshots[-1].text, caller.snapshots[-1].delta) == ("Hello", "")
+
+
+def test_a_partial_message_that_ends_a_message_counts_as_it_is_where_the_chat_cannot_be_read() -> None:
+    """With the text that is known: there is nothing better to be had."""
+    caller = new_chat()
+    caller.take(BUSY, said(message()), token("Hello", 1), said({"id": REPLY, "status": "ready"}, ["status"]), DONE)
+    assert caller.turn.wants_reread
+    (snapshot,) = caller.turn.reread_failed(caller.now)
+    assert (snapshot.text, snapshot.status, snapshot.delta) == ("Hello", "ready", "")
+    assert caller.turn.last_delivered == snapshot
+    assert (the_end(caller), caller.final.text) == (End.FINISHED, "Hello")
+
+
 def test_a_partial_message_keeps_what_was_read_meanwhile() -> None:
     """What was read is newer than what the stream had brought."""
     caller = new_chat()
@@ -759,6 +779,14 @@ def test_a_reading_that_is_behind_the_stream_takes_nothing_back() -> None:
     assert caller.reads(working(), message("Hel")) == []
     caller.take(token("!", 3))
     assert caller.texts == ["Hel", "Hello", "Hello!"]
+
+
+def test_a_reading_that_is_behind_the_stream_does_not_have_an_ended_run_go_on() -> None:
+    """The chat was read from somewhere that had not heard of the end yet."""
+    caller = new_chat()
+    caller.take(BUSY, said(message("Hel", "failed")), runs(run("failed")))
+    caller.reads(working(), message("Hel", "failed"))
+    assert (the_end(caller), caller.outcome.detail) == (End.FAILED, "the server gave no reason")
 
 
 def test_a_reading_ends_every_wish_to_read() -> None:
