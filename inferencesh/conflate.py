@@ -23,6 +23,7 @@ class Conflator:
 
     def __init__(self, driver: TurnDriver) -> None:
         self._driver = driver
+        driver.newest_only = True
         self._kept: list[Message] = []
         self._texts: dict[str, str] = {}  # of each live message, the text that was handed out last
         self._changed = asyncio.Event()

@@ -62,6 +62,9 @@ class TurnDriver:
             driver, whose ``connect`` it may call, and puts first snapshots into ``ready``.
         runner: Makes what takes care of the turn's tool calls.
         reconnects: How lost streams are taken up again.
+
+    Attributes:
+        newest_only: Whether the reader wants of each message the newest snapshot alone; set before the turn begins.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class TurnDriver:
         self.turn: Turn | None = None
         self.ready: list[Message] = []
         self.closed = False
+        self.newest_only = False
         self.posted = False  # whether the message may have reached the server
         self._transport = transport
         self._api = ChatAPI(transport)
@@ -135,7 +139,9 @@ class TurnDriver:
         """
         stream = await self._transport.open_stream(chat_path(chat_id) + "/stream", repeat=not again)
         try:
-            self._decoder = event_decoder(stream.content_type, self._transport.options.max_line_bytes)
+            self._decoder = event_decoder(
+                stream.content_type, self._transport.options.max_line_bytes, newest_only=self.newest_only
+            )
         except UnreadableError:
             stream.close()
             raise

@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 
 from .converter import UnreadableError, decode_json
+from .superseded import without_superseded
 
 __all__ = ["MAX_LINE_BYTES", "Event", "EventDecoder", "LineSplitter", "NDJSONDecoder", "SSEDecoder", "event_decoder"]
 
@@ -124,12 +125,22 @@ class EventDecoder(abc.ABC):
 
 
 class NDJSONDecoder(EventDecoder):
-    """Decodes newline-delimited JSON."""
+    """Decodes newline-delimited JSON.
+
+    Args:
+        limit: The longest line, in bytes.
+        newest_only: Whether lines that the next one replaces are passed over without being decoded.
+    """
+
+    def __init__(self, limit: int = MAX_LINE_BYTES, *, newest_only: bool = False) -> None:
+        super().__init__(limit)
+        self._newest_only = newest_only
 
     def _decode(self, lines: list[bytes]) -> Iterator[Event]:
-        for line in lines:
-            if line and not line.isspace():
-                event = self._event(line)
+        wanted = without_superseded(lines) if self._newest_only else lines
+        for line, each in zip(lines, wanted, strict=True):
+            if each and not each.isspace():
+                event = self._event(each)
                 if event is not None:
                     yield event
             self._offset += len(line) + 1
@@ -183,13 +194,14 @@ class SSEDecoder(EventDecoder):
         return self._event(data, "" if name == "message" else name)
 
 
-def event_decoder(content_type: str, limit: int = MAX_LINE_BYTES) -> EventDecoder:
+def event_decoder(content_type: str, limit: int = MAX_LINE_BYTES, *, newest_only: bool = False) -> EventDecoder:
     """The decoder for a stream's content type.
 
     Args:
         content_type: The ``Content-Type`` header, "" when there was none. Everything that is neither server-sent events
             nor HTML is read as NDJSON: servers and proxies label it in many ways.
         limit: The longest line, in bytes.
+        newest_only: Whether the reader wants of each message the newest form alone.
 
     Raises:
         UnreadableError: It is HTML, so no stream at all but most likely a proxy's error page.
@@ -201,7 +213,7 @@ def event_decoder(content_type: str, limit: int = MAX_LINE_BYTES) -> EventDecode
         raise UnreadableError(
             f"the server answered the stream request with {media_type}; a proxy in between may have sent an error page"
         )
-    return NDJSONDecoder(limit)
+    return NDJSONDecoder(limit, newest_only=newest_only)
 
 
 def read_event(value: object, name: str = "") -> Event | None:

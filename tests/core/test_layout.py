@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PACKAGE = Path(inferencesh.__file__).parent
 CORE = [
     *("agent_config", "calls", "claims", "config", "converter", "errors", "growing_text", "growth", "live", "models"),
-    *("proxies", "replies", "responses", "retry", "run_state", "tools", "turn", "wire"),
+    *("proxies", "replies", "responses", "retry", "run_state", "superseded", "tools", "turn", "wire"),
 ]
 WAITS = {"asyncio", "anyio", "threading", "aiohttp", "socket", "selectors", "concurrent", "time", "sniffio"}
 
