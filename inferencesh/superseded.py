@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 __all__ = ["without_superseded"]
 
@@ -25,7 +26,7 @@ def without_superseded(lines: list[bytes]) -> Iterator[bytes]:
     Args:
         lines: Whole lines of NDJSON, in order.
     """
-    for line, following in zip(lines, [*lines[1:], b""], strict=True):
+    for line, following in pairwise([*lines, b""]):
         yield b"" if _is_superseded(line, following) else line
 
 

@@ -61,6 +61,14 @@ def test_other_events_stay() -> None:
     assert kept(*lines) == [each for each in lines if each]
 
 
+def test_a_read_may_hold_no_whole_line() -> None:
+    """Half of a long one, say."""
+    assert kept() == []
+    decoder = NDJSONDecoder(newest_only=True)
+    assert list(decoder.feed(line("a")[:20])) == []
+    assert [event.data["id"] for event in decoder.feed(line("a")[20:] + b"\n")] == ["m1"]
+
+
 @given(st.lists(st.text(max_size=30), min_size=1, max_size=8))
 def test_a_text_cannot_pass_for_what_decides(texts: list[str]) -> None:
     """Quotes in a text are escaped: only the last of pending forms is decoded, and it is decoded rightly."""
