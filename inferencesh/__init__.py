@@ -20,6 +20,8 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .agent import AsyncAgent
+    from .agents import AsyncAgents
+    from .chats import AsyncChats
     from .client import AsyncInference, async_inference
     from .config import Timeout
     from .errors import (
@@ -44,6 +46,9 @@ if TYPE_CHECKING:
         Content,
         ContentType,
         FileRef,
+        Interrupt,
+        InterruptReason,
+        InterruptStatus,
         Message,
         MessageStatus,
         Role,
@@ -56,6 +61,7 @@ if TYPE_CHECKING:
     from .retry import Backoff
     from .stream import AsyncMessageStream
     from .sync import Agent, Inference, MessageStream, inference
+    from .sync_resources import Agents, Chats
     from .tools import (
         Tool,
         ToolBuilder,
@@ -76,13 +82,17 @@ __all__ = [
     "APIError",
     "APITimeoutError",
     "Agent",
+    "Agents",
     "AsyncAgent",
+    "AsyncAgents",
+    "AsyncChats",
     "AsyncInference",
     "AsyncMessageStream",
     "AuthenticationError",
     "Backoff",
     "Chat",
     "ChatStatus",
+    "Chats",
     "ConfigurationError",
     "ConflictError",
     "Content",
@@ -91,6 +101,9 @@ __all__ = [
     "Inference",
     "InferenceError",
     "InternalServerError",
+    "Interrupt",
+    "InterruptReason",
+    "InterruptStatus",
     "Message",
     "MessageStatus",
     "MessageStream",
@@ -126,16 +139,19 @@ __all__ = [
 
 _MODULES = {
     "agent": "AsyncAgent",
+    "agents": "AsyncAgents",
+    "chats": "AsyncChats",
     "client": "AsyncInference async_inference",
     "config": "Timeout",
     "errors": "APIConnectionError APIError APITimeoutError AuthenticationError ConfigurationError ConflictError "
     "InferenceError InternalServerError NotFoundError PermissionDeniedError RateLimitError RequirementsNotMetError "
     "RunFailedError StreamError",
-    "models": "Chat ChatStatus Content ContentType FileRef Message MessageStatus Role Run RunState ToolCall "
-    "ToolCallStatus ToolType",
+    "models": "Chat ChatStatus Content ContentType FileRef Interrupt InterruptReason InterruptStatus Message "
+    "MessageStatus Role Run RunState ToolCall ToolCallStatus ToolType",
     "retry": "Backoff",
     "stream": "AsyncMessageStream",
     "sync": "Agent Inference MessageStream inference",
+    "sync_resources": "Agents Chats",
     "tools": "Tool ToolBuilder array boolean enum_of inline integer number obj optional string tool",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}

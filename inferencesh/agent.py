@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping
-from typing import Any, Literal, overload
-
-import attrs
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, Literal, Unpack, overload
 
 from .agent_config import AgentConfig
 from .chat_api import ChatAPI
-from .claims import Claims
-from .conflate import Conflator
 from .conversation import Conversation
 from .converter import structure
-from .driver import Reconnects, TurnDriver
-from .invoke import Invoker, ThreadInvoker
-from .models import Chat, Message
-from .stream import AsyncMessageStream, OnMessage, SnapshotSource
-from .tool_runner import OnToolCall, ToolLimits, ToolRunner
-from .tracing import runner_class, turn_driver
+from .file_sources import FileSource
+from .invoke import Invoker
+from .models import Chat, Interrupt, Message
+from .stream import AsyncMessageStream
 from .transport import Transport
-from .turn import Turn
+from .turn_request import OnApproval, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest
+from .turns import AgentOptions, open_turn
 
-__all__ = ["AgentOptions", "AsyncAgent"]
-
-
-@attrs.frozen
-class AgentOptions:
-    """What a client's agents have in common.
-
-    Attributes:
-        reconnects: How lost streams are taken up again.
-        tools: Limits of tool calls.
-        claims: The calls that are taken care of.
-    """
-
-    reconnects: Reconnects = attrs.Factory(Reconnects)
-    tools: ToolLimits = attrs.Factory(ToolLimits)
-    claims: Claims = attrs.Factory(Claims)
+__all__ = ["AsyncAgent"]
 
 
 class AsyncAgent:
@@ -67,35 +47,17 @@ class AsyncAgent:
 
     @overload
     def send_message(
-        self,
-        text: str,
-        *,
-        stream: Literal[True],
-        on_message: OnMessage | None = None,
-        on_tool_call: OnToolCall | None = None,
-        conflate: bool = False,
+        self, text: str, *, stream: Literal[True], **options: Unpack[TurnOptions]
     ) -> AsyncMessageStream: ...
 
     @overload
     def send_message(
-        self,
-        text: str,
-        *,
-        stream: Literal[False] = False,
-        on_message: OnMessage | None = None,
-        on_tool_call: OnToolCall | None = None,
-        conflate: bool = False,
+        self, text: str, *, stream: Literal[False] = False, **options: Unpack[TurnOptions]
     ) -> Coroutine[Any, Any, Message]: ...
 
     @overload
     def send_message(
-        self,
-        text: str,
-        *,
-        stream: bool,
-        on_message: OnMessage | None = None,
-        on_tool_call: OnToolCall | None = None,
-        conflate: bool = False,
+        self, text: str, *, stream: bool, **options: Unpack[TurnOptions]
     ) -> AsyncMessageStream | Coroutine[Any, Any, Message]: ...
 
     def send_message(
@@ -103,8 +65,11 @@ class AsyncAgent:
         text: str,
         *,
         stream: bool = False,
+        files: Sequence[FileSource] = (),
         on_message: OnMessage | None = None,
         on_tool_call: OnToolCall | None = None,
+        on_tool_progress: OnToolProgress | None = None,
+        on_approval: OnApproval | None = None,
         conflate: bool = False,
     ) -> AsyncMessageStream | Coroutine[Any, Any, Message]:
         """Send a message and get the agent's reply.
@@ -115,9 +80,14 @@ class AsyncAgent:
         Args:
             text: The message.
             stream: Whether to return a stream of snapshots, each the whole message so far, instead of the final one.
+            files: What goes with it, as for ``client.files.upload``; uploaded before the message is sent.
             on_message: Called as ``on_message(text, done)`` with the whole text so far: for each snapshot with
                 ``done=False``, and once at the end with ``done=True``. Sync or async.
             on_tool_call: Called with each client tool's call before its handler. Sync or async.
+            on_tool_progress: Called as ``on_tool_progress(tool_call, value)`` with what a handler yields before its
+                result. Sync or async.
+            on_approval: Asked about each call that needs a person's approval: True approves it, False or a text with
+                the reason rejects it, None leaves it to ``approve_tool`` and ``reject_tool``. Sync or async.
             conflate: Whether a slow reader skips snapshots that a newer one of the same message has replaced.
 
         Returns:
@@ -130,19 +100,34 @@ class AsyncAgent:
             APIError: The server refused the message or the stream.
             APIConnectionError: The server could not be reached.
         """
-        if not isinstance(text, str):
-            raise TypeError(f"a message is a str, not {type(text).__name__}")
-        opened = self.open_stream(text, on_message=on_message, on_tool_call=on_tool_call, conflate=conflate)
+        request = TurnRequest.of_message(
+            text,
+            files=files,
+            on_message=on_message,
+            on_tool_call=on_tool_call,
+            on_tool_progress=on_tool_progress,
+            on_approval=on_approval,
+            conflate=conflate,
+        )
+        opened = self.open_stream(request)
         return opened if stream else opened.get_final_message()
 
     def stream_messages(
-        self, *, on_message: OnMessage | None = None, on_tool_call: OnToolCall | None = None, conflate: bool = False
+        self,
+        *,
+        on_message: OnMessage | None = None,
+        on_tool_call: OnToolCall | None = None,
+        on_tool_progress: OnToolProgress | None = None,
+        on_approval: OnApproval | None = None,
+        conflate: bool = False,
     ) -> AsyncMessageStream:
         """Attach to the turn that is running or paused in this chat, and stream what is new of it.
 
         Args:
             on_message: As for ``send_message``.
             on_tool_call: As for ``send_message``.
+            on_tool_progress: As for ``send_message``.
+            on_approval: As for ``send_message``.
             conflate: As for ``send_message``.
 
         Returns:
@@ -151,7 +136,15 @@ class AsyncAgent:
         Raises:
             InferenceError: From the stream, when there is no chat yet.
         """
-        return self.open_stream(None, on_message=on_message, on_tool_call=on_tool_call, conflate=conflate)
+        return self.open_stream(
+            TurnRequest(
+                on_message=on_message,
+                on_tool_call=on_tool_call,
+                on_tool_progress=on_tool_progress,
+                on_approval=on_approval,
+                conflate=conflate,
+            )
+        )
 
     async def wait(self) -> Message:
         """Wait until the current turn ends or needs input.
@@ -178,6 +171,48 @@ class AsyncAgent:
             APIError, APIConnectionError: The server refused it or could not be reached.
         """
         await self._conversation.submit(tool_call_id, result)
+
+    async def approve_tool(self, tool_call_id: str) -> None:
+        """Approve a call that waits for a person's approval; ``wait`` or ``stream_messages`` takes up the turn.
+
+        Args:
+            tool_call_id: The id of one of ``message.pending_approvals``.
+
+        Raises:
+            PermissionDeniedError: The server wants a signed-in person, not an API key (code ``requires_sign_in``).
+            ConflictError: The call does not wait for an approval.
+            APIError, APIConnectionError: The server refused it or could not be reached.
+        """
+        await self._conversation.approve(tool_call_id)
+
+    async def reject_tool(self, tool_call_id: str, reason: str = "") -> None:
+        """Reject a call that waits for a person's approval; the agent goes on without it.
+
+        Args:
+            tool_call_id: The id of one of ``message.pending_approvals``.
+            reason: Why, for the agent to read.
+
+        Raises:
+            PermissionDeniedError, ConflictError, APIError, APIConnectionError: As for ``approve_tool``.
+        """
+        await self._conversation.reject(tool_call_id, reason)
+
+    async def resolve_interrupt(self, interrupt_id: str, decision: Literal["allow", "deny"]) -> Interrupt:
+        """Decide about something that holds the run up: one of ``chat.pending_interrupts``.
+
+        A client tool's or widget's interrupt is answered with ``submit_tool_result`` instead.
+
+        Args:
+            interrupt_id: Its id.
+            decision: Whether it may go on.
+
+        Returns:
+            The interrupt as it stands now.
+
+        Raises:
+            PermissionDeniedError, ConflictError, APIError, APIConnectionError: As for ``approve_tool``.
+        """
+        return structure(await self._conversation.resolve(interrupt_id, decision), Interrupt)
 
     async def stop(self) -> None:
         """End the run on the server; the stream that follows it ends normally. Without a chat nothing happens."""
@@ -210,42 +245,14 @@ class AsyncAgent:
         """Forget the chat: the next message begins a new one."""
         self._conversation.reset()
 
-    def open_stream(
-        self,
-        text: str | None,
-        *,
-        on_message: OnMessage | None,
-        on_tool_call: OnToolCall | None,
-        conflate: bool,
-        invoker: Invoker | None = None,
-    ) -> AsyncMessageStream:
-        """Make a stream, for bridges to other threads.
+    def open_stream(self, request: TurnRequest, invoker: Invoker | None = None) -> AsyncMessageStream:
+        """Make a stream, for bridges to other threads; nothing is sent yet.
 
         Args:
-            text: The message to send, or None to attach to the current turn.
-            on_message: As for ``send_message``.
-            on_tool_call: As for ``send_message``.
-            conflate: As for ``send_message``.
+            request: What is asked of the turn.
             invoker: Calls functions that may block; worker threads by default.
-
-        Returns:
-            The stream; nothing is sent yet.
         """
-        conversation, tools, limits = self._conversation, self._config.tools, self._options.tools
-        caller: Invoker = invoker or ThreadInvoker(limits.at_once + 1)
-
-        def runner(turn: Turn) -> ToolRunner:
-            make = runner_class()
-            return make(turn, tools, on_tool_call, caller, conversation.submit, limits, self._options.claims)
-
-        async def begin(driver: TurnDriver) -> Turn:
-            return await (conversation.attach(driver) if text is None else conversation.send(driver, text))
-
-        driver = turn_driver(
-            self._transport, begin, runner, self._options.reconnects, agent=self._config.body, text=text
-        )
-        source: SnapshotSource = Conflator(driver) if conflate else driver
-        return AsyncMessageStream(driver, source, caller, on_message)
+        return open_turn(self._transport, self._conversation, self._config, self._options, request, invoker)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(chat_id={self.chat_id!r})"

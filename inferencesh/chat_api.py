@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -16,8 +17,7 @@ __all__ = ["ChatAPI"]
 
 logger = logging.getLogger("inferencesh")
 
-_PAGE = 50  # messages read at a time
-_MOST_PAGES = 200
+_PAGE = 50  # messages or chats read at a time
 
 
 class ChatAPI:
@@ -55,21 +55,47 @@ class ChatAPI:
             The messages, in no particular order.
         """
         messages: list[Mapping[str, Any]] = []
-        cursor = ""
-        for _ in range(_MOST_PAGES):
-            params = {"limit": str(_PAGE), **({"cursor": cursor} if cursor else {})}
-            try:
-                page = await self._transport.request(
-                    "GET", f"{chat_path(chat_id)}/messages", params=params, safety=Safety.REPEATABLE
-                )
-            except NotFoundError:
-                return _objects(chat.get("chat_messages"))
-            items = _objects(page.get("items") if isinstance(page, dict) else page)
-            messages += items
-            cursor = page.get("next_cursor") or "" if isinstance(page, dict) and page.get("has_next", True) else ""
-            if not cursor or not isinstance(cursor, str) or any(map(enough, items)):
-                break
+        try:
+            async with contextlib.aclosing(self.message_pages(chat_id)) as pages:
+                async for items in pages:
+                    messages += items
+                    if any(map(enough, items)):
+                        break
+        except NotFoundError:
+            return _objects(chat.get("chat_messages"))
         return messages or _objects(chat.get("chat_messages"))
+
+    def message_pages(self, chat_id: str, size: int = _PAGE) -> AsyncGenerator[list[Mapping[str, Any]]]:
+        """Read a chat's messages a page at a time, the newest page first."""
+
+        async def read(cursor: Mapping[str, str]) -> object:
+            params = {"limit": str(size), **cursor}
+            path = f"{chat_path(chat_id)}/messages"
+            return await self._transport.request("GET", path, params=params, safety=Safety.REPEATABLE)
+
+        return _pages(read)
+
+    def chat_pages(self, search: str | None, size: int = _PAGE) -> AsyncGenerator[list[Mapping[str, Any]]]:
+        """Read the account's chats a page at a time, the newest page first."""
+
+        async def read(cursor: Mapping[str, str]) -> object:
+            body = {"limit": size, **({"search": search} if search else {}), **cursor}
+            return await self._transport.request("POST", "/chats/list", json=body, safety=Safety.REPEATABLE)
+
+        return _pages(read)
+
+    async def delete_chat(self, chat_id: str) -> None:
+        """Delete a chat."""
+        try:
+            await self._transport.request("DELETE", chat_path(chat_id), safety=Safety.UNTIL_ACKNOWLEDGED)
+        except NotFoundError as error:
+            if not error.repetitions:  # else an earlier attempt has deleted it, its answer being lost
+                raise
+
+    async def cancel_message(self, message_id: str) -> None:
+        """Withdraw a queued message."""
+        path = f"/chats/messages/{quote(message_id, safe='')}/cancel"
+        await self._transport.request("POST", path, safety=Safety.ONCE)
 
     async def submit(self, call_id: str, result: object, *, anybodys: bool = False) -> None:
         """Post a tool call's result until the server has acknowledged it.
@@ -93,6 +119,21 @@ class ChatAPI:
                 raise
             logger.info("the result of tool call %s was there already", call_id)
 
+    async def approve(self, call_id: str) -> None:
+        """Approve a tool call."""
+        path = f"/tools/{quote(call_id, safe='')}/invoke"
+        await self._transport.request("POST", path, safety=Safety.ONCE)
+
+    async def reject(self, call_id: str, reason: str) -> None:
+        """Reject a tool call, with a reason for the agent."""
+        path = f"/tools/{quote(call_id, safe='')}/reject"
+        await self._transport.request("POST", path, json={"reason": reason}, safety=Safety.ONCE)
+
+    async def resolve_interrupt(self, interrupt_id: str, decision: str) -> Mapping[str, Any]:
+        """Decide about an interrupt; returns it as it stands then."""
+        path = f"/interrupts/{quote(interrupt_id, safe='')}/resolve"
+        return _object(await self._transport.request("POST", path, json={"decision": decision}, safety=Safety.ONCE))
+
     async def stop(self, chat_id: str) -> None:
         """End the chat's run on the server."""
         await self._transport.request("POST", f"{chat_path(chat_id)}/stop", safety=Safety.REPEATABLE)
@@ -101,6 +142,22 @@ class ChatAPI:
 def chat_path(chat_id: str) -> str:
     """The path of a chat; its id may come from anywhere."""
     return f"/chats/{quote(chat_id, safe='')}"
+
+
+async def _pages(
+    read: Callable[[Mapping[str, str]], Awaitable[object]],
+) -> AsyncGenerator[list[Mapping[str, Any]]]:
+    """Follow the cursors of a paged answer; one that comes back again is the end, lest this goes in circles."""
+    seen = {""}
+    cursor: Mapping[str, str] = {}
+    while True:
+        page = await read(cursor)
+        yield _objects(page.get("items") if isinstance(page, dict) else page)
+        following = page.get("next_cursor") if isinstance(page, dict) and page.get("has_next", True) else None
+        if not isinstance(following, str) or following in seen:
+            return
+        seen.add(following)
+        cursor = {"cursor": following}
 
 
 def _object(value: object) -> Mapping[str, Any]:

@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 import anyio.to_thread
 
-from .agent import AgentOptions, AsyncAgent
+from .agent import AsyncAgent
 from .agent_config import AgentConfig
+from .agents import AsyncAgents
+from .chat_api import ChatAPI
+from .chats import AsyncChats
 from .config import Secret, Timeout, read_api_key, read_base_url
 from .driver import Reconnects
 from .errors import ConfigurationError
 from .retry import Backoff, RetryPolicy
 from .tool_runner import ToolLimits
 from .transport import Address, Transport, TransportOptions
+from .turns import AgentOptions
 from .wire import MAX_LINE_BYTES
 
 if TYPE_CHECKING:
@@ -133,6 +137,16 @@ class AsyncInference:
             ConfigurationError: The configuration cannot be sent.
         """
         return AsyncAgent(self._transport, AgentConfig.read(config), chat_id, context, self._agent_options)
+
+    @property
+    def agents(self) -> AsyncAgents:
+        """``client.agents.create(...)`` is the same as ``client.agent(...)``."""
+        return AsyncAgents(self.agent)
+
+    @property
+    def chats(self) -> AsyncChats:
+        """The chats of the account."""
+        return AsyncChats(ChatAPI(self._transport))
 
     async def aclose(self) -> None:
         """Close all connections and streams. May be called more than once."""

@@ -13,6 +13,7 @@ from .errors import InferenceError, StreamError
 from .models import Message, Role
 from .run_state import goes_on
 from .turn import End, Outcome, Turn
+from .turn_request import TurnRequest
 
 __all__ = ["Conversation"]
 
@@ -53,7 +54,7 @@ class Conversation:
             raise InferenceError("this agent has no chat yet: send a message first, or pass chat_id= to take one up")
         return self.chat_id
 
-    async def send(self, driver: TurnDriver, text: str) -> Turn:
+    async def send(self, driver: TurnDriver, request: TurnRequest) -> Turn:
         """Begin a turn by posting a message.
 
         A chat that exists has its stream opened first, so that nothing of the reply can be missed.
@@ -64,7 +65,7 @@ class Conversation:
             await driver.connect(chat_id)
         # A chat keeps its agent: an empty description is there to take it up, not to replace it.
         agent = {} if chat_id is not None and self._agent.get("agent_config") == {} else self._agent
-        body: dict[str, Any] = {"chat_id": chat_id, **agent, "input": {"text": text}}
+        body: dict[str, Any] = {"chat_id": chat_id, **agent, "input": {"text": request.text}}
         if chat_id is None and self._context is not None:
             body["context"] = self._context
         if driver.posted:
@@ -115,6 +116,25 @@ class Conversation:
             turn.call_answered(call_id, _now())
         else:
             self._expects_more = True
+
+    async def approve(self, call_id: str) -> None:
+        """Approve a tool call; the turn that waits for that goes on."""
+        await self.api.approve(call_id)
+        self._goes_on()
+
+    async def reject(self, call_id: str, reason: str) -> None:
+        """Reject a tool call; the turn that waits for that goes on."""
+        await self.api.reject(call_id, reason)
+        self._goes_on()
+
+    async def resolve(self, interrupt_id: str, decision: str) -> Mapping[str, Any]:
+        """Decide about an interrupt; the turn that waits for that goes on."""
+        interrupt = await self.api.resolve_interrupt(interrupt_id, decision)
+        self._goes_on()
+        return interrupt
+
+    def _goes_on(self) -> None:
+        self._expects_more = True
 
 
 def _message(answer: Mapping[str, Any], name: str) -> Message | None:

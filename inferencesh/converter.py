@@ -15,21 +15,9 @@ import orjson
 from cattrs.gen import make_dict_structure_fn
 from cattrs.preconf.orjson import make_converter
 
+from .enums import ContentType, MessageStatus, OpenEnum, Role, ToolCallStatus, ToolType
 from .errors import StreamError
-from .models import (
-    Chat,
-    Content,
-    ContentType,
-    FileRef,
-    Message,
-    MessageStatus,
-    OpenEnum,
-    Role,
-    Run,
-    ToolCall,
-    ToolCallStatus,
-    ToolType,
-)
+from .models import Chat, Content, FileRef, Interrupt, Message, Run, ToolCall
 
 __all__ = ["UnreadableError", "converter", "decode_json", "dump_json", "result_text", "structure"]
 
@@ -49,7 +37,7 @@ def structure(data: object, cls: type[T]) -> T:
 
     Args:
         data: What the JSON decoder returned.
-        cls: Message, Chat, Run, ToolCall or FileRef.
+        cls: Message, Chat, Run, ToolCall, Interrupt or FileRef.
 
     Returns:
         The model.
@@ -249,6 +237,12 @@ def read_arguments(value: object) -> dict[str, Any] | None:
     return {} if value is None else None
 
 
+def _read_interrupts(value: object) -> tuple[Interrupt, ...]:
+    """Interrupts; the official SDKs take their ``meta`` as an object or as JSON text."""
+    items = [{**item, "meta": read_arguments(item.get("meta"))} for item in _items(value) if item.get("id")]
+    return tuple(converter.structure(item, Interrupt) for item in items)
+
+
 def _lenient_hook(cls: type[T]) -> None:
     """Have cattrs read ``cls`` with nulls taken as absent and the wire form kept in ``raw``."""
     has_raw = "raw" in attrs.fields_dict(cast("type[attrs.AttrsInstance]", cls))
@@ -273,9 +267,13 @@ converter.register_structure_hook_func(
     lambda cls: getattr(cls, "__origin__", None) is Mapping,
     lambda value, _: dict(value) if isinstance(value, Mapping) else {},
 )
+converter.register_structure_hook_func(
+    lambda cls: cls == tuple[Interrupt, ...], lambda value, _: _read_interrupts(value)
+)
 converter.register_structure_hook(Content, _read_block)
 converter.register_structure_hook(ToolCall, _read_call)
 converter.register_structure_hook(Message, _read_message)
 _lenient_hook(FileRef)
+_lenient_hook(Interrupt)
 _lenient_hook(Run)
 _lenient_hook(Chat)

@@ -9,11 +9,21 @@ Field names and enum values come from the official Python, JavaScript and Swift 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
-from typing import Any, Self
+from typing import Any
 
 import attrs
 
+from .enums import (
+    ChatStatus,
+    ContentType,
+    InterruptReason,
+    InterruptStatus,
+    MessageStatus,
+    Role,
+    RunState,
+    ToolCallStatus,
+    ToolType,
+)
 from .growing_text import GrowingText, TextLog
 
 __all__ = [
@@ -22,6 +32,9 @@ __all__ = [
     "Content",
     "ContentType",
     "FileRef",
+    "Interrupt",
+    "InterruptReason",
+    "InterruptStatus",
     "Message",
     "MessageStatus",
     "Role",
@@ -31,104 +44,6 @@ __all__ = [
     "ToolCallStatus",
     "ToolType",
 ]
-
-
-class OpenEnum(StrEnum):
-    """A string enum that takes in values of later server versions instead of failing on them."""
-
-    @classmethod
-    def _missing_(cls, value: object) -> Self | None:
-        if not isinstance(value, str):
-            return None
-        member = str.__new__(cls, value)
-        member._name_ = value
-        member._value_ = value
-        return member
-
-
-class Role(OpenEnum):
-    """Who a message is from."""
-
-    SYSTEM = "system"
-    USER = "user"
-    ASSISTANT = "assistant"
-    TOOL = "tool"
-    INJECTION = "injection"
-    COMPACTION = "compaction"
-    EVENT = "event"
-
-
-class MessageStatus(OpenEnum):
-    """How far a message has got; ready, failed and cancelled are final."""
-
-    PENDING = "pending"
-    QUEUED = "queued"
-    READY = "ready"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-class ContentType(OpenEnum):
-    """What a block of a message's content is."""
-
-    TEXT = "text"
-    REASONING = "reasoning"
-    IMAGE = "image"
-    FILE = "file"
-    TOOL = "tool"
-    EVENT = "event"
-
-
-class ToolCallStatus(OpenEnum):
-    """How far a tool call has got; completed, failed and cancelled are final."""
-
-    PENDING = "pending"
-    IN_PROGRESS = "in_progress"
-    AWAITING_INPUT = "awaiting_input"
-    AWAITING_APPROVAL = "awaiting_approval"
-    WAITING = "waiting"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-class ToolType(OpenEnum):
-    """Who runs a tool; ``client`` tools are run by the program that uses this package."""
-
-    APP = "app"
-    AGENT = "agent"
-    HOOK = "hook"
-    HTTP = "http"
-    CALL = "call"
-    MCP = "mcp"
-    CLIENT = "client"
-    INTERNAL = "internal"
-    HARNESS = "harness"
-
-
-class RunState(OpenEnum):
-    """How far a run, the agent's work on one user message, has got; UNKNOWN when the server did not say."""
-
-    SUBMITTED = "submitted"
-    WORKING = "working"
-    INPUT_REQUIRED = "input_required"
-    AUTH_REQUIRED = "auth_required"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELED = "canceled"
-    REJECTED = "rejected"
-    UNKNOWN = "unknown"
-
-
-class ChatStatus(OpenEnum):
-    """What a chat is doing; UNKNOWN when the server did not say."""
-
-    BUSY = "busy"
-    IDLE = "idle"
-    AWAITING_INPUT = "awaiting_input"
-    WAITING = "waiting"
-    COMPLETED = "completed"
-    UNKNOWN = "unknown"
 
 
 FINAL_MESSAGE = frozenset({MessageStatus.READY, MessageStatus.FAILED, MessageStatus.CANCELLED})
@@ -273,6 +188,11 @@ class Message:
         """The client tools' calls that wait for ``submit_tool_result``."""
         return tuple(call for call in self.tool_calls if call.pending)
 
+    @property
+    def pending_approvals(self) -> tuple[ToolCall, ...]:
+        """The calls that wait until a person approves them: ``approve_tool`` or ``reject_tool``."""
+        return tuple(call for call in self.tool_calls if call.status == ToolCallStatus.AWAITING_APPROVAL)
+
     def _join(self, wanted: ContentType) -> str:
         blocks = self.content
         if len(blocks) == 1:  # nearly always
@@ -304,6 +224,33 @@ class Run:
 
 
 @attrs.frozen
+class Interrupt:
+    """Something that holds a run up until somebody acts.
+
+    Attributes:
+        id: The id that ``resolve_interrupt`` takes.
+        reason: What is waited for: an approval, a client tool's result, a form, an authorization, a confirmation.
+        status: Whether it still holds the run up.
+        resource_id: What it is about; for tools the id of the call.
+        resource_type: What kind of thing that is, such as ``tool_invocation``.
+        run_id: The run that is held up.
+        chat_id: The chat of that run.
+        meta: What the server says about it; for an approval ``tool_name`` and ``arguments``.
+        raw: The interrupt as the server sent it.
+    """
+
+    id: str = ""
+    reason: InterruptReason = InterruptReason.UNKNOWN
+    status: InterruptStatus = InterruptStatus.PENDING
+    resource_id: str = ""
+    resource_type: str = ""
+    run_id: str = ""
+    chat_id: str = ""
+    meta: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
+    raw: Mapping[str, object] = attrs.field(factory=dict, repr=False, eq=False)
+
+
+@attrs.frozen
 class Chat:
     """A conversation with an agent.
 
@@ -312,6 +259,7 @@ class Chat:
         status: What it is doing.
         name: Its title, or "".
         active_run: The run that goes on or was the last one, or None.
+        pending_interrupts: What holds the run up at present.
         output: The structured output of the agent, if it has one.
         context: The variables given at its creation.
         created_at: RFC 3339 time of its creation, or "".
@@ -323,6 +271,7 @@ class Chat:
     status: ChatStatus = ChatStatus.UNKNOWN
     name: str = ""
     active_run: Run | None = None
+    pending_interrupts: tuple[Interrupt, ...] = ()
     output: Any = attrs.field(default=None, hash=False)
     context: Mapping[str, object] = attrs.field(factory=dict, hash=False)
     created_at: str = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
@@ -11,10 +11,9 @@ from .driver import TurnDriver
 from .errors import StreamError
 from .invoke import Invoker, invoke
 from .models import Message
+from .turn_request import OnMessage
 
-__all__ = ["AsyncMessageStream", "OnMessage", "SnapshotSource"]
-
-OnMessage = Callable[[str, bool], Any]
+__all__ = ["AsyncMessageStream", "SnapshotSource"]
 
 
 class SnapshotSource(Protocol):

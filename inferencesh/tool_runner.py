@@ -18,14 +18,13 @@ from .invoke import Invoker, invoke
 from .models import ToolCall
 from .tools import Tool
 from .turn import Turn
+from .turn_request import OnToolCall
 
-__all__ = ["OnToolCall", "ToolLimits", "ToolRunner"]
+__all__ = ["ToolLimits", "ToolRunner"]
 
 _LOOK_AGAIN = 0.05  # seconds
 
 logger = logging.getLogger("inferencesh")
-
-OnToolCall = Callable[[ToolCall], Any]
 
 
 @attrs.frozen

@@ -1,0 +1,36 @@
+"""``client.agents``: the name under which the official SDKs make agents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from .agent import AsyncAgent
+
+__all__ = ["AsyncAgents"]
+
+
+class MakeAgent(Protocol):
+    """``AsyncInference.agent``."""
+
+    def __call__(
+        self, config: str | Mapping[str, Any], *, chat_id: str | None = None, context: Mapping[str, str] | None = None
+    ) -> AsyncAgent:
+        """Make an agent."""
+
+
+class AsyncAgents:
+    """The other way to make agents; ``client.agents``."""
+
+    def __init__(self, make: MakeAgent) -> None:
+        self._make = make
+
+    def create(
+        self,
+        config: str | Mapping[str, Any],
+        *,
+        chat_id: str | None = None,
+        context: Mapping[str, str] | None = None,
+    ) -> AsyncAgent:
+        """Make an agent; as ``AsyncInference.agent``."""
+        return self._make(config, chat_id=chat_id, context=context)

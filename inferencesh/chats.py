@@ -1,0 +1,95 @@
+"""``client.chats``: the chats of the account, listed and read page by page."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from .chat_api import ChatAPI
+from .converter import structure
+from .errors import ConfigurationError
+from .models import Chat, Message
+
+__all__ = ["AsyncChats"]
+
+
+class AsyncChats:
+    """The chats of the account; ``client.chats``."""
+
+    def __init__(self, api: ChatAPI) -> None:
+        self._api = api
+
+    async def list(self, *, search: str | None = None, page_size: int = 50) -> AsyncIterator[Chat]:
+        """List chats, the newest first; pages are read as they are needed.
+
+        Args:
+            search: Only chats with this in their name; all when None.
+            page_size: How many chats are read at a time.
+
+        Raises:
+            APIError, APIConnectionError: The server refused or could not be reached.
+        """
+        async for page in self._api.chat_pages(search, _positive(page_size)):
+            for item in page:
+                yield structure(item, Chat)
+
+    async def get(self, chat_id: str) -> Chat:
+        """Read a chat.
+
+        Args:
+            chat_id: Its id.
+
+        Raises:
+            NotFoundError: There is no such chat.
+            APIError, APIConnectionError: The server refused or could not be reached.
+        """
+        return structure(await self._api.read_chat(chat_id), Chat)
+
+    async def messages(self, chat_id: str, *, page_size: int = 50) -> AsyncIterator[Message]:
+        """Read a chat's messages, the newest first; pages are read as they are needed.
+
+        Args:
+            chat_id: The chat's id.
+            page_size: How many messages are read at a time.
+
+        Raises:
+            NotFoundError: There is no such chat.
+            APIError, APIConnectionError: The server refused or could not be reached.
+        """
+        async for page in self._api.message_pages(chat_id, _positive(page_size)):
+            for message in sorted((structure(item, Message) for item in page), key=_place, reverse=True):
+                yield message
+
+    async def delete(self, chat_id: str) -> None:
+        """Delete a chat with its messages; what runs in it is stopped.
+
+        Args:
+            chat_id: Its id.
+
+        Raises:
+            NotFoundError: There is no such chat.
+            APIError, APIConnectionError: The server refused or could not be reached.
+        """
+        await self._api.delete_chat(chat_id)
+
+    async def cancel_message(self, message_id: str) -> None:
+        """Withdraw a message that is queued behind a run.
+
+        Args:
+            message_id: Its id.
+
+        Raises:
+            ConflictError: It is not queued any more.
+            NotFoundError: There is no such message.
+            APIError, APIConnectionError: The server refused or could not be reached.
+        """
+        await self._api.cancel_message(message_id)
+
+
+def _place(message: Message) -> int:
+    return message.order
+
+
+def _positive(page_size: int) -> int:
+    if page_size < 1:
+        raise ConfigurationError(f"page_size must be 1 or more, not {page_size}")
+    return page_size

@@ -1,0 +1,73 @@
+"""What a client has beside conversations, for programs without an event loop."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any, TypeVar
+
+from .agents import AsyncAgents
+from .chats import AsyncChats
+from .loop_thread import LoopThread
+from .models import Chat, Message
+from .sync_agent import Agent
+
+__all__ = ["Agents", "Chats"]
+
+T = TypeVar("T")
+
+
+class Chats:
+    """The chats of the account; ``client.chats``."""
+
+    def __init__(self, thread: LoopThread, chats: AsyncChats) -> None:
+        self._thread = thread
+        self._chats = chats
+
+    def list(self, *, search: str | None = None, page_size: int = 50) -> Iterator[Chat]:
+        """List chats, the newest first; as ``AsyncChats.list``, blocking."""
+        return _each(self._thread, self._chats.list(search=search, page_size=page_size))
+
+    def get(self, chat_id: str) -> Chat:
+        """Read a chat; as ``AsyncChats.get``, blocking."""
+        return self._thread.call(self._chats.get(chat_id))
+
+    def messages(self, chat_id: str, *, page_size: int = 50) -> Iterator[Message]:
+        """Read a chat's messages, the newest first; as ``AsyncChats.messages``, blocking."""
+        return _each(self._thread, self._chats.messages(chat_id, page_size=page_size))
+
+    def delete(self, chat_id: str) -> None:
+        """Delete a chat; as ``AsyncChats.delete``, blocking."""
+        self._thread.call(self._chats.delete(chat_id))
+
+    def cancel_message(self, message_id: str) -> None:
+        """Withdraw a queued message; as ``AsyncChats.cancel_message``, blocking."""
+        self._thread.call(self._chats.cancel_message(message_id))
+
+
+class Agents:
+    """The other way to make agents; ``client.agents``."""
+
+    def __init__(self, thread: LoopThread, agents: AsyncAgents) -> None:
+        self._thread = thread
+        self._agents = agents
+
+    def create(
+        self,
+        config: str | Mapping[str, Any],
+        *,
+        chat_id: str | None = None,
+        context: Mapping[str, str] | None = None,
+    ) -> Agent:
+        """Make an agent; as ``Inference.agent``."""
+        return Agent(self._thread, self._agents.create(config, chat_id=chat_id, context=context))
+
+
+def _each(thread: LoopThread, items: AsyncIterator[T]) -> Iterator[T]:
+    """What an async iterator has, one by one; a page is read when it is needed."""
+    nothing = object()
+
+    async def following() -> T | object:
+        return await anext(items, nothing)
+
+    while (item := thread.call(following())) is not nothing:
+        yield item  # type: ignore[misc]  # only the sentinel is no T

@@ -1,0 +1,141 @@
+"""``MessageStream``: an async message stream for a plain ``for`` loop."""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+from collections.abc import Awaitable, Iterator
+from types import TracebackType
+from typing import Self
+
+import attrs
+
+from .agent import AsyncAgent
+from .loop_thread import LoopThread, Pump
+from .models import Message
+from .stream import AsyncMessageStream
+from .turn_request import TurnRequest
+
+__all__ = ["MessageStream"]
+
+
+class MessageStream:
+    """The snapshots of one turn's assistant messages, each the whole message so far, for a plain ``for`` loop.
+
+    Callbacks and sync tool handlers run on the thread that iterates, async ones on the background loop. Leaving the
+    loop early or dropping the stream closes the connection at once; the run goes on at the server, and iterating again
+    takes it up where it was left. Inside ``with`` the connection is kept until the block is left. Not for several
+    threads at once.
+
+    Attributes:
+        message: The latest snapshot, or None.
+    """
+
+    def __init__(self, thread: LoopThread, agent: AsyncAgent, request: TurnRequest) -> None:
+        self.message: Message | None = None
+        self._thread = thread
+        self._on_message = request.on_message
+        self._pump: Pump[Message] = Pump(thread)
+        self._stream: AsyncMessageStream = agent.open_stream(attrs.evolve(request, on_message=None), self._pump)
+        self._pump.source = self._stream.next_batch
+        self._waiting: deque[Message] = deque()
+        self._entered = False
+        self._ended = False
+
+    @property
+    def chat_id(self) -> str | None:
+        """The chat's id, known once the stream was opened."""
+        return self._stream.chat_id
+
+    def __iter__(self) -> Iterator[Message]:
+        return self if self._entered else _Loop(self)
+
+    def __next__(self) -> Message:
+        batch = self._waiting or self._pump.take()
+        if not batch:
+            final = self._stream.message
+            if final is not None and not self._ended:
+                self._ended = True
+                self.message = final
+                self._report(final, done=True)
+            raise StopIteration
+        if batch is not self._waiting:
+            self._waiting.extend(batch)
+        message = self.message = self._waiting.popleft()
+        self._report(message, done=False)
+        return message
+
+    def get_final_message(self) -> Message:
+        """Consume the rest of the stream and return its result.
+
+        Returns:
+            The turn's final message, or the one that waits for input.
+
+        Raises:
+            RunFailedError: The run failed.
+            StreamError: The stream was lost, or was closed before its end.
+            APIError, APIConnectionError: A request failed.
+        """
+        for _ in self:
+            continue
+        return self._thread.call(self._stream.get_final_message())
+
+    def stop(self) -> None:
+        """End the run on the server; a stream that is still read then ends normally."""
+        self._thread.call(self._stream.stop())
+
+    def close(self) -> None:
+        """Close the connection; the run goes on at the server. May be called more than once."""
+        self._waiting.clear()
+        self._pump.cancel()
+        if not self._thread.closed:  # otherwise the client has closed it
+            self._thread.call(self._stream.aclose())
+
+    def leave(self) -> None:
+        """Close the connection at once, from any thread; iterating again would take the turn up where it is."""
+        self._stream.leave()
+
+    def __enter__(self) -> Self:
+        self._entered = True
+        self._thread.call(_awaited(self._stream))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_ended"):
+            self._pump.cancel()
+            self.leave()
+
+    def _report(self, message: Message, *, done: bool) -> None:
+        callback = self._on_message
+        if callback is None:
+            return
+        result = callback(message.text, done)
+        if inspect.isawaitable(result):
+            self._thread.call(_awaited(result))
+
+
+class _Loop:
+    """The iterator of one ``for`` loop over a stream: when the loop lets go of it, the loop was left."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: MessageStream) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Message:
+        return next(self._stream)
+
+    def __del__(self) -> None:
+        self._stream.leave()
+
+
+async def _awaited(awaitable: Awaitable[object]) -> None:
+    await awaitable

@@ -1,0 +1,70 @@
+"""What a caller asks of one turn: the message, and who is told what while it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias, TypedDict, Unpack
+
+import attrs
+
+from .file_sources import FileSource
+from .models import ToolCall
+
+__all__ = ["OnApproval", "OnMessage", "OnToolCall", "OnToolProgress", "TurnCallbacks", "TurnOptions", "TurnRequest"]
+
+OnMessage: TypeAlias = Callable[[str, bool], Any]  # the whole text so far, and whether it is the last
+OnToolCall: TypeAlias = Callable[[ToolCall], Any]
+OnToolProgress: TypeAlias = Callable[[ToolCall, Any], Any]  # the call, and what its handler has yielded
+OnApproval: TypeAlias = Callable[[ToolCall], Any]  # returns True, False, a reason to reject, or None; or an awaitable
+
+
+class TurnCallbacks(TypedDict, total=False):
+    """The arguments of all that follows a turn; ``AsyncAgent.stream_messages`` documents them."""
+
+    on_message: OnMessage | None
+    on_tool_call: OnToolCall | None
+    on_tool_progress: OnToolProgress | None
+    on_approval: OnApproval | None
+    conflate: bool
+
+
+class TurnOptions(TurnCallbacks, total=False):
+    """The arguments of all that begins a turn; ``AsyncAgent.send_message`` documents them."""
+
+    files: Sequence[FileSource]
+
+
+@attrs.frozen
+class TurnRequest:
+    """One turn as it was asked for.
+
+    Attributes:
+        text: The message to send, or None to attach to the current turn.
+        files: What goes with it.
+        output_schema: The JSON Schema of the output that is wanted in the end, or None.
+        on_message: As for ``AsyncAgent.send_message``.
+        on_tool_call: As for ``AsyncAgent.send_message``.
+        on_tool_progress: As for ``AsyncAgent.send_message``.
+        on_approval: As for ``AsyncAgent.send_message``.
+        conflate: As for ``AsyncAgent.send_message``.
+    """
+
+    text: str | None = None
+    files: Sequence[FileSource] = ()
+    output_schema: Mapping[str, Any] | None = None
+    on_message: OnMessage | None = None
+    on_tool_call: OnToolCall | None = None
+    on_tool_progress: OnToolProgress | None = None
+    on_approval: OnApproval | None = None
+    conflate: bool = False
+
+    @classmethod
+    def of_message(cls, text: object, **options: Unpack[TurnOptions]) -> TurnRequest:
+        """A turn that a message begins.
+
+        Raises:
+            TypeError: The message is no text.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"a message is a str, not {type(text).__name__}")
+        return cls(text, **options)
