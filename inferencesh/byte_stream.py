@@ -11,7 +11,7 @@ import os
 import aiohttp
 
 from .errors import APIConnectionError, APITimeoutError
-from .failures import translated
+from .failures import received, translated
 
 __all__ = ["ByteStream"]
 
@@ -76,7 +76,7 @@ class ByteStream:
         idle_end = float("inf") if self._idle is None else now + self._idle
         try:
             async with asyncio.timeout_at(min(until, idle_end)) as self._waiting:
-                return await content.read(_READ)
+                return await received(content.read(_READ))
         except TimeoutError:
             if self.loop.time() < idle_end:
                 return None

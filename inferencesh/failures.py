@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
+from typing import Any
+
 from .errors import APIConnectionError, APITimeoutError
 
-__all__ = ["translated"]
+__all__ = ["received", "translated"]
 
 
 def translated(error: Exception, what: str, idle: float | None) -> APIConnectionError:
@@ -36,6 +39,22 @@ def translated(error: Exception, what: str, idle: float | None) -> APIConnection
         error.__context__ = error.__cause__ = None
         failure.__cause__ = error.with_traceback(None)
     return failure
+
+
+async def received(reading: Coroutine[Any, Any, bytes]) -> bytes:
+    """What reading from an answer gives, with aiohttp's one failure that is of no class of its own made one.
+
+    A connection that went before its reader was told is a RuntimeError there.
+
+    Raises:
+        aiohttp.ClientError, OSError: The connection was lost.
+    """
+    import aiohttp
+
+    try:
+        return await reading
+    except RuntimeError as error:
+        raise aiohttp.ClientConnectionError(str(error)) from None
 
 
 def _reason(error: Exception) -> str:

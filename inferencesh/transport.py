@@ -24,7 +24,7 @@ from ._version import __version__
 from .config import Secret, Timeout
 from .converter import dump_json
 from .errors import APIConnectionError, APIError, APITimeoutError, InferenceError
-from .failures import translated
+from .failures import received, translated
 from .proxies import proxy_for
 from .responses import error_from_response, read_response
 from .retry import RetryPolicy, Safety
@@ -284,7 +284,7 @@ class Transport:
         try:
             while True:
                 async with asyncio.timeout(idle):
-                    chunk = await response.content.readany()
+                    chunk = await received(response.content.readany())
                 if not chunk:
                     return b"".join(chunks)
                 size += len(chunk)

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from aiohttp.base_protocol import BaseProtocol
 
-from inferencesh import APITimeoutError
+from inferencesh import APIConnectionError, APITimeoutError
 from inferencesh.byte_stream import ByteStream
 
 
@@ -70,3 +70,11 @@ async def test_silence_is_an_error_that_names_the_limit(content: aiohttp.StreamR
     """Without a byte for the idle time."""
     with pytest.raises(APITimeoutError, match=r"silent for 0\.01 seconds"):
         await stream_of(content, idle=0.01).read(float("inf"))
+
+
+async def test_a_connection_that_goes_unannounced_is_a_lost_connection() -> None:
+    """The HTTP library raises a RuntimeError when it notices so only as somebody reads."""
+    protocol = BaseProtocol(asyncio.get_running_loop())
+    gone = aiohttp.StreamReader(protocol, 2**16, loop=asyncio.get_running_loop())
+    with pytest.raises(APIConnectionError, match="connection was lost"):
+        await stream_of(gone).read(float("inf"))
