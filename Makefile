@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOWEST := .venv-lowest
+# Many tests wait for a socket or a process most of the time. PARALLEL= runs them one after the other.
+PARALLEL ?= -n 2
 
 .PHONY: help demo demo-web test test-browser bench soak check lint types cover lowest format clean
 .DEFAULT_GOAL := help
@@ -35,7 +37,7 @@ demo-web: .venv-demo/.ready-web  ## chat with an agent in the browser, offline
 	@.venv-demo/bin/python examples/fastapi_chat/serve.py
 
 test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-browser: $(READY)  ## run those of the example's page, which need Chromium
 	$(BIN)/python -m pytest -m browser
@@ -54,7 +56,7 @@ types: $(READY)
 	$(BIN)/mypy
 
 cover: $(READY)
-	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=95
+	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term --cov-fail-under=95
 
 $(LOWEST)/.ready: pyproject.toml $(READY)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LOWEST)
@@ -62,7 +64,7 @@ $(LOWEST)/.ready: pyproject.toml $(READY)
 	@touch $@
 
 lowest: $(LOWEST)/.ready  ## run the tests that touch dependencies on the oldest versions that pyproject.toml allows
-	$(LOWEST)/bin/python -m pytest -q tests/core tests/local tests/clients tests/faults/test_turns.py tests/faults/test_hosts.py
+	$(LOWEST)/bin/python -m pytest -q $(PARALLEL) tests/core tests/local tests/clients tests/faults/test_turns.py tests/faults/test_hosts.py
 
 check: lint types cover lowest test-browser  ## everything CI runs
 

@@ -155,7 +155,7 @@ def test_arguments_that_cannot_work(kind: Kind, options: dict[str, Any]) -> None
         ({"tools": [tool("calculator")]}, "end it with .build()"),
         ({"name": object()}, "JSON"),
     ],
-    ids=str,
+    ids=["no namespace", "empty", "a number", "a tool's name", "a tool not built", "no JSON"],
 )
 def test_a_configuration_that_cannot_work(kind: Kind, config: Any, complaint: str) -> None:
     """Refused when the agent is made."""
