@@ -8,7 +8,7 @@ import orjson
 from attrs import define, field, frozen
 
 from .ids import new_id
-from .model import Fail, Reasoning, Text, ToolCall
+from .model import Fail, Finish, Reasoning, Text, ToolCall
 from .records import Arguments, Block
 
 if TYPE_CHECKING:
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from .feed import Feed
     from .records import Message
 
-__all__ = ("MessageWriter", "ModelError", "WrittenCall")
+__all__ = ("FINISH", "MessageWriter", "ModelError", "WrittenCall")
+
+FINISH = "finish"
+"""The name of the service's own tool that ends a run with an output."""
 
 # Arguments grow in fragments of this many characters, as a model's tokens would.
 _FRAGMENT = 12
@@ -38,17 +41,18 @@ class WrittenCall:
 
 @define
 class MessageWriter:
-    """Grows one message, piece by piece."""
+    """Grows one message, piece by piece; `finishes` says whether the agent has a `finish` tool."""
 
     message: Message
     feed: Feed
+    finishes: bool = False
     calls: list[WrittenCall] = field(factory=list)
 
     def write(self, piece: object) -> Iterator[None]:
         """Apply what should be a `Piece`; yields after every event that readers may see, for the caller to pace them.
 
         Raises:
-            ModelError: The piece says so.
+            ModelError: The piece says so, or finishes where nothing asks for an output.
             TypeError, ValueError: It is no piece, or holds what JSON cannot carry; the message is as it was.
         """
         match piece:
@@ -58,11 +62,15 @@ class MessageWriter:
                 yield from self._say("reasoning", text)
             case ToolCall(name, arguments):
                 yield from self._call(name, _checked(arguments))
+            case Finish(output):
+                if not self.finishes:
+                    raise ModelError("The model finished with an output, but the agent has no finish tool.")
+                yield from self._call(FINISH, _checked_output(output))
             case Fail(detail):
                 raise ModelError(detail)
             case _:
                 kind = type(piece).__name__
-                raise TypeError(f"A model yields Text, Reasoning, ToolCall or Fail, not {kind}.")
+                raise TypeError(f"A model yields Text, Reasoning, ToolCall, Finish or Fail, not {kind}.")
 
     def _say(self, kind: Literal["text", "reasoning"], text: str) -> Iterator[None]:
         text.encode()  # half a surrogate pair is a str that no JSON can carry: better refused here
@@ -110,3 +118,10 @@ def _checked(arguments: Mapping[str, object]) -> Arguments:
     """Return the arguments detached from the model's own object, and known to be JSON."""
     text = orjson.dumps(dict(arguments)).decode()
     return Arguments(orjson.loads(text), text)
+
+
+def _checked_output(output: object) -> Arguments:
+    """Return the output as the arguments of a call; only an object has any that can be read by name."""
+    text = orjson.dumps(output).decode()
+    values = orjson.loads(text)
+    return Arguments(values if isinstance(values, dict) else {}, text)
