@@ -7,6 +7,7 @@
 from .background import BackgroundRuntime, LocalAddress, RuntimeOptions
 from .demo import DemoModel
 from .model import (
+    Ask,
     Conversation,
     ConversationMessage,
     Fail,
@@ -18,11 +19,13 @@ from .model import (
     Reasoning,
     Text,
     ToolCall,
+    Widget,
 )
 from .observer import Observer, SentMessage, SentResult
 from .runtime import LocalRuntime
 
 __all__ = (
+    "Ask",
     "BackgroundRuntime",
     "Conversation",
     "ConversationMessage",
@@ -42,4 +45,5 @@ __all__ = (
     "SentResult",
     "Text",
     "ToolCall",
+    "Widget",
 )

@@ -47,7 +47,7 @@ class Approvals:
         self._engine.resume(chat)
 
     def resolve(self, chat: Chat, invocation: Invocation, interrupt: Interrupt, decision: Resolution) -> None:
-        """Answer an interrupt as if its call had been approved or rejected.
+        """Answer an interrupt: one about an approval as if its call had been approved or rejected, a question for good.
 
         Raises:
             ProblemError: 409 when it was answered, was called off, or asks for more than a decision.
@@ -55,13 +55,20 @@ class Approvals:
         if interrupt.status != "pending":
             detail = f"The interrupt is {interrupt.status}; there is nothing left to decide."
             raise ProblemError(409, detail, code="already_processed")
-        if interrupt.reason != "tool_approval":
-            detail = f"The interrupt waits for a result and not for a decision; post one to /tools/{invocation.id}."
-            raise ProblemError(409, detail)
-        if decision == "allow":
-            self.approve(chat, invocation)
-        else:
-            self.reject(chat, invocation, "")
+        match interrupt.reason, decision:
+            case "tool_approval", "allow":
+                self.approve(chat, invocation)
+            case "tool_approval", _:
+                self.reject(chat, invocation, "")
+            case "confirmation" | "auth", "allow":
+                invocation.end("completed", "Allowed.", resolution="allow")
+                self._engine.resume(chat)
+            case "confirmation" | "auth", _:
+                invocation.end("cancelled", "Error: the request was denied.", resolution="deny")
+                self._engine.resume(chat)
+            case _:
+                detail = f"The interrupt waits for a result and not for a decision; post one to /tools/{invocation.id}."
+                raise ProblemError(409, detail)
 
     def options(self, invocation: Invocation) -> Wire:
         """Return the ways in which a waiting call's tool can be allowed for good; this runtime knows one.

@@ -20,12 +20,15 @@ if TYPE_CHECKING:
 
 __all__ = ("Chat", "Run", "RunState")
 
-RunState: TypeAlias = Literal["submitted", "working", "input_required", "completed", "failed", "canceled"]
+RunState: TypeAlias = Literal[
+    "submitted", "working", "input_required", "auth_required", "completed", "failed", "canceled"
+]
 
 _NEXT_STATES: Mapping[RunState, frozenset[RunState]] = {
     "submitted": frozenset({"working", "failed", "canceled"}),
-    "working": frozenset({"input_required", "completed", "failed", "canceled"}),
+    "working": frozenset({"input_required", "auth_required", "completed", "failed", "canceled"}),
     "input_required": frozenset({"working", "failed", "canceled"}),
+    "auth_required": frozenset({"working", "failed", "canceled"}),
     "completed": frozenset(),
     "failed": frozenset(),
     "canceled": frozenset(),
@@ -60,7 +63,12 @@ class Run(Record):
     @property
     def settled(self) -> bool:
         """Whether nothing happens any more until somebody acts: ended, or waiting for input."""
-        return self.ended or self.state == "input_required"
+        return self.ended or self.paused
+
+    @property
+    def paused(self) -> bool:
+        """Whether it waits for somebody."""
+        return self.state in {"input_required", "auth_required"}
 
     def advance(self, state: RunState) -> None:
         """Move on to `state`.
@@ -126,7 +134,7 @@ class Chat(Record):
         """The chat's status as clients see it."""
         if self.run is None or self.run.ended:
             return "idle"
-        return "awaiting_input" if self.run.state == "input_required" else "busy"
+        return "awaiting_input" if self.run.paused else "busy"
 
     def next_order(self) -> int:
         """Return the place of the next message."""

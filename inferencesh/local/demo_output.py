@@ -121,16 +121,13 @@ class _Maker:
         return plain
 
     def _try(self, place: str, schema: object, depth: int) -> _Made | SchemaError:
-        """Make a value; what the text said stays unused unless the value tells it."""
+        """Make a value; when that fails, what it took from the text is there again for others."""
         before = self._filler.state
         try:
-            made = self.make(place, schema, depth + 1)
+            return self.make(place, schema, depth + 1)
         except SchemaError as error:
             self._filler.state = before
             return error
-        if not made.told:
-            self._filler.state = before
-        return made
 
     def _choose(self, choices: list[object], schema: Schema) -> _Made:
         found = self._filler.find_choice(choices)

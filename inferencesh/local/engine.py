@@ -237,7 +237,7 @@ class Engine:
         waiting = chat.waiting()
         if waiting:
             run.waiting_for = waiting[0]
-            run.advance("input_required")
+            run.advance("auth_required" if waiting[0].waits_for == "auth" else "input_required")
             self._publish(chat, run)
         else:
             self._add_results(chat, reply)

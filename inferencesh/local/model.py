@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
 __all__ = (
+    "Ask",
     "Conversation",
     "ConversationMessage",
     "Fail",
@@ -21,6 +22,7 @@ __all__ = (
     "Reasoning",
     "Text",
     "ToolCall",
+    "Widget",
 )
 
 
@@ -47,6 +49,30 @@ class ToolCall:
 
 
 @frozen
+class Ask:
+    """A question that a person answers with yes or no; the run waits for the decision.
+
+    Args:
+        question: What is asked.
+        reason: What it is about: something to confirm, or a sign-in that is needed first.
+    """
+
+    question: str
+    reason: Literal["confirmation", "auth"] = "confirmation"
+
+
+@frozen
+class Widget:
+    """A form or a row of buttons; the run waits for what a person does with it.
+
+    Args:
+        surface: The widget as the wire has it: `version`, `surfaceId`, `components` and so on.
+    """
+
+    surface: Mapping[str, object]
+
+
+@frozen
 class Finish:
     """The model is done and hands over its output: it calls the agent's `finish` tool, and the run is completed.
 
@@ -67,7 +93,7 @@ class Fail:
     detail: str
 
 
-Piece: TypeAlias = Text | Reasoning | ToolCall | Finish | Fail
+Piece: TypeAlias = Text | Reasoning | ToolCall | Ask | Widget | Finish | Fail
 
 
 @frozen
@@ -136,8 +162,9 @@ class Conversation:
 class Model(Protocol):
     """Answers a conversation, one step at a time.
 
-    After a step that calls tools, `respond` is called again with their results in the conversation; a step that calls
-    none, or finishes, is the last.
+    After a step that calls tools or asks, `respond` is called again with the answers in the conversation; those to
+    `Ask` and `Widget` are results of tools called `ask` and `widget`. A step that does neither, or finishes, is the
+    last.
     """
 
     def respond(self, conversation: Conversation) -> AsyncIterator[Piece]:

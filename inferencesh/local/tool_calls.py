@@ -24,7 +24,7 @@ def finishing_call(run: Run, calls: Sequence[WrittenCall]) -> WrittenCall | None
     """
     if not run.config.finishes:
         return None
-    finish = next((call for call in calls if call.name == FINISH), None)
+    finish = next((call for call in calls if call.name == FINISH and call.asks is None), None)
     if finish is not None and len(calls) > 1:
         raise ModelError("The model finished and called tools in one step; nobody would wait for their results.")
     return finish
@@ -33,8 +33,8 @@ def finishing_call(run: Run, calls: Sequence[WrittenCall]) -> WrittenCall | None
 def add_call(chat: Chat, run: Run, reply: Message, call: WrittenCall) -> Invocation:
     """Turn a call into an invocation of its message.
 
-    A tool of the agent waits for its approval, or right away for its result. Finishing needs neither. A tool that
-    nobody offered is answered here, with an error.
+    A tool of the agent waits for its approval, or right away for its result; a question waits for a person. Finishing
+    needs neither. A tool that nobody offered is answered here, with an error.
     """
     invocation = Invocation(
         chat_id=chat.id,
@@ -45,7 +45,11 @@ def add_call(chat: Chat, run: Run, reply: Message, call: WrittenCall) -> Invocat
         arguments=call.arguments,
     )
     tool = next((tool for tool in run.config.tools if tool.name == call.name), None)
-    if call.name == FINISH and run.config.finishes:
+    if call.asks is not None:
+        invocation.type = "internal"
+        invocation.widget = call.widget
+        invocation.wait_for(call.asks)
+    elif call.name == FINISH and run.config.finishes:
         invocation.type = "internal"
         invocation.end("completed")
     elif tool is None:

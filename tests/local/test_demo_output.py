@@ -73,6 +73,7 @@ def made(prompt: str, schema: dict[str, object]) -> object:
         ("Hello", {"type": ["integer", "null"]}, None),
         ("Hello", {"oneOf": [WHOLE, TEXT]}, "Hello"),
         ("Hello", {"anyOf": [False, {"type": "integer", "minimum": 3}]}, 3),
+        ("3", {"anyOf": [{"properties": {"a": WHOLE, "b": False}, "required": ["a", "b"]}, WHOLE]}, 3),
         ("Hello", {"type": "object"}, {}),
         ("Hello", {"type": "object", "additionalProperties": WHOLE, "minProperties": 1}, {"key1": 1}),
         ("Hello", {"type": "object", "required": ["a"]}, {"a": "Hello"}),
