@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from .growing_text import GrowingText, TextLog
+from .late_form import Form
 from .models import Content, ContentType, Message
 
-__all__ = ["grown_by_piece", "grown_by_whole"]
+__all__ = ["grown_by_line", "grown_by_piece", "grown_by_whole", "text_added"]
 
 _ASIDE = "updated_at"  # changes with every update, and says nothing else
 
@@ -27,32 +28,60 @@ def grown_by_whole(seen: Message, data: Mapping[str, Any]) -> Message | None:
     Returns:
         The snapshot, or None when more has changed, or less.
     """
-    before, content = seen.raw, data.get("content")
-    old_content = before.get("content")
+    before = seen.raw
+    if type(data) is not dict or type(before) is not dict:
+        return None
+    piece = text_added(before, data)
+    if piece is None:
+        return None
+    block = data["content"][0]
+    return _with_text(seen, Content(ContentType.TEXT, block["text"], None, None, None, block), piece, data)
+
+
+def text_added(before: dict[str, Any], data: dict[str, Any]) -> str | None:
+    """What a message's only block, of text, has gained from one whole form to the next.
+
+    Args:
+        before: The earlier form.
+        data: The later form; it is the same again afterwards.
+
+    Returns:
+        The text, or None when more has changed than that and the time of the last change, or less.
+    """
+    content, old_content = data.get("content"), before.get("content")
     if type(content) is not list or type(old_content) is not list or not len(content) == len(old_content) == 1:
         return None
-    rest = {**data, "content": old_content}
-    if _ASIDE in before:
-        rest[_ASIDE] = before[_ASIDE]
     block, old_block = content[0], old_content[0]
-    if rest != before or type(block) is not dict or type(old_block) is not dict:
+    if type(block) is not dict or type(old_block) is not dict or block.get("type", "text") != "text":
         return None
     text, old_text = block.get("text"), old_block.get("text")
     if type(text) is not str or type(old_text) is not str or len(text) <= len(old_text):
         return None
-    if seen.content[0].type is not ContentType.TEXT or {**block, "text": old_text} != old_block:
-        return None
-    if not text.startswith(old_text):
-        return None
-    return _with_text(seen, Content(ContentType.TEXT, text, None, None, None, block), text[len(old_text) :], data)
+    # What may differ is set to what it was, for the comparison alone: a copy would take ten times as long.
+    stamp = data.get(_ASIDE)
+    block["text"], data["content"] = old_text, old_content
+    if stamp is not None and _ASIDE in before:
+        data[_ASIDE] = before[_ASIDE]
+    try:
+        same = block == old_block and data == before
+    finally:
+        block["text"], data["content"] = text, content
+        if stamp is not None:
+            data[_ASIDE] = stamp
+    return text[len(old_text) :] if same and text.startswith(old_text) else None
+
+
+def grown_by_line(seen: Message, log: TextLog, piece: str, form: Form) -> Message:
+    """The snapshot of a whole form that is known to add a piece of text to ``seen``; ``log`` holds it already."""
+    return _with_text(seen, Content(ContentType.TEXT, GrowingText(log), None, None, None, form), piece, form)
 
 
 def grown_by_piece(seen: Message, log: TextLog, piece: str) -> Message:
     """The snapshot after a piece of text; ``log`` holds it already, and ``seen`` is of text alone."""
-    return _with_text(seen, Content(ContentType.TEXT, GrowingText(log)), piece, seen.raw)
+    return _with_text(seen, Content(ContentType.TEXT, GrowingText(log)), piece, seen.form)
 
 
-def _with_text(seen: Message, content: Content, delta: str, raw: Mapping[str, object]) -> Message:
+def _with_text(seen: Message, content: Content, delta: str, form: Form) -> Message:
     # Positional: a call by keywords takes half as long again, and nothing here is called more often.
     return Message(
         seen.id,
@@ -65,5 +94,5 @@ def _with_text(seen: Message, content: Content, delta: str, raw: Mapping[str, ob
         seen.order,
         seen.run_id,
         delta,
-        raw,
+        form,
     )

@@ -15,8 +15,9 @@ import attrs
 
 from .converter import read_arguments
 from .growing_text import GrowingText, TextLog
-from .growth import grown_by_piece, grown_by_whole
+from .growth import grown_by_line, grown_by_piece, grown_by_whole
 from .models import Content, ContentType, Message, ToolCall, ToolCallStatus
+from .wire import Event
 
 __all__ = ["LiveMessage", "completed"]
 
@@ -53,6 +54,7 @@ class LiveMessage:
         "_disagreements",
         "_fragments",
         "_from_start",
+        "_lines",
         "_reasoning",
         "_running",
         "_seq",
@@ -68,6 +70,7 @@ class LiveMessage:
         self.latest: Message | None = None  # the newest whole form
         self.delivered: Message | None = None  # the newest snapshot that was handed out
         self._text: TextLog | None = None  # what the deltas add up to, from the first text they bring
+        self._lines: TextLog | None = None  # what whole forms add up to that each continue the one before
         self._reasoning = TextLog()
         self._fragments: dict[int, _CallFragment] = {}
         self._seq: int | None = None
@@ -101,15 +104,31 @@ class LiveMessage:
         self._stated = None
         self._deltas_here = self._running = False
 
+    def take_line(self, event: Event) -> Message | None:
+        """Take in a form that is known to continue another; returns the snapshot, None when that is not the newest."""
+        seen = self.delivered
+        if seen is None or event.before is not seen.form or not self._shows_latest(seen):
+            return None
+        log = self._lines
+        if log is None or not seen.content[0].continued_by(log, 0):
+            log = self._lines = TextLog(seen.text)
+        log.append(event.added)
+        snapshot = self.latest = self.delivered = self._stated = grown_by_line(seen, log, event.added, event.form)
+        return snapshot
+
     def take_growth(self, data: Mapping[str, Any]) -> Message | None:
         """Take in a whole form if it only adds text to the one before; returns the snapshot, or None."""
         seen = self.delivered
-        if seen is None or seen is not self.latest or seen.done or self._text is not None or not self._aligned:
+        if seen is None or not self._shows_latest(seen):
             return None
         snapshot = grown_by_whole(seen, data)
         if snapshot is not None:
             self.latest = self.delivered = self._stated = snapshot
         return snapshot
+
+    def _shows_latest(self, seen: Message) -> bool:
+        """Whether what was delivered is the newest whole form as it came, and may grow."""
+        return seen is self.latest and self._text is None and self._aligned and not seen.done
 
     def take_whole(self, message: Message, *, in_stream: bool) -> Message | None:
         """Take in a whole form.
@@ -320,7 +339,7 @@ class LiveMessage:
             order=base.order,
             run_id=base.run_id,
             delta=piece,
-            raw=base.raw,
+            raw=base.form,
         )
         if piece and seen is not None and seen.content and log is not None and _continues(seen, log, piece):
             self._running = len(snapshot.content) == 1 and not self._fragments

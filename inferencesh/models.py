@@ -25,6 +25,7 @@ from .enums import (
     ToolType,
 )
 from .growing_text import GrowingText, TextLog
+from .late_form import Form, block_of, decoded
 
 __all__ = [
     "Chat",
@@ -80,7 +81,6 @@ class Content:
         image: The image's URI, or None.
         file: The file's URI, or None.
         error: What went wrong, or None.
-        raw: The block as the server sent it.
     """
 
     type: ContentType = ContentType.TEXT
@@ -88,7 +88,12 @@ class Content:
     image: str | None = None
     file: str | None = None
     error: str | None = None
-    raw: Mapping[str, object] = attrs.field(factory=dict, repr=False, eq=False)
+    _raw: Form = attrs.field(factory=dict, repr=False, eq=False)
+
+    @property
+    def raw(self) -> Mapping[str, object]:
+        """The block as the server sent it; empty where the text comes token by token."""
+        return block_of(self._raw)
 
     @property
     def text(self) -> str:
@@ -153,7 +158,6 @@ class Message:
         run_id: The run it belongs to, or "".
         delta: What this snapshot added to the text of the one before it: "" when only the status or a tool changed,
             None when the text was rewritten. Of a first snapshot it is the whole text.
-        raw: The last whole form of it that the server sent.
     """
 
     id: str
@@ -166,7 +170,17 @@ class Message:
     order: int = 0
     run_id: str = ""
     delta: str | None = attrs.field(default=None, eq=False)
-    raw: Mapping[str, object] = attrs.field(factory=dict, repr=False, eq=False)
+    _raw: Form = attrs.field(factory=dict, repr=False, eq=False)
+
+    @property
+    def raw(self) -> Mapping[str, object]:
+        """The last whole form of it that the server sent."""
+        return decoded(self._raw)
+
+    @property
+    def form(self) -> Form:
+        """The same, decoded or not; for what tells forms apart."""
+        return self._raw
 
     @property
     def text(self) -> str:

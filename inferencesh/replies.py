@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from .converter import structure
+from .late_form import Form, decoded
 from .live import LiveMessage, completed
 from .models import Message, MessageStatus, Role
 from .run_state import RunTracker
@@ -57,7 +58,8 @@ class Replies:
         self._since = ""  # when the user's message was created; tells old messages apart where nothing else does
         self._live: dict[str, LiveMessage] = {}
         self._unknown: dict[str, LiveMessage] = {}  # of these only deltas have come yet
-        self._whole: dict[str, Mapping[str, Any]] = {}  # of pending messages, for updates of single fields
+        self._growing: LiveMessage | None = None  # the one that the last event was about
+        self._whole: dict[str, Form] = {}  # of pending messages, for updates of single fields
 
     def begin(self, user: Message | None, assistant: Message | None) -> Message | None:
         """Take in what the answer to the post says; returns the snapshot if it holds more than a placeholder."""
@@ -77,18 +79,23 @@ class Replies:
 
     def take_event(self, event: Event) -> Message | None:
         """Take in a ``chat_messages`` event; returns the snapshot to deliver."""
+        if event.before is not None and self._growing is not None:
+            grown = self._growing.take_line(event)
+            if grown is not None:
+                self._whole[grown.id] = event.form
+                return grown
         data = event.data
         message_id = data.get("id")
-        live = self._live.get(message_id) if isinstance(message_id, str) else None
+        live = self._growing = self._live.get(message_id) if isinstance(message_id, str) else None
         if live is not None and not event.fields and (grown := live.take_growth(data)) is not None:
-            self._whole[grown.id] = data
+            self._whole[grown.id] = event.form
             return grown
         if event.fields:
             known = self._whole.get(str(data.get("id")))
             if known is None:
                 self.missing = True
                 return None
-            data = {**known, **({name: data[name] for name in event.fields if name in data} or data)}
+            data = {**decoded(known), **({name: data[name] for name in event.fields if name in data} or data)}
         message = structure(data, Message)
         if event.fields and "content" not in event.fields and live is not None and live.current is not None:
             if message.done:
@@ -119,7 +126,7 @@ class Replies:
         if message.done:
             self._whole.pop(message.id, None)
         else:
-            self._whole[message.id] = message.raw
+            self._whole[message.id] = message.form
         if message.tool_calls:
             message = completed(message, self._answered)
         return live.take_whole(message, in_stream=in_stream)

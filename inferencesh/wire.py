@@ -8,12 +8,15 @@ same in its ``event:`` and ``data:`` fields.
 from __future__ import annotations
 
 import abc
+import io
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
 
 from .converter import UnreadableError, decode_json
+from .late_form import Form, LateForm, decoded
+from .line_growth import LineGrowth
 from .superseded import without_superseded
 
 __all__ = ["MAX_LINE_BYTES", "Event", "EventDecoder", "LineSplitter", "NDJSONDecoder", "SSEDecoder", "event_decoder"]
@@ -29,13 +32,22 @@ class Event:
 
     Attributes:
         name: ``chats``, ``chat_messages``, ``agent_runs``, ``delta``, or one this version does not know.
-        data: The object it is about.
         fields: The names of the fields that ``data`` updates; empty when ``data`` is the whole object.
+        form: ``data``, decoded or not.
+        before: The form of the message that this one continues with ``added``, or None where that is not known.
+        added: The text that it has more, nothing else having changed.
     """
 
     name: str
-    data: Mapping[str, Any]
+    form: Form = attrs.field(eq=decoded, repr=lambda form: repr(decoded(form)))
     fields: tuple[str, ...] = ()
+    before: Form | None = attrs.field(default=None, eq=False, repr=False)
+    added: str = attrs.field(default="", eq=False, repr=False)
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """The object it is about."""
+        return decoded(self.form)
 
 
 class LineSplitter:
@@ -53,13 +65,14 @@ class LineSplitter:
         self._size = 0
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take in bytes and return the lines they complete, without their line ends.
+        """Take in bytes and return the lines they complete, each with the line end behind it.
 
         Raises:
             UnreadableError: A line is longer than the limit.
         """
-        lines = data.split(b"\n")
-        rest = lines.pop()
+        lines = io.BytesIO(data).readlines()  # three to ten times as fast as ``split``, which looks at every byte
+        rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+        longest = self._size + len(data)
         if lines and self._parts:
             lines[0] = b"".join((*self._parts, lines[0]))
             self._parts.clear()
@@ -67,7 +80,7 @@ class LineSplitter:
         if rest:
             self._parts.append(rest)
             self._size += len(rest)
-        if self._size > self._limit or any(len(line) > self._limit for line in lines):
+        if longest > self._limit and max([self._size, *(len(line) - 1 for line in lines)]) > self._limit:
             self._parts.clear()
             raise UnreadableError(f"the server sent a line of more than {self._limit} bytes")
         return lines
@@ -117,7 +130,7 @@ class EventDecoder(abc.ABC):
         except UnreadableError as error:
             if _may_carry_anything(name):
                 return None
-            cut = text[:_CUT]
+            cut = text[:_CUT].rstrip(b"\n")
             self.problems.append(
                 UnreadableError(f"unreadable at byte {self._offset} of the stream: {error}; it begins {cut!r}")
             )
@@ -135,15 +148,23 @@ class NDJSONDecoder(EventDecoder):
     def __init__(self, limit: int = MAX_LINE_BYTES, *, newest_only: bool = False) -> None:
         super().__init__(limit)
         self._newest_only = newest_only
+        self._growth = LineGrowth()
 
     def _decode(self, lines: list[bytes]) -> Iterator[Event]:
         wanted = without_superseded(lines) if self._newest_only else lines
         for line, each in zip(lines, wanted, strict=True):
             if each and not each.isspace():
-                event = self._event(each)
+                grown = self._growth.take(each)
+                event = self._decode_line(each) if grown is None else _grown_event(*grown)
                 if event is not None:
                     yield event
-            self._offset += len(line) + 1
+            self._offset += len(line)
+
+    def _decode_line(self, line: bytes) -> Event | None:
+        event = self._event(line)
+        if event is not None and event.name == "chat_messages" and not event.fields and type(event.form) is dict:
+            self._growth.learn(line, event.form)
+        return event
 
 
 class SSEDecoder(EventDecoder):
@@ -159,11 +180,11 @@ class SSEDecoder(EventDecoder):
     def _decode(self, lines: list[bytes]) -> Iterator[Event]:
         for line in lines:
             # A field may also end in a bare carriage return; JSON has none inside it, so cutting there is safe.
-            for part in line.removesuffix(b"\r").split(b"\r"):
+            for part in line.removesuffix(b"\n").removesuffix(b"\r").split(b"\r"):
                 event = self._take(part)
                 if event is not None:
                     yield event
-            self._offset += len(line) + 1
+            self._offset += len(line)
 
     def close(self) -> Iterator[Event]:
         """The end of the stream; an event whose blank line is missing counts when it is whole."""
@@ -251,6 +272,10 @@ def read_event(value: object, name: str = "") -> Event | None:
     name = name or _kind_of(data)
     fields = value.get("fields") if data is not value else None
     return Event(name, data, _names(fields)) if name else None
+
+
+def _grown_event(before: Form, form: LateForm, added: str) -> Event:
+    return Event("chat_messages", form, (), before, added)
 
 
 def _may_carry_anything(name: str) -> bool:

@@ -24,13 +24,14 @@ from .faults.turns import KINDS, Kind, client_options
 
 EVENTS = 1000
 FEW = 20  # what a turn may need besides: the answer to the post, the chat's states, the message at its ends
+NOW = "2026-11-22T10:00:00.000000Z"
 WORDS = [f"word{number} " for number in range(EVENTS)]
 
 
 def snapshots() -> list[Json]:
     """The whole message, a thousand times, one word more each time."""
     texts = ["".join(WORDS[: end + 1]) for end in range(EVENTS)]
-    return [message(text) for text in texts[:-1]] + [message(texts[-1], "ready")]
+    return [message(text, updated_at=NOW) for text in texts[:-1]] + [message(texts[-1], "ready", updated_at=NOW)]
 
 
 def deltas() -> list[Json]:
@@ -48,6 +49,7 @@ class Work:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._seen: list[str] = []
+        self.bytes_decoded = 0
         loop = asyncio.BaseEventLoop
         watched: list[tuple[Any, str]] = [
             (orjson, "loads"),
@@ -65,6 +67,7 @@ class Work:
     def forget(self) -> None:
         """Begin to count anew."""
         self._seen.clear()
+        self.bytes_decoded = 0
 
     def count(self, name: str) -> int:
         """How often something was called."""
@@ -74,6 +77,7 @@ class Work:
         def counted(*arguments: Any, **options: Any) -> Any:
             if threading.current_thread().name != "fault-server":
                 self._seen.append(name)
+                self.bytes_decoded += len(arguments[0]) if name == "orjson.loads" else 0
             return function(*arguments, **options)
 
         return counted
@@ -144,6 +148,13 @@ def test_each_line_is_decoded_once(kind: Kind, work: Work, lines: list[Json]) ->
     """A thousand lines are a thousand calls of the JSON decoder."""
     assert read(kind, lines, work) >= EVENTS
     assert EVENTS <= work.count("orjson.loads") <= EVENTS + FEW
+
+
+def test_of_a_growing_message_only_what_is_new_is_decoded(kind: Kind, work: Work) -> None:
+    """A thousand whole forms of up to 9 KB cost the decoder little more than the last of them."""
+    last = snapshots()[-1]
+    assert read(kind, snapshots(), work) >= EVENTS
+    assert len(orjson.dumps(last)) < work.bytes_decoded < 8 * len(orjson.dumps(last))
 
 
 @pytest.mark.parametrize("lines", [snapshots(), deltas()], ids=["snapshots", "deltas"])

@@ -62,11 +62,11 @@ def chunked(draw: st.DrawFn, data: bytes) -> list[bytes]:
 @FIXED
 @given(st.lists(st.binary(max_size=20).map(lambda data: data.replace(b"\n", b"\r"))), st.data())
 def test_lines_end_at_line_feeds_alone_in_any_chunking(lines: list[bytes], data: st.DataObject) -> None:
-    """What was written as lines is read as these lines."""
+    """What was written as lines is read as these lines, each with its end."""
     splitter = LineSplitter()
     got = [line for chunk in data.draw(chunked(b"\n".join(lines))) for line in splitter.feed(chunk)]
     rest = splitter.close()
-    assert got == lines[:-1]
+    assert got == [line + b"\n" for line in lines[:-1]]
     assert rest == (lines[-1] if lines else b"")
     assert splitter.close() == b"", "nothing is handed out twice"
 
@@ -79,7 +79,11 @@ def test_a_line_over_the_limit_is_an_error_in_any_chunking(length: int, data: st
     written = b"ok\n" + b"x" * length + b"\nafter\n"
     chunks = data.draw(chunked(written))
     if length <= 8:
-        assert [line for chunk in chunks for line in splitter.feed(chunk)] == [b"ok", b"x" * length, b"after"]
+        assert [line for chunk in chunks for line in splitter.feed(chunk)] == [
+            b"ok\n",
+            b"x" * length + b"\n",
+            b"after\n",
+        ]
     else:
         with pytest.raises(UnreadableError, match="more than 8 bytes"):
             [splitter.feed(chunk) for chunk in chunks]
