@@ -176,9 +176,7 @@ class Pump(Generic[T]):
     def __init__(self, thread: LoopThread) -> None:
         self.source: Callable[[], Awaitable[list[T]]] | None = None
         self._thread = thread
-        self._inbox: queue.SimpleQueue[_Reply[list[T]] | _Call] = queue.SimpleQueue()
-        self._wanted = asyncio.Event()
-        self._task: _RemoteTask | None = None
+        self._course: _Course[T] | None = None
 
     def take(self) -> list[T]:
         """Wait for the next batch; meanwhile run, on this thread, what the loop asks to have run here.
@@ -188,57 +186,90 @@ class Pump(Generic[T]):
             KeyboardInterrupt: The wait was interrupted; the source was cancelled.
         """
         loop = self._thread.loop()
-        if self._task is None or self._task.done or self._task.loop is not loop:
-            self._inbox = queue.SimpleQueue()
-            self._wanted = asyncio.Event()
-            self._task = self._thread.spawn(self._run(self._wanted, self._inbox))
-        inbox = self._inbox
-        _submit(loop, self._wanted.set)
+        course = self._course
+        if course is None or course.ended(loop):
+            course = self._begin()
+        _submit(loop, course.wanted.set)
         try:
             while True:
-                item = wait_for(inbox)
+                item = wait_for(course.inbox)
                 if isinstance(item, _Call):
                     item.run()
                     continue
                 batch = item()
                 if not batch:
-                    self._task = None  # it is over, though it may take another moment until it says so
+                    self._course = None  # it is over, though it may take another moment until it says so
                 return batch
         except _StoppedError:
             raise InferenceError("the client was closed while this stream was open") from None
         except BaseException as error:
             if isinstance(error, Exception):
-                self._task = None
+                self._course = None
             else:
                 self.cancel()
-                _wait_for_cleanup(inbox)
+                _wait_for_cleanup(course.inbox)
             raise
 
     async def call_blocking(self, call: Callable[[], Any]) -> Any:
         """Have a call made on the consumer's thread when it next waits for a batch; for the loop's side."""
         request = _Call(call)
-        self._inbox.put(request)
+        course = self._course
+        if course is not None:  # else nobody takes any more, and this is about to be cancelled
+            course.inbox.put(request)
         return await request.result
 
     def cancel(self) -> None:
         """Cancel the source's task, from any thread."""
-        task, self._task = self._task, None
-        self._inbox = queue.SimpleQueue()  # what the cancelled task still says is nobody's any more
-        if task is not None:
-            task.cancel()
+        course, self._course = self._course, None
+        if course is not None:
+            course.leave()
 
-    async def _run(self, wanted: asyncio.Event, inbox: queue.SimpleQueue[_Reply[list[T]] | _Call]) -> None:
+    def _begin(self) -> _Course[T]:
+        # Known before it starts: the source may call back at once, and another thread may cancel it.
+        course = self._course = _Course[T]()
+        course.start(self._thread.spawn(self._run(course)))
+        return course
+
+    async def _run(self, course: _Course[T]) -> None:
         batch: list[T] | None = None
         while batch is None or batch:
             try:
-                await wanted.wait()
-                wanted.clear()
+                await course.wanted.wait()
+                course.wanted.clear()
                 assert self.source is not None
                 batch = await self.source()
             except BaseException as error:  # noqa: BLE001 - the consumer raises it
-                inbox.put(_Reply(error=error))
+                course.inbox.put(_Reply(error=error))
                 return
-            inbox.put(_Reply(batch))
+            course.inbox.put(_Reply(batch))
+
+
+class _Course(Generic[T]):
+    """One run of a source, from the first batch to the last: what its two sides share."""
+
+    __slots__ = ("_left", "_task", "inbox", "wanted")
+
+    def __init__(self) -> None:
+        self.inbox: queue.SimpleQueue[_Reply[list[T]] | _Call] = queue.SimpleQueue()
+        self.wanted = asyncio.Event()
+        self._task: _RemoteTask | None = None
+        self._left = False
+
+    def start(self, task: _RemoteTask) -> None:
+        """Note the task, and cancel it if the course was left meanwhile."""
+        self._task = task
+        if self._left:
+            task.cancel()
+
+    def leave(self) -> None:
+        """Cancel the task, now or as soon as there is one."""
+        self._left = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def ended(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether nothing comes of it any more."""
+        return self._task is None or self._task.done or self._task.loop is not loop
 
 
 class _StoppedError(Exception):

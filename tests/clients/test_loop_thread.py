@@ -70,8 +70,10 @@ class Held:
     def __init__(self, thread: LoopThread) -> None:
         self._go, held = threading.Event(), threading.Event()
         self._loop = thread.loop()
+        self._before = 0  # the loop's own callbacks in this turn of it
 
         def hold() -> None:
+            self._before = self._scheduled
             held.set()
             self._go.wait(5)
 
@@ -80,7 +82,11 @@ class Held:
 
     def wait_until_scheduled(self, count: int) -> None:
         """Block until this many callbacks wait for the loop's next turn."""
-        wait_until(lambda: len(getattr(self._loop, "_ready")) >= count, "what the loop is to do next")  # noqa: B009
+        wait_until(lambda: self._scheduled - self._before >= count, "what the loop is to do next")
+
+    @property
+    def _scheduled(self) -> int:
+        return len(getattr(self._loop, "_ready"))  # noqa: B009 - there is no public way to see it
 
     def release(self) -> None:
         """Let it go on."""
@@ -498,6 +504,22 @@ def test_an_end_that_meets_a_take(pump: Pump[int], thread: LoopThread, ending: s
     outcome = taken.end()
     assert isinstance(outcome, InferenceError | list)
     assert end.end() is None
+
+
+def test_a_cancel_at_the_very_beginning_ends_the_take(
+    pump: Pump[int], thread: LoopThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread cancels when the task has been asked for and the consumer does not wait yet."""
+    pump.source = Source([1], [2])
+    spawn = thread.spawn
+
+    def spawn_and_cancel(coroutine: Any) -> object:
+        task = spawn(coroutine)
+        pump.cancel()
+        return task
+
+    monkeypatch.setattr(thread, "spawn", spawn_and_cancel)
+    assert isinstance(Waiting(pump.take).end(), InferenceError)
 
 
 def test_a_pump_goes_on_after_a_restart_of_its_loop(pump: Pump[int], thread: LoopThread) -> None:
