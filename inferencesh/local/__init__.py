@@ -7,6 +7,7 @@
 from .background import BackgroundRuntime, LocalAddress, RuntimeOptions
 from .demo import DemoModel
 from .model import (
+    Attachment,
     Conversation,
     ConversationMessage,
     Fail,
@@ -22,6 +23,7 @@ from .observer import Observer, SentMessage, SentResult
 from .runtime import LocalRuntime
 
 __all__ = (
+    "Attachment",
     "BackgroundRuntime",
     "Conversation",
     "ConversationMessage",

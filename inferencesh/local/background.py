@@ -39,6 +39,7 @@ class RuntimeOptions(TypedDict, total=False):
     pace: float
     heartbeat: float
     replay: bool
+    max_file_bytes: int
     observer: Observer | None
 
 

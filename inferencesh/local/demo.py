@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from .arithmetic import find_expressions
+from .demo_files import admit_files
 from .demo_tools import choose_tool, fill_arguments, takes_expression
 from .model import Text, ToolCall
 from .stories import STORIES
@@ -33,8 +34,8 @@ class DemoModel:
     a few, word by word. Asked for arithmetic, when a tool takes an `expression`, it calls that tool
     and words its answer from the result. Any other tool it picks when the prompt shares words with
     the tool's name or description, and fills plain arguments from the prompt. Everything else it
-    answers by saying what it was asked and what it is. The same conversation always gets the same
-    answer.
+    answers by saying what it was asked and what it is; of files it says that it got them. The same
+    conversation always gets the same answer.
     """
 
     async def respond(self, conversation: Conversation) -> AsyncIterator[Piece]:
@@ -45,12 +46,13 @@ class DemoModel:
 
 def _respond(conversation: Conversation) -> Iterator[Piece]:
     prompt, results = _last_turn(conversation.messages)
+    files = admit_files(conversation.messages)
     if results:
-        return _words(" ".join(_worded(call, result) for call, result in results))
+        return _words(files + " ".join(_worded(call, result) for call, result in results))
     if _STORY.search(prompt):
-        return _words(_story(prompt))
+        return _words(files + _story(prompt))
     calls = _calls(prompt, conversation.tools)
-    return iter(calls) if calls else _words(_plain(prompt, conversation.tools))
+    return iter(calls) if calls else _words(files + _plain(prompt, conversation.tools))
 
 
 def _last_turn(

@@ -11,6 +11,8 @@ from .api import Api, Settings
 from .demo import DemoModel
 from .engine import Engine
 from .feed import Updates
+from .file_api import FileApi
+from .files import Files
 from .guard import add_request_id, guard
 from .problems import Envelope
 from .store import Store
@@ -48,6 +50,7 @@ class LocalRuntime:
             the model has them.
         heartbeat: Seconds of silence on a stream after which a heartbeat is sent.
         replay: Whether a chat stream begins with the messages the chat has already.
+        max_file_bytes: Bytes that an uploaded file may have.
         observer: Told what clients send, message by message and result by result; for tests.
 
     Raises:
@@ -66,6 +69,7 @@ class LocalRuntime:
         pace: float = 0.02,
         heartbeat: float = 10.0,
         replay: bool = True,
+        max_file_bytes: int = 100 * 1024 * 1024,
         observer: Observer | None = None,
     ) -> None:
         if isinstance(api_keys, str) or not api_keys or not all(api_keys):
@@ -78,11 +82,16 @@ class LocalRuntime:
             raise ValueError(f"pace must be 0 seconds or more, not {pace!r}.")
         if not heartbeat > 0:
             raise ValueError(f"heartbeat must be more than 0 seconds, not {heartbeat!r}.")
+        if max_file_bytes < 1:
+            raise ValueError(f"max_file_bytes must be 1 byte or more, not {max_file_bytes!r}.")
         self._api_keys = tuple(api_keys)
         self._host, self._port = host, port
         self._store = Store()
         self._engine = Engine(self._store, model or DemoModel(), pace)
-        self._api = Api(self._store, self._engine, Settings(envelope, updates, heartbeat, replay, observer))
+        self._files = Files()
+        settings = Settings(envelope, updates, heartbeat, replay, observer)
+        self._api = Api(self._store, self._engine, settings, self._files)
+        self._file_api = FileApi(self._files, envelope, max_file_bytes)
         self._envelope: Envelope = envelope
         self._runner: web.AppRunner | None = None
         self._closed = False
@@ -131,7 +140,7 @@ class LocalRuntime:
         if self._runner is not None:
             return
         app = web.Application(middlewares=[guard(self._api_keys, self._envelope)], client_max_size=MAX_BODY)
-        app.add_routes(self._api.routes())
+        app.add_routes([*self._api.routes(), *self._file_api.routes()])
         app.on_response_prepare.append(add_request_id)
         # Streams end the moment their reader leaves, and not at the next write.
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_GRACE)

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from attrs import define, field
 
 from .chats import Chat
 from .feed import Feed
 from .ids import new_id
-from .problems import invalid, not_found
+from .problems import not_found
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from .bodies import NewChat
-    from .records import Invocation, Message, Record
+    from .records import Invocation, Message
 
-__all__ = ("Store", "page")
-
-RecordT = TypeVar("RecordT", bound="Record")
+__all__ = ("Store",)
 
 
 @define
@@ -65,26 +61,3 @@ class Store:
         if invocation_id not in self._invocations:
             raise not_found("tool call", invocation_id)
         return self._invocations[invocation_id]
-
-
-def page(records: Sequence[RecordT], limit: int, cursor: str | None) -> tuple[Sequence[RecordT], str]:
-    """Return the newest records before `cursor` with the cursor of the page before them.
-
-    Args:
-        records: Oldest first.
-        limit: How many a page has.
-        cursor: What the previous page gave; None for the newest page.
-
-    Returns:
-        The page, oldest first as well, and the next cursor, empty when nothing older is left.
-
-    Raises:
-        ProblemError: 422 when the cursor is none of this list's.
-    """
-    end = len(records)
-    if cursor:
-        end = next((at for at, each in enumerate(records) if each.id == cursor), -1)
-        if end < 0:
-            raise invalid("cursor", "is not one that this list has given out.")
-    start = max(0, end - limit)
-    return records[start:end], records[start].id if start else ""
