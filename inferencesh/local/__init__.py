@@ -6,6 +6,7 @@
 
 from .background import BackgroundRuntime, LocalAddress, RuntimeOptions
 from .demo import DemoModel
+from .errors import DatabaseError
 from .model import (
     Attachment,
     Conversation,
@@ -27,6 +28,7 @@ __all__ = (
     "BackgroundRuntime",
     "Conversation",
     "ConversationMessage",
+    "DatabaseError",
     "DemoModel",
     "Fail",
     "LocalAddress",

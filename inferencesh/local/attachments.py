@@ -12,11 +12,15 @@ from .problems import invalid
 from .records import Block
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .chats import Chat
     from .fields import Fields
     from .files import Files
 
 __all__ = ("AttachmentReader",)
 
+_LOOPBACK = "localhost"
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -82,6 +86,24 @@ class AttachmentReader:
         )
 
 
+def move_addresses(chats: Iterable[Chat], files: Files, origin: str) -> None:
+    """Give the files of stored messages the addresses they have now.
+
+    A runtime that picks its port itself has another one each time; what other machines know it by is left alone.
+
+    Args:
+        chats: The chats as they were stored.
+        files: The runtime's files.
+        origin: Where it listens now.
+    """
+    for message in (message for chat in chats for message in chat.messages):
+        for block in (*message.blocks, *(each for call in message.invocations for each in call.attachments)):
+            file = None if block.uri is None else files.named_by(block.uri)
+            place = _place(block.uri or "")
+            if file is not None and place is not None and place[0] == _LOOPBACK:
+                block.uri = file.uri(origin)
+
+
 def _place(uri: str) -> tuple[str, int | None] | None:
     """Return host and port of an address, all names of this machine's loopback interface being one; None without."""
     try:
@@ -91,11 +113,11 @@ def _place(uri: str) -> tuple[str, int | None] | None:
         return None
     if parts.scheme not in _PORTS or not host:
         return None
-    return "localhost" if _is_loopback(host) else host, port or _PORTS[parts.scheme]
+    return _LOOPBACK if _is_loopback(host) else host, port or _PORTS[parts.scheme]
 
 
 def _is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
     except ValueError:  # a name
-        return host == "localhost"
+        return host == _LOOPBACK

@@ -12,7 +12,10 @@ from .ids import new_id
 from .problems import not_found
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .bodies import NewChat
+    from .recorder import Recorder
     from .records import Invocation, Message
 
 __all__ = ("Store",)
@@ -23,13 +26,25 @@ class Store:
     """The chats of one runtime, in the order they were opened, and the tool calls in them."""
 
     chats: dict[str, Chat] = field(factory=dict)
+    _recorder: Recorder | None = None
     _invocations: dict[str, tuple[Chat, Invocation]] = field(factory=dict)
 
     def open_chat(self, new: NewChat) -> Chat:
         """Create a chat."""
-        chat = Chat(agent_id=new_id(), config=new.config, feed=Feed(), context=new.context)
+        chat = Chat(agent_id=new_id(), config=new.config, feed=Feed(self._recorder), context=new.context)
         self.chats[chat.id] = chat
+        if self._recorder is not None:
+            self._recorder.note(chat)
         return chat
+
+    def load(self, chats: Iterable[Chat], recorder: Recorder) -> None:
+        """Take in chats that are stored already, and tell `recorder` of those that are opened from now on."""
+        self._recorder = recorder
+        for chat in chats:
+            self.chats[chat.id] = chat
+            for message in chat.messages:
+                for invocation in message.invocations:
+                    self.add_invocation(chat, invocation)
 
     def forget_chat(self, chat: Chat) -> None:
         """Drop a chat and its tool calls."""
@@ -37,6 +52,8 @@ class Store:
         for message in chat.messages:
             for invocation in message.invocations:
                 del self._invocations[invocation.id]
+        if self._recorder is not None:
+            self._recorder.forget(chat)
 
     def add_invocation(self, chat: Chat, invocation: Invocation) -> None:
         """Make a tool call answerable."""

@@ -76,7 +76,7 @@ async def test_a_model_sees_what_the_runtime_knows_of_a_file() -> None:
     known = Attachment(mine["uri"], "picture.png", "image/png", len(PNG))
     assert model.asked[0].messages[0].attachments == (
         known,
-        Attachment(foreign["uri"], "a.pdf", "application/pdf", 9),
+        Attachment("https://files.example/a.pdf", "a.pdf", "application/pdf", 9),
     )
     assert model.asked[1].messages[-1].attachments == (known,)
     assert [block["image"] or block["file"] for block in messages[0]["content"]] == [None, mine["uri"], foreign["uri"]]

@@ -66,10 +66,10 @@ async def test_a_chat_can_be_renamed() -> None:
     async with calling(model=Scripted([Text("Hi.")])) as caller:
         (chat_id,) = await opened(caller, "First")
         async with caller.follow(chat_id) as events:
-            await events.until("chats", name="First")
+            await events.until("chats", lambda chat: chat["name"] == "First")
             answer = await caller.post(f"/chats/{chat_id}", {"name": "Second", "status": "busy"})
             assert (answer["id"], answer["name"], answer["status"]) == (chat_id, "Second", "idle")
-            await events.until("chats", name="Second")
+            await events.until("chats", lambda chat: chat["name"] == "Second")
         await caller.send("Hello", chat_id=chat_id)
         await caller.finish(chat_id)
         assert (await caller.get(f"/chats/{chat_id}"))["name"] == "Second"
