@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import orjson
 from attrs import frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from .chats import Chat, Run
     from .recorder import Recorder
@@ -39,11 +40,15 @@ class Subscription:
     reader that begins in the middle of a message gets it whole and the deltas that follow. A reader
     that leaves more than `DELTA_BACKLOG` of deltas unread gets that message whole from then on, so
     that it never has to guess what a gap in `seq` held.
+
+    Args:
+        updates: How it follows messages that grow.
+        stored: Waits until what was published so far is stored; None when nothing is.
     """
 
-    def __init__(self, updates: Updates, recorder: Recorder | None = None) -> None:
+    def __init__(self, updates: Updates, stored: Callable[[], Awaitable[None]] | None = None) -> None:
         self._updates = updates
-        self._recorder = recorder
+        self._stored = stored
         self._frames: dict[str, Frame] = {}
         self._deltas: dict[str, list[str]] = {}
         self._delta_bytes = 0
@@ -86,8 +91,8 @@ class Subscription:
     async def take(self) -> list[Frame] | None:
         """Wait for events, and for what they tell to be stored; take all, oldest first, or None after the end."""
         await self._ready.wait()
-        if self._recorder is not None:
-            await self._recorder.drain()
+        if self._stored is not None:
+            await self._stored()
         frames = list(self._frames.values())
         self._frames.clear()
         self._deltas.clear()
@@ -115,7 +120,8 @@ class Feed:
 
     def subscribe(self, updates: Updates, chat: Chat, replay: list[Message]) -> Subscription:
         """Begin with the chat as it is, then `replay`, then whatever happens from now on."""
-        subscription = Subscription(updates, self._recorder)
+        stored = None if self._recorder is None else partial(self._recorder.drain, chat.id)
+        subscription = Subscription(updates, stored)
         subscription.put("chats", _chat_frame(chat))
         for message in replay:
             subscription.put(message.id, _whole(message))

@@ -44,7 +44,9 @@ class Journal:
         self._store = store
         self._changed: dict[str, Record] = {}
         self._forgotten: set[str] = set()
+        # Notes are counted: how many there were in all, up to the last one of each chat, and how many are written.
         self._noted = self._written = 0
+        self._marks: dict[str, int] = {}
         self._writing: asyncio.Task[None] | None = None
         self._batch: asyncio.Event = asyncio.Event()
         self._failure: BaseException | None = None
@@ -57,6 +59,7 @@ class Journal:
             return
         if owner is not None:
             self._changed[owner] = self._store.chats[owner]
+            self._marks[owner] = self._noted + 1
         self._changed[record.id] = record
         self._wake()
 
@@ -64,15 +67,14 @@ class Journal:
         """Have a record removed, and those that belong to it."""
         if self._frozen:
             return
+        self._marks.pop(record.id, None)
         self._forgotten.add(record.id)
         self._changed = self._without_forgotten(self._changed)
         self._wake()
 
-    async def drain(self) -> None:
-        """Wait until an attempt was made to store everything noted so far; does not raise when it failed."""
-        wanted = self._noted
-        while self._written < wanted:
-            await self._batch.wait()
+    async def drain(self, chat_id: str) -> None:
+        """Wait until an attempt was made to store what was noted of a chat so far; does not raise when it failed."""
+        await self._reach(self._marks.get(chat_id, 0))
 
     async def settle(self) -> None:
         """Wait until everything noted so far is stored.
@@ -80,7 +82,7 @@ class Journal:
         Raises:
             ProblemError: 507 when it could not be, 503 when nothing is stored any more because the runtime closes.
         """
-        await self.drain()
+        await self._reach(self._noted)
         if self._failure is not None:
             detail = f"The runtime could not store this: {self._failure}. It has it in memory, and tries again later."
             raise ProblemError(507, detail, code="storage_failed")
@@ -90,7 +92,11 @@ class Journal:
     async def freeze(self) -> None:
         """Store what is noted, and from now on nothing more: how a closing runtime ends its runs is of no interest."""
         self._frozen = True
-        await self.drain()
+        await self._reach(self._noted)
+
+    async def _reach(self, wanted: int) -> None:
+        while self._written < wanted:
+            await self._batch.wait()
 
     def _wake(self) -> None:
         self._noted += 1

@@ -21,6 +21,6 @@ class Recorder(Protocol):
         """Have a record, and what belongs to it, removed."""
         ...
 
-    async def drain(self) -> None:
-        """Wait until an attempt was made to store everything noted so far; does not raise when it failed."""
+    async def drain(self, chat_id: str) -> None:
+        """Wait until an attempt was made to store what was noted of a chat so far; does not raise when it failed."""
         ...

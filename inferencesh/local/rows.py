@@ -7,6 +7,7 @@ owns is part of its row, as tool calls are of their message; what it only points
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias, TypeVar, get_args, get_origin
@@ -17,10 +18,11 @@ from attrs import frozen
 from cattrs import BaseValidationError, Converter
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
-from . import agent_config, chats, model, records
+from .agent_config import AgentConfig
 from .chats import Chat, Run
 from .feed import Feed
 from .files import StoredFile
+from .model import OfferedTool
 from .records import Arguments, Block, Invocation, Message, Record
 
 if TYPE_CHECKING:
@@ -88,9 +90,9 @@ def _same(value: object) -> object:
 def _resolve_types() -> None:
     """Make the types of all fields known; some are imported for type checkers alone where the classes are."""
     names: Data = {"asyncio": asyncio, "Callable": Callable, "deque": deque, "Mapping": Mapping, "Sequence": Sequence}
-    for module in (agent_config, chats, model, records):
-        names.update(vars(module))
-    names.update(Feed=Feed)
+    for kind in (AgentConfig, OfferedTool, Chat, Message):
+        names |= vars(sys.modules[kind.__module__])
+    names["Feed"] = Feed
     for value in list(names.values()):
         if isinstance(value, type) and attrs.has(value) and value.__module__.startswith(f"{__package__}."):
             attrs.resolve_types(value, localns=names)
