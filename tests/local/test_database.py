@@ -19,6 +19,8 @@ from inferencesh.local import BackgroundRuntime, DatabaseError, Fail, LocalRunti
 from inferencesh.local import journal as journal_module
 from inferencesh.local.database import Database
 from inferencesh.local.files import PART
+from inferencesh.local.journal import Journal
+from inferencesh.local.records import Record
 
 from .caller import AGENT, Caller, Json, Scripted, calling, invocations, text_of, words
 from .test_files import PNG, announce, fetch, put, uploaded
@@ -257,19 +259,21 @@ async def test_a_file_that_was_replaced_leaves_no_bytes(db: Path) -> None:
 
 
 async def test_it_is_not_written_at_every_token(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A long answer costs as many writes as a short one, nearly."""
-    written: list[int] = []
-    save = journal_module._save
+    """A long answer is noted as often as a short one."""
+    noted: list[int] = []
+    note = Journal.note
 
-    def counted(connection: sqlite3.Connection, rows: list[Any], forgotten: set[str]) -> None:
-        written.append(len(rows))
-        save(connection, rows, forgotten)
+    def counted(self: Journal, record: Record) -> None:
+        noted[-1] += 1
+        note(self, record)
 
-    monkeypatch.setattr(journal_module, "_save", counted)
-    async with calling(db=db, model=Scripted(words("word " * 500))) as caller:
-        _, reply = await caller.send("Hello")
-        await caller.finish(reply["chat_id"])
-    assert 0 < len(written) <= 6
+    monkeypatch.setattr(Journal, "note", counted)
+    async with calling(db=db, model=Scripted(words("word"), words("word " * 500))) as caller:
+        for _ in range(2):
+            noted.append(0)
+            _, reply = await caller.send("Hello")
+            await caller.finish(reply["chat_id"])
+    assert noted[0] == noted[1] > 0
 
 
 async def test_nothing_is_told_before_it_is_stored_and_nobody_else_waits(db: Path) -> None:
