@@ -131,7 +131,7 @@ class Engine:
             reply.status = "cancelled"
         self._end(chat, run, reply, "canceled")
 
-    def resume(self, chat: Chat) -> None:
+    def recover(self, chat: Chat) -> None:
         """Take up a chat of an earlier process: what was under way there has failed, what waits goes on waiting."""
         if chat.run is not None and not chat.run.settled:
             self._fail(chat, chat.run, INTERRUPTED)

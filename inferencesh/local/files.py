@@ -27,10 +27,11 @@ PART = 256 * 1024
 
 @define(eq=False, kw_only=True)
 class StoredFile(Record):
-    """One file. Whoever knows a token may use the address that it is part of; the two are separate, because the address
-    for reading travels with messages and must not let its readers replace the file.
+    """One file, announced or uploaded.
 
-    `declared_size` is what the client announced, 0 when it did not say; `content` names the bytes, once they are there.
+    Whoever knows a token may use the address that it is part of. There are two, because the address for reading travels
+    with messages and must not let its readers replace the file. `declared_size` is what the client announced, 0 when it
+    did not say; `content` names the bytes, once they are there.
     """
 
     filename: str

@@ -161,20 +161,22 @@ class LocalRuntime:
         self._storage = storage
         move_addresses(self._store.chats.values(), self._files, self.base_url)
         for chat in list(self._store.chats.values()):
-            self._engine.resume(chat)
+            self._engine.recover(chat)
 
     async def aclose(self) -> None:
         """Stop all runs, end all streams and stop listening; may be called more than once."""
         self._closed = True
         runner, self._runner = self._runner, None
         storage, self._storage = self._storage, None
-        if storage is not None:
-            await storage.freeze()
-        await self._engine.aclose()
-        if runner is not None:
-            await _stop_listening(runner)
-        if storage is not None:
-            await storage.aclose()
+        try:
+            if storage is not None:
+                await storage.freeze()
+            await self._engine.aclose()
+            if runner is not None:
+                await _stop_listening(runner)
+        finally:
+            if storage is not None:
+                await storage.aclose()
 
     async def _open_storage(self) -> Storage | None:
         if self._db is None:
