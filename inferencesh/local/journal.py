@@ -76,14 +76,24 @@ class Journal:
         """Wait until an attempt was made to store what was noted of a chat so far; does not raise when it failed."""
         await self._reach(self._marks.get(chat_id, 0))
 
-    async def settle(self) -> None:
-        """Wait until everything noted so far is stored.
+    @property
+    def noted(self) -> int:
+        """How many notes there were."""
+        return self._noted
+
+    async def settle(self, since: int) -> None:
+        """Wait until everything noted so far is stored, or could not be.
+
+        Args:
+            since: How many notes there were when the request began that is being answered.
 
         Raises:
-            ProblemError: 507 when it could not be, 503 when nothing is stored any more because the runtime closes.
+            ProblemError: 507 when what was noted since could not be stored, 503 when nothing is stored any more because
+                the runtime closes.
         """
-        await self._reach(self._noted)
-        if self._failure is not None:
+        noted = self._noted
+        await self._reach(noted)
+        if self._failure is not None and noted > since:
             detail = f"The runtime could not store this: {self._failure}. It has it in memory, and tries again later."
             raise ProblemError(507, detail, code="storage_failed")
         if self._frozen:

@@ -68,9 +68,10 @@ class Storage:
 
         @web.middleware
         async def settled(request: web.Request, handler: Handler) -> web.StreamResponse:
+            noted = self.journal.noted
             response = await handler(request)
             if not response.prepared:
-                await self.journal.settle()
+                await self.journal.settle(noted)
             return response
 
         return settled

@@ -329,18 +329,18 @@ async def test_a_disk_that_is_full_is_said_and_tried_again(
             problem = await caller.ask("POST", "/chats", {"agent": "a/b"}, status=507)
         assert "disk is full" in problem["detail"]
         assert "could not be stored" in caplog.text
-        (chat,) = (await caller.ask("POST", "/chats/list", status=507), caller.runtime._store.chats.values())[1]
-        async with caller.follow(chat.id) as events:
-            await caller.ask("POST", f"/chats/{chat.id}/messages", {"message": "Hello"}, status=507)
+        (chat,) = (await caller.post("/chats/list"))["items"]  # reading is no trouble
+        async with caller.follow(chat["id"]) as events:
+            await caller.ask("POST", f"/chats/{chat['id']}/messages", {"message": "Hello"}, status=507)
             await events.until_idle()
         await caller.ask("POST", "/chats", {"agent": "a/b"}, status=507)
-        doomed = next(each for each in caller.runtime._store.chats if each != chat.id)
+        doomed = (await caller.post("/chats/list"))["items"][0]["id"]
         await caller.ask("DELETE", f"/chats/{doomed}", status=507)
         full = False
-        await caller.post(f"/chats/{chat.id}", {"name": "Saved"})
+        await caller.post(f"/chats/{chat['id']}", {"name": "Saved"})
     async with calling(db=db) as caller:
         assert [each["name"] for each in (await caller.post("/chats/list"))["items"]] == ["Saved"]
-        assert [text_of(each) for each in await caller.messages(chat.id)] == ["Hello", "One."]
+        assert [text_of(each) for each in await caller.messages(chat["id"])] == ["Hello", "One."]
 
 
 # -- files that cannot be used -----------------------------------------------------------------------------------------
