@@ -8,10 +8,12 @@ from .background import BackgroundRuntime, LocalAddress, RuntimeOptions
 from .demo import DemoModel
 from .errors import DatabaseError
 from .model import (
+    Ask,
     Attachment,
     Conversation,
     ConversationMessage,
     Fail,
+    Finish,
     Model,
     OfferedTool,
     PastCall,
@@ -19,11 +21,13 @@ from .model import (
     Reasoning,
     Text,
     ToolCall,
+    Widget,
 )
 from .observer import Observer, SentMessage, SentResult
 from .runtime import LocalRuntime
 
 __all__ = (
+    "Ask",
     "Attachment",
     "BackgroundRuntime",
     "Conversation",
@@ -31,6 +35,7 @@ __all__ = (
     "DatabaseError",
     "DemoModel",
     "Fail",
+    "Finish",
     "LocalAddress",
     "LocalRuntime",
     "Model",
@@ -44,4 +49,5 @@ __all__ = (
     "SentResult",
     "Text",
     "ToolCall",
+    "Widget",
 )

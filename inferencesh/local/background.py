@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from typing import Unpack
 
+    from .approvals import ApprovedBy
     from .feed import Updates
     from .model import Model
     from .observer import Observer
@@ -41,6 +42,7 @@ class RuntimeOptions(TypedDict, total=False):
     replay: bool
     db: str | os.PathLike[str] | None
     max_file_bytes: int
+    approvals: ApprovedBy
     observer: Observer | None
 
 

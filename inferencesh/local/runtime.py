@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Self, get_args
 from aiohttp import web
 
 from .api import Api, Settings
+from .approval_api import ApprovalApi
+from .approvals import Approvals, ApprovedBy
 from .attachments import move_addresses
 from .demo import DemoModel
 from .engine import Engine
@@ -59,6 +61,8 @@ class LocalRuntime:
             run that was under way when its process ended is found failed, one that waits can go on. None keeps them in
             memory.
         max_file_bytes: Bytes that an uploaded file may have.
+        approvals: Who may allow or deny tool calls: `api_key`, whoever has a key, or `sign_in`, nobody but people who
+            have signed in, so that keys are refused with 403 `requires_sign_in` as at the service.
         observer: Told what clients send, message by message and result by result; for tests.
 
     Raises:
@@ -79,6 +83,7 @@ class LocalRuntime:
         replay: bool = True,
         db: str | os.PathLike[str] | None = None,
         max_file_bytes: int = 100 * 1024 * 1024,
+        approvals: ApprovedBy = "api_key",
         observer: Observer | None = None,
     ) -> None:
         if isinstance(api_keys, str) or not api_keys or not all(api_keys):
@@ -87,6 +92,8 @@ class LocalRuntime:
             raise ValueError(f"envelope must be v1, v2 or v3, not {envelope!r}.")
         if updates not in get_args(Updates):
             raise ValueError(f"updates must be snapshots, deltas or both, not {updates!r}.")
+        if approvals not in get_args(ApprovedBy):
+            raise ValueError(f"approvals must be api_key or sign_in, not {approvals!r}.")
         if not pace >= 0:
             raise ValueError(f"pace must be 0 seconds or more, not {pace!r}.")
         if not heartbeat > 0:
@@ -103,6 +110,7 @@ class LocalRuntime:
         settings = Settings(envelope, updates, heartbeat, replay, observer)
         self._api = Api(self._store, self._engine, settings, self._files)
         self._file_api = FileApi(self._files, envelope, max_file_bytes)
+        self._approval_api = ApprovalApi(self._store, Approvals(self._engine), envelope, approvals)
         self._envelope: Envelope = envelope
         self._runner: web.AppRunner | None = None
         self._closed = False
@@ -190,7 +198,7 @@ class LocalRuntime:
         if storage is not None:
             middlewares.append(storage.middleware())
         app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
-        app.add_routes([*self._api.routes(), *self._file_api.routes()])
+        app.add_routes([*self._api.routes(), *self._approval_api.routes(), *self._file_api.routes()])
         app.on_response_prepare.append(add_request_id)
         # Streams end the moment their reader leaves, and not at the next write.
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_GRACE)
