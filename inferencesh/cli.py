@@ -26,7 +26,8 @@ stand-in that is no language model. Ctrl-C stops a reply; Ctrl-C or Ctrl-D at th
 """
 _SERVE = """
 Run the embedded runtime: a server that speaks the protocol of inference.sh, needs no account and no network, and
-answers with a stand-in that is no language model. Chats live in memory. Ctrl-C ends it.
+answers with a stand-in that is no language model. Chats and files live in memory, or in a file with --db. Ctrl-C ends
+it.
 """
 
 
@@ -106,12 +107,24 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pace", type=_seconds, default=0.02, metavar="SECONDS", help="the time between words (%(default)s)"
     )
+    parser.add_argument(
+        "--db",
+        type=_file,
+        metavar="FILE",
+        help="the SQLite file that keeps chats and uploaded files; without it they end with it",
+    )
 
 
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 65535")
     return int(text)
+
+
+def _file(text: str) -> str:
+    if text in {"", ":memory:"}:
+        raise argparse.ArgumentTypeError(f"{text!r} is not the name of a file; leave --db out to keep chats in memory")
+    return text
 
 
 def _seconds(text: str) -> float:
@@ -197,6 +210,7 @@ async def _serve_until_told(options: argparse.Namespace, key: str) -> None:
         envelope=options.envelope,
         approvals=options.approvals,
         pace=options.pace,
+        db=options.db,
     )
     try:
         await runtime.start()

@@ -6,8 +6,10 @@
 
 from .background import BackgroundRuntime, LocalAddress, RuntimeOptions
 from .demo import DemoModel
+from .errors import DatabaseError
 from .model import (
     Ask,
+    Attachment,
     Conversation,
     ConversationMessage,
     Fail,
@@ -26,9 +28,11 @@ from .runtime import LocalRuntime
 
 __all__ = (
     "Ask",
+    "Attachment",
     "BackgroundRuntime",
     "Conversation",
     "ConversationMessage",
+    "DatabaseError",
     "DemoModel",
     "Fail",
     "Finish",

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from attrs import define
 
+from .attachments import AttachmentReader
 from .bodies import NewChat, Post, RunRequest, ToolResult, read_page_limit
 from .fields import Fields, parse_body
 from .observer import SentMessage, SentResult
+from .paging import listed, newest_page, page
 from .problems import Envelope, answer
-from .store import page
 from .streams import bare_messages, choose_format, stream
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from .chats import Chat, Run
     from .engine import Engine
     from .feed import Subscription, Updates
+    from .files import Files
     from .observer import Observer
     from .records import Message, Wire
     from .store import Store
@@ -46,6 +46,7 @@ class Api:
     _store: Store
     _engine: Engine
     _settings: Settings
+    _files: Files
     open_streams: int = 0
 
     def routes(self) -> list[web.AbstractRouteDef]:
@@ -58,6 +59,7 @@ class Api:
             web.post("/chats/list", self.list_chats),
             web.post("/chats/messages/{id}/cancel", self.cancel_message),
             web.get("/chats/{id}", self.get_chat, allow_head=False),
+            web.post("/chats/{id}", self.update_chat),
             web.delete("/chats/{id}", self.delete_chat),
             web.get("/chats/{id}/messages", self.list_messages, allow_head=False),
             web.post("/chats/{id}/messages", self.send_message),
@@ -70,7 +72,7 @@ class Api:
     async def run(self, request: web.Request) -> web.StreamResponse:
         """Post a message into a new or an existing chat; with `stream`, follow the reply on this very answer."""
         body = await _body(request)
-        wanted = RunRequest.from_body(body)
+        wanted = RunRequest.from_body(body, self._attachments(request))
         self._tell(SentMessage(wanted.post.text, wanted.chat_id, body.data))
         chat = self._open(wanted)
         user, reply = self._engine.post(chat, wanted.post)
@@ -88,24 +90,35 @@ class Api:
     async def send_message(self, request: web.Request) -> web.StreamResponse:
         """Post a message into a chat; answers with the user's message."""
         body = await _body(request)
-        chat, post = self._chat(request), Post.from_chat_body(body)
+        chat, post = self._chat(request), Post.from_chat_body(body, self._attachments(request))
         self._tell(SentMessage(post.text, chat.id, body.data))
         user, _ = self._engine.post(chat, post)
         return self._answer(user.wire())
 
     async def list_chats(self, request: web.Request) -> web.StreamResponse:
-        """List the chats, newest first. Filters and searches are not offered here and are ignored."""
+        """List the chats, newest first, or those whose name has the text of `search` in it. Filters are ignored."""
         wanted = await _body(request)
-        chats, cursor = page(
-            list(self._store.chats.values()),
+        search = (wanted.text("search") or "").strip().casefold()
+        chats, cursor = newest_page(
+            (chat for chat in self._store.chats.values() if search in chat.name.casefold()),
             read_page_limit(wanted.count("limit")),
             wanted.text("cursor"),
         )
-        return self._answer(_listed([chat.wire() for chat in reversed(chats)], cursor))
+        return self._answer(listed([chat.wire() for chat in chats], cursor))
 
     async def get_chat(self, request: web.Request) -> web.StreamResponse:
         """Return a chat."""
         return self._answer(self._chat(request).wire())
+
+    async def update_chat(self, request: web.Request) -> web.StreamResponse:
+        """Give a chat another name; what else a chat has is not the client's to change, and is ignored."""
+        body = await _body(request)
+        chat, name = self._chat(request), body.text("name")
+        if name is not None:
+            chat.name = name
+            chat.touch()
+            chat.feed.chat(chat)
+        return self._answer(chat.wire())
 
     async def get_status(self, request: web.Request) -> web.StreamResponse:
         """Return a chat's status alone, for those who poll."""
@@ -120,7 +133,7 @@ class Api:
             read_page_limit(request.query.get("limit")),
             request.query.get("cursor"),
         )
-        return self._answer(_listed([message.wire() for message in messages], cursor))
+        return self._answer(listed([message.wire() for message in messages], cursor))
 
     async def stream_chat(self, request: web.Request) -> web.StreamResponse:
         """Follow a chat until it is deleted or the reader leaves."""
@@ -150,13 +163,16 @@ class Api:
 
     async def answer_tool(self, request: web.Request) -> web.StreamResponse:
         """Take the result of a client tool in."""
-        result = ToolResult.from_body(await _body(request))
+        result = ToolResult.from_body(await _body(request), self._attachments(request))
         chat, invocation = self._store.invocation(request.match_info["id"])
         self._engine.answer(chat, invocation, result)
         self._tell(
             SentResult(invocation.name, invocation.arguments.values, result.text, invocation.id, invocation.chat_id)
         )
         return self._answer(invocation.wire())
+
+    def _attachments(self, request: web.Request) -> AttachmentReader:
+        return AttachmentReader(self._files, str(request.url.origin()))
 
     def _chat(self, request: web.Request) -> Chat:
         return self._store.chat(request.match_info["id"])
@@ -199,15 +215,4 @@ def _posted(user: Message, reply: Message | None) -> Wire:
     return {
         "user_message": user.wire(),
         "assistant_message": reply.wire() if reply else None,
-    }
-
-
-def _listed(items: Sequence[Wire], cursor: str) -> Wire:
-    return {
-        "items": items,
-        "next_cursor": cursor,
-        "prev_cursor": "",
-        "has_next": bool(cursor),
-        "has_previous": False,
-        "items_per_page": len(items),
     }

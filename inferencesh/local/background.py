@@ -40,6 +40,8 @@ class RuntimeOptions(TypedDict, total=False):
     pace: float
     heartbeat: float
     replay: bool
+    db: str | os.PathLike[str] | None
+    max_file_bytes: int
     approvals: ApprovedBy
     observer: Observer | None
 
@@ -83,6 +85,7 @@ class BackgroundRuntime:
         """Start the runtime unless it runs, wait until it listens, and return where.
 
         Raises:
+            DatabaseError: The file of `db` cannot be used.
             OSError: The address cannot be used.
             RuntimeError: It was stopped, or could not be started, before.
         """

@@ -9,13 +9,14 @@ from attrs import frozen
 
 from .agent_config import read_agent
 from .problems import invalid
-from .records import Block
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .agent_config import AgentConfig
+    from .attachments import AttachmentReader
     from .fields import Fields
+    from .records import Block
 
 __all__ = ("NewChat", "Post", "RunRequest", "ToolResult", "read_page_limit")
 
@@ -32,10 +33,10 @@ class Post:
     config: AgentConfig | None = None
 
     @classmethod
-    def from_chat_body(cls, body: Fields) -> Post:
+    def from_chat_body(cls, body: Fields, attachments: AttachmentReader) -> Post:
         """Read the body of `POST /chats/{id}/messages`."""
         body.require("message")
-        return cls(body.text("message") or "", _attachments(body))
+        return cls(body.text("message") or "", attachments.read(body))
 
 
 @frozen
@@ -63,13 +64,13 @@ class RunRequest:
     stream: bool
 
     @classmethod
-    def from_body(cls, body: Fields) -> RunRequest:
+    def from_body(cls, body: Fields, attachments: AttachmentReader) -> RunRequest:
         """Read what the official clients send, in its present and its older forms."""
         message = body.nested("input")
         if message is None:
             raise invalid("input", "is missing.")
-        attachments = _attachments(message)
-        if not attachments:
+        files = attachments.read(message)
+        if not files:
             message.require("text")
         body.text("agent_name")
         chat_id = body.text("chat_id")
@@ -78,7 +79,7 @@ class RunRequest:
         update = config if "agent_config" in body or "config" in body else None
         context = body.text_map("context") or {}
         return cls(
-            post=Post(message.text("text") or "", attachments, update),
+            post=Post(message.text("text") or "", files, update),
             chat_id=chat_id,
             chat=NewChat(config, context) if chat_id is None and config is not None else None,
             stream=body.flag("stream"),
@@ -93,7 +94,7 @@ class ToolResult:
     attachments: tuple[Block, ...] = ()
 
     @classmethod
-    def from_body(cls, body: Fields) -> ToolResult:
+    def from_body(cls, body: Fields, attachments: AttachmentReader) -> ToolResult:
         """Read the body of `POST /tools/{id}`.
 
         A widget's action comes as JSON text in `result`, or unwrapped from the JavaScript SDK's React part.
@@ -103,10 +104,10 @@ class ToolResult:
             form: dict[str, object] = {"action": action, "form_data": body.mapping("form_data")}
             return cls(orjson.dumps(form).decode())
         body.require("result")
-        attachments = _attachments(body)
-        if len(attachments) > MAX_TOOL_ATTACHMENTS:
+        files = attachments.read(body)
+        if len(files) > MAX_TOOL_ATTACHMENTS:
             raise invalid("attachments", f"must be {MAX_TOOL_ATTACHMENTS} files or fewer.")
-        return cls(body.text("result") or "", attachments)
+        return cls(body.text("result") or "", files)
 
 
 def read_page_limit(value: str | int | None) -> int:
@@ -120,18 +121,3 @@ def read_page_limit(value: str | int | None) -> int:
     if limit < 1:
         raise invalid("limit", "must be 1 or more.")
     return min(limit, MAX_PAGE)
-
-
-def _attachments(fields: Fields) -> tuple[Block, ...]:
-    """Read the files of a message; the older lists of addresses count only when there are no attachments."""
-    blocks: list[Block] = []
-    for each in fields.objects("attachments"):
-        each.require("uri")
-        is_image = (each.text("content_type") or "").startswith("image/")
-        blocks.append(Block("image" if is_image else "file", uri=each.text("uri")))
-    if not blocks:
-        blocks += [Block("image", uri=uri) for uri in fields.texts("images")]
-        blocks += [Block("file", uri=uri) for uri in fields.texts("files")]
-        if (image := fields.text("image")) is not None:
-            blocks.append(Block("image", uri=image))
-    return tuple(blocks)

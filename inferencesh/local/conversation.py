@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .model import Conversation, ConversationMessage, PastCall
+from .model import Attachment, Conversation, ConversationMessage, PastCall
 
 if TYPE_CHECKING:
     from .chats import Chat, Run
@@ -39,7 +39,11 @@ def _shown(message: Message) -> ConversationMessage:
         text=message.text or _output_of(message),
         tool_calls=tuple(PastCall(each.call_id, each.name, each.arguments.values) for each in answered),
         tool_call_id=message.tool_call_id,
-        attachments=tuple(block.uri for block in message.blocks if block.uri is not None),
+        attachments=tuple(
+            Attachment(block.uri, block.filename, block.content_type, block.size)
+            for block in message.blocks
+            if block.uri is not None
+        ),
     )
 
 

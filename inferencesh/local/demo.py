@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from .arithmetic import find_expressions
+from .demo_files import admit_files
 from .demo_output import make_output
 from .demo_tools import choose_tool, fill_arguments, takes_expression
 from .model import Fail, Finish, Text, ToolCall
@@ -35,9 +36,10 @@ class DemoModel:
     a few, word by word. Asked for arithmetic, when a tool takes an `expression`, it calls that tool
     and words its answer from the result. Any other tool it picks when the prompt shares words with
     the tool's name or description, and fills plain arguments from the prompt. Everything else it
-    answers by saying what it was asked and what it is. When the agent has an output schema it ends with an output that
-    conforms to it, made from the numbers and words of the prompt and of what its tools answered. The same conversation
-    always gets the same answer.
+    answers by saying what it was asked and what it is; of files it says that it got them. When the
+    agent has an output schema it ends with an output that conforms to it, made from the numbers and
+    words of the prompt and of what its tools answered. The same conversation always gets the same
+    answer.
     """
 
     async def respond(self, conversation: Conversation) -> AsyncIterator[Piece]:
@@ -48,17 +50,18 @@ class DemoModel:
 
 def _respond(conversation: Conversation) -> Iterator[Piece]:
     prompt, results = _last_turn(conversation.messages)
+    files = admit_files(conversation.messages)
     if results:
-        said = " ".join(_worded(call, result) for call, result in results)
+        said = files + " ".join(_worded(call, result) for call, result in results)
         return _ended(conversation, said, " ".join([*(result for _, result in results), prompt]))
     if _STORY.search(prompt):
-        return _ended(conversation, _story(prompt), prompt)
+        return _ended(conversation, files + _story(prompt), prompt)
     calls = _calls(prompt, conversation.tools)
     if calls:
         return iter(calls)
     if conversation.output_schema is not None:
         return _ended(conversation, "", prompt)
-    return _ended(conversation, _plain(prompt, conversation.tools), prompt)
+    return _ended(conversation, files + _plain(prompt, conversation.tools), prompt)
 
 
 def _ended(conversation: Conversation, said: str, told: str) -> Iterator[Piece]:

@@ -38,6 +38,9 @@ THINKING = 10
 CLOSE_TIMEOUT = 2.0
 """Seconds a model has to end once it is cancelled."""
 
+INTERRUPTED = "The runtime ended while this run was under way, so that its answer is lost; send the message again."
+"""The error of a run that a runtime finds unfinished in its database."""
+
 _logger = logging.getLogger("inferencesh.local")
 
 
@@ -124,14 +127,20 @@ class Engine:
     def stop(self, chat: Chat) -> None:
         """End the present run, if any, as canceled; a message that queued behind it has its turn then."""
         run, reply, task = chat.run, chat.reply, chat.task
-        if run is None or run.ended or reply is None or task is None:
+        if run is None or run.ended or reply is None:
             return
-        task.cancel()
+        if task is not None:  # a run that was stored while it waited has none
+            task.cancel()
         for invocation in chat.waiting():
             invocation.end("cancelled")
         if not reply.ended:
             reply.status = "cancelled"
         self._end(chat, run, reply, "canceled")
+
+    def recover(self, chat: Chat) -> None:
+        """Take up a chat of an earlier process: what was under way there has failed, what waits goes on waiting."""
+        if chat.run is not None and not chat.run.settled:
+            self._fail(chat, chat.run, INTERRUPTED)
 
     def discard(self, chat: Chat) -> None:
         """End everything about a chat that is being deleted."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import orjson
 from attrs import frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from .chats import Chat, Run
-    from .records import Message
+    from .recorder import Recorder
+    from .records import Message, Record
 
 __all__ = ("Feed", "Frame", "Subscription", "Updates")
 
@@ -38,10 +40,15 @@ class Subscription:
     reader that begins in the middle of a message gets it whole and the deltas that follow. A reader
     that leaves more than `DELTA_BACKLOG` of deltas unread gets that message whole from then on, so
     that it never has to guess what a gap in `seq` held.
+
+    Args:
+        updates: How it follows messages that grow.
+        stored: Waits until what was published so far is stored; None when nothing is.
     """
 
-    def __init__(self, updates: Updates) -> None:
+    def __init__(self, updates: Updates, stored: Callable[[], Awaitable[None]] | None = None) -> None:
         self._updates = updates
+        self._stored = stored
         self._frames: dict[str, Frame] = {}
         self._deltas: dict[str, list[str]] = {}
         self._delta_bytes = 0
@@ -82,8 +89,10 @@ class Subscription:
         return self._updates != "deltas" or message.id in self._whole
 
     async def take(self) -> list[Frame] | None:
-        """Wait for events and take all there are, oldest first; None after the end."""
+        """Wait for events, and for what they tell to be stored; take all, oldest first, or None after the end."""
         await self._ready.wait()
+        if self._stored is not None:
+            await self._stored()
         frames = list(self._frames.values())
         self._frames.clear()
         self._deltas.clear()
@@ -100,14 +109,19 @@ class Subscription:
 
 
 class Feed:
-    """Encodes each change of a chat once and hands it to every subscription."""
+    """Encodes each change of a chat once and hands it to every subscription.
 
-    def __init__(self) -> None:
+    What is published whole is what matters beyond the life of the process: the recorder, if any, is told of it.
+    """
+
+    def __init__(self, recorder: Recorder | None = None) -> None:
+        self._recorder = recorder
         self._subscriptions: set[Subscription] = set()
 
     def subscribe(self, updates: Updates, chat: Chat, replay: list[Message]) -> Subscription:
         """Begin with the chat as it is, then `replay`, then whatever happens from now on."""
-        subscription = Subscription(updates)
+        stored = None if self._recorder is None else partial(self._recorder.drain, chat.id)
+        subscription = Subscription(updates, stored)
         subscription.put("chats", _chat_frame(chat))
         for message in replay:
             subscription.put(message.id, _whole(message))
@@ -120,16 +134,19 @@ class Feed:
 
     def chat(self, chat: Chat) -> None:
         """Publish the chat's state."""
+        self._note(chat)
         if self._subscriptions:
             self._put("chats", _chat_frame(chat))
 
     def run(self, run: Run) -> None:
         """Publish a run's state."""
+        self._note(run)
         if self._subscriptions:
             self._put(run.id, Frame("agent_runs", orjson.dumps(run.wire())))
 
     def message(self, message: Message) -> None:
         """Publish a message that is new, has ended or whose tool calls changed, whole to everybody."""
+        self._note(message)
         if self._subscriptions:
             self._put(message.id, _whole(message))
 
@@ -159,6 +176,10 @@ class Feed:
         for subscription in self._subscriptions:
             subscription.close(cut=cut)
         self._subscriptions.clear()
+
+    def _note(self, record: Record) -> None:
+        if self._recorder is not None:
+            self._recorder.note(record)
 
     def _put(self, key: str, frame: Frame) -> None:
         for subscription in self._subscriptions:

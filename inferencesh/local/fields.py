@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ("Fields", "parse_body")
 
+MAX_DEPTH = 240
+
 _KINDS = {
     bool: "a boolean",
     dict: "an object",
@@ -37,7 +39,18 @@ def parse_body(body: bytes) -> Fields:
         raise ProblemError(400, f"The body is not JSON: {error}.") from error
     if not isinstance(data, dict):
         raise ProblemError(400, f"The body must be a JSON object, not {_kind(data)}.")
+    _check_depth(body, data)
     return Fields(data)
+
+
+def _check_depth(body: bytes, data: object) -> None:
+    """Refuse what could be read but not be written again, with a little more around it."""
+    if body.count(b"{") + body.count(b"[") <= MAX_DEPTH:  # nearly always
+        return
+    try:
+        orjson.dumps([[[[[[[[data]]]]]]]])
+    except orjson.JSONEncodeError as error:
+        raise ProblemError(400, f"The body is nested too deeply; up to {MAX_DEPTH} levels are fine.") from error
 
 
 class Fields:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = (
     "Ask",
+    "Attachment",
     "Conversation",
     "ConversationMessage",
     "Fail",
@@ -106,6 +107,23 @@ class PastCall:
 
 
 @frozen
+class Attachment:
+    """A file that came with a message or a tool's result.
+
+    Args:
+        uri: Where it is. One that was uploaded to the runtime can be read there without a key.
+        filename: Its name, or "" when nobody said.
+        content_type: Its MIME type, or "" when nobody said.
+        size: Bytes; 0 when nobody said.
+    """
+
+    uri: str
+    filename: str = ""
+    content_type: str = ""
+    size: int = 0
+
+
+@frozen
 class ConversationMessage:
     """One message so far: the user's, the assistant's, or the result of a tool.
 
@@ -114,14 +132,14 @@ class ConversationMessage:
         text: The message's whole text; for a tool, its result.
         tool_calls: The calls an assistant message made.
         tool_call_id: For a tool's result, the `PastCall.id` that it answers.
-        attachments: Addresses of the files that came with the message.
+        attachments: The files that came with the message.
     """
 
     role: Literal["user", "assistant", "tool"]
     text: str
     tool_calls: tuple[PastCall, ...] = ()
     tool_call_id: str | None = None
-    attachments: tuple[str, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
 
 
 @frozen

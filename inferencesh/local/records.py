@@ -75,11 +75,14 @@ class Arguments:
 
 @define(eq=False)
 class Block:
-    """One part of a message's content."""
+    """One part of a message's content; of a file the wire has the address alone, and the model what else is known."""
 
     type: Literal["text", "reasoning", "image", "file", "tool"]
     text: str | None = None
     uri: str | None = None
+    filename: str = ""
+    content_type: str = ""
+    size: int = 0
     error: str | None = None
     tool_calls: list[Wire] = field(factory=list)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Self, get_args
 
 from aiohttp import web
@@ -10,9 +12,12 @@ from aiohttp import web
 from .api import Api, Settings
 from .approval_api import ApprovalApi
 from .approvals import Approvals, ApprovedBy
+from .attachments import move_addresses
 from .demo import DemoModel
 from .engine import Engine
 from .feed import Updates
+from .file_api import FileApi
+from .files import Files
 from .guard import add_request_id, guard
 from .problems import Envelope
 from .store import Store
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
 
     from .model import Model
     from .observer import Observer
+    from .storage import Storage
 
 __all__ = ("LocalRuntime",)
 
@@ -34,8 +40,9 @@ _GRACE = 0.1
 class LocalRuntime:
     """A server that answers like inference.sh does, without network, account or cost.
 
-    It is for trying, developing and testing. Chats live in memory and end with it. It listens on the loopback interface
-    unless told otherwise; anybody who can reach it and knows a key can use it.
+    It is for trying, developing and testing. Chats and files live in memory and end with it, unless it is given a file
+    to keep them in. It listens on the loopback interface unless told otherwise; anybody who can reach it and knows a
+    key can use it.
 
     Use it as an async context manager, or call `start` and `aclose`; it belongs to the event loop it was started on.
 
@@ -50,12 +57,16 @@ class LocalRuntime:
             the model has them.
         heartbeat: Seconds of silence on a stream after which a heartbeat is sent.
         replay: Whether a chat stream begins with the messages the chat has already.
+        db: The SQLite file that keeps chats and files, made when it is not there; one runtime at a time may use it. A
+            run that was under way when its process ended is found failed, one that waits can go on. None keeps them in
+            memory.
+        max_file_bytes: Bytes that an uploaded file may have.
         approvals: Who may allow or deny tool calls: `api_key`, whoever has a key, or `sign_in`, nobody but people who
             have signed in, so that keys are refused with 403 `requires_sign_in` as at the service.
         observer: Told what clients send, message by message and result by result; for tests.
 
     Raises:
-        ValueError: An option is not one of those above.
+        TypeError, ValueError: An option is not one of those above.
     """
 
     def __init__(
@@ -70,6 +81,8 @@ class LocalRuntime:
         pace: float = 0.02,
         heartbeat: float = 10.0,
         replay: bool = True,
+        db: str | os.PathLike[str] | None = None,
+        max_file_bytes: int = 100 * 1024 * 1024,
         approvals: ApprovedBy = "api_key",
         observer: Observer | None = None,
     ) -> None:
@@ -85,11 +98,18 @@ class LocalRuntime:
             raise ValueError(f"pace must be 0 seconds or more, not {pace!r}.")
         if not heartbeat > 0:
             raise ValueError(f"heartbeat must be more than 0 seconds, not {heartbeat!r}.")
+        if max_file_bytes < 1:
+            raise ValueError(f"max_file_bytes must be 1 byte or more, not {max_file_bytes!r}.")
         self._api_keys = tuple(api_keys)
         self._host, self._port = host, port
         self._store = Store()
         self._engine = Engine(self._store, model or DemoModel(), pace)
-        self._api = Api(self._store, self._engine, Settings(envelope, updates, heartbeat, replay, observer))
+        self._files = Files()
+        self._db = None if db is None else _path(db)
+        self._storage: Storage | None = None
+        settings = Settings(envelope, updates, heartbeat, replay, observer)
+        self._api = Api(self._store, self._engine, settings, self._files)
+        self._file_api = FileApi(self._files, envelope, max_file_bytes)
         self._approval_api = ApprovalApi(self._store, Approvals(self._engine), envelope, approvals)
         self._envelope: Envelope = envelope
         self._runner: web.AppRunner | None = None
@@ -131,6 +151,7 @@ class LocalRuntime:
         """Begin to listen; a runtime that listens already is left alone.
 
         Raises:
+            DatabaseError: The file of `db` cannot be used: it is something else, or another runtime has it.
             OSError: The address cannot be used, for instance because another server has it.
             RuntimeError: The runtime was closed.
         """
@@ -138,8 +159,46 @@ class LocalRuntime:
             raise RuntimeError("The runtime was closed; make a new one.")
         if self._runner is not None:
             return
-        app = web.Application(middlewares=[guard(self._api_keys, self._envelope)], client_max_size=MAX_BODY)
-        app.add_routes([*self._api.routes(), *self._approval_api.routes()])
+        storage = await self._open_storage()
+        try:
+            self._runner = await self._listen(storage)
+        except BaseException:
+            if storage is not None:
+                await storage.aclose()
+            raise
+        self._storage = storage
+        move_addresses(self._store.chats.values(), self._files, self.base_url)
+        for chat in list(self._store.chats.values()):
+            self._engine.recover(chat)
+
+    async def aclose(self) -> None:
+        """Stop all runs, end all streams and stop listening; may be called more than once."""
+        self._closed = True
+        runner, self._runner = self._runner, None
+        storage, self._storage = self._storage, None
+        try:
+            if storage is not None:
+                await storage.freeze()
+            await self._engine.aclose()
+            if runner is not None:
+                await _stop_listening(runner)
+        finally:
+            if storage is not None:
+                await storage.aclose()
+
+    async def _open_storage(self) -> Storage | None:
+        if self._db is None:
+            return None
+        from .storage import Storage  # SQLite and the reflection of records are for those who use them
+
+        return await Storage.open(self._db, self._store, self._files)
+
+    async def _listen(self, storage: Storage | None) -> web.AppRunner:
+        middlewares = [guard(self._api_keys, self._envelope)]
+        if storage is not None:
+            middlewares.append(storage.middleware())
+        app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
+        app.add_routes([*self._api.routes(), *self._approval_api.routes(), *self._file_api.routes()])
         app.on_response_prepare.append(add_request_id)
         # Streams end the moment their reader leaves, and not at the next write.
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_GRACE)
@@ -149,21 +208,7 @@ class LocalRuntime:
         except BaseException:
             await runner.cleanup()
             raise
-        self._runner = runner
-
-    async def aclose(self) -> None:
-        """Stop all runs, end all streams and stop listening; may be called more than once."""
-        self._closed = True
-        runner, self._runner = self._runner, None
-        await self._engine.aclose()
-        if runner is None or runner.server is None:
-            return
-        transports = [connection.transport for connection in runner.server.connections]
-        await runner.cleanup()
-        for transport in transports:
-            if transport is not None:
-                transport.abort()  # else a reader that does not read keeps its socket open with what is unsent
-        await asyncio.sleep(0)  # the sockets of what was aborted are closed in the loop's next turn
+        return runner
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -176,3 +221,22 @@ class LocalRuntime:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+
+async def _stop_listening(runner: web.AppRunner) -> None:
+    assert runner.server is not None
+    transports = [connection.transport for connection in runner.server.connections]
+    await runner.cleanup()
+    for transport in transports:
+        if transport is not None:
+            transport.abort()  # else a reader that does not read keeps its socket open with what is unsent
+    await asyncio.sleep(0)  # the sockets of what was aborted are closed in the loop's next turn
+
+
+def _path(db: str | os.PathLike[str]) -> Path:
+    name = os.fspath(db)
+    if not isinstance(name, str):
+        raise TypeError("db must be a str or a path of one, not bytes.")
+    if not name or name == ":memory:":
+        raise ValueError(f"db must be the name of a file, not {name!r}; leave it out to keep chats in memory.")
+    return Path(name).absolute()  # the directory may be another one when it starts

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from attrs import define, field
 
 from .chats import Chat
 from .feed import Feed
 from .ids import new_id
-from .problems import invalid, not_found
+from .problems import not_found
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     from .bodies import NewChat
-    from .records import Interrupt, Invocation, Message, Record
+    from .recorder import Recorder
+    from .records import Interrupt, Invocation, Message
 
-__all__ = ("Store", "page")
-
-RecordT = TypeVar("RecordT", bound="Record")
+__all__ = ("Store",)
 
 
 @define
@@ -27,13 +26,25 @@ class Store:
     """The chats of one runtime, in the order they were opened, and the tool calls in them."""
 
     chats: dict[str, Chat] = field(factory=dict)
+    _recorder: Recorder | None = None
     _invocations: dict[str, tuple[Chat, Invocation]] = field(factory=dict)
 
     def open_chat(self, new: NewChat) -> Chat:
         """Create a chat."""
-        chat = Chat(agent_id=new_id(), config=new.config, feed=Feed(), context=new.context)
+        chat = Chat(agent_id=new_id(), config=new.config, feed=Feed(self._recorder), context=new.context)
         self.chats[chat.id] = chat
+        if self._recorder is not None:
+            self._recorder.note(chat)
         return chat
+
+    def load(self, chats: Iterable[Chat], recorder: Recorder) -> None:
+        """Take in chats that are stored already, and tell `recorder` of those that are opened from now on."""
+        self._recorder = recorder
+        for chat in chats:
+            self.chats[chat.id] = chat
+            for message in chat.messages:
+                for invocation in message.invocations:
+                    self.add_invocation(chat, invocation)
 
     def forget_chat(self, chat: Chat) -> None:
         """Drop a chat and its tool calls."""
@@ -41,6 +52,8 @@ class Store:
         for message in chat.messages:
             for invocation in message.invocations:
                 del self._invocations[invocation.id]
+        if self._recorder is not None:
+            self._recorder.forget(chat)
 
     def add_invocation(self, chat: Chat, invocation: Invocation) -> None:
         """Make a tool call answerable."""
@@ -80,26 +93,3 @@ class Store:
             if any(message.run_id == run_id for message in chat.messages):
                 return chat
         raise not_found("run", run_id)
-
-
-def page(records: Sequence[RecordT], limit: int, cursor: str | None) -> tuple[Sequence[RecordT], str]:
-    """Return the newest records before `cursor` with the cursor of the page before them.
-
-    Args:
-        records: Oldest first.
-        limit: How many a page has.
-        cursor: What the previous page gave; None for the newest page.
-
-    Returns:
-        The page, oldest first as well, and the next cursor, empty when nothing older is left.
-
-    Raises:
-        ProblemError: 422 when the cursor is none of this list's.
-    """
-    end = len(records)
-    if cursor:
-        end = next((at for at, each in enumerate(records) if each.id == cursor), -1)
-        if end < 0:
-            raise invalid("cursor", "is not one that this list has given out.")
-    start = max(0, end - limit)
-    return records[start:end], records[start].id if start else ""

@@ -131,7 +131,7 @@ async def test_a_definition_of_another_form_is_refused_with_its_field(definition
 async def test_a_schema_that_is_nested_too_deep_is_refused() -> None:
     """Nobody reads one like that, and nothing is exhausted by trying."""
     schema: Json = {"type": "string"}
-    for _ in range(300):
+    for _ in range(200):
         schema = {"items": schema}
     async with calling() as caller:
         body = {"agent_config": {"output_schema": schema}, "input": {"text": "Hello"}}

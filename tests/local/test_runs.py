@@ -9,7 +9,7 @@ from typing import Self
 
 import pytest
 
-from inferencesh.local import Conversation, Fail, Piece, Reasoning, Text, ToolCall
+from inferencesh.local import Attachment, Conversation, Fail, Piece, Reasoning, Text, ToolCall
 from inferencesh.local.agent_config import AgentConfig
 from inferencesh.local.chats import Run
 
@@ -196,10 +196,10 @@ async def test_files_of_a_message_reach_the_model() -> None:
         old = {"text": "Look", "image": "https://files.example/c.png", "files": ["https://files.example/d.pdf"]}
         await caller.send("", chat_id=chat_id, input=old)
         await caller.finish(chat_id)
-    assert model.asked[0].messages[0].attachments == (picture["uri"],)
+    assert model.asked[0].messages[0].attachments == (Attachment(picture["uri"], "a.png", "image/png"),)
     assert set(model.asked[1].messages[-1].attachments) == {
-        "https://files.example/c.png",
-        "https://files.example/d.pdf",
+        Attachment("https://files.example/c.png"),
+        Attachment("https://files.example/d.pdf"),
     }
 
 

@@ -137,7 +137,7 @@ async def test_results_may_carry_files_or_a_widgets_action() -> None:
         await caller.post(f"/tools/{second['id']}", {"action": {"type": "confirm"}, "form_data": {"name": "Ada"}})
         await caller.finish(message["chat_id"])
     results = model.asked[1].messages[2:]
-    assert results[0].attachments == (picture["uri"],)
+    assert [each.uri for each in results[0].attachments] == [picture["uri"]]
     assert results[1].text == '{"action":{"type":"confirm"},"form_data":{"name":"Ada"}}'
 
 

@@ -1,0 +1,131 @@
+"""Messages and tool results that carry files."""
+
+from __future__ import annotations
+
+import pytest
+
+from inferencesh.local import Attachment, Text, ToolCall
+
+from .caller import AGENT, CALCULATOR, Json, Scripted, calling, invocations, text_of
+from .test_files import PNG, announce, uploaded
+
+
+def reference(record: Json) -> Json:
+    """What a client attaches: the part of a file's record that is a FileRef."""
+    return {name: record[name] for name in ("id", "uri", "filename", "content_type", "size")}
+
+
+async def test_the_demo_model_says_what_it_was_sent() -> None:
+    """And that it cannot look at it; the message keeps the file's address."""
+    async with calling() as caller:
+        record = await uploaded(caller)
+        _, reply = await caller.send("", input={"text": "What is this?", "attachments": [reference(record)]})
+        messages = await caller.finish(reply["chat_id"])
+    assert [(block["type"], block["image"]) for block in messages[0]["content"]] == [
+        ("text", None),
+        ("image", record["uri"]),
+    ]
+    said = text_of(messages[-1])
+    assert said.startswith(
+        f"I got picture.png (image/png, {len(PNG)} bytes), but I am a stand-in that cannot look at it."
+    )
+    assert "What is this?" in said
+
+
+async def test_the_demo_model_names_all_files_of_the_turn_and_no_older_ones() -> None:
+    """Files elsewhere with what the message says of them, and those of a tool's result."""
+    async with calling() as caller:
+        files = [
+            {"uri": "https://files.example/a.pdf", "filename": "a.pdf"},
+            {"uri": "https://files.example/b", "size": 1},
+        ]
+        _, reply = await caller.send("", input={"text": "Hello", "attachments": files})
+        chat_id = reply["chat_id"]
+        said = text_of((await caller.finish(chat_id))[-1])
+        assert said.startswith(
+            "I got a.pdf, a file without a name (1 byte), but I am a stand-in that cannot look at them."
+        )
+        _, reply = await caller.send("What's 42 * 17?", chat_id=chat_id, agent_config=AGENT)
+        async with caller.follow(chat_id) as events:
+            call = invocations(await events.until("chat_messages", lambda message: bool(invocations(message))))[0]
+            shot = {"uri": "https://files.example/c", "filename": "shot.png", "content_type": "image/png"}
+            await caller.post(f"/tools/{call['id']}", {"result": "714", "attachments": [shot]})
+            await events.until_idle()
+        said = text_of((await caller.messages(chat_id))[-1])
+        assert said == "I got shot.png (image/png), but I am a stand-in that cannot look at it. 42 * 17 is 714."
+
+
+async def test_a_model_sees_what_the_runtime_knows_of_a_file() -> None:
+    """Whatever the client says about one that it uploaded; of others it sees what the client says."""
+    model = Scripted([ToolCall("calculator", {"expression": "1"})], [Text("Done.")])
+    async with calling(model=model) as caller:
+        mine = await uploaded(caller)
+        lies = {"uri": mine["uri"], "filename": "evil.exe", "content_type": "text/plain", "size": 7}
+        foreign = {
+            "uri": "https://files.example/a.pdf",
+            "filename": "a.pdf",
+            "content_type": "application/pdf",
+            "size": 9,
+        }
+        _, reply = await caller.send("", input={"text": "Look", "attachments": [lies, foreign]}, agent_config=AGENT)
+        async with caller.follow(reply["chat_id"]) as events:
+            call = invocations(await events.until("chat_messages", lambda message: bool(invocations(message))))[0]
+            await caller.post(f"/tools/{call['id']}", {"result": "1", "attachments": [reference(mine)]})
+            await events.until_idle()
+        messages = await caller.messages(reply["chat_id"])
+    known = Attachment(mine["uri"], "picture.png", "image/png", len(PNG))
+    assert model.asked[0].messages[0].attachments == (
+        known,
+        Attachment("https://files.example/a.pdf", "a.pdf", "application/pdf", 9),
+    )
+    assert model.asked[1].messages[-1].attachments == (known,)
+    assert [block["image"] or block["file"] for block in messages[0]["content"]] == [None, mine["uri"], foreign["uri"]]
+    assert messages[2]["content"][1]["image"] == mine["uri"]
+
+
+@pytest.mark.parametrize("gone", ["deleted", "never uploaded", "made up", "made up for another name of the host"])
+async def test_a_file_of_this_runtime_that_is_not_there_is_refused(gone: str) -> None:
+    """With the name of the field, at every place that takes files; the message is not kept."""
+    async with calling() as caller:
+        (record,) = await announce(caller)
+        uri = record["uri"]
+        if gone == "deleted":
+            record = await uploaded(caller)
+            uri = record["uri"]
+            await caller.ask("DELETE", f"/files/{record['id']}", status=204)
+        elif gone == "made up":
+            uri = f"{caller.runtime.base_url}/picture.png"
+        elif gone == "made up for another name of the host":
+            uri = f"{caller.runtime.base_url}/content/nothing".replace("127.0.0.1", "LocalHost")
+        good, bad = {"uri": "https://files.example/a.png"}, {"uri": uri}
+        chat = await caller.post("/chats", {"agent_config": {"tools": [CALCULATOR]}})
+        path = f"/chats/{chat['id']}/messages"
+        for method_path, body, field in [
+            ("/agents/run", {"agent": "a/b", "input": {"attachments": [good, bad]}}, "input.attachments[1].uri"),
+            ("/agents/run", {"agent": "a/b", "input": {"images": [good["uri"], uri]}}, "input.images[1]"),
+            ("/agents/run", {"agent": "a/b", "input": {"files": [uri]}}, "input.files[0]"),
+            ("/agents/run", {"agent": "a/b", "input": {"image": uri}}, "input.image"),
+            (path, {"message": "Hello", "attachments": [bad]}, "attachments[0].uri"),
+        ]:
+            problem = await caller.ask("POST", method_path, body, status=422)
+            assert (problem["field"], problem["detail"].partition(": ")[0]) == (field, field)
+        assert [each["id"] for each in (await caller.post("/chats/list"))["items"]] == [chat["id"]]
+        assert await caller.messages(chat["id"]) == []
+        await caller.send("What's 42 * 17?", chat_id=chat["id"])
+        async with caller.follow(chat["id"]) as events:
+            call = invocations(await events.until("chat_messages", lambda message: bool(invocations(message))))[0]
+            tool = f"/tools/{call['id']}"
+            problem = await caller.ask("POST", tool, {"result": "714", "attachments": [bad]}, status=422)
+            assert problem["field"] == "attachments[0].uri"
+            await caller.post(tool, {"result": "714", "attachments": [good]})
+            await events.until_idle()
+
+
+@pytest.mark.parametrize(
+    "uri", ["https://files.example/content/x", "inf://files/abc", "data:,x", "not an address", "http://["]
+)
+async def test_files_elsewhere_are_taken_as_they_are(uri: str) -> None:
+    """There is nobody here who could tell whether they exist."""
+    async with calling(model=Scripted([Text("Done.")])) as caller:
+        _, reply = await caller.send("", input={"attachments": [{"uri": uri}]}, agent="a/b")
+        assert (await caller.finish(reply["chat_id"]))[0]["content"][1]["file"] == uri
