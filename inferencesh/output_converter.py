@@ -241,7 +241,17 @@ def _resolve(cls: Any) -> None:
         field.type = hints[field.name]
 
 
+def _resolve_required(cls: Any) -> None:
+    """Note which keys a TypedDict requires: one whose annotations were written as strings has overlooked that."""
+    marks = {name: typing.get_origin(hint) for name, hint in typing.get_type_hints(cls, include_extras=True).items()}
+    required = {name for name, mark in marks.items() if mark is typing.Required}
+    optional = {name for name, mark in marks.items() if mark is typing.NotRequired}
+    cls.__required_keys__ = frozenset((cls.__required_keys__ - optional) | required)
+    cls.__optional_keys__ = frozenset(marks.keys() - cls.__required_keys__)
+
+
 def _typed_dict_factory(kind: Any, converter: Converter) -> Hook:
+    _resolve_required(_origin(kind))
     return _only(dict, kind, converter.gen_structure_typeddict(kind))
 
 
