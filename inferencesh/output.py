@@ -85,8 +85,6 @@ class OutputType(Generic[T]):
             value = output[VALUE]  # else the service has taken it out already
         try:
             return self._read(value)
-        except RecursionError:
-            raise OutputError(f"the agent's output is nested too deeply for a {self.name}", output) from None
         except Exception as error:  # noqa: BLE001 - whatever a class's own validators raise is a shape that is wrong
             found = problems(error)
             rest = f" (and {len(found) - _MOST_TOLD} more)" if len(found) > _MOST_TOLD else ""

@@ -166,6 +166,17 @@ def test_deltas_complete_a_call_that_a_whole_form_has_begun() -> None:
         assert growing.outputs == [None, {}, {"city": "Paris"}, OUTPUT, OUTPUT]
 
 
+def test_an_update_of_another_call_leaves_the_output_as_it_is() -> None:
+    """A form whose text is behind the deltas brings the news of its calls, and takes nothing back."""
+    search = {"id": "call-1", "type": "app", "status": "pending", "function": {"name": "search", "arguments": {}}}
+    growing = Growing()
+    growing.whole(tool_invocations=[search])
+    growing.delta({"response": "Hello"})
+    growing.delta(fragment(TEXT, first=True, index=1))
+    growing.whole("Hel", tool_invocations=[search | {"status": "completed"}])
+    assert growing.outputs == [None, None, OUTPUT, OUTPUT]
+
+
 def test_a_last_form_without_the_call_keeps_what_the_deltas_brought() -> None:
     """The output of the final snapshot is the whole one."""
     growing = Growing()

@@ -7,6 +7,7 @@ import datetime
 import decimal
 import enum
 import pickle
+import types
 import typing
 import uuid
 from collections.abc import Mapping, Sequence
@@ -161,6 +162,29 @@ class Inner:
     thing: Plain
 
 
+class Twin(NamedTuple):
+    """A tuple that holds more of itself."""
+
+    a: int
+    rest: Twin | None
+
+
+class Tree(TypedDict):
+    """A mapping that does."""
+
+    a: int
+    rest: NotRequired[list[Tree]]
+
+
+def made(name: str) -> type:
+    """A class whose field names the class itself within a type that is no string, as without postponed annotations."""
+    field: Any = dataclasses.field(default_factory=list)
+    cls = dataclasses.make_dataclass(name, [("a", int), ("rest", types.GenericAlias(list, (name,)), field)])
+    cls.__module__ = __name__
+    return cls
+
+
+Made = made("Made")
 UserId = NewType("UserId", int)
 NAMED = "12345678-1234-5678-1234-567812345678"
 
@@ -179,6 +203,9 @@ GOOD: list[tuple[Any, Any, Any]] = [
     (Node, {"value": 1, "by_name": {"a": {"value": 2}}}, Node(1, by_name={"a": Node(2)})),
     (Chain, {"value": 1, "rest": [{"value": 2}]}, Chain(1, [Chain(2)])),
     (Box[int], {"item": 1}, Box(1)),
+    (Twin, [1, [2, None]], Twin(1, Twin(2, None))),
+    (Tree, {"a": 1, "rest": [{"a": 2}]}, {"a": 1, "rest": [{"a": 2}]}),
+    (Made, {"a": 1, "rest": [{"a": 2}]}, Made(1, [Made(2)])),
     (Limited, {"count": 3}, Limited(3)),
     (dict[str, float], {"a": 1, "b": 2.5}, {"a": 1.0, "b": 2.5}),
     (dict[int, str], {"1": "a"}, {1: "a"}),
