@@ -1,25 +1,18 @@
 """The strict cattrs converter for what a language model has written: JSON in, values of the caller's types out.
 
-Unlike the lenient one for the service's own answers it converts nothing that is not what the type's JSON Schema says:
-no text is taken for a list or a number, no number for a text, and no 1 for True. What a schema writes as text (dates,
-UUIDs, decimals, bytes in base64) is read from text, and a whole number may be written as 3.0.
+Unlike the lenient one for the service's own answers it takes nothing for what it is not: no text for a list, no list
+for an object. Keys of objects that a class does not know are passed over.
 """
 
 from __future__ import annotations
 
-import base64
 import collections.abc
 import dataclasses
-import datetime
-import decimal
 import enum
 import functools
 import json
-import math
-import reprlib
 import types
 import typing
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NoReturn
 
@@ -29,25 +22,12 @@ from cattrs.cols import is_namedtuple, list_structure_factory, mapping_structure
 from cattrs.errors import BaseValidationError, IterableValidationError, IterableValidationNote
 
 from .errors import ConfigurationError
+from .output_scalars import SCALARS, Hook, MismatchError, short
 from .output_schema import type_name
 
 __all__ = ["output_converter", "problems"]
 
-Hook = Callable[[Any, Any], Any]
-
 _MOST_SHOWN = 300  # characters of one problem
-
-_short = reprlib.Repr()
-_short.maxstring = _short.maxother = _short.maxlong = 60
-_short.maxlevel = 2
-
-
-class MismatchError(ValueError):
-    """A value is not of the type it should be of."""
-
-    def __init__(self, expected: Any, value: object) -> None:
-        name = expected if isinstance(expected, str) else type_name(expected)
-        super().__init__(f"expected {name}, got {_short.repr(value)}")
 
 
 def problems(error: BaseException) -> list[str]:
@@ -77,7 +57,7 @@ def _cut(text: str) -> str:
 def output_converter() -> Converter:
     """The converter, made when it is first needed."""
     converter = Converter(structure_fallback_factory=_refuse)
-    for cls, read in _SCALARS.items():
+    for cls, read in SCALARS.items():
         converter.register_structure_hook(cls, read)
     for fits, make in _FACTORIES:  # of those that fit, the last one counts
         converter.register_structure_hook_factory(fits, make)
@@ -86,106 +66,6 @@ def output_converter() -> Converter:
 
 def _refuse(kind: Any) -> NoReturn:
     raise ConfigurationError(f"an agent's output cannot be read as {type_name(kind)}")
-
-
-# -- scalars -----------------------------------------------------------------------------------------------------------
-
-
-def _read_text(value: object, cls: Any) -> Any:
-    if issubclass(cls, enum.Enum):  # an enum of strings is found here as well
-        return _read_enum(value, cls)
-    if not isinstance(value, str):
-        raise MismatchError(cls, value)
-    return value
-
-
-def _read_int(value: object, cls: Any) -> Any:
-    if issubclass(cls, enum.Enum):
-        return _read_enum(value, cls)
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise MismatchError(cls, value)
-    return value
-
-
-def _read_float(value: object, cls: Any) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise MismatchError(cls, value)
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if math.isinf(number):
-        raise MismatchError(cls, value)
-    return number
-
-
-def _read_bool(value: object, cls: Any) -> bool:
-    if not isinstance(value, bool):
-        raise MismatchError(cls, value)
-    return value
-
-
-def _read_none(value: object, cls: Any) -> None:
-    if value is not None:
-        raise MismatchError(cls, value)
-
-
-def _read_enum(value: object, cls: Any) -> Any:
-    expected = f"one of {_short.repr([member.value for member in cls])[1:-1]}"
-    if isinstance(value, bool):  # equal to 0 or 1
-        raise MismatchError(expected, value)
-    try:
-        return cls(value)
-    except ValueError:
-        raise MismatchError(expected, value) from None
-
-
-def _read_decimal(value: object, _: object) -> decimal.Decimal:
-    if isinstance(value, str | int | float) and not isinstance(value, bool):
-        try:
-            return decimal.Decimal(str(value))
-        except decimal.InvalidOperation:
-            raise MismatchError("a decimal number", value) from None
-    raise MismatchError("a decimal number", value)
-
-
-def _written_as(form: str, read: Callable[[str], Any]) -> Hook:
-    """A hook for what is written as text of a certain form."""
-
-    def hook(value: object, _: object) -> Any:
-        if isinstance(value, str):
-            try:
-                return read(value)
-            except ValueError:
-                raise MismatchError(form, value) from None
-        raise MismatchError(form, value)
-
-    return hook
-
-
-def _read_duration(text: str) -> datetime.timedelta:
-    import msgspec
-
-    return msgspec.convert(text, datetime.timedelta)  # its ValidationError is a ValueError
-
-
-_SCALARS: Mapping[Any, Hook] = {
-    str: _read_text,
-    int: _read_int,
-    float: _read_float,
-    bool: _read_bool,
-    types.NoneType: _read_none,
-    enum.Enum: _read_enum,
-    decimal.Decimal: _read_decimal,
-    uuid.UUID: _written_as("a UUID", uuid.UUID),
-    bytes: _written_as("bytes in base64", functools.partial(base64.b64decode, validate=True)),
-    datetime.date: _written_as("a date (ISO 8601)", datetime.date.fromisoformat),
-    datetime.datetime: _written_as("a date and time (ISO 8601)", datetime.datetime.fromisoformat),
-    datetime.time: _written_as("a time (ISO 8601)", datetime.time.fromisoformat),
-    datetime.timedelta: _written_as("a duration (ISO 8601)", _read_duration),
-}
 
 
 # -- what is made of others --------------------------------------------------------------------------------------------
@@ -320,7 +200,7 @@ def _literal_factory(kind: Any, _: Converter) -> Hook:
         for written, meant in allowed:
             if written == value and isinstance(written, bool) == isinstance(value, bool):
                 return meant
-        raise MismatchError(f"one of {_short.repr([written for written, _ in allowed])[1:-1]}", value)
+        raise MismatchError(f"one of {short([written for written, _ in allowed])[1:-1]}", value)
 
     return read
 
@@ -346,7 +226,7 @@ def _annotated_factory(kind: Any, converter: Converter) -> Hook:
             msgspec.convert(value, kind, str_keys=True)
         except msgspec.ValidationError as error:
             text = str(error).partition(" - at ")[0].replace("`", "")
-            raise ValueError(f"{text[:1].lower()}{text[1:]}, got {_short.repr(value)}") from None
+            raise ValueError(f"{text[:1].lower()}{text[1:]}, got {short(value)}") from None
         return result
 
     return read
