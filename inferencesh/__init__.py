@@ -32,8 +32,10 @@ if TYPE_CHECKING:
         ConfigurationError,
         ConflictError,
         InferenceError,
+        InputRequiredError,
         InternalServerError,
         NotFoundError,
+        OutputError,
         PermissionDeniedError,
         RateLimitError,
         RequirementsNotMetError,
@@ -100,6 +102,7 @@ __all__ = [
     "FileRef",
     "Inference",
     "InferenceError",
+    "InputRequiredError",
     "InternalServerError",
     "Interrupt",
     "InterruptReason",
@@ -108,6 +111,7 @@ __all__ = [
     "MessageStatus",
     "MessageStream",
     "NotFoundError",
+    "OutputError",
     "PermissionDeniedError",
     "RateLimitError",
     "RequirementsNotMetError",
@@ -144,8 +148,8 @@ _MODULES = {
     "client": "AsyncInference async_inference",
     "config": "Timeout",
     "errors": "APIConnectionError APIError APITimeoutError AuthenticationError ConfigurationError ConflictError "
-    "InferenceError InternalServerError NotFoundError PermissionDeniedError RateLimitError RequirementsNotMetError "
-    "RunFailedError StreamError",
+    "InferenceError InputRequiredError InternalServerError NotFoundError OutputError PermissionDeniedError "
+    "RateLimitError RequirementsNotMetError RunFailedError StreamError",
     "models": "Chat ChatStatus Content ContentType FileRef Interrupt InterruptReason InterruptStatus Message "
     "MessageStatus Role Run RunState ToolCall ToolCallStatus ToolType",
     "retry": "Backoff",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any, Literal, Unpack, overload
+from typing import Any, Literal, TypeVar, Unpack, overload
+
+import attrs
 
 from .agent_config import AgentConfig
 from .chat_api import ChatAPI
@@ -12,12 +14,15 @@ from .converter import structure
 from .file_sources import FileSource
 from .invoke import Invoker
 from .models import Chat, Interrupt, Message
+from .output import OutputType
 from .stream import AsyncMessageStream
 from .transport import Transport
 from .turn_request import OnApproval, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest
 from .turns import AgentOptions, open_turn
 
 __all__ = ["AsyncAgent"]
+
+T = TypeVar("T")
 
 
 class AsyncAgent:
@@ -111,6 +116,67 @@ class AsyncAgent:
         )
         opened = self.open_stream(request)
         return opened if stream else opened.get_final_message()
+
+    @overload
+    def run(self, text: str, *, output_type: type[T], **options: Unpack[TurnOptions]) -> Coroutine[Any, Any, T]: ...
+
+    @overload
+    def run(
+        self, text: str, *, output_type: Any = None, **options: Unpack[TurnOptions]
+    ) -> Coroutine[Any, Any, Any]: ...
+
+    def run(
+        self,
+        text: str,
+        *,
+        output_type: Any = None,
+        files: Sequence[FileSource] = (),
+        on_message: OnMessage | None = None,
+        on_tool_call: OnToolCall | None = None,
+        on_tool_progress: OnToolProgress | None = None,
+        on_approval: OnApproval | None = None,
+        conflate: bool = False,
+    ) -> Coroutine[Any, Any, Any]:
+        """Send a message and get the agent's structured output, once the run has ended.
+
+        The type's JSON Schema goes into the agent's configuration for this run, in the place of an ``output_schema``
+        that may be there; an agent that is named instead of configured keeps its own. What is no object by itself
+        (``list[int]``, an enum) is asked for, and taken out of, an object with the one property ``value``.
+
+        Args:
+            text: The message.
+            output_type: What the output is to be: an attrs class, dataclass, TypedDict, enum, or anything of builtin
+                types. None takes the output as it is.
+            files: As for ``send_message``.
+            on_message: As for ``send_message``.
+            on_tool_call: As for ``send_message``.
+            on_tool_progress: As for ``send_message``.
+            on_approval: As for ``send_message``.
+            conflate: As for ``send_message``.
+
+        Returns:
+            A coroutine of the output: an ``output_type``, or without one the JSON value that the agent gave to its
+            ``finish`` tool, None when it gave none.
+
+        Raises:
+            ConfigurationError: ``output_type`` has no JSON Schema; at the call, and nothing is sent.
+            OutputError: There is no output, or one of another shape; ``output`` has it as it came.
+            InputRequiredError: The run waits for a tool's result, an approval or the like instead of ending.
+            RunFailedError, StreamError, APIError, APIConnectionError: As for ``send_message``.
+        """
+        request = TurnRequest.of_message(
+            text,
+            files=files,
+            on_message=on_message,
+            on_tool_call=on_tool_call,
+            on_tool_progress=on_tool_progress,
+            on_approval=on_approval,
+            conflate=conflate,
+        )
+        wanted = OutputType.of(output_type) if output_type is not None else None
+        if wanted is not None:
+            request = attrs.evolve(request, output_schema=wanted.schema)
+        return _output(self.open_stream(request), wanted)
 
     def stream_messages(
         self,
@@ -256,3 +322,8 @@ class AsyncAgent:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(chat_id={self.chat_id!r})"
+
+
+async def _output(stream: AsyncMessageStream, wanted: OutputType[Any] | None) -> Any:
+    output = await stream.get_final_output()
+    return wanted.read(output, stream.message, stream.chat_id) if wanted is not None else output

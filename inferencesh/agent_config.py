@@ -11,6 +11,7 @@ import orjson
 
 from .converter import dump_json
 from .errors import ConfigurationError
+from .finish import FINISH
 from .tools import Tool, ToolBuilder
 
 __all__ = ["AgentConfig"]
@@ -29,6 +30,19 @@ class AgentConfig:
 
     body: Mapping[str, Any]
     tools: Mapping[str, Tool]
+
+    @staticmethod
+    def with_output_schema(body: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A body's description of an agent with another output schema, for one run; a named agent keeps its own.
+
+        The official documentation has the ``finish`` tool, which takes the output, switched on for that.
+        """
+        config = body.get("agent_config")
+        if config is None:
+            return body
+        switches = config.get("internal_tools")
+        tools = {**(switches if isinstance(switches, Mapping) else {}), FINISH: True}
+        return {**body, "agent_config": {**config, "output_schema": schema, "internal_tools": tools}}
 
     @classmethod
     def read(cls, config: str | Mapping[str, Any]) -> AgentConfig:

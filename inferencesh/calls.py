@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Sequence
 
+from .finish import is_finish
 from .models import Message, ToolCall, ToolCallStatus, ToolType
 
 __all__ = ["CallLedger"]
@@ -78,4 +79,6 @@ class CallLedger:
     def _waits(self, call: ToolCall) -> bool:
         if call.type == ToolType.CLIENT and call.pending:
             return self._states.get(call.id) is _State.DECLINED
+        if is_finish(call) and call.status == ToolCallStatus.AWAITING_INPUT:
+            return False  # the service answers it itself
         return call.status in {ToolCallStatus.AWAITING_APPROVAL, ToolCallStatus.AWAITING_INPUT}

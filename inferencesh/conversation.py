@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from .agent_config import AgentConfig
 from .chat_api import ChatAPI
 from .converter import structure
 from .driver import TurnDriver
@@ -65,6 +66,8 @@ class Conversation:
             await driver.connect(chat_id)
         # A chat keeps its agent: an empty description is there to take it up, not to replace it.
         agent = {} if chat_id is not None and self._agent.get("agent_config") == {} else self._agent
+        if request.output_schema is not None and agent:
+            agent = AgentConfig.with_output_schema(agent, request.output_schema)
         body: dict[str, Any] = {"chat_id": chat_id, **agent, "input": {"text": request.text}}
         if chat_id is None and self._context is not None:
             body["context"] = self._context

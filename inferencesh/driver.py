@@ -11,7 +11,7 @@ import contextlib
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import attrs
@@ -21,6 +21,7 @@ from .converter import UnreadableError
 from .errors import APIConnectionError, APIError, InferenceError, NotFoundError, RunFailedError, StreamError
 from .models import Message
 from .retry import Backoff
+from .run_output import read_output
 from .tool_runner import ToolRunner
 from .transport import Transport
 from .turn import End, Turn
@@ -116,6 +117,18 @@ class TurnDriver:
         """
         if not self.closed:
             await self._guard(self._ensure_begun)
+
+    async def read_output(self) -> Any:
+        """The structured output of the turn, which is over; None when the agent gave none.
+
+        Raises:
+            InputRequiredError: The turn is paused.
+            OutputError: The run was cancelled, or only a part of the output came.
+            APIError, APIConnectionError: The chat could not be read.
+        """
+        turn = self.turn
+        assert turn is not None
+        return await self._guard(lambda: read_output(turn, self._api))
 
     async def _guard(self, step: Callable[[], Awaitable[T]]) -> T:
         """Take a step; whatever it raises carries the last snapshot, and leaves no connection open."""

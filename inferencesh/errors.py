@@ -13,7 +13,9 @@
     ├── APIConnectionError        the server could not be reached, or hung up
     │   └── APITimeoutError           it did not answer in time
     ├── StreamError               a reply's stream was lost for good, or could not be read
-    └── RunFailedError            the agent's run failed on the server (see .detail)
+    ├── RunFailedError            the agent's run failed on the server (see .detail)
+    ├── InputRequiredError        the run waits for somebody instead of giving its output
+    └── OutputError               the run gave no output, or one of another shape (see .output)
 
 Every one of them carries ``message``, the last snapshot received in the turn it ended (``None`` outside a turn), and
 ``chat_id``, so that nothing that has arrived is lost with the exception.
@@ -37,8 +39,10 @@ __all__ = [
     "ConfigurationError",
     "ConflictError",
     "InferenceError",
+    "InputRequiredError",
     "InternalServerError",
     "NotFoundError",
+    "OutputError",
     "PermissionDeniedError",
     "RateLimitError",
     "RequirementsNotMetError",
@@ -176,6 +180,30 @@ class RunFailedError(InferenceError):
     def __init__(self, detail: str) -> None:
         super().__init__(f"the agent's run failed: {detail}")
         self.detail = detail
+
+
+class InputRequiredError(InferenceError):
+    """The run waits for input instead of giving its output: for a tool's result, an approval, a form.
+
+    ``message`` has what it waits for in ``pending_tool_calls`` and ``pending_approvals``. Once that is answered,
+    ``agent.wait()`` takes up the turn, and ``agent.get_chat().output`` has the output in the end.
+    """
+
+
+class OutputError(InferenceError):
+    """The run ended without the output that was asked for: there is none, or it is of another shape.
+
+    Args:
+        text: What is wrong, and where in the output.
+        output: The output.
+
+    Attributes:
+        output: The output as the agent gave it, decoded from JSON; None when there is none.
+    """
+
+    def __init__(self, text: str, output: Any = None) -> None:
+        super().__init__(text)
+        self.output = output
 
 
 _BY_STATUS: dict[int, type[APIError]] = {

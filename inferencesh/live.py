@@ -14,9 +14,10 @@ from typing import Any
 import attrs
 
 from .converter import read_arguments
+from .finish import FINISH, has_less_output, with_finish, written_output
 from .growing_text import GrowingText, TextLog
 from .growth import grown_by_line, grown_by_piece, grown_by_whole
-from .models import Content, ContentType, Message, ToolCall, ToolCallStatus
+from .models import Content, ContentType, Message, ToolCall, ToolCallStatus, ToolType
 from .wire import Event
 
 __all__ = ["LiveMessage", "completed"]
@@ -35,9 +36,15 @@ class _CallFragment:
     def call(self) -> ToolCall:
         """The call as far as it is known."""
         text = self.arguments.read(self.arguments.length)
-        arguments = read_arguments(text)
-        undecoded = text if arguments is None else None
-        return ToolCall(id=self.id, name=self.name, arguments=arguments or {}, undecoded_arguments=undecoded)
+        # Decoding is not tried in vain: of a long call nearly every delta ends somewhere in the middle.
+        arguments = read_arguments(text) if not text or text.rstrip().endswith("}") else None
+        return ToolCall(
+            id=self.id,
+            name=self.name,
+            arguments=arguments or {},
+            type=ToolType.INTERNAL if self.name == FINISH else ToolType.CLIENT,  # deltas do not say
+            undecoded_arguments=text if arguments is None else None,
+        )
 
 
 class LiveMessage:
@@ -147,6 +154,8 @@ class LiveMessage:
                 return None
             message = _keep_calls(message, known)
         if message.done:
+            if self._fragments and _output(message) is None:
+                message = attrs.evolve(message, tool_calls=with_finish(message.tool_calls, self._fragment_calls()))
             self.latest = message
             self._drop_deltas()
             return None if known is not None and known.done else self._deliver_whole(message)
@@ -309,7 +318,7 @@ class LiveMessage:
         if not newer:
             return None
         self.latest = attrs.evolve(latest, tool_calls=message.tool_calls)
-        return self._deliver(attrs.evolve(seen, tool_calls=message.tool_calls, delta=""))
+        return self._deliver(attrs.evolve(seen, tool_calls=self._calls(message), delta=""))
 
     def _deliver_whole(self, message: Message) -> Message | None:
         seen = self.delivered
@@ -320,7 +329,7 @@ class LiveMessage:
         text, seen_text = message.text, seen.text
         if not text.startswith(seen_text):
             return self._deliver(_with_delta(message, None))
-        if len(text) == len(seen_text) and message == seen:
+        if len(text) == len(seen_text) and message == seen and _output(message) == _output(seen):
             return None
         return self._deliver(_with_delta(message, text[len(seen_text) :]))
 
@@ -334,7 +343,7 @@ class LiveMessage:
             role=base.role,
             status=base.status,
             content=_grown_content(base, log, self._reasoning),
-            tool_calls=base.tool_calls or self._fragment_calls(),
+            tool_calls=self._calls(base),
             created_at=base.created_at,
             order=base.order,
             run_id=base.run_id,
@@ -352,10 +361,14 @@ class LiveMessage:
         self.delivered = message
         return message
 
+    def _calls(self, form: Message) -> tuple[ToolCall, ...]:
+        """The calls of a whole form, with what deltas have brought since."""
+        if not self._fragments:  # nearly always
+            return form.tool_calls
+        return with_finish(form.tool_calls, self._fragment_calls()) if form.tool_calls else self._fragment_calls()
+
     def _fragment_calls(self) -> tuple[ToolCall, ...]:
         """The calls that deltas have brought so far; for show only, since their ids are the model's."""
-        if not self._fragments:
-            return ()
         return tuple(fragment.call() for _, fragment in sorted(self._fragments.items()))
 
 
@@ -369,7 +382,14 @@ def _is_behind(message: Message, seen: Message) -> bool:
     reasoning, seen_reasoning = message.reasoning, seen.reasoning
     if reasoning != seen_reasoning:
         return seen_reasoning.startswith(reasoning)
-    return {call.id for call in message.tool_calls} < {call.id for call in seen.tool_calls}
+    if {call.id for call in message.tool_calls} < {call.id for call in seen.tool_calls}:
+        return True
+    return has_less_output(_output(message), _output(seen))
+
+
+def _output(message: Message) -> object:
+    """What the message has of the agent's structured output, not parsed."""
+    return written_output(message.tool_calls, message.content)
 
 
 def _is_ahead(call: ToolCall, known: ToolCall | None) -> bool:

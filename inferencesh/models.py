@@ -24,8 +24,10 @@ from .enums import (
     ToolCallStatus,
     ToolType,
 )
+from .finish import written_output
 from .growing_text import GrowingText, TextLog
 from .late_form import Form, block_of, decoded
+from .partial_json import read_partial
 
 __all__ = [
     "Chat",
@@ -206,6 +208,16 @@ class Message:
     def pending_approvals(self) -> tuple[ToolCall, ...]:
         """The calls that wait until a person approves them: ``approve_tool`` or ``reject_tool``."""
         return tuple(call for call in self.tool_calls if call.status == ToolCallStatus.AWAITING_APPROVAL)
+
+    @property
+    def output(self) -> Any:
+        """The agent's structured output as far as it is complete, read from its ``finish`` call; None before that.
+
+        Objects and lists hold the entries that are complete so far: a string or number that is still being written is
+        not there yet. It comes from a language model: check it before you act on it.
+        """
+        written = written_output(self.tool_calls, self.content)
+        return read_partial(written, over=self.done) if isinstance(written, str) else written
 
     def _join(self, wanted: ContentType) -> str:
         blocks = self.content

@@ -57,6 +57,7 @@ class RunTracker:
         self.run = Run()  # the turn's run, as far as it is known
         self.user_message_id = ""
         self.queued = False  # whether the turn's message waits behind another turn
+        self.began_chat = settled
         self._settled = settled
         self._sure = False  # whether the phase was said of this very run
         self._foreign: set[str] = set()  # runs that the turn's message waited behind
@@ -67,6 +68,12 @@ class RunTracker:
     def counts(self) -> bool:
         """Whether the phase is known to be this turn's own."""
         return self._settled or self._sure
+
+    @property
+    def output(self) -> Any:
+        """The structured output that was said of this run, or of the chat that began with it; None when none was."""
+        said_of_chat = self._chat.get("output") if self.began_chat else None
+        return self.run.output if self.run.output is not None else said_of_chat
 
     def settle(self) -> None:
         """From here on states are about this turn; one that came before and may not have been is forgotten."""

@@ -124,6 +124,20 @@ class AsyncMessageStream:
             raise error
         return final
 
+    async def get_final_output(self) -> Any:
+        """Consume the rest of the stream and return the agent's structured output.
+
+        Returns:
+            What the agent gave to its ``finish`` tool, as JSON has it; None when it ended without that.
+
+        Raises:
+            InputRequiredError: The run waits for input instead of ending.
+            OutputError: The run was cancelled, or only a part of the output came.
+            RunFailedError, StreamError, APIError, APIConnectionError: As for ``get_final_message``.
+        """
+        await self.get_final_message()
+        return await self._driver.read_output()
+
     async def stop(self) -> None:
         """End the run on the server; a stream that is still read then ends normally.
 

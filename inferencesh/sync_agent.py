@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Unpack, overload
+from typing import Any, Literal, TypeVar, Unpack, overload
+
+import attrs
 
 from .agent import AsyncAgent
 from .file_sources import FileSource
 from .loop_thread import LoopThread
 from .models import Chat, Interrupt, Message
+from .output import OutputType
 from .sync_stream import MessageStream
 from .turn_request import OnApproval, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest
 
 __all__ = ["Agent"]
+
+T = TypeVar("T")
 
 
 class Agent:
@@ -87,6 +92,66 @@ class Agent:
         )
         opened = self._open(request)
         return opened if stream else _finish(opened)
+
+    @overload
+    def run(self, text: str, *, output_type: type[T], **options: Unpack[TurnOptions]) -> T: ...
+
+    @overload
+    def run(self, text: str, *, output_type: Any = None, **options: Unpack[TurnOptions]) -> Any: ...
+
+    def run(
+        self,
+        text: str,
+        *,
+        output_type: Any = None,
+        files: Sequence[FileSource] = (),
+        on_message: OnMessage | None = None,
+        on_tool_call: OnToolCall | None = None,
+        on_tool_progress: OnToolProgress | None = None,
+        on_approval: OnApproval | None = None,
+        conflate: bool = False,
+    ) -> Any:
+        """Send a message and get the agent's structured output; as ``AsyncAgent.run``, blocking.
+
+        Args:
+            text: The message.
+            output_type: What the output is to be: an attrs class, dataclass, TypedDict, enum, or anything of builtin
+                types. None takes the output as it is.
+            files: As for ``send_message``.
+            on_message: As for ``send_message``.
+            on_tool_call: As for ``send_message``.
+            on_tool_progress: As for ``send_message``.
+            on_approval: As for ``send_message``.
+            conflate: As for ``send_message``.
+
+        Returns:
+            An ``output_type``; without one the JSON value that the agent gave to its ``finish`` tool, None when it gave
+            none.
+
+        Raises:
+            ConfigurationError: ``output_type`` has no JSON Schema; nothing is sent.
+            OutputError: There is no output, or one of another shape; ``output`` has it as it came.
+            InputRequiredError: The run waits for a tool's result, an approval or the like instead of ending.
+            RunFailedError, StreamError, APIError, APIConnectionError: As for ``send_message``.
+        """
+        request = TurnRequest.of_message(
+            text,
+            files=files,
+            on_message=on_message,
+            on_tool_call=on_tool_call,
+            on_tool_progress=on_tool_progress,
+            on_approval=on_approval,
+            conflate=conflate,
+        )
+        wanted = OutputType.of(output_type) if output_type is not None else None
+        if wanted is not None:
+            request = attrs.evolve(request, output_schema=wanted.schema)
+        stream = self._open(request)
+        try:
+            output = stream.get_final_output()
+        finally:
+            stream.leave()
+        return wanted.read(output, stream.message, stream.chat_id) if wanted is not None else output
 
     def stream_messages(
         self,

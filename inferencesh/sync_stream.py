@@ -6,7 +6,7 @@ import inspect
 from collections import deque
 from collections.abc import Awaitable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import attrs
 
@@ -79,6 +79,21 @@ class MessageStream:
         for _ in self:
             continue
         return self._thread.call(self._stream.get_final_message())
+
+    def get_final_output(self) -> Any:
+        """Consume the rest of the stream and return the agent's structured output.
+
+        Returns:
+            What the agent gave to its ``finish`` tool, as JSON has it; None when it ended without that.
+
+        Raises:
+            InputRequiredError: The run waits for input instead of ending.
+            OutputError: The run was cancelled, or only a part of the output came.
+            RunFailedError, StreamError, APIError, APIConnectionError: As for ``get_final_message``.
+        """
+        for _ in self:
+            continue
+        return self._thread.call(self._stream.get_final_output())
 
     def stop(self) -> None:
         """End the run on the server; a stream that is still read then ends normally."""

@@ -41,6 +41,8 @@ SIGNATURES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "Inference.close": (("self",), ()),
     "AsyncAgent.send_message": (("self", "text"), TURN),
     "Agent.send_message": (("self", "text"), TURN),
+    "AsyncAgent.run": (("self", "text"), ("output_type", *TURN[1:])),
+    "Agent.run": (("self", "text"), ("output_type", *TURN[1:])),
     "AsyncAgent.stream_messages": (("self",), ("conflate",)),
     "Agent.stream_messages": (("self",), ("conflate",)),
     "AsyncAgent.wait": (("self",), ()),
@@ -52,6 +54,8 @@ SIGNATURES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "AsyncAgent.reset": (("self",), ()),
     "AsyncMessageStream.get_final_message": (("self",), ()),
     "MessageStream.get_final_message": (("self",), ()),
+    "AsyncMessageStream.get_final_output": (("self",), ()),
+    "MessageStream.get_final_output": (("self",), ()),
     "AsyncMessageStream.aclose": (("self",), ()),
     "MessageStream.close": (("self",), ()),
     "Timeout": (("connect", "idle", "total"), ()),
@@ -89,6 +93,8 @@ TREE: list[tuple[str, type[Exception], tuple[int, ...]]] = [
     ("APITimeoutError", APIConnectionError, ()),
     ("StreamError", InferenceError, ()),
     ("RunFailedError", InferenceError, ()),
+    ("InputRequiredError", InferenceError, ()),
+    ("OutputError", InferenceError, ()),
 ]
 
 
@@ -154,7 +160,8 @@ def test_both_clients_have_an_embedded_runtime(cls: type) -> None:
 
 def test_messages_have_their_attributes() -> None:
     """As documented, with defaults for everything but the id."""
-    fields = "id chat_id role status content tool_calls created_at order text reasoning delta done pending_tool_calls"
+    fields = "id chat_id role status content tool_calls created_at order text reasoning delta done output"
+    fields += " pending_tool_calls pending_approvals"
     assert _lacking(Message("id"), fields) == []
     assert _lacking(ToolCall("id", "name"), "id name arguments status type requires_approval") == []
     assert find("RateLimitError")("detail", status_code=429, retry_after=2).retry_after == 2

@@ -11,13 +11,14 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jiter
 import orjson
 import pytest
 
 from inferencesh import AsyncInference, Content, Inference, Message
 from inferencesh.growing_text import TextLog
 
-from .faults.forms import Json, chat, delta, message
+from .faults.forms import REPLY, Json, chat, delta, event, message
 from .faults.script import Scenario, together
 from .faults.server import FaultServer
 from .faults.turns import KINDS, Kind, client_options
@@ -40,6 +41,15 @@ def deltas() -> list[Json]:
     return [message(""), *pieces, message("".join(WORDS), "ready")]
 
 
+def finish_deltas() -> list[Json]:
+    """A thousand words of an output, as the arguments of a finish call."""
+    pieces = ['{"words": [', *[f'"{word}", ' for word in WORDS[:-1]], f'"{WORDS[-1]}"]}}']
+    calls = [{"index": 0, "function": {"arguments": piece}} for piece in pieces]
+    calls[0] = {"index": 0, "id": "m1", "type": "function", "function": {"name": "finish", "arguments": pieces[0]}}
+    deltas = [{"delta": {"tool_calls": [call]}, "seq": seq, "resource_id": REPLY} for seq, call in enumerate(calls)]
+    return [message(""), *[event("delta", data) for data in deltas], message("", "ready")]
+
+
 class Work:
     """Counts what is done outside of the server's thread.
 
@@ -53,6 +63,7 @@ class Work:
         loop = asyncio.BaseEventLoop
         watched: list[tuple[Any, str]] = [
             (orjson, "loads"),
+            (jiter, "from_json"),
             (Message, "__init__"),
             (Content, "__init__"),
             (TextLog, "read"),
@@ -171,6 +182,15 @@ def test_a_text_that_nobody_reads_is_not_joined(kind: Kind, work: Work) -> None:
     assert work.count("TextLog.read") <= FEW
     read(kind, deltas(), work, lambda snapshot: snapshot.text)
     assert work.count("TextLog.read") >= EVENTS  # or the assertion above would see nothing
+
+
+def test_an_output_that_nobody_reads_is_not_parsed(kind: Kind, work: Work) -> None:
+    """A thousand deltas of a finish call are decoded as lines, and their arguments only when somebody looks."""
+    assert read(kind, finish_deltas(), work, lambda snapshot: snapshot.delta) >= EVENTS
+    assert work.count("jiter.from_json") == 0
+    assert work.count("orjson.loads") <= EVENTS + FEW
+    read(kind, finish_deltas(), work, lambda snapshot: snapshot.output)
+    assert work.count("jiter.from_json") >= EVENTS  # or the assertions above would see nothing
 
 
 @pytest.mark.parametrize("lines", [snapshots(), deltas()], ids=["snapshots", "deltas"])

@@ -17,32 +17,9 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(inferencesh.__file__).parent
 CORE = [
-    *(
-        "agent_config",
-        "calls",
-        "claims",
-        "config",
-        "converter",
-        "enums",
-        "errors",
-        "growing_text",
-        "growth",
-        "late_form",
-    ),
-    *(
-        "line_growth",
-        "live",
-        "models",
-        "proxies",
-        "replies",
-        "responses",
-        "retry",
-        "run_state",
-        "superseded",
-        "tools",
-        "turn",
-        "wire",
-    ),
+    *("agent_config", "calls", "claims", "config", "converter", "enums", "errors", "finish", "growing_text", "growth"),
+    *("late_form", "line_growth", "live", "models", "output", "output_converter", "output_scalars", "output_schema"),
+    *("partial_json", "proxies", "replies", "responses", "retry", "run_state", "superseded", "tools", "turn", "wire"),
 ]
 WAITS = {"asyncio", "anyio", "threading", "aiohttp", "socket", "selectors", "concurrent", "time", "sniffio"}
 
