@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Literal, Unpack, overload
 
+import attrs
+
 from .agent_config import AgentConfig
 from .chat_api import ChatAPI
 from .conversation import Conversation
@@ -252,7 +254,8 @@ class AsyncAgent:
             request: What is asked of the turn.
             invoker: Calls functions that may block; worker threads by default.
         """
-        return open_turn(self._transport, self._conversation, self._config, self._options, request, invoker)
+        asked = request if request.agent is not None else attrs.evolve(request, agent=self)
+        return open_turn(self._transport, self._conversation, self._config, self._options, asked, invoker)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(chat_id={self.chat_id!r})"

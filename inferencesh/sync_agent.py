@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Unpack, overload
 
+import attrs
+
 from .agent import AsyncAgent
 from .file_sources import FileSource
 from .loop_thread import LoopThread
@@ -145,7 +147,7 @@ class Agent:
         self._agent.reset()
 
     def _open(self, request: TurnRequest) -> MessageStream:
-        return MessageStream(self._thread, self._agent, request)
+        return MessageStream(self._thread, self._agent, attrs.evolve(request, agent=self))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(chat_id={self.chat_id!r})"
