@@ -72,10 +72,10 @@ class TypeSchemas:
 
 
 def annotated_text(hint: Any) -> str:
-    """The description that a hint carries as a plain text in ``Annotated``, or ""."""
+    """The description that a hint carries in ``Annotated``, as a plain text or in msgspec's Meta, or ""."""
     if typing.get_origin(hint) is Annotated:
-        texts = [each for each in hint.__metadata__ if isinstance(each, str)]
-        return texts[0] if texts else annotated_text(hint.__origin__)
+        texts = [each if isinstance(each, str) else getattr(each, "description", None) for each in hint.__metadata__]
+        return next((text for text in texts if text and isinstance(text, str)), "") or annotated_text(hint.__origin__)
     if next(members_of(hint)) is hint:
         return ""
     return next(filter(None, map(annotated_text, typing.get_args(hint))), "")
@@ -115,7 +115,7 @@ def _classes_in(node: object, seen: set[int] | None = None) -> Iterator[type]:
     elif isinstance(node, msgspec.inspect.Type | msgspec.inspect.Field) and id(node) not in seen:
         seen.add(id(node))
         if isinstance(node, msgspec.inspect.DataclassType | msgspec.inspect.TypedDictType | msgspec.inspect.StructType):
-            yield node.cls
+            yield typing.get_origin(node.cls) or node.cls
         for name in node.__struct_fields__:
             yield from _classes_in(getattr(node, name), seen)
 
@@ -128,7 +128,7 @@ def _describe(component: Schema, cls: type) -> None:
     properties = component.get("properties", {})
     for name, hint in typing.get_type_hints(cls, include_extras=True).items():
         if name in properties and (text := annotated_text(hint) or named.get(name)):
-            properties[name] = {"description": text, **properties[name]}
+            properties[name] = {**properties[name], "description": text}
     for name in _fields_without_argument(cls):
         properties.pop(name, None)
 

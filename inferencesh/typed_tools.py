@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast, overload
 
 import attrs
@@ -60,16 +60,9 @@ class TypedArguments:
     def __init__(self, signature: TypedSignature, what: str) -> None:
         self._parameters = {each.name: each for each in signature.parameters}
         self._contexts = signature.contexts
-        for each in signature.parameters:
-            try:
-                TypeSchemas([each.hint])
-            except Exception as error:
-                why = str(error).splitlines()[-1:] or [type(error).__name__]
-                raise ConfigurationError(
-                    f"the hint of the parameter {each.name!r} of {what} has no JSON Schema, so the agent cannot be "
-                    f"told what to give: {why[0]}"
-                ) from error
-        self._types = TypeSchemas([each.hint for each in signature.parameters])
+        for each in signature.parameters:  # one by one first, to know whose hint it is that has none
+            _schemas_of([each], what)
+        self._types = _schemas_of(signature.parameters, what)
 
     def schema(self) -> Schema:
         """The JSON Schema of all arguments."""
@@ -232,10 +225,23 @@ def _name_of(function: Callable[..., Any]) -> str:
     return str(getattr(function, "__name__", type(function).__name__))
 
 
+def _schemas_of(parameters: Sequence[Parameter], what: str) -> TypeSchemas:
+    try:
+        return TypeSchemas([each.hint for each in parameters])
+    except Exception as error:
+        names = ", ".join(repr(each.name) for each in parameters)
+        why = (str(error).splitlines() or [type(error).__name__])[-1]
+        advice = "; what a class's hints name must be at the top of its module" if isinstance(error, NameError) else ""
+        raise ConfigurationError(
+            f"the hint of the parameter {names} of {what} has no JSON Schema, so the agent cannot be told what to "
+            f"give: {why}{advice}"
+        ) from error
+
+
 def _described(schema: Schema, parameter: Parameter) -> Schema:
     """A parameter's schema with what is known of it: its description, and what it is when it is left out."""
     if parameter.description:
-        schema = {**schema, "description": schema.get("description") or parameter.description}
+        schema = {**schema, "description": parameter.description}
     if parameter.required or parameter.default is None:
         return schema
     import msgspec
