@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import contextvars
 import inspect
@@ -11,8 +12,6 @@ import types
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any, TypeAlias
 
-import anyio
-import anyio.to_thread
 import attrs
 
 from .invoke import Invoker
@@ -86,9 +85,7 @@ class _Steps:
                 await report(last)
         finally:
             if self._leave():
-                # Not by the invoker: whoever left the turn need not be there any more to make calls for it.
-                with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(self._close, limiter=anyio.CapacityLimiter(1))
+                await self._close_elsewhere()
         return last if step.value is None else step.value
 
     async def _call(self, call: Callable[[], Any]) -> Any:
@@ -116,6 +113,26 @@ class _Steps:
         with self._lock:
             self._left.set()
             return not self._running and inspect.getgeneratorstate(self._generator) != inspect.GEN_CLOSED
+
+    async def _close_elsewhere(self) -> None:
+        """Close it in a thread of its own, for that may block.
+
+        Not by the invoker: whoever left the turn need not be there any more to make calls for it. And not by a pool,
+        which would drop the call where this task is cancelled once more.
+        """
+        loop, closed = asyncio.get_running_loop(), asyncio.Event()
+
+        def close() -> None:
+            self._close()
+            with contextlib.suppress(RuntimeError):  # the loop has not waited
+                loop.call_soon_threadsafe(closed.set)
+
+        try:
+            threading.Thread(target=close, name="inferencesh generator").start()
+        except RuntimeError:  # the interpreter is about to end and starts no more threads
+            self._close()
+            return
+        await closed.wait()
 
     def _close(self) -> None:
         try:
