@@ -67,7 +67,10 @@ class TypeSchemas:
         """
         import msgspec
 
-        converted = msgspec.convert(value, hint, str_keys=True, dec_hook=_as_it_is)
+        try:
+            converted = msgspec.convert(value, hint, str_keys=True, dec_hook=_as_it_is)
+        except msgspec.ValidationError as error:  # which is no ValueError before msgspec 0.21
+            raise ValueError(str(error)) from error
         return _rebuilt(converted) if self._rebuilds else converted
 
 
