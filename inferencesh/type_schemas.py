@@ -69,7 +69,7 @@ class TypeSchemas:
 
         try:
             converted = msgspec.convert(value, hint, str_keys=True, dec_hook=_as_it_is)
-        except msgspec.ValidationError as error:  # which is no ValueError before msgspec 0.21
+        except msgspec.ValidationError as error:  # which is no ValueError in older versions
             raise ValueError(str(error)) from error
         return _rebuilt(converted) if self._rebuilds else converted
 
