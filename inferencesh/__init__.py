@@ -68,19 +68,7 @@ if TYPE_CHECKING:
         ToolType,
     )
     from .retry import Backoff
-    from .service_tools import (
-        AgentToolBuilder,
-        AppToolBuilder,
-        HTTPToolBuilder,
-        MCPToolBuilder,
-        WebhookToolBuilder,
-        agent_tool,
-        app_tool,
-        call_tool,
-        http_tool,
-        mcp_tool,
-        webhook_tool,
-    )
+    from .service_tools import AgentToolBuilder, AppToolBuilder, MCPToolBuilder, agent_tool, app_tool, mcp_tool
     from .stream import AsyncMessageStream
     from .sync import Agent, Inference, MessageStream, inference
     from .sync_resources import Agents, Chats
@@ -100,6 +88,7 @@ if TYPE_CHECKING:
         string,
         tool,
     )
+    from .web_tools import HTTPToolBuilder, WebhookToolBuilder, call_tool, http_tool, webhook_tool
     from .widgets import widget_action
 
 __all__ = [
@@ -197,13 +186,13 @@ _MODULES = {
     "hooks": "BuiltinHook HookEvent InternalToolsBuilder LifecycleHookBuilder "
     "internal_tools learning_hooks lifecycle_hook",
     "retry": "Backoff",
-    "service_tools": "AgentToolBuilder AppToolBuilder HTTPToolBuilder MCPToolBuilder WebhookToolBuilder "
-    "agent_tool app_tool call_tool http_tool mcp_tool webhook_tool",
+    "service_tools": "AgentToolBuilder AppToolBuilder MCPToolBuilder agent_tool app_tool mcp_tool",
     "stream": "AsyncMessageStream",
     "sync": "Agent Inference MessageStream inference",
     "sync_resources": "Agents Chats",
     "tool_context": "ToolContext",
     "tools": "FunctionTool Tool ToolBuilder array boolean enum_of inline integer number obj optional string tool",
+    "web_tools": "HTTPToolBuilder WebhookToolBuilder call_tool http_tool webhook_tool",
     "widgets": "widget_action",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}

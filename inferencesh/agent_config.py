@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,12 +11,11 @@ import orjson
 from .client_tool import Tool
 from .converter import dump_json
 from .errors import ConfigurationError
+from .references import reference_problem
 from .tool_builder import Builder
 from .typed_tools import FunctionTool
 
 __all__ = ["AgentConfig"]
-
-_REFERENCE = re.compile(r"[^\s/@]+/[^\s/@]+(@[^\s/@]+)?")
 
 
 @attrs.frozen
@@ -43,10 +41,8 @@ class AgentConfig:
             ConfigurationError: It is neither, or cannot be sent as JSON.
         """
         if isinstance(config, str):
-            if not _REFERENCE.fullmatch(config):
-                raise ConfigurationError(
-                    f"an agent is named by namespace/name or namespace/name@version, not {config!r}"
-                )
+            if problem := reference_problem(config):
+                raise ConfigurationError(problem)
             return cls({"agent": config}, {})
         if not isinstance(config, Mapping):
             raise ConfigurationError(

@@ -56,13 +56,13 @@ def binder(handler: Handler, parameters: Mapping[str, object]) -> Bind:
     except (TypeError, ValueError):  # a builtin that does not tell its signature
         return lambda arguments, _: lambda: handler(arguments)
     contexts = context_parameters(handler, signature)
-    own = signature.replace(parameters=[each for each in signature.parameters.values() if each.name not in contexts])
-    mapping = _mapping_parameter(list(own.parameters.values()), parameters)
+    own = [each for each in signature.parameters.values() if each.name not in contexts]
+    mapping = _mapping_parameter(own, parameters)
 
     def bind(arguments: dict[str, Any], context: ToolContext | None) -> Callable[[], Any]:
         given: dict[str, object] = dict.fromkeys(contexts, context)
         if mapping is None:
-            own.bind(**arguments)  # an argument with the name of a context's parameter is one that does not exist
+            # An argument with the name of the context's parameter is a TypeError: only the client gives one.
             bound = signature.bind(**arguments, **given)
         else:
             given[mapping.name] = (arguments,) if mapping.kind is mapping.VAR_POSITIONAL else arguments

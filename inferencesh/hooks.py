@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from .errors import ConfigurationError
-from .service_tools import reference_problem, url_problem
+from .references import reference_problem, url_problem
 from .tool_builder import Builder, is_name
 
 __all__ = [

@@ -127,7 +127,7 @@ class ToolRunner:
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - it is handed to the caller, who raises it
-            self.failure = self.failure or error
+            self.failure = self.failure or (error.error if isinstance(error, _CallbackFailedError) else error)
             answered = False
         done(answered=answered)
 
@@ -160,8 +160,8 @@ class ToolRunner:
             bound = tool.bind(call.arguments, context)
             async with asyncio.timeout(None) as limit:
                 return result_text(await self.call_handler(tool, call, self._timed(bound, limit)))
-        except _CallbackFailedError as failed:
-            raise failed.error from failed.error.__cause__
+        except _CallbackFailedError:
+            raise
         except ArgumentsError as error:
             logger.info("the agent gave the tool %s arguments that do not fit; it was told so", tool.name)
             return _error_text(str(error))

@@ -18,7 +18,7 @@ FLOW = ("errors", "models", "wire", "turn", "driver", "stream", "agent", "client
 # Every protocol rule is a pure function of the events.
 SANS_IO = (
     *("agent_config", "config", "errors", "models", "proxies", "responses", "retry", "turn", "wire"),
-    *("hooks", "service_tools", "tools", "typed_tools", "widgets"),
+    *("hooks", "service_tools", "tools", "typed_tools", "web_tools", "widgets"),
 )
 IO = {
     "aiohttp",

@@ -275,9 +275,15 @@ def test_the_time_limit_is_for_all_steps_together(
                 await asyncio.sleep(0.3 if where == "in a step" else 0.01)
                 yield number
 
+    kept: list[object] = []  # lest the generator is closed because nobody holds it any more
+
+    def work() -> Any:
+        kept.append(endless_async() if asynchronous else endless())
+        return kept[0]
+
     served = serve([Calls("work", {})], ["done"])
     side = connect(served, tool_timeout=0.1)
-    side.result(side.agent({"tools": [typed(endless_async if asynchronous else endless)]}).send_message("Go"))
+    side.result(side.agent({"tools": [typed(work)]}).send_message("Go"))
     assert json.loads(results(served)[0]) == {"error": "the tool took longer than 0.1 seconds"}
     wait_until(closed.is_set, "the generator's end")
 

@@ -20,7 +20,7 @@ CORE = [
     *("agent_config", "calls", "claims", "config", "converter", "errors", "growing_text", "growth", "live", "models"),
     *("proxies", "replies", "responses", "retry", "run_state", "superseded", "tools", "turn", "wire"),
     *("client_tool", "handlers", "hints", "hooks", "schemas", "service_tools", "tool_builder", "tool_context"),
-    *("enums", "type_schemas", "typed_signature", "typed_tools", "widgets"),
+    *("enums", "type_schemas", "references", "typed_signature", "typed_tools", "web_tools", "widgets"),
 ]
 WAITS = {"asyncio", "anyio", "threading", "aiohttp", "socket", "selectors", "concurrent", "time", "sniffio"}
 

@@ -23,7 +23,7 @@ from inferencesh import (
     string,
     webhook_tool,
 )
-from inferencesh.service_tools import url_problem
+from inferencesh.references import url_problem
 
 URL = "https://example.com/hook"
 NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}, "required": []}
