@@ -42,6 +42,15 @@ if TYPE_CHECKING:
         RunFailedError,
         StreamError,
     )
+    from .hooks import (
+        BuiltinHook,
+        HookEvent,
+        InternalToolsBuilder,
+        LifecycleHookBuilder,
+        internal_tools,
+        learning_hooks,
+        lifecycle_hook,
+    )
     from .models import (
         Chat,
         ChatStatus,
@@ -61,10 +70,13 @@ if TYPE_CHECKING:
         ToolType,
     )
     from .retry import Backoff
+    from .service_tools import AgentToolBuilder, AppToolBuilder, MCPToolBuilder, agent_tool, app_tool, mcp_tool
     from .stream import AsyncMessageStream
     from .sync import Agent, Inference, MessageStream, inference
     from .sync_resources import Agents, Chats
+    from .tool_context import ToolContext
     from .tools import (
+        FunctionTool,
         Tool,
         ToolBuilder,
         array,
@@ -78,13 +90,17 @@ if TYPE_CHECKING:
         string,
         tool,
     )
+    from .web_tools import HTTPToolBuilder, WebhookToolBuilder, call_tool, http_tool, webhook_tool
+    from .widgets import widget_action
 
 __all__ = [
     "APIConnectionError",
     "APIError",
     "APITimeoutError",
     "Agent",
+    "AgentToolBuilder",
     "Agents",
+    "AppToolBuilder",
     "AsyncAgent",
     "AsyncAgents",
     "AsyncChats",
@@ -92,6 +108,7 @@ __all__ = [
     "AsyncMessageStream",
     "AuthenticationError",
     "Backoff",
+    "BuiltinHook",
     "Chat",
     "ChatStatus",
     "Chats",
@@ -100,13 +117,19 @@ __all__ = [
     "Content",
     "ContentType",
     "FileRef",
+    "FunctionTool",
+    "HTTPToolBuilder",
+    "HookEvent",
     "Inference",
     "InferenceError",
     "InputRequiredError",
     "InternalServerError",
+    "InternalToolsBuilder",
     "Interrupt",
     "InterruptReason",
     "InterruptStatus",
+    "LifecycleHookBuilder",
+    "MCPToolBuilder",
     "Message",
     "MessageStatus",
     "MessageStream",
@@ -125,20 +148,32 @@ __all__ = [
     "ToolBuilder",
     "ToolCall",
     "ToolCallStatus",
+    "ToolContext",
     "ToolType",
+    "WebhookToolBuilder",
     "__version__",
+    "agent_tool",
+    "app_tool",
     "array",
     "async_inference",
     "boolean",
+    "call_tool",
     "enum_of",
+    "http_tool",
     "inference",
     "inline",
     "integer",
+    "internal_tools",
+    "learning_hooks",
+    "lifecycle_hook",
+    "mcp_tool",
     "number",
     "obj",
     "optional",
     "string",
     "tool",
+    "webhook_tool",
+    "widget_action",
 ]
 
 _MODULES = {
@@ -152,11 +187,17 @@ _MODULES = {
     "RateLimitError RequirementsNotMetError RunFailedError StreamError",
     "models": "Chat ChatStatus Content ContentType FileRef Interrupt InterruptReason InterruptStatus Message "
     "MessageStatus Role Run RunState ToolCall ToolCallStatus ToolType",
+    "hooks": "BuiltinHook HookEvent InternalToolsBuilder LifecycleHookBuilder "
+    "internal_tools learning_hooks lifecycle_hook",
     "retry": "Backoff",
+    "service_tools": "AgentToolBuilder AppToolBuilder MCPToolBuilder agent_tool app_tool mcp_tool",
     "stream": "AsyncMessageStream",
     "sync": "Agent Inference MessageStream inference",
     "sync_resources": "Agents Chats",
-    "tools": "Tool ToolBuilder array boolean enum_of inline integer number obj optional string tool",
+    "tool_context": "ToolContext",
+    "tools": "FunctionTool Tool ToolBuilder array boolean enum_of inline integer number obj optional string tool",
+    "web_tools": "HTTPToolBuilder WebhookToolBuilder call_tool http_tool webhook_tool",
+    "widgets": "widget_action",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 

@@ -7,6 +7,8 @@ from typing import Any, Literal, TypeVar, Unpack, overload
 
 import attrs
 
+import attrs
+
 from .agent_config import AgentConfig
 from .chat_api import ChatAPI
 from .conversation import Conversation
@@ -318,7 +320,8 @@ class AsyncAgent:
             request: What is asked of the turn.
             invoker: Calls functions that may block; worker threads by default.
         """
-        return open_turn(self._transport, self._conversation, self._config, self._options, request, invoker)
+        asked = request if request.agent is not None else attrs.evolve(request, agent=self)
+        return open_turn(self._transport, self._conversation, self._config, self._options, asked, invoker)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(chat_id={self.chat_id!r})"

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
 import orjson
 
+from .client_tool import Tool
 from .converter import dump_json
 from .errors import ConfigurationError
 from .finish import FINISH
-from .tools import Tool, ToolBuilder
+from .references import reference_problem
+from .tool_builder import Builder
+from .typed_tools import FunctionTool
 
 __all__ = ["AgentConfig"]
-
-_REFERENCE = re.compile(r"[^\s/@]+/[^\s/@]+(@[^\s/@]+)?")
 
 
 @attrs.frozen
@@ -55,22 +55,17 @@ class AgentConfig:
             ConfigurationError: It is neither, or cannot be sent as JSON.
         """
         if isinstance(config, str):
-            if not _REFERENCE.fullmatch(config):
-                raise ConfigurationError(
-                    f"an agent is named by namespace/name or namespace/name@version, not {config!r}"
-                )
+            if problem := reference_problem(config):
+                raise ConfigurationError(problem)
             return cls({"agent": config}, {})
         if not isinstance(config, Mapping):
             raise ConfigurationError(
                 f"an agent is configured by a mapping or named by namespace/name, not by a {type(config).__name__}"
             )
-        listed = config.get("tools") or ()
-        if not isinstance(listed, Iterable):
-            raise ConfigurationError(f"tools must be a list of tools, not a {type(listed).__name__}")
-        given = list(listed)
-        if any(isinstance(item, ToolBuilder) for item in given):
-            raise ConfigurationError("a tool is not built yet: end it with .build()")
-        plain = {**config, **({"tools": [_plain(item) for item in given]} if "tools" in config else {})}
+        given = _listed(config, "tools")
+        made = {"tools": [_plain(item) for item in given], "hooks": [_hook(item) for item in _listed(config, "hooks")]}
+        plain = {**config, **{key: value for key, value in made.items() if key in config}}
+        _check_internal_tools(config.get("internal_tools"))
         try:
             sent = orjson.loads(dump_json(plain))  # a copy: what the caller changes later is not sent
         except TypeError as error:
@@ -82,7 +77,49 @@ class AgentConfig:
         return cls({"agent_config": sent, "agent_name": sent.get("name")}, tools)
 
 
-def _plain(item: object) -> dict[str, Any]:
+def _listed(config: Mapping[str, Any], key: str) -> list[object]:
+    """The members of a list in the configuration, none of which may be unfinished."""
+    listed = config.get(key) or ()
+    if isinstance(listed, Builder):
+        raise ConfigurationError(_unbuilt(key))
+    if not isinstance(listed, Iterable):
+        raise ConfigurationError(f"{key} must be a list of {key}, not a {type(listed).__name__}")
+    given = list(listed)
+    if any(isinstance(item, Builder) for item in given):
+        raise ConfigurationError(_unbuilt(f"one of the {key}"))
+    return given
+
+
+def _hook(item: object) -> dict[str, Any]:
     if isinstance(item, Mapping):
         return dict(item)
-    raise ConfigurationError(f"a tool is what tool(...).build() returns, or a mapping, not a {type(item).__name__}")
+    raise ConfigurationError(
+        f"a hook is what lifecycle_hook(...).build() returns, or a mapping, not a {type(item).__name__}; "
+        "learning_hooks(...) returns a list, which is added with *"
+    )
+
+
+def _check_internal_tools(value: object) -> None:
+    if isinstance(value, Builder):
+        raise ConfigurationError(_unbuilt("internal_tools"))
+    if value is not None and not isinstance(value, Mapping):
+        raise ConfigurationError(
+            f"internal_tools is what internal_tools().build() returns, or a mapping, not a {type(value).__name__}"
+        )
+
+
+def _unbuilt(what: str) -> str:
+    return f"{what} is not built yet: end it with .build()"
+
+
+def _plain(item: object) -> dict[str, Any]:
+    if isinstance(item, FunctionTool) and item.is_method:
+        raise ConfigurationError(
+            f"the tool {item.name!r} is a method without its object: take the tool of an object, as in shop.{item.name}"
+        )
+    if isinstance(item, Mapping):
+        return dict(item)
+    hint = "; make one of a function with tool(function)" if callable(item) else ""
+    raise ConfigurationError(
+        f"a tool is what tool(...).build() returns, or a mapping, not a {type(item).__name__}{hint}"
+    )

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import anyio
 import anyio.to_thread
 
-from .tools import is_inline
+from .handlers import is_inline
 
-__all__ = ["Invoker", "ThreadInvoker", "is_async"]
+__all__ = ["Invoker", "ThreadInvoker", "invoke", "is_async", "runs_on_loop"]
 
 
 class Invoker(Protocol):
@@ -48,8 +48,11 @@ class ThreadInvoker:
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Whether calling a function gives a coroutine."""
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+    """Whether calling a function gives a coroutine or an async generator: nothing that runs yet."""
+    return any(
+        inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each)
+        for each in (function, type(function).__call__)
+    )
 
 
 async def invoke(invoker: Invoker, function: Callable[..., Any], call: Callable[[], Any]) -> Any:
@@ -63,6 +66,10 @@ async def invoke(invoker: Invoker, function: Callable[..., Any], call: Callable[
     Returns:
         What it returns, awaited if it is awaitable.
     """
-    on_loop = is_async(function) or (invoker.runs_inline and is_inline(function))
-    result = call() if on_loop else await invoker.call_blocking(call)
+    result = call() if runs_on_loop(invoker, function) else await invoker.call_blocking(call)
     return await result if inspect.isawaitable(result) else result
+
+
+def runs_on_loop(invoker: Invoker, function: Callable[..., Any]) -> bool:
+    """Whether a function of the user is called on the event loop."""
+    return is_async(function) or (invoker.runs_inline and is_inline(function))

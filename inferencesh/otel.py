@@ -16,11 +16,11 @@ from opentelemetry import context, trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from ._version import __version__
+from .client_tool import Tool
 from .converter import dump_json
 from .driver import Reconnects, TurnDriver
 from .models import ToolCall
 from .tool_runner import ToolRunner
-from .tools import Tool
 from .transport import Transport
 from .turn import Turn
 

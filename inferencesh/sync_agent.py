@@ -7,6 +7,8 @@ from typing import Any, Literal, TypeVar, Unpack, overload
 
 import attrs
 
+import attrs
+
 from .agent import AsyncAgent
 from .file_sources import FileSource
 from .loop_thread import LoopThread
@@ -210,7 +212,7 @@ class Agent:
         self._agent.reset()
 
     def _open(self, request: TurnRequest) -> MessageStream:
-        return MessageStream(self._thread, self._agent, request)
+        return MessageStream(self._thread, self._agent, attrs.evolve(request, agent=self))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(chat_id={self.chat_id!r})"

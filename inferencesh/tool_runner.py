@@ -13,12 +13,15 @@ import anyio
 import attrs
 
 from .claims import Claims
+from .client_tool import Tool
 from .converter import result_text
-from .invoke import Invoker, invoke
+from .invoke import Invoker, invoke, runs_on_loop
 from .models import ToolCall
-from .tools import Tool
+from .tool_context import ToolContext
+from .tool_progress import last_value
 from .turn import Turn
-from .turn_request import OnToolCall
+from .turn_request import OnToolCall, OnToolProgress
+from .typed_tools import ArgumentsError
 
 __all__ = ["ToolLimits", "ToolRunner"]
 
@@ -66,6 +69,8 @@ class ToolRunner:
         submit: Posts results.
         limits: Limits of tool calls.
         claims: The calls that the client's turns have taken on.
+        on_tool_progress: Called with each call and what its handler has yielded, or None.
+        agent: The agent object that handlers may ask for.
     """
 
     def __init__(
@@ -77,6 +82,8 @@ class ToolRunner:
         submit: Submit,
         limits: ToolLimits,
         claims: Claims,
+        on_tool_progress: OnToolProgress | None = None,
+        agent: object = None,
     ) -> None:
         self._tools = tools
         self._on_tool_call = on_tool_call
@@ -85,6 +92,8 @@ class ToolRunner:
         self._limits = limits
         self._turn = turn
         self._claims = claims
+        self._on_tool_progress = on_tool_progress
+        self._agent = agent
         self._slots = asyncio.Semaphore(limits.at_once)
         self._one_callback = asyncio.Lock()  # callbacks of several calls come one after the other
         self._tasks: set[asyncio.Task[None]] = set()
@@ -118,7 +127,7 @@ class ToolRunner:
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - it is handed to the caller, who raises it
-            self.failure = self.failure or error
+            self.failure = self.failure or (error.error if isinstance(error, _CallbackFailedError) else error)
             answered = False
         done(answered=answered)
 
@@ -147,9 +156,15 @@ class ToolRunner:
         try:
             if call.undecoded_arguments is not None:
                 return _error_text("the arguments are not a JSON object")
-            bound = tool.bind(call.arguments)
+            context = ToolContext(self._turn.chat_id or "", call.id, tool.name, self._agent)
+            bound = tool.bind(call.arguments, context)
             async with asyncio.timeout(None) as limit:
                 return result_text(await self.call_handler(tool, call, self._timed(bound, limit)))
+        except _CallbackFailedError:
+            raise
+        except ArgumentsError as error:
+            logger.info("the agent gave the tool %s arguments that do not fit; it was told so", tool.name)
+            return _error_text(str(error))
         except Exception as error:
             if isinstance(error, TimeoutError) and limit.expired():
                 logger.warning("the handler of the tool %s took longer than %g s", tool.name, self._limits.timeout)
@@ -158,7 +173,7 @@ class ToolRunner:
             return _error_text(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
 
     async def call_handler(self, tool: Tool, call: ToolCall, bound: Callable[[], Any]) -> Any:
-        """Call a tool's handler, on the loop or where it may block.
+        """Call a tool's handler, on the loop or where it may block, and report what it yields.
 
         Args:
             tool: The tool.
@@ -166,7 +181,20 @@ class ToolRunner:
             bound: The handler's call with its arguments.
         """
         assert tool.handler is not None, f"the call {call.id} is not for this program"
-        return await invoke(self._invoker, tool.handler, bound)
+        result = await invoke(self._invoker, tool.handler, bound)
+        on_loop = runs_on_loop(self._invoker, tool.handler)
+        return await last_value(result, None if on_loop else self._invoker, lambda value: self._report(call, value))
+
+    async def _report(self, call: ToolCall, value: object) -> None:
+        """Tell the caller of the turn what a handler has yielded."""
+        callback = self._on_tool_progress
+        if callback is None:
+            return
+        try:
+            async with self._one_callback:
+                await invoke(self._invoker, callback, lambda: callback(call, value))
+        except Exception as error:
+            raise _CallbackFailedError(error) from error
 
     def _timed(self, call: Callable[[], Any], limit: asyncio.Timeout) -> Callable[[], Any]:
         """The call with its time counted from its start: until then its thread may be busy with another handler."""
@@ -183,6 +211,14 @@ class ToolRunner:
             return call()
 
         return timed
+
+
+class _CallbackFailedError(Exception):
+    """What a callback of the caller raised, on its way past what catches the handler's own exceptions."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 def _error_text(text: str) -> str:

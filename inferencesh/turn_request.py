@@ -47,6 +47,7 @@ class TurnRequest:
         on_tool_progress: As for ``AsyncAgent.send_message``.
         on_approval: As for ``AsyncAgent.send_message``.
         conflate: As for ``AsyncAgent.send_message``.
+        agent: The agent object that was asked, for handlers that want to know it.
     """
 
     text: str | None = None
@@ -57,6 +58,7 @@ class TurnRequest:
     on_tool_progress: OnToolProgress | None = None
     on_approval: OnApproval | None = None
     conflate: bool = False
+    agent: object = None
 
     @classmethod
     def of_message(cls, text: object, **options: Unpack[TurnOptions]) -> TurnRequest:

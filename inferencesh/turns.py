@@ -58,7 +58,17 @@ def open_turn(
 
     def runner(turn: Turn) -> ToolRunner:
         make = runner_class()
-        return make(turn, config.tools, request.on_tool_call, caller, conversation.submit, limits, options.claims)
+        return make(
+            turn,
+            config.tools,
+            request.on_tool_call,
+            caller,
+            conversation.submit,
+            limits,
+            options.claims,
+            on_tool_progress=request.on_tool_progress,
+            agent=request.agent,
+        )
 
     async def begin(driver: TurnDriver) -> Turn:
         return await (conversation.attach(driver) if request.text is None else conversation.send(driver, request))

@@ -16,7 +16,10 @@ PACKAGE = Path(__file__).parents[1] / "inferencesh"
 # From the wire to the user's code; none of these may reach one that stands behind it.
 FLOW = ("errors", "models", "wire", "turn", "driver", "stream", "agent", "client", "sync", "terminal", "cli")
 # Every protocol rule is a pure function of the events.
-SANS_IO = ("agent_config", "config", "errors", "models", "proxies", "responses", "retry", "tools", "turn", "wire")
+SANS_IO = (
+    *("agent_config", "config", "errors", "models", "proxies", "responses", "retry", "turn", "wire"),
+    *("hooks", "service_tools", "tools", "typed_tools", "web_tools", "widgets"),
+)
 IO = {
     "aiohttp",
     "anyio",
@@ -160,6 +163,15 @@ AGENTS = "AsyncInference('k').agent({'name': 't'}), Inference('k').agent('a/b')"
 def test_aiohttp_is_imported_with_the_first_request(statement: str) -> None:
     """Not before: its import takes longer than all the rest."""
     assert run(f"{statement}; import sys; print('aiohttp' in sys.modules)") == "False"
+
+
+def test_what_typed_tools_need_is_imported_with_the_first_of_them() -> None:
+    """Whoever has none does not pay for it: neither with all names nor with a tool that was built by hand."""
+    built_by_hand = "import sys; from inferencesh import *; tool('t').param('a', string()).handler(print).build()"
+    made_of_a_function = "@tool\ndef f(a: int):\n    'A.'"
+    show = "print(len({'msgspec', 'docstring_parser'} & set(sys.modules)))"
+    assert run(f"{built_by_hand}\n{show}") == "0"
+    assert run(f"{built_by_hand}\n{made_of_a_function}\n{show}") == "2"
 
 
 def test_importing_the_package_imports_next_to_nothing() -> None:

@@ -174,7 +174,7 @@ def test_a_tool_with_nothing_but_a_name() -> None:
     [
         pytest.param(lambda: tool(""), "no name", id="no name"),
         pytest.param(lambda: tool("  "), "no name", id="a blank name"),
-        pytest.param(lambda: tool(None), "no name", id="a name that is none"),  # type: ignore[arg-type]  # what is tested
+        pytest.param(lambda: tool(None), "no name", id="a name that is none"),
         pytest.param(lambda: tool("t").param("a", string()).param("a", string()), "'a' is defined twice", id="twice"),
         pytest.param(lambda: tool("t").param("a", "string"), "must be a mapping", id="schema"),  # type: ignore[arg-type]  # what is tested
         pytest.param(lambda: tool("t").param("", string()), "name must be text", id="parameter without name"),

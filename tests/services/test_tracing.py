@@ -124,6 +124,16 @@ def test_a_handler_that_raises_fails_its_own_span_alone(inference_runtime: Scrip
 
 
 @KINDS
+def test_the_steps_of_a_generator_are_in_its_span(inference_runtime: ScriptedRuntime, kind: str) -> None:
+    """Whichever threads make them."""
+    inference_runtime.reply(tool_calls=[("count", {"number": 3})])
+    inference_runtime.reply("Three.")
+    spans = by_name(run_program(kind))
+    assert spans["inside count"]["parent"] == "execute_tool count"
+    assert spans["execute_tool count"]["parent"] == "invoke_agent mathematician"
+
+
+@KINDS
 def test_a_turn_that_is_left_ends_its_span(inference_runtime: ScriptedRuntime, kind: str) -> None:
     """What the browser did not wait for is in the trace all the same."""
     inference_runtime.reply(pieces=["One ", "two"], pause=30)

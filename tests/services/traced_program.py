@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import sys
+from collections.abc import Iterator
 
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -37,11 +38,19 @@ async def triple(number: int) -> int:
         return 3 * number
 
 
+def count(number: int) -> Iterator[int]:
+    """A handler that reports what it has got to."""
+    yield 0
+    with tracer.start_as_current_span("inside count"):
+        yield number
+
+
 AGENT = {
     "name": "mathematician",
     "tools": [
         tool("double").param("number", integer("Number")).handler(double).build(),
         tool("triple").param("number", integer("Number")).handler(triple).build(),
+        tool(count),
         tool("ask").describe("Ask a person").build(),
     ],
 }

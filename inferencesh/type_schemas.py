@@ -1,0 +1,224 @@
+"""JSON Schemas of type hints, and values of them: msgspec's, made self-contained and told what the classes say.
+
+msgspec does the work, because it knows attrs classes, dataclasses, TypedDicts, enums, unions and constraints, and
+validates as it describes. What it leaves to be done is here: nested definitions are put where they are used (readers of
+tools' schemas often know no references), descriptions are taken from docstrings and plain ``Annotated`` texts, and
+what a class's ``__init__`` does to its arguments is done.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any
+
+import attrs
+
+from .hints import members_of
+from .schemas import Schema
+
+__all__ = ["TypeSchemas", "annotated_text", "docs_of"]
+
+_REF = "#/$defs/{name}"
+
+
+class TypeSchemas:
+    """The schemas of some type hints, and the conversion of JSON values to them.
+
+    Args:
+        hints: The hints, resolved.
+
+    Attributes:
+        schemas: Their schemas, in the same order; classes that hold themselves are references to ``definitions``.
+        definitions: The schemas of those classes, by name.
+
+    Raises:
+        Exception: Whatever msgspec raises for what has no JSON Schema, a TypeError mostly.
+    """
+
+    def __init__(self, hints: Sequence[Any]) -> None:
+        import msgspec
+
+        for hint in hints:
+            msgspec.json.Decoder(hint)  # knows of unions that could not be told apart
+        classes = list(dict.fromkeys(_classes_in(msgspec.inspect.multi_type_info(hints))))
+        found, components = msgspec.json.schema_components(
+            [*hints, *classes], schema_hook=_schema_of_other, ref_template=_REF
+        )
+        for cls, reference in zip(classes, found[len(hints) :], strict=True):
+            _describe(components[_name_in(reference)], cls)
+        kept = {name for name in components if name in _reachable(name, components)}
+        self.schemas = [_inlined(schema, components, kept) for schema in found[: len(hints)]]
+        used = {name for schema in self.schemas for name in _reachable_from(schema, components)} & kept
+        self.definitions = {name: _inlined(components[name], components, kept) for name in sorted(used)}
+        self._rebuilds = any(_has_own_init(cls) for cls in classes)
+
+    def convert(self, value: object, hint: Any) -> Any:
+        """A JSON value as what a hint says.
+
+        Args:
+            value: What the JSON decoder returned.
+            hint: One of the hints.
+
+        Raises:
+            ValueError: It is none; msgspec's message says what was expected, and where in the value.
+            TypeError: As above, from a class's own code.
+        """
+        import msgspec
+
+        try:
+            converted = msgspec.convert(value, hint, str_keys=True, dec_hook=_as_it_is)
+        except msgspec.ValidationError as error:  # which is no ValueError in older versions
+            raise ValueError(str(error)) from error
+        return _rebuilt(converted) if self._rebuilds else converted
+
+
+def annotated_text(hint: Any) -> str:
+    """The description that a hint carries in ``Annotated``, as a plain text or in msgspec's Meta, or ""."""
+    if typing.get_origin(hint) is Annotated:
+        texts = [each if isinstance(each, str) else getattr(each, "description", None) for each in hint.__metadata__]
+        return next((text for text in texts if text and isinstance(text, str)), "") or annotated_text(hint.__origin__)
+    if next(members_of(hint)) is hint:
+        return ""
+    return next(filter(None, map(annotated_text, typing.get_args(hint))), "")
+
+
+def docs_of(docstring: str | None) -> tuple[str, dict[str, str]]:
+    """What a docstring says in general, and about each parameter or attribute by its name."""
+    if not docstring:
+        return "", {}
+    import docstring_parser
+
+    parsed = docstring_parser.parse(docstring)
+    named = {each.arg_name: (each.description or "").strip() for each in parsed.params}
+    return (parsed.description or "").strip(), {name: text for name, text in named.items() if text}
+
+
+def _schema_of_other(cls: type) -> Schema:
+    if cls is object:
+        return {"title": "anything"}  # msgspec takes an empty one for none; titles are left out in the end
+    raise TypeError(f"{cls.__name__} has no JSON form")
+
+
+def _as_it_is(cls: type, value: object) -> object:
+    if cls is object:
+        return value
+    raise TypeError(f"{cls.__name__} has no JSON form")
+
+
+def _classes_in(node: object, seen: set[int] | None = None) -> Iterator[type]:
+    """The classes with fields that msgspec's descriptions of types speak of, each as often as it is met."""
+    import msgspec
+
+    seen = set() if seen is None else seen
+    if isinstance(node, tuple | list):
+        for each in node:
+            yield from _classes_in(each, seen)
+    elif isinstance(node, msgspec.inspect.Type | msgspec.inspect.Field) and id(node) not in seen:
+        seen.add(id(node))
+        if isinstance(node, msgspec.inspect.DataclassType | msgspec.inspect.TypedDictType | msgspec.inspect.StructType):
+            yield typing.get_origin(node.cls) or node.cls
+        for name in node.__struct_fields__:
+            yield from _classes_in(getattr(node, name), seen)
+
+
+def _describe(component: Schema, cls: type) -> None:
+    """Add to a class's schema what it says of its fields, and take out those that nobody outside may set."""
+    general, named = docs_of(component.pop("description", None))
+    if general:
+        component["description"] = general
+    properties = component.get("properties", {})
+    for name, hint in typing.get_type_hints(cls, include_extras=True).items():
+        if name in properties and (text := annotated_text(hint) or named.get(name)):
+            properties[name] = {**properties[name], "description": text}
+    for name in _fields_without_argument(cls):
+        properties.pop(name, None)
+
+
+def _inlined(schema: Mapping[str, Any], components: Mapping[str, Schema], kept: set[str]) -> Schema:
+    """A schema in the form in which the other builders send theirs: no titles, no nulls, types beside choices."""
+
+    def inner(value: Any) -> Any:
+        return _inlined(value, components, kept) if isinstance(value, Mapping) else value
+
+    if "$ref" in schema and (name := _name_in(schema)) not in kept:
+        schema = {**components[name], **{key: value for key, value in schema.items() if key != "$ref"}}
+        return _inlined(schema, components, kept)
+    result: Schema = {}
+    for key, value in schema.items():
+        if key == "title" or (key == "default" and value is None):
+            continue
+        if key == "properties":
+            result[key] = {name: inner(each) for name, each in value.items()}
+        elif key in {"items", "additionalProperties"}:
+            result[key] = inner(value)
+        elif key in {"anyOf", "prefixItems"}:
+            result[key] = [inner(each) for each in value]
+        else:
+            result[key] = value
+    kinds = {type(choice) for choice in result.get("enum", ())}
+    if "type" not in result and (kinds == {str} or kinds == {int}):
+        result = {"type": "string" if kinds == {str} else "integer", **result}
+    return result
+
+
+def _name_in(schema: Mapping[str, Any]) -> str:
+    return str(schema["$ref"]).removeprefix(_REF.format(name=""))
+
+
+def _references(node: object) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        if isinstance(node.get("$ref"), str):
+            yield _name_in(node)
+        for each in node.values():
+            yield from _references(each)
+    elif isinstance(node, list):
+        for each in node:
+            yield from _references(each)
+
+
+def _reachable(name: str, components: Mapping[str, Schema]) -> set[str]:
+    return _reachable_from(components[name], components)
+
+
+def _reachable_from(schema: Schema, components: Mapping[str, Schema]) -> set[str]:
+    """The names of the components that a schema leads to."""
+    found: set[str] = set()
+    waiting = list(_references(schema))
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += _references(components[name])
+    return found
+
+
+def _fields_without_argument(cls: type) -> list[str]:
+    """The fields that ``__init__`` does not take, and so nobody outside may set."""
+    if attrs.has(cls):
+        return [field.name for field in attrs.fields(cls) if not field.init]
+    return [field.name for field in dataclasses.fields(cls) if not field.init] if dataclasses.is_dataclass(cls) else []
+
+
+def _has_own_init(cls: type) -> bool:
+    """Whether a class's ``__init__`` does more than to take its fields as they are: msgspec does not call it."""
+    converts = attrs.has(cls) and any(field.converter is not None for field in attrs.fields(cls))
+    return converts or bool(_fields_without_argument(cls))
+
+
+def _rebuilt(value: Any) -> Any:
+    """The same value with its attrs classes and dataclasses made by their ``__init__``."""
+    cls = type(value)
+    if attrs.has(cls):
+        return cls(**{each.alias: _rebuilt(getattr(value, each.name)) for each in attrs.fields(cls) if each.init})
+    if dataclasses.is_dataclass(cls):
+        fields = [each.name for each in dataclasses.fields(cls) if each.init]
+        return cls(**{name: _rebuilt(getattr(value, name)) for name in fields})
+    if isinstance(value, dict):
+        return {key: _rebuilt(each) for key, each in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_make"):
+        return value._make(map(_rebuilt, value))
+    if isinstance(value, list | tuple | set | frozenset):
+        return cls(map(_rebuilt, value))
+    return value
