@@ -7,8 +7,6 @@ from typing import Any, Literal, TypeVar, Unpack, overload
 
 import attrs
 
-import attrs
-
 from .agent_config import AgentConfig
 from .chat_api import ChatAPI
 from .conversation import Conversation

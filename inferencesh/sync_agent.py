@@ -7,8 +7,6 @@ from typing import Any, Literal, TypeVar, Unpack, overload
 
 import attrs
 
-import attrs
-
 from .agent import AsyncAgent
 from .file_sources import FileSource
 from .loop_thread import LoopThread
