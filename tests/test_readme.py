@@ -92,6 +92,7 @@ def test_the_blocks_run_and_print_what_they_say(group: list[Block], served: Serv
         encoding="utf-8",
         timeout=LIMIT,
         env=environment(address(served.runtime.base_url, served.runtime.api_key)),
+        cwd=tmp_path,  # for the files that the blocks make
     )
     assert (done.returncode, done.stderr) == (0, "")
     *outputs, rest = done.stdout.split(_END_OF_BLOCK)
