@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         AuthenticationError,
         ConfigurationError,
         ConflictError,
+        FileError,
         InferenceError,
         InternalServerError,
         NotFoundError,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         RunFailedError,
         StreamError,
     )
+    from .files import AsyncFiles
     from .models import (
         Chat,
         ChatStatus,
@@ -61,7 +63,7 @@ if TYPE_CHECKING:
     from .retry import Backoff
     from .stream import AsyncMessageStream
     from .sync import Agent, Inference, MessageStream, inference
-    from .sync_resources import Agents, Chats
+    from .sync_resources import Agents, Chats, Files
     from .tools import (
         Tool,
         ToolBuilder,
@@ -86,6 +88,7 @@ __all__ = [
     "AsyncAgent",
     "AsyncAgents",
     "AsyncChats",
+    "AsyncFiles",
     "AsyncInference",
     "AsyncMessageStream",
     "AuthenticationError",
@@ -97,7 +100,9 @@ __all__ = [
     "ConflictError",
     "Content",
     "ContentType",
+    "FileError",
     "FileRef",
+    "Files",
     "Inference",
     "InferenceError",
     "InternalServerError",
@@ -144,14 +149,15 @@ _MODULES = {
     "client": "AsyncInference async_inference",
     "config": "Timeout",
     "errors": "APIConnectionError APIError APITimeoutError AuthenticationError ConfigurationError ConflictError "
-    "InferenceError InternalServerError NotFoundError PermissionDeniedError RateLimitError RequirementsNotMetError "
-    "RunFailedError StreamError",
+    "FileError InferenceError InternalServerError NotFoundError PermissionDeniedError RateLimitError "
+    "RequirementsNotMetError RunFailedError StreamError",
+    "files": "AsyncFiles",
     "models": "Chat ChatStatus Content ContentType FileRef Interrupt InterruptReason InterruptStatus Message "
     "MessageStatus Role Run RunState ToolCall ToolCallStatus ToolType",
     "retry": "Backoff",
     "stream": "AsyncMessageStream",
     "sync": "Agent Inference MessageStream inference",
-    "sync_resources": "Agents Chats",
+    "sync_resources": "Agents Chats Files",
     "tools": "Tool ToolBuilder array boolean enum_of inline integer number obj optional string tool",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
