@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
@@ -18,6 +18,8 @@ from .wire import MAX_LINE_BYTES
 
 if TYPE_CHECKING:
     import ssl
+
+    import aiohttp
 
 __all__ = ["Address", "ServiceRequest", "StorageRequest", "TransportOptions", "storage_address"]
 
@@ -126,7 +128,7 @@ class StorageRequest:
     target: str = attrs.field(repr=False)
     content_type: str
     size: int
-    body: AsyncIterable[memoryview] = attrs.field(repr=False)
+    body: aiohttp.Payload = attrs.field(repr=False)
     method: str = "PUT"
     params: None = None
     streams: bool = True  # while a file is sent there is nothing to be read
@@ -163,8 +165,8 @@ def storage_address(upload_url: str, base_url: str) -> str:
         UnreadableError: It is no https address. Plain http, which everybody in between can read, is for this machine
             alone, and only when the service is there itself.
     """
-    whole = urljoin(f"{base_url}/files", upload_url)
     try:
+        whole = urljoin(f"{base_url}/files", upload_url)
         parts, base = urlsplit(whole), urlsplit(base_url)
         host, _port = parts.hostname or "", parts.port
     except ValueError:

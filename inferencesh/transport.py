@@ -21,11 +21,10 @@ from .outgoing import Address, ServiceRequest, StorageRequest, TransportOptions,
 from .responses import read_response
 from .retry import Safety
 from .sending import Sender
-from .upload_body import Tell, UploadBody
 
 if TYPE_CHECKING:
     from .byte_stream import ByteStream
-    from .upload_source import UploadSource
+    from .upload_source import Tell, UploadSource
 
 __all__ = ["Address", "Transport", "TransportOptions"]
 
@@ -134,16 +133,16 @@ class Transport:
         limits = self.options.timeout
 
         async def once() -> BaseException | None:
+            from .upload_body import UploadBody
+
             body = UploadBody(source, tell, limits.idle)
             request = StorageRequest(target, source.content_type, source.size, body)
             await anyio.to_thread.run_sync(source.check)
             try:
-                async with body.patience(limits.connect):
+                async with body.under_way(limits.connect):
                     response = await self._sender.send(request)
-                    try:
-                        await body.taken.wait()
-                    finally:
-                        response.release()
+                    await body.taken.wait()
+                response.release()
             except TimeoutError:
                 if body.failure is None:
                     raise APITimeoutError(f"{request.name}: no progress within {limits.idle or 0:g} seconds") from None

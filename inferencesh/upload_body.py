@@ -1,28 +1,30 @@
-"""The bytes of a file on their way: read in worker threads, handed over in pieces, timed while the network works."""
+"""The bytes of a file on their way: read in worker threads, handed over in pieces, timed while the network works.
+
+Imports aiohttp, and is itself imported only when the first file is sent.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import NoReturn, Self, TypeAlias
+from collections.abc import AsyncIterator
 
+import aiohttp
+import aiohttp.abc
 import anyio.to_thread
 
-from .upload_source import UploadSource
+from .upload_source import Tell, UploadSource
 
-__all__ = ["Tell", "UploadBody"]
+__all__ = ["UploadBody"]
 
 _READ = 256 * 1024  # bytes read at a time: a step into another thread costs as much as reading some 100 KB
 _PIECE = 64 * 1024  # bytes handed over at a time; the idle clock begins anew with each
 
-Tell: TypeAlias = Callable[[int], Awaitable[None]]
 
+class UploadBody(aiohttp.Payload):
+    """One attempt at sending a file.
 
-class UploadBody:
-    """One attempt at sending a file, as an async iterator for the HTTP library.
-
-    What goes wrong in it is kept in ``failure``: the library would turn it into an error of the connection.
+    What goes wrong with the file is kept in ``failure``: aiohttp would turn it into an error of the connection.
 
     Args:
         source: The file, opened.
@@ -34,58 +36,70 @@ class UploadBody:
         taken: Set when the network has taken everything, or never will.
     """
 
+    _autoclose = True  # the file is closed by whoever opened it
+
     def __init__(self, source: UploadSource, tell: Tell, idle: float | None) -> None:
+        super().__init__(source, content_type=source.content_type)
+        self._size = source.size
         self.failure: BaseException | None = None
         self.taken = asyncio.Event()
         self._source = source
         self._tell = tell
         self._idle = idle
         self._clock: asyncio.Timeout | None = None
-        self._chunk = memoryview(b"")
-        self._at = 0
+        self._connection: asyncio.WriteTransport | None = None
 
     @contextlib.asynccontextmanager
-    async def patience(self, connect: float | None) -> AsyncIterator[None]:
-        """Raise TimeoutError when the network does not get on; reading and telling do not count.
+    async def under_way(self, connect: float | None) -> AsyncIterator[None]:
+        """Raise TimeoutError when the network does not get on, and cut the connection off whatever else is raised.
+
+        Reading and telling take no time of the network's.
 
         Args:
             connect: Seconds that a connection may take besides, or None.
         """
-        async with asyncio.timeout(None if self._idle is None else self._idle + (connect or 0.0)) as self._clock:
-            yield
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> memoryview:
         try:
-            if not self._chunk:
+            async with asyncio.timeout(None if self._idle is None else self._idle + (connect or 0.0)) as self._clock:
+                yield
+        except BaseException:
+            if self._connection is not None:
+                self._connection.abort()  # a close would wait until all that is written is sent, or for ever
+            raise
+
+    async def write(self, writer: aiohttp.abc.AbstractStreamWriter) -> None:
+        """Send all of it; called by aiohttp."""
+        self._connection = getattr(writer, "transport", None)
+        try:
+            for start in range(0, self._source.size, _READ):
+                chunk = await self._read(start)
+                for at in range(0, len(chunk), _PIECE):
+                    self._set_clock(self._idle)
+                    await writer.write(chunk[at : at + _PIECE])
                 self._set_clock(None)
-                await self._fill()
-        except (asyncio.CancelledError, StopAsyncIteration):
+        finally:
+            self._set_clock(self._idle)  # from here on the answer is waited for
+            self.taken.set()
+
+    async def write_with_length(self, writer: aiohttp.abc.AbstractStreamWriter, content_length: int | None) -> None:
+        """Send all of it, which is as much as was announced; called by aiohttp."""
+        assert content_length in {None, self._source.size}
+        await self.write(writer)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002 - aiohttp's names
+        """Not to be had: the file is never in memory as a whole."""
+        raise TypeError("the body of an upload cannot be shown as text")
+
+    async def _read(self, start: int) -> memoryview:
+        self._set_clock(None)
+        try:
+            if start:
+                await self._tell(start)
+            return memoryview(await anyio.to_thread.run_sync(self._source.read, start, _READ))
+        except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - the caller raises it
-            self._fail(error)
-        finally:
-            self._set_clock(self._idle)
-        piece, self._chunk = self._chunk[:_PIECE], self._chunk[_PIECE:]
-        return piece
-
-    async def _fill(self) -> None:
-        size = self._source.size
-        if self._at >= size:
-            self.taken.set()
-            raise StopAsyncIteration
-        if self._at:
-            await self._tell(self._at)
-        data = await anyio.to_thread.run_sync(self._source.read, self._at, _READ)
-        self._chunk = memoryview(data)
-        self._at += len(data)
-
-    def _fail(self, error: BaseException) -> NoReturn:
-        self.failure = error
-        self.taken.set()
-        raise ConnectionAbortedError from None
+            self.failure = error
+        raise ConnectionAbortedError  # for aiohttp, which lets go of the connection then
 
     def _set_clock(self, seconds: float | None) -> None:
         if self._clock is not None and self._idle is not None:

@@ -13,9 +13,9 @@ import stat
 import tempfile
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 from .content_types import HEAD, check_content_type, guess_content_type
 from .data_uris import read_data_uri
@@ -23,7 +23,9 @@ from .errors import FileError
 from .file_sources import FileSource
 from .models import FileRef
 
-__all__ = ["UploadSource", "upload_source"]
+__all__ = ["Tell", "UploadSource", "upload_source"]
+
+Tell: TypeAlias = Callable[[int], Awaitable[None]]  # how many bytes are on their way
 
 _COPY = 256 * 1024  # bytes copied at a time
 
