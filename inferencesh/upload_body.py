@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -19,6 +20,7 @@ __all__ = ["UploadBody"]
 
 _READ = 256 * 1024  # bytes read at a time: a step into another thread costs as much as reading some 100 KB
 _PIECE = 64 * 1024  # bytes handed over at a time; the idle clock begins anew with each
+_UNSENT = 128 * 1024  # bytes that the system may take before it sends them
 
 
 class UploadBody(aiohttp.Payload):
@@ -69,6 +71,7 @@ class UploadBody(aiohttp.Payload):
     async def write(self, writer: aiohttp.abc.AbstractStreamWriter) -> None:
         """Send all of it; called by aiohttp."""
         self._connection = getattr(writer, "transport", None)
+        _keep_queue_short(self._connection)
         try:
             for start in range(0, self._source.size, _READ):
                 chunk = await self._read(start)
@@ -105,3 +108,15 @@ class UploadBody(aiohttp.Payload):
         if self._clock is not None and self._idle is not None:
             with contextlib.suppress(RuntimeError):  # it has run out, or the attempt is over
                 self._clock.reschedule(None if seconds is None else asyncio.get_running_loop().time() + seconds)
+
+
+def _keep_queue_short(connection: asyncio.WriteTransport | None) -> None:
+    """Have the system take no more than it is about to send.
+
+    It would take megabytes at once, and on a slow line the time in which nothing seems to happen, while it sends them,
+    could not be told from that of a server that does not answer.
+    """
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # not on every platform
+    if connection is not None and option is not None:
+        with contextlib.suppress(OSError):  # closed at this moment, which the next write will tell
+            connection.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, option, _UNSENT)

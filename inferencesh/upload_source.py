@@ -84,12 +84,12 @@ class UploadSource(ABC):
             FileError: It cannot be read, or has not the size it had.
         """
         with self._at_work():
-            data = self._read(start, min(count, self.size - start))
-            end = start + len(data)
-            if len(data) < min(count, self.size - start):
-                self._expect(end)
-            if end == self.size:
+            wanted = min(count, self.size - start)
+            data = self._read(start, wanted)
+            if len(data) < wanted or start + wanted == self.size:
                 self._expect(self._measure())
+            if len(data) < wanted:
+                raise self._error(errno.EIO, f"it could not be read to its end at {self.size} bytes")
         return data
 
     def close(self) -> None:

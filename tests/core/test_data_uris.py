@@ -15,7 +15,7 @@ PLAIN = "text/plain;charset=US-ASCII"
     [
         ("data:,", PLAIN, b""),
         ("data:,hello", PLAIN, b"hello"),
-        ("data:,a%20b%2C,c", PLAIN, b"a b,c"),
+        ("data:,a%20b%2C,c", PLAIN, b"a b,,c"),
         ("data:;charset=utf-8,%C3%BC", "text/plain;charset=utf-8", b"\xc3\xbc"),
         ("data:text/html,<p>\xfc</p>", "text/html", "<p>\xfc</p>".encode()),
         ("data:image/png;base64,iVBORw0KGgo=", "image/png", b"\x89PNG\r\n\x1a\n"),

@@ -73,6 +73,11 @@ class Storage(socketserver.ThreadingTCPServer):
     block_on_close = True
     request_queue_size = 64
 
+    def server_bind(self) -> None:
+        """Bind it, so that little is on its way which nobody has read."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        super().server_bind()
+
     def __init__(self, *ways: Way) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.ways: Sequence[Way] = ways or (Way(),)

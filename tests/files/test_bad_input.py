@@ -18,7 +18,7 @@ import pytest
 from inferencesh import ConfigurationError, FileError, FileRef, Inference, InferenceError
 from tests.faults.script import Scenario
 from tests.faults.server import FaultServer
-from tests.faults.turns import POST, Kind, call
+from tests.faults.turns import POST, Kind, call, meanwhile
 from tests.support import Gate
 
 from .storage import Storage, Way, service
@@ -142,7 +142,7 @@ def test_a_file_that_changes_while_it_is_sent_does_not_arrive(kind: Kind, tmp_pa
             with pytest.raises(FileError, match=f"changed from 32000000 to {size} bytes") as caught:
                 yield client.files.upload(path, on_progress=on_progress)
             assert caught.value.filename == str(path)
-            storage.wait_until_left()
+            yield meanwhile(kind, storage.wait_until_left)
 
         call(kind, server, upload)
     assert [put.size < 32_000_000 for put in storage.puts] == [True]

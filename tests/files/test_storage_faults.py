@@ -32,7 +32,7 @@ from tests.faults.forms import KEY, chat, message
 from tests.faults.proxy import Proxy
 from tests.faults.script import Reply, Scenario, page, refuse
 from tests.faults.server import FaultServer
-from tests.faults.turns import POST, TEXT, Kind, call, client_options, shown, until
+from tests.faults.turns import POST, TEXT, Kind, call, client_options, meanwhile, shown, until
 from tests.support import Gate
 
 from .storage import REFUSED, Storage, Way, service
@@ -181,7 +181,7 @@ def test_one_refused_file_ends_the_message_and_the_other_uploads(kind: Kind) -> 
             with pytest.raises(PermissionDeniedError):
                 yield client.agent("a/b").send_message("?", files=[b"abc", b"def", LARGE])
             gate.open()
-            slow.wait_until_left()
+            yield meanwhile(kind, slow.wait_until_left)
 
         call(kind, server, send)
     assert server.seen(POST) == []
