@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import attrs
 
@@ -56,6 +56,9 @@ class TransportOptions:
     trust_env: bool = True
     ssl: ssl.SSLContext | None = None
     max_line_bytes: int = MAX_LINE_BYTES
+
+
+_AS_IT_STANDS = "%/:?#[]@!$&'()*+,;=~"  # in an address; everything else is percent-encoded if it is not yet
 
 
 class _Header(str):
@@ -166,7 +169,7 @@ def storage_address(upload_url: str, base_url: str) -> str:
             alone, and only when the service is there itself.
     """
     try:
-        whole = urljoin(f"{base_url}/files", upload_url)
+        whole = quote(urljoin(f"{base_url}/files", upload_url), safe=_AS_IT_STANDS)
         parts, base = urlsplit(whole), urlsplit(base_url)
         host, _port = parts.hostname or "", parts.port
     except ValueError:
@@ -176,6 +179,8 @@ def storage_address(upload_url: str, base_url: str) -> str:
         raise UnreadableError(
             f"the service wants the file sent to {parts.scheme}://{host}, which is not encrypted; it was not sent"
         )
-    if not whole.isascii() or not whole.isprintable() or " " in whole or "@" in parts.netloc:
-        raise UnreadableError(f"the address at {host} that the service wants the file at is malformed; it was not sent")
+    if "@" in parts.netloc:
+        raise UnreadableError(
+            f"the address at {host} that the service wants the file at has a user name; it was not sent"
+        )
     return whole

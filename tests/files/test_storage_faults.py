@@ -243,6 +243,7 @@ HERE = "http://127.0.0.1:8000"
     ("upload_url", "base_url", "whole"),
     [
         ("https://s3.example/b/k?X-Sig=a%2Fb", SERVICE, "https://s3.example/b/k?X-Sig=a%2Fb"),
+        ("https://s3.example/a b%20\xfc?c=d\r\n", SERVICE, "https://s3.example/a%20b%20%C3%BC?c=d"),
         ("/uploads/1", SERVICE, f"{SERVICE}/uploads/1"),
         ("/uploads/1", f"{SERVICE}/base", f"{SERVICE}/uploads/1"),
         ("uploads/1", HERE, f"{HERE}/uploads/1"),
@@ -268,9 +269,7 @@ def test_addresses_that_are_taken(upload_url: str, base_url: str, whole: str) ->
         ("https://[::1/k", SERVICE),
         ("https://s3.example:port/k", SERVICE),
         ("https://user:password@s3.example/k", SERVICE),
-        ("https://s3.example/a b", SERVICE),
-        ("https://s3.example/\xfc", SERVICE),
-        ("https://s3.example\x00/k", SERVICE),
+        ("https://s3.example/\ud800", SERVICE),
     ],
 )
 def test_addresses_that_are_refused(upload_url: str, base_url: str) -> None:
