@@ -22,14 +22,13 @@ import anyio.to_thread
 from .config import Secret
 from .errors import APIConnectionError, APIError, InferenceError
 from .failures import translated
+from .open_connection import OpenConnection
 from .outgoing import Address, ServiceRequest, StorageRequest, TransportOptions
 from .proxies import proxy_for
 from .sessions import Sessions
 
 if TYPE_CHECKING:
     import aiohttp
-
-    from .byte_stream import ByteStream
 
 __all__ = ["Sender"]
 
@@ -48,20 +47,20 @@ class Sender:
     Args:
         locate: Says where to; awaited before each request, so that an address can come into being on first use.
         options: How requests are made.
-        streams: The streams that are open; they are closed with the connections of their loop.
+        in_use: The connections in use; they are closed with the others of their loop.
     """
 
     def __init__(
         self,
         locate: Callable[[], Awaitable[Address]],
         options: TransportOptions,
-        streams: Collection[ByteStream],
+        in_use: Collection[OpenConnection],
     ) -> None:
         self._options = options
         self._locate = locate
         self._proxies: dict[str, str | None] = {}
         self._secret: Secret | None = None
-        self._sessions = Sessions(self._make_session, streams)
+        self._sessions = Sessions(self._make_session, in_use)
 
     @property
     def closed(self) -> bool:

@@ -17,6 +17,7 @@ import anyio.to_thread
 
 from .converter import dump_json
 from .errors import APIConnectionError, APIError, APITimeoutError, InferenceError
+from .open_connection import OpenConnection
 from .outgoing import Address, ServiceRequest, StorageRequest, TransportOptions, storage_address
 from .responses import read_response
 from .retry import Safety
@@ -42,8 +43,8 @@ class Transport:
 
     def __init__(self, locate: Callable[[], Awaitable[Address]], options: TransportOptions) -> None:
         self.options = options
-        self._streams: weakref.WeakSet[ByteStream] = weakref.WeakSet()
-        self._sender = Sender(locate, options, self._streams)
+        self._open: weakref.WeakSet[OpenConnection] = weakref.WeakSet()
+        self._sender = Sender(locate, options, self._open)
 
     @property
     def closed(self) -> bool:
@@ -105,7 +106,7 @@ class Transport:
             from .byte_stream import ByteStream
 
             stream = ByteStream(response, self.masked(response.headers.get("Content-Type", "")), limits.idle)
-            self._streams.add(stream)
+            self._open.add(stream)
             return stream
 
         if not repeat:
@@ -136,6 +137,7 @@ class Transport:
             from .upload_body import UploadBody
 
             body = UploadBody(source, tell, limits.idle)
+            self._open.add(body.connection)
             request = StorageRequest(target, source.content_type, source.size, body)
             await anyio.to_thread.run_sync(source.check)
             try:
@@ -160,9 +162,9 @@ class Transport:
         return self._sender.masked(text)
 
     async def aclose(self) -> None:
-        """Close all streams and connections; later requests fail."""
-        for stream in list(self._streams):
-            stream.close()
+        """Close all streams, uploads and connections; later requests fail."""
+        for connection in list(self._open):
+            connection.close()
         await self._sender.aclose()
 
     async def _repeat(self, what: str, once: Callable[[], Awaitable[T]], safety: Safety, total: float | None) -> T:

@@ -14,6 +14,7 @@ import aiohttp
 import aiohttp.abc
 import anyio.to_thread
 
+from .open_connection import OpenConnection
 from .upload_source import Tell, UploadSource
 
 __all__ = ["UploadBody"]
@@ -21,6 +22,19 @@ __all__ = ["UploadBody"]
 _READ = 256 * 1024  # bytes read at a time: a step into another thread costs as much as reading some 100 KB
 _PIECE = 64 * 1024  # bytes handed over at a time; the idle clock begins anew with each
 _UNSENT = 128 * 1024  # bytes that the system may take before it sends them
+
+
+class _Connection(OpenConnection):
+    """What a file goes over, once it is on its way."""
+
+    transport: asyncio.WriteTransport | None = None
+
+    def _held(self) -> object:
+        return self.transport
+
+    def _close(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()  # a close would wait until all that was written is sent, or for ever
 
 
 class UploadBody(aiohttp.Payload):
@@ -36,6 +50,7 @@ class UploadBody(aiohttp.Payload):
     Attributes:
         failure: What reading the file, or ``tell``, has raised.
         taken: Set when the network has taken everything, or never will.
+        connection: What it goes over.
     """
 
     _autoclose = True  # the file is closed by whoever opened it
@@ -49,7 +64,7 @@ class UploadBody(aiohttp.Payload):
         self._tell = tell
         self._idle = idle
         self._clock: asyncio.Timeout | None = None
-        self._connection: asyncio.WriteTransport | None = None
+        self.connection = _Connection()
 
     @contextlib.asynccontextmanager
     async def under_way(self, connect: float | None) -> AsyncIterator[None]:
@@ -64,14 +79,13 @@ class UploadBody(aiohttp.Payload):
             async with asyncio.timeout(None if self._idle is None else self._idle + (connect or 0.0)) as self._clock:
                 yield
         except BaseException:
-            if self._connection is not None:
-                self._connection.abort()  # a close would wait until all that is written is sent, or for ever
+            self.connection.close()
             raise
 
     async def write(self, writer: aiohttp.abc.AbstractStreamWriter) -> None:
         """Send all of it; called by aiohttp."""
-        self._connection = getattr(writer, "transport", None)
-        _keep_queue_short(self._connection)
+        self.connection.transport = writer.transport
+        _keep_queue_short(writer.transport)
         try:
             for start in range(0, self._source.size, _READ):
                 chunk = await self._read(start)
