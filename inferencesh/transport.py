@@ -143,8 +143,12 @@ class Transport:
             try:
                 async with body.under_way(limits.connect):
                     response = await self._sender.send(request)
-                    await body.taken.wait()
-                response.release()
+                    try:
+                        await body.over.wait()
+                    finally:
+                        response.release()
+                    if not body.complete and body.failure is None:
+                        raise APIConnectionError(f"{request.name}: it was taken before it was complete, and then broke")
             except TimeoutError:
                 if body.failure is None:
                     raise APITimeoutError(f"{request.name}: no progress within {limits.idle or 0:g} seconds") from None

@@ -49,7 +49,8 @@ class UploadBody(aiohttp.Payload):
 
     Attributes:
         failure: What reading the file, or ``tell``, has raised.
-        taken: Set when the network has taken everything, or never will.
+        over: Set when the network has taken everything, or never will.
+        complete: Whether it has.
         connection: What it goes over.
     """
 
@@ -59,7 +60,8 @@ class UploadBody(aiohttp.Payload):
         super().__init__(source, content_type=source.content_type)
         self._size = source.size
         self.failure: BaseException | None = None
-        self.taken = asyncio.Event()
+        self.over = asyncio.Event()
+        self.complete = False
         self._source = source
         self._tell = tell
         self._idle = idle
@@ -88,14 +90,11 @@ class UploadBody(aiohttp.Payload):
         _keep_queue_short(writer.transport)
         try:
             for start in range(0, self._source.size, _READ):
-                chunk = await self._read(start)
-                for at in range(0, len(chunk), _PIECE):
-                    self._set_clock(self._idle)
-                    await writer.write(chunk[at : at + _PIECE])
-                self._set_clock(None)
+                await self._hand_over(writer, await self._read(start))
+            self.complete = True
         finally:
             self._set_clock(self._idle)  # from here on the answer is waited for
-            self.taken.set()
+            self.over.set()
 
     async def write_with_length(self, writer: aiohttp.abc.AbstractStreamWriter, content_length: int | None) -> None:
         """Send all of it, which is as much as was announced; called by aiohttp."""
@@ -105,6 +104,23 @@ class UploadBody(aiohttp.Payload):
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002 - aiohttp's names
         """Not to be had: the file is never in memory as a whole."""
         raise TypeError("the body of an upload cannot be shown as text")
+
+    async def _hand_over(self, writer: aiohttp.abc.AbstractStreamWriter, chunk: memoryview) -> None:
+        async def pieces() -> None:
+            for at in range(0, len(chunk), _PIECE):
+                self._set_clock(self._idle)
+                await writer.write(chunk[at : at + _PIECE])
+
+        # In a task of its own, which hears how the connection ends. When aiohttp's own is cancelled in a write, the end
+        # has no hearer, and versions before 3.14 have asyncio complain about that.
+        writing = asyncio.create_task(pieces())
+        writing.add_done_callback(lambda task: task.cancelled() or task.exception())
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            self.connection.close()
+            await asyncio.wait([writing])
+            raise
 
     async def _read(self, start: int) -> memoryview:
         self._set_clock(None)

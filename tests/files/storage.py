@@ -38,7 +38,8 @@ class Way:
         status: What is answered.
         body: The answer's body.
         reads: How many bytes are read before that; None reads all.
-        then: What follows the bytes: an answer, a RST, nothing, or the rest until the client leaves.
+        then: What follows the bytes: an answer, a RST, nothing, the rest until the client leaves, or an answer and
+            then, a while later, a RST.
         gate: Waited for after the bytes were read.
         pace: Seconds of rest after each 64 KiB that were read.
         headers: Headers of the answer.
@@ -47,7 +48,7 @@ class Way:
     status: int = 200
     body: bytes = b""
     reads: int | None = None
-    then: Literal["answer", "reset", "silence", "leaving"] = "answer"
+    then: Literal["answer", "reset", "silence", "leaving", "haste"] = "answer"
     gate: Gate | None = None
     pace: float = 0.0
     headers: Mapping[str, str] = attrs.field(factory=dict)
@@ -159,6 +160,10 @@ class _Handler(socketserver.BaseRequestHandler):
         answer = {"Content-Length": str(len(way.body)), **way.headers}
         text = "".join(f"{name}: {value}\r\n" for name, value in answer.items())
         peer.sendall(f"HTTP/1.1 {way.status} Status\r\n{text}\r\n".encode() + way.body)
+        if way.then == "haste":
+            self._take(peer, put, 8_000_000, 0.0)  # by then the client has read the answer
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            return False
         if put.size < whole:  # a close now would be a RST, which takes the answer with it
             peer.shutdown(socket.SHUT_WR)
             self._take(peer, put, whole, 0.0)

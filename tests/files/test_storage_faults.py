@@ -71,8 +71,9 @@ def failing(kind: Kind, server: FaultServer, error: type[Exception], match: str 
         Way(status=429),
         Way(status=408, reads=1000),
         Way(reads=1000, then="silence"),
+        Way(reads=1000, then="haste"),
     ],
-    ids=["reset", "no answer", "500", "503", "429", "early 408", "stall"],
+    ids=["reset", "no answer", "500", "503", "429", "early 408", "stall", "early 200"],
 )
 def test_an_attempt_that_may_succeed_later_is_made_again(kind: Kind, way: Way) -> None:
     """From the beginning, so that the file arrives whole; it is not announced again."""
