@@ -27,14 +27,31 @@ _UNSENT = 128 * 1024  # bytes that the system may take before it sends them
 class _Connection(OpenConnection):
     """What a file goes over, once it is on its way."""
 
-    transport: asyncio.WriteTransport | None = None
+    def __init__(self) -> None:
+        super().__init__()
+        self._transport: asyncio.WriteTransport | None = None
+        self._socket: socket.socket | None = None
+
+    def use(self, transport: asyncio.WriteTransport | None) -> None:
+        """Note what it is, and have the system take no more than it is about to send.
+
+        It would take megabytes at once, and on a slow line the time in which nothing seems to happen, while it sends
+        them, could not be told from that of a server that does not answer.
+        """
+        self._transport = transport
+        self._socket = transport.get_extra_info("socket") if transport is not None else None
+        option = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # not on every platform
+        if self._socket is not None and option is not None:
+            with contextlib.suppress(OSError):  # closed at this moment, which the next write will tell
+                self._socket.setsockopt(socket.IPPROTO_TCP, option, _UNSENT)
 
     def _held(self) -> object:
-        return self.transport
+        return self._transport
 
     def _close(self) -> None:
-        if self.transport is not None:
-            self.transport.abort()  # a close would wait until all that was written is sent, or for ever
+        # A close would wait until all that was written is sent. asyncio cannot abort what has ended already.
+        if self._transport is not None and self._socket is not None and self._socket.fileno() >= 0:
+            self._transport.abort()
 
 
 class UploadBody(aiohttp.Payload):
@@ -86,8 +103,7 @@ class UploadBody(aiohttp.Payload):
 
     async def write(self, writer: aiohttp.abc.AbstractStreamWriter) -> None:
         """Send all of it; called by aiohttp."""
-        self.connection.transport = writer.transport
-        _keep_queue_short(writer.transport)
+        self.connection.use(writer.transport)
         try:
             for start in range(0, self._source.size, _READ):
                 await self._hand_over(writer, await self._read(start))
@@ -138,15 +154,3 @@ class UploadBody(aiohttp.Payload):
         if self._clock is not None and self._idle is not None:
             with contextlib.suppress(RuntimeError):  # it has run out, or the attempt is over
                 self._clock.reschedule(None if seconds is None else asyncio.get_running_loop().time() + seconds)
-
-
-def _keep_queue_short(connection: asyncio.WriteTransport | None) -> None:
-    """Have the system take no more than it is about to send.
-
-    It would take megabytes at once, and on a slow line the time in which nothing seems to happen, while it sends them,
-    could not be told from that of a server that does not answer.
-    """
-    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # not on every platform
-    if connection is not None and option is not None:
-        with contextlib.suppress(OSError):  # closed at this moment, which the next write will tell
-            connection.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, option, _UNSENT)
