@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 from .errors import APIConnectionError, APITimeoutError
 
-__all__ = ["translated"]
+__all__ = ["translated", "without_address"]
 
 
 def translated(error: Exception, what: str, idle: float | None) -> APIConnectionError:
@@ -36,6 +38,19 @@ def translated(error: Exception, what: str, idle: float | None) -> APIConnection
         error.__context__ = error.__cause__ = None
         failure.__cause__ = error.with_traceback(None)
     return failure
+
+
+def without_address(error: Exception, url: str) -> Exception:
+    """The error, or another in its place if it tells the whole address of a request, whose query may be a secret.
+
+    Args:
+        error: An aiohttp.ClientError or OSError.
+        url: The address.
+    """
+    if url not in str(error):
+        return error
+    code = getattr(error, "errno", None)
+    return OSError(code, os.strerror(code)) if isinstance(code, int) else OSError(type(error).__name__)
 
 
 def _reason(error: Exception) -> str:

@@ -10,7 +10,6 @@ import asyncio
 import functools
 import importlib
 import logging
-import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Collection
@@ -21,7 +20,7 @@ import anyio.to_thread
 
 from .config import Secret
 from .errors import APIConnectionError, APIError, InferenceError
-from .failures import translated
+from .failures import translated, without_address
 from .open_connection import OpenConnection
 from .outgoing import Address, ServiceRequest, StorageRequest, TransportOptions
 from .proxies import proxy_for
@@ -107,7 +106,7 @@ class Sender:
                 proxy=self._proxy(url),
             )
         except (aiohttp.ClientError, OSError) as error:
-            failure = translated(_without_address(error, url), request.name, limits.idle)
+            failure = translated(without_address(error, url), request.name, limits.idle)
         else:
             self._log_answer(request, response, started)
             if 200 <= response.status < 300:
@@ -228,11 +227,3 @@ def _connector_class() -> type[aiohttp.TCPConnector]:
             """Nothing."""
 
     return Connector
-
-
-def _without_address(error: Exception, url: str) -> Exception:
-    """The error, or another in its place if it tells the whole address, of which the query may be a secret."""
-    if url not in str(error):
-        return error
-    code = getattr(error, "errno", None)
-    return OSError(code, os.strerror(code)) if isinstance(code, int) else OSError(type(error).__name__)

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import pytest
 import trustme
 
@@ -27,6 +28,7 @@ from inferencesh import (
     Timeout,
 )
 from inferencesh.converter import UnreadableError
+from inferencesh.failures import without_address
 from inferencesh.outgoing import storage_address
 from tests.faults.forms import KEY, chat, message
 from tests.faults.proxy import Proxy
@@ -334,6 +336,17 @@ def test_neither_key_nor_signature_is_shown(kind: Kind, way: Way, canary: pytest
     assert "sesame" not in logged + "".join(said)
     assert KEY not in "".join(str(put) for put in storage.puts)
     assert KEY in server.seen(FILES)[0].headers["authorization"]
+
+
+@pytest.mark.parametrize(("code", "says"), [(32, "Broken pipe"), (None, "ClientOSError")])
+def test_an_error_that_tells_the_whole_address_is_replaced(code: int | None, says: str) -> None:
+    """aiohttp has such errors; which of them comes of a broken connection is a matter of chance."""
+    url = "https://s3.example/k?signature=sesame"
+    told = without_address(aiohttp.ClientOSError(code, f"Can not write request body for {url}"), url)
+    assert says in str(told)
+    assert "sesame" not in repr(told)
+    other = aiohttp.ClientOSError(code, "Connection lost")
+    assert without_address(other, url) is other
 
 
 def test_a_timeout_of_the_callers_shows_no_key() -> None:
