@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         AuthenticationError,
         ConfigurationError,
         ConflictError,
+        FileError,
         InferenceError,
         InputRequiredError,
         InternalServerError,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         RunFailedError,
         StreamError,
     )
+    from .files import AsyncFiles
     from .hooks import (
         BuiltinHook,
         HookEvent,
@@ -73,7 +75,7 @@ if TYPE_CHECKING:
     from .service_tools import AgentToolBuilder, AppToolBuilder, MCPToolBuilder, agent_tool, app_tool, mcp_tool
     from .stream import AsyncMessageStream
     from .sync import Agent, Inference, MessageStream, inference
-    from .sync_resources import Agents, Chats
+    from .sync_resources import Agents, Chats, Files
     from .tool_context import ToolContext
     from .tools import (
         FunctionTool,
@@ -104,6 +106,7 @@ __all__ = [
     "AsyncAgent",
     "AsyncAgents",
     "AsyncChats",
+    "AsyncFiles",
     "AsyncInference",
     "AsyncMessageStream",
     "AuthenticationError",
@@ -116,7 +119,9 @@ __all__ = [
     "ConflictError",
     "Content",
     "ContentType",
+    "FileError",
     "FileRef",
+    "Files",
     "FunctionTool",
     "HTTPToolBuilder",
     "HookEvent",
@@ -183,8 +188,9 @@ _MODULES = {
     "client": "AsyncInference async_inference",
     "config": "Timeout",
     "errors": "APIConnectionError APIError APITimeoutError AuthenticationError ConfigurationError ConflictError "
-    "InferenceError InputRequiredError InternalServerError NotFoundError OutputError PermissionDeniedError "
+    "FileError InferenceError InputRequiredError InternalServerError NotFoundError OutputError PermissionDeniedError "
     "RateLimitError RequirementsNotMetError RunFailedError StreamError",
+    "files": "AsyncFiles",
     "models": "Chat ChatStatus Content ContentType FileRef Interrupt InterruptReason InterruptStatus Message "
     "MessageStatus Role Run RunState ToolCall ToolCallStatus ToolType",
     "hooks": "BuiltinHook HookEvent InternalToolsBuilder LifecycleHookBuilder "
@@ -193,7 +199,7 @@ _MODULES = {
     "service_tools": "AgentToolBuilder AppToolBuilder MCPToolBuilder agent_tool app_tool mcp_tool",
     "stream": "AsyncMessageStream",
     "sync": "Agent Inference MessageStream inference",
-    "sync_resources": "Agents Chats",
+    "sync_resources": "Agents Chats Files",
     "tool_context": "ToolContext",
     "tools": "FunctionTool Tool ToolBuilder array boolean enum_of inline integer number obj optional string tool",
     "web_tools": "HTTPToolBuilder WebhookToolBuilder call_tool http_tool webhook_tool",

@@ -10,15 +10,17 @@ import attrs
 from .agent_config import AgentConfig
 from .chat_api import ChatAPI
 from .conversation import Conversation
-from .converter import structure
-from .file_sources import FileSource
+from .converter import result_text, structure
+from .file_sources import FileSource, OnProgress
+from .files import AsyncFiles
 from .invoke import Invoker
-from .models import Chat, Interrupt, Message
+from .models import Chat, FileRef, Interrupt, Message
 from .output import OutputType
 from .stream import AsyncMessageStream
 from .transport import Transport
 from .turn_request import OnApproval, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest
 from .turns import AgentOptions, open_turn
+from .uploads import check_result_files, upload_all
 
 __all__ = ["AsyncAgent"]
 
@@ -102,7 +104,8 @@ class AsyncAgent:
         Raises:
             RunFailedError: The run failed.
             StreamError: The reply was lost for good.
-            APIError: The server refused the message or the stream.
+            FileError: A file cannot be read; the message was not sent.
+            APIError: The server refused the message, a file or the stream.
             APIConnectionError: The server could not be reached.
         """
         request = TurnRequest.of_message(
@@ -224,19 +227,43 @@ class AsyncAgent:
         """
         return await self.stream_messages().get_final_message()
 
-    async def submit_tool_result(self, tool_call_id: str, result: object) -> None:
+    async def submit_tool_result(self, tool_call_id: str, result: object, *, files: Sequence[FileSource] = ()) -> None:
         """Answer a tool call; the result is posted until the server has acknowledged it.
 
         Args:
             tool_call_id: The call's id.
             result: A string, or anything with a JSON form (mappings, sequences, numbers, attrs classes), sent as JSON.
+            files: What goes with it, at most 20, as for ``client.files.upload``; images reach the model as images.
 
         Raises:
-            TypeError: The result has no JSON form.
+            TypeError: The result has no JSON form, or a file is none.
+            FileError: A file cannot be read; the result was not sent.
             ConflictError: The call does not wait for a result.
             APIError, APIConnectionError: The server refused it or could not be reached.
         """
-        await self._conversation.submit(tool_call_id, result)
+        text, sources = result_text(result), check_result_files(files)
+        uploaded = await upload_all(self._transport, sources) if sources else ()
+        await self._conversation.submit(tool_call_id, text, files=uploaded)
+
+    async def upload_file(
+        self,
+        source: FileSource,
+        *,
+        filename: str | None = None,
+        content_type: str | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> FileRef:
+        """Upload a file, for instance to send it with several messages; as ``client.files.upload``.
+
+        Args:
+            source: As there.
+            filename: As there.
+            content_type: As there.
+            on_progress: As there.
+        """
+        return await AsyncFiles(self._transport).upload(
+            source, filename=filename, content_type=content_type, on_progress=on_progress
+        )
 
     async def approve_tool(self, tool_call_id: str) -> None:
         """Approve a call that waits for a person's approval; ``wait`` or ``stream_messages`` takes up the turn.

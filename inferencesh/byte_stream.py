@@ -6,37 +6,32 @@ Imports aiohttp, and is itself imported only when the first stream is opened.
 from __future__ import annotations
 
 import asyncio
-import os
 
 import aiohttp
 
 from .errors import APIConnectionError, APITimeoutError
 from .failures import received, translated
+from .open_connection import OpenConnection
 
 __all__ = ["ByteStream"]
 
 _READ = 64 * 1024  # bytes handled at a time; more would only wait in memory
-_inherited: list[object] = []  # answers that a forked child got from its parent, and must not close
 
 
-class ByteStream:
+class ByteStream(OpenConnection):
     """A streaming answer.
 
     Args:
         response: The answer, of which the headers have arrived.
         content_type: Its ``Content-Type``, "" when it has none.
         idle: Seconds without a byte that are borne while one is awaited, or None.
-
-    Attributes:
-        loop: The event loop it belongs to.
     """
 
     def __init__(self, response: aiohttp.ClientResponse, content_type: str, idle: float | None) -> None:
+        super().__init__()
         self._response = response
         self._idle = idle
-        self.loop = asyncio.get_running_loop()
         self._waiting: asyncio.Timeout | None = None
-        self._pid = os.getpid()
         self.content_type = content_type
 
     async def read(self, until: float) -> bytes | None:
@@ -89,26 +84,11 @@ class ByteStream:
         if self._waiting is not None and not self._waiting.expired():  # else it is on its way back already
             self._waiting.reschedule(self.loop.time())
 
-    def close(self) -> None:
-        """Close the connection, from any thread, at any time."""
-        if os.getpid() != self._pid:
-            _inherited.append(self._response)
-        elif self.loop.is_closed():
-            return
-        elif _runs_here(self.loop):
-            self._close()
-        else:
-            self.loop.call_soon_threadsafe(self._close)
+    def _held(self) -> object:
+        return self._response
 
     def _close(self) -> None:
         connection = self._response.connection
         if connection is not None and connection.transport is not None:
             connection.transport.abort()  # TLS would wait for the other side's goodbye
         self._response.close()
-
-
-def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
-    try:
-        return asyncio.get_running_loop() is loop
-    except RuntimeError:
-        return False

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from .converter import UnreadableError, result_text
 from .errors import APIError, ConflictError, NotFoundError
+from .models import FileRef
 from .retry import Safety
 from .transport import Transport
+from .uploads import attachments
 
 __all__ = ["ChatAPI"]
 
@@ -97,18 +99,23 @@ class ChatAPI:
         path = f"/chats/messages/{quote(message_id, safe='')}/cancel"
         await self._transport.request("POST", path, safety=Safety.ONCE)
 
-    async def submit(self, call_id: str, result: object, *, anybodys: bool = False) -> None:
+    async def submit(
+        self, call_id: str, result: object, *, anybodys: bool = False, files: Sequence[FileRef] = ()
+    ) -> None:
         """Post a tool call's result until the server has acknowledged it.
 
         Args:
             call_id: The call's id.
             result: A string, or anything with a JSON form.
             anybodys: Whether it is as good when somebody else has answered the call.
+            files: What goes with it.
 
         Raises:
             APIError: The server refused it; a ConflictError when the call does not wait for a result.
         """
-        body = {"result": result_text(result)}
+        body: dict[str, Any] = {"result": result_text(result)}
+        if files:
+            body["attachments"] = attachments(files)
         path = f"/tools/{quote(call_id, safe='')}"
         try:
             await self._transport.request("POST", path, json=body, safety=Safety.UNTIL_ACKNOWLEDGED)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import errno
 import io
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
 
-from . import ConfigurationError, Inference, InferenceError, __version__
+from . import Agent, ConfigurationError, FileError, FileRef, Inference, InferenceError, __version__
 from .terminal import complain, converse, log_to_stderr, note, show_turn
+from .upload_bar import UploadBar
 
 __all__ = ["main"]
 
@@ -73,6 +76,15 @@ def _parser() -> argparse.ArgumentParser:
 def _add_chat(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_chat)
     parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="the message; - reads it from standard input")
+    parser.add_argument(
+        "--file",
+        action="append",
+        default=[],
+        type=Path,
+        dest="files",
+        metavar="PATH",
+        help="a file that goes with the message, or with the first of a conversation; may be repeated",
+    )
     parser.add_argument("--agent", metavar="NAMESPACE/NAME", help="an agent stored at the service")
     parser.add_argument("--core-app", metavar="REF", help="the model of an agent that is described here")
     parser.add_argument("--system-prompt", metavar="TEXT", help="the instructions of an agent that is described here")
@@ -143,17 +155,37 @@ def _chat(options: argparse.Namespace) -> bool:
     if prompt is not None and not prompt.strip():
         raise ConfigurationError("the message is empty")
     config = _agent_config(options)
-    client, local = _client(options)
-    with client:
+    with contextlib.ExitStack() as stack:
+        opened = [stack.enter_context(_opened(path)) for path in options.files]  # all, before anything is sent
+        client, local = _client(options)
+        stack.enter_context(client)
         agent = client.agent(config, chat_id=options.chat_id)
+        files = [_upload(agent, path, file) for path, file in zip(options.files, opened, strict=True)]
         try:
             if prompt is None:
-                return converse(agent)
-            show_turn(agent, prompt)
+                return converse(agent, files)
+            show_turn(agent, prompt, files)
             return True
         finally:
             if agent.chat_id is not None and not local:
                 note(f"this chat goes on with --chat-id {agent.chat_id}")
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise FileError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
+    with file:
+        yield file
+
+
+def _upload(agent: Agent, path: Path, file: BinaryIO) -> FileRef:
+    with UploadBar(path.name) as bar:
+        uploaded = agent.upload_file(file, on_progress=bar.show)
+        bar.finish(uploaded.size)
+        return uploaded
 
 
 def _agent_config(options: argparse.Namespace) -> str | dict[str, Any]:

@@ -17,6 +17,7 @@ from .chats import AsyncChats
 from .config import Secret, Timeout, read_api_key, read_base_url
 from .driver import Reconnects
 from .errors import ConfigurationError
+from .files import AsyncFiles
 from .retry import Backoff, RetryPolicy
 from .tool_runner import ToolLimits
 from .transport import Address, Transport, TransportOptions
@@ -147,6 +148,11 @@ class AsyncInference:
     def chats(self) -> AsyncChats:
         """The chats of the account."""
         return AsyncChats(ChatAPI(self._transport))
+
+    @property
+    def files(self) -> AsyncFiles:
+        """The account's files: uploads."""
+        return AsyncFiles(self._transport)
 
     async def aclose(self) -> None:
         """Close all connections and streams. May be called more than once."""

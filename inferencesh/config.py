@@ -37,8 +37,8 @@ class Timeout:
         connect: For a connection to be made, TLS included.
         idle: Without a single byte while one is awaited. The service sends a heartbeat every 10 seconds, so the default
             stands for three missed ones. On a stream it leads to a reconnect, on a request to an APITimeoutError.
-        total: For one request with all its retries. Streams have no total limit; put ``asyncio.timeout`` around one if
-            you need it.
+        total: For one request with all its retries. Streams and uploads of files have no total limit; put
+            ``asyncio.timeout`` around one if you need it.
     """
 
     connect: float | None = attrs.field(default=10.0, validator=_positive)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .agent_config import AgentConfig
@@ -11,10 +11,11 @@ from .chat_api import ChatAPI
 from .converter import structure
 from .driver import TurnDriver
 from .errors import InferenceError, StreamError
-from .models import Message, Role
+from .models import FileRef, Message, Role
 from .run_state import goes_on
 from .turn import End, Outcome, Turn
 from .turn_request import TurnRequest
+from .uploads import attachments
 
 __all__ = ["Conversation"]
 
@@ -55,7 +56,7 @@ class Conversation:
             raise InferenceError("this agent has no chat yet: send a message first, or pass chat_id= to take one up")
         return self.chat_id
 
-    async def send(self, driver: TurnDriver, request: TurnRequest) -> Turn:
+    async def send(self, driver: TurnDriver, request: TurnRequest, files: Sequence[FileRef] = ()) -> Turn:
         """Begin a turn by posting a message.
 
         A chat that exists has its stream opened first, so that nothing of the reply can be missed.
@@ -69,6 +70,8 @@ class Conversation:
         if request.output_schema is not None and agent:
             agent = AgentConfig.with_output_schema(agent, request.output_schema)
         body: dict[str, Any] = {"chat_id": chat_id, **agent, "input": {"text": request.text}}
+        if files:
+            body["input"]["attachments"] = attachments(files)
         if chat_id is None and self._context is not None:
             body["context"] = self._context
         if driver.posted:
@@ -111,9 +114,11 @@ class Conversation:
             turn.outcome = Outcome(End.FINISHED, max(replies, key=lambda message: message.order, default=None))
         return turn
 
-    async def submit(self, call_id: str, result: object, *, anybodys: bool = False) -> None:
+    async def submit(
+        self, call_id: str, result: object, *, anybodys: bool = False, files: Sequence[FileRef] = ()
+    ) -> None:
         """Post a tool call's result; the turn that waits for it goes on."""
-        await self.api.submit(call_id, result, anybodys=anybodys)
+        await self.api.submit(call_id, result, anybodys=anybodys, files=files)
         turn = self._turn
         if turn is not None and (turn.outcome is None or turn.outcome.end is End.PAUSED):
             turn.call_answered(call_id, _now())

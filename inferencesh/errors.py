@@ -12,6 +12,7 @@
     │   └── InternalServerError       5xx: the server failed
     ├── APIConnectionError        the server could not be reached, or hung up
     │   └── APITimeoutError           it did not answer in time
+    ├── FileError                 a file to be uploaded cannot be read (also an OSError)
     ├── StreamError               a reply's stream was lost for good, or could not be read
     ├── RunFailedError            the agent's run failed on the server (see .detail)
     ├── InputRequiredError        the run waits for somebody instead of giving its output
@@ -38,6 +39,7 @@ __all__ = [
     "AuthenticationError",
     "ConfigurationError",
     "ConflictError",
+    "FileError",
     "InferenceError",
     "InputRequiredError",
     "InternalServerError",
@@ -159,6 +161,31 @@ class APIConnectionError(InferenceError):
 
 class APITimeoutError(APIConnectionError):
     """The server did not answer in time."""
+
+
+class FileError(InferenceError, OSError):
+    """A file to be uploaded is not there, cannot be read, or changed meanwhile.
+
+    Args:
+        errno: The system's number of what went wrong.
+        strerror: What went wrong.
+        filename: The file, or None for a file object without a name.
+
+    Attributes:
+        errno: As given.
+        strerror: As given.
+        filename: As given.
+    """
+
+    def __init__(self, errno: int, strerror: str, filename: str | None = None) -> None:
+        super().__init__(errno, strerror, filename)
+
+    def __str__(self) -> str:
+        which = "the file object" if self.filename is None else f"the file {self.filename!r}"
+        return f"{which} cannot be uploaded: {self.strerror}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.errno, self.strerror, self.filename), self.__dict__
 
 
 class StreamError(InferenceError):

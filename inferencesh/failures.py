@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Coroutine
 from typing import Any
 
 from .errors import APIConnectionError, APITimeoutError
 
-__all__ = ["received", "translated"]
+__all__ = ["received", "translated", "without_address"]
 
 
 def translated(error: Exception, what: str, idle: float | None) -> APIConnectionError:
@@ -55,6 +56,19 @@ async def received(reading: Coroutine[Any, Any, bytes]) -> bytes:
         return await reading
     except RuntimeError as error:
         raise aiohttp.ClientConnectionError(str(error)) from None
+
+
+def without_address(error: Exception, url: str) -> Exception:
+    """The error, or another in its place if it tells the whole address of a request, whose query may be a secret.
+
+    Args:
+        error: An aiohttp.ClientError or OSError.
+        url: The address.
+    """
+    if url not in str(error):
+        return error
+    code = getattr(error, "errno", None)
+    return OSError(code, os.strerror(code)) if isinstance(code, int) else OSError(type(error).__name__)
 
 
 def _reason(error: Exception) -> str:

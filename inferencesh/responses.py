@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import datetime
 import email.utils
+import re
 from collections.abc import Mapping
 
 from .converter import UnreadableError, decode_json
 from .errors import APIError, error_class
 
-__all__ = ["error_from_response", "read_response", "retry_after"]
+__all__ = ["error_from_response", "read_response", "refused_upload", "retry_after"]
 
 _BODY_CUT = 500  # characters of a body that is not JSON
+# How S3 and those who speak its language explain themselves; two fields are no reason to have XML of strangers parsed.
+_XML_FIELD = re.compile(r"<(Code|Message)>([^<]{1,500})</\1>")
 
 
 def read_response(status: int, headers: Mapping[str, str], body: bytes) -> object:
@@ -82,6 +85,29 @@ def error_from_response(
         body=value,
         retry_after=retry_after(headers, now),
     )
+
+
+def refused_upload(host: str, status: int, headers: Mapping[str, str], body: bytes) -> APIError:
+    """The exception for a file that a storage server did not take.
+
+    Args:
+        host: The server.
+        status: The HTTP status.
+        headers: The answer's headers.
+        body: Its body: JSON as the service's own, the XML of S3 and its like, or anything else.
+
+    Returns:
+        An exception of the class that belongs to the status.
+    """
+    error = error_from_response(status, {**headers, "Location": ""}, body)
+    found = dict(_XML_FIELD.findall(body[:4096].decode("utf-8", "replace")))
+    error.code = error.code or found.get("Code")
+    explained = _line(found["Message"]) if "Message" in found else error.detail
+    error.detail = f"{host} did not take the file: {explained}"
+    if 300 <= status < 400:
+        error.detail = f"{host} did not take the file and redirects; files are sent nowhere but where the service says"
+    error.request_id = error.request_id or headers.get("X-Amz-Request-Id")
+    return error
 
 
 def _code_and_detail(value: object) -> tuple[str | None, str]:

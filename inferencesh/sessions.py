@@ -21,7 +21,7 @@ from .errors import InferenceError
 if TYPE_CHECKING:
     import aiohttp
 
-    from .byte_stream import ByteStream
+    from .open_connection import OpenConnection
 
 __all__ = ["Sessions"]
 
@@ -44,12 +44,12 @@ class Sessions:
 
     Args:
         make: Makes a session for the running loop.
-        streams: The streams that are open; they are closed with the session of their loop.
+        in_use: The connections in use; they are closed with the session of their loop.
     """
 
-    def __init__(self, make: Callable[[], aiohttp.ClientSession], streams: Collection[ByteStream]) -> None:
+    def __init__(self, make: Callable[[], aiohttp.ClientSession], in_use: Collection[OpenConnection]) -> None:
         self._make = make
-        self._streams = streams
+        self._in_use = in_use
         self._slots: dict[asyncio.AbstractEventLoop, _Slot] = {}
         self._lock = threading.Lock()
         self.closed = False
@@ -71,7 +71,7 @@ class Sessions:
             for other in [other for other, slot in self._slots.items() if other.is_closed() or slot.pid != os.getpid()]:
                 _let_go({other: self._slots.pop(other)})
             session = self._make()
-            slot = self._slots[loop] = _Slot(session, _closer(session, self._streams), os.getpid())
+            slot = self._slots[loop] = _Slot(session, _closer(session, self._in_use), os.getpid())
         await anext(slot.closer)  # from here on the loop closes it at its end
         return session
 
@@ -93,14 +93,14 @@ class Sessions:
                 _let_go({loop: slot})
 
 
-async def _closer(session: aiohttp.ClientSession, streams: Collection[ByteStream]) -> AsyncGenerator[None, None]:
-    """Suspended while the session is open; closing it closes the session and its streams."""
+async def _closer(session: aiohttp.ClientSession, in_use: Collection[OpenConnection]) -> AsyncGenerator[None, None]:
+    """Suspended while the session is open; closing it closes the session and what is in use of it."""
     try:
         yield
     finally:
-        for stream in list(streams):
-            if stream.loop is asyncio.get_running_loop():
-                stream.close()
+        for connection in list(in_use):
+            if connection.loop is asyncio.get_running_loop():
+                connection.close()
         await session.close()
 
 

@@ -12,7 +12,7 @@ from .config import Secret, Timeout
 from .loop_thread import LoopThread
 from .retry import Backoff
 from .sync_agent import Agent
-from .sync_resources import Agents, Chats
+from .sync_resources import Agents, Chats, Files
 from .sync_stream import MessageStream
 
 if TYPE_CHECKING:
@@ -91,6 +91,11 @@ class Inference:
     def chats(self) -> Chats:
         """The chats of the account."""
         return Chats(self._thread, self._client.chats)
+
+    @property
+    def files(self) -> Files:
+        """The account's files: uploads."""
+        return Files(self._thread, self._client.files)
 
     @classmethod
     def local(cls, **runtime_options: Unpack[RuntimeOptions]) -> Self:

@@ -8,9 +8,10 @@ from typing import Any, Literal, TypeVar, Unpack, overload
 import attrs
 
 from .agent import AsyncAgent
-from .file_sources import FileSource
+from .calling_thread import call_with_callbacks
+from .file_sources import FileSource, OnProgress
 from .loop_thread import LoopThread
-from .models import Chat, Interrupt, Message
+from .models import Chat, FileRef, Interrupt, Message
 from .output import OutputType
 from .sync_stream import MessageStream
 from .turn_request import OnApproval, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest
@@ -78,7 +79,8 @@ class Agent:
         Raises:
             RunFailedError: The run failed.
             StreamError: The reply was lost for good.
-            APIError: The server refused the message or the stream.
+            FileError: A file cannot be read; the message was not sent.
+            APIError: The server refused the message, a file or the stream.
             APIConnectionError: The server could not be reached.
         """
         request = TurnRequest.of_message(
@@ -177,9 +179,25 @@ class Agent:
         """Wait until the current turn ends or needs input; as ``AsyncAgent.wait``, blocking."""
         return _finish(self.stream_messages())
 
-    def submit_tool_result(self, tool_call_id: str, result: object) -> None:
+    def submit_tool_result(self, tool_call_id: str, result: object, *, files: Sequence[FileSource] = ()) -> None:
         """Answer a tool call; as ``AsyncAgent.submit_tool_result``, blocking."""
-        self._thread.call(self._agent.submit_tool_result(tool_call_id, result))
+        self._thread.call(self._agent.submit_tool_result(tool_call_id, result, files=files))
+
+    def upload_file(
+        self,
+        source: FileSource,
+        *,
+        filename: str | None = None,
+        content_type: str | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> FileRef:
+        """Upload a file; as ``AsyncAgent.upload_file``, blocking. A sync ``on_progress`` runs on the calling thread."""
+        return call_with_callbacks(
+            self._thread,
+            lambda relay: self._agent.upload_file(
+                source, filename=filename, content_type=content_type, on_progress=relay(on_progress)
+            ),
+        )
 
     def approve_tool(self, tool_call_id: str) -> None:
         """Approve a call that waits for a person's approval; as ``AsyncAgent.approve_tool``, blocking."""

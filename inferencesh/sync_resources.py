@@ -6,12 +6,15 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, TypeVar
 
 from .agents import AsyncAgents
+from .calling_thread import call_with_callbacks
 from .chats import AsyncChats
+from .file_sources import FileSource, OnProgress
+from .files import AsyncFiles
 from .loop_thread import LoopThread
-from .models import Chat, Message
+from .models import Chat, FileRef, Message
 from .sync_agent import Agent
 
-__all__ = ["Agents", "Chats"]
+__all__ = ["Agents", "Chats", "Files"]
 
 T = TypeVar("T")
 
@@ -60,6 +63,30 @@ class Agents:
     ) -> Agent:
         """Make an agent; as ``Inference.agent``."""
         return Agent(self._thread, self._agents.create(config, chat_id=chat_id, context=context))
+
+
+class Files:
+    """The account's files; ``client.files``."""
+
+    def __init__(self, thread: LoopThread, files: AsyncFiles) -> None:
+        self._thread = thread
+        self._files = files
+
+    def upload(
+        self,
+        source: FileSource,
+        *,
+        filename: str | None = None,
+        content_type: str | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> FileRef:
+        """Upload a file; as ``AsyncFiles.upload``, blocking. A sync ``on_progress`` runs on the calling thread."""
+        return call_with_callbacks(
+            self._thread,
+            lambda relay: self._files.upload(
+                source, filename=filename, content_type=content_type, on_progress=relay(on_progress)
+            ),
+        )
 
 
 def _each(thread: LoopThread, items: AsyncIterator[T]) -> Iterator[T]:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from . import (
     Agent,
     APIConnectionError,
+    FileRef,
     InferenceError,
     InternalServerError,
     Message,
@@ -25,7 +26,7 @@ from . import (
     ToolCallStatus,
 )
 
-__all__ = ["complain", "converse", "log_to_stderr", "note", "show_turn"]
+__all__ = ["complain", "converse", "log_to_stderr", "note", "one_line", "show_turn", "tell"]
 
 # After these the next message may well get its answer, so that a conversation in a terminal goes on.
 _PASSING = (RunFailedError, StreamError, APIConnectionError, RateLimitError, InternalServerError)
@@ -33,11 +34,12 @@ _PASSING = (RunFailedError, StreamError, APIConnectionError, RateLimitError, Int
 _UNSHOWN = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 
 
-def converse(agent: Agent) -> bool:
+def converse(agent: Agent, files: Sequence[FileRef] = ()) -> bool:
     """Read a message, show its reply, and so on until the input ends.
 
     Args:
         agent: The agent to talk to.
+        files: What goes with the first message.
 
     Returns:
         Whether the last message got its reply.
@@ -56,13 +58,14 @@ def converse(agent: Agent) -> bool:
             prompt = _read("> ", ask=terminal)
         except (EOFError, KeyboardInterrupt):
             if terminal:
-                _tell("\n")
+                tell("\n")
             return replied
         if not prompt.strip():
             continue
         replied = True
         try:
-            show_turn(agent, prompt)
+            unsent, files = files, ()
+            show_turn(agent, prompt, unsent)
         except KeyboardInterrupt:
             if not terminal:
                 raise
@@ -73,19 +76,20 @@ def converse(agent: Agent) -> bool:
             replied = False
 
 
-def show_turn(agent: Agent, prompt: str) -> None:
+def show_turn(agent: Agent, prompt: str, files: Sequence[FileRef] = ()) -> None:
     """Send a message and show the reply while it grows; results of tools are asked for on the terminal.
 
     Args:
         agent: The agent to talk to.
         prompt: The message.
+        files: What goes with it.
 
     Raises:
         InferenceError: The turn failed, or a tool's result was asked for and the input has ended.
         KeyboardInterrupt: It was interrupted; the run was stopped.
     """
     view = _View()
-    stream = agent.send_message(prompt, stream=True)
+    stream = agent.send_message(prompt, stream=True, files=files)
     try:
         while True:
             for message in stream:
@@ -134,7 +138,7 @@ class _View:
         self.end_line()
         for block in message.content:
             if uri := block.image or block.file:
-                self._write(f"[{_one_line(f'{block.type}: {uri}')}]\n")
+                self._write(f"[{one_line(f'{block.type}: {uri}')}]\n")
         pending = message.pending_tool_calls
         if not message.done and not pending:
             note("the agent waits for something that cannot be given here, such as an approval")
@@ -165,7 +169,7 @@ def _read(question: str, *, ask: bool) -> str:
     if ask and sys.stdin.isatty() and sys.stdout.isatty():
         return input(question)
     if ask:
-        _tell(question)
+        tell(question)
     return input()
 
 
@@ -173,16 +177,18 @@ def _described(call: ToolCall) -> str:
     return f"{call.name} {call.undecoded_arguments or json.dumps(call.arguments, ensure_ascii=False)}"
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """A text of anybody's in one line, without characters that control a terminal."""
     return " ".join(text.translate(_UNSHOWN).split())
 
 
 def note(text: str) -> None:
     """Say something about the conversation, in one line on stderr."""
-    _tell(f"inferencesh: {_one_line(text)}\n")
+    tell(f"inferencesh: {one_line(text)}\n")
 
 
-def _tell(text: str) -> None:
+def tell(text: str) -> None:
+    """Write to stderr at once."""
     sys.stderr.write(text)
     sys.stderr.flush()
 
@@ -196,7 +202,7 @@ class _OneLine(logging.Formatter):
     """Log records quote servers, too."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return _one_line(super().format(record))
+        return one_line(super().format(record))
 
 
 def log_to_stderr(*, verbose: bool) -> None:

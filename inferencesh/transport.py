@@ -1,16 +1,12 @@
-"""Requests and streams over aiohttp, which is imported when the first request is made.
+"""What a client asks of servers: requests, streams and uploads, repeated as is safe.
 
-One transport serves any number of event loops, one after another or at once. Nothing is left to aiohttp's own rules:
-redirects are refused, repetitions are decided by ``retry``, proxies from the environment by ``proxies``.
+One transport serves any number of event loops, one after another or at once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import importlib
 import logging
-import sys
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,103 +14,23 @@ from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 import anyio.to_thread
-import attrs
 
-from ._version import __version__
-from .config import Secret, Timeout
 from .converter import dump_json
 from .errors import APIConnectionError, APIError, APITimeoutError, InferenceError
-from .failures import received, translated
-from .proxies import proxy_for
-from .responses import error_from_response, read_response
-from .retry import RetryPolicy, Safety
-from .sessions import Sessions
-from .wire import MAX_LINE_BYTES
+from .open_connection import OpenConnection
+from .outgoing import Address, ServiceRequest, StorageRequest, TransportOptions, storage_address
+from .responses import read_response
+from .retry import Safety
+from .sending import Sender
 
 if TYPE_CHECKING:
-    import ssl
-
-    import aiohttp
-
     from .byte_stream import ByteStream
+    from .upload_source import Tell, UploadSource
 
 __all__ = ["Address", "Transport", "TransportOptions"]
 
 T = TypeVar("T")
 logger = logging.getLogger("inferencesh")
-
-_KEEP_ALIVE = (
-    4.0  # seconds; below the 5 after which common servers hang up, lest a message be sent into a closing socket
-)
-_MOST_BODY = 64 * 1024 * 1024  # bytes of an answer that is read whole
-
-
-@attrs.frozen
-class Address:
-    """Where requests go and what opens the door.
-
-    Attributes:
-        base_url: The service's address, without a slash at its end.
-        api_key: The key.
-    """
-
-    base_url: str
-    api_key: Secret
-
-
-@attrs.frozen
-class TransportOptions:
-    """How requests are made.
-
-    Attributes:
-        timeout: The time limits.
-        retry: When failed requests are repeated.
-        proxy: A proxy's URL, or None for that of the environment.
-        trust_env: Whether the environment's proxies count.
-        ssl: The TLS context, or None for the system's certificates.
-        max_line_bytes: The longest line of a stream.
-    """
-
-    timeout: Timeout = attrs.Factory(Timeout)
-    retry: RetryPolicy = attrs.Factory(RetryPolicy)
-    proxy: str | None = None
-    trust_env: bool = True
-    ssl: ssl.SSLContext | None = None
-    max_line_bytes: int = MAX_LINE_BYTES
-
-
-class _Header(str):
-    """A header's value that tracebacks with local variables do not show."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "'***'"
-
-
-_COMMON_HEADERS = {"User-Agent": f"inferencesh-python/{__version__}"}
-_REQUEST_HEADERS = {**_COMMON_HEADERS, "Accept": "application/json", "Content-Type": "application/json"}
-_STREAM_HEADERS = {
-    **_COMMON_HEADERS,
-    "Accept": "application/x-ndjson",
-    "Accept-Encoding": "identity",  # compression would hold updates back
-    "Cache-Control": "no-cache",
-}
-
-
-@attrs.frozen
-class _Request:
-    """One request, ready to be sent any number of times."""
-
-    method: str
-    path: str
-    body: bytes | None = None
-    params: Mapping[str, str] | None = None
-    streams: bool = False
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        return _STREAM_HEADERS if self.streams else _REQUEST_HEADERS
 
 
 class Transport:
@@ -127,16 +43,13 @@ class Transport:
 
     def __init__(self, locate: Callable[[], Awaitable[Address]], options: TransportOptions) -> None:
         self.options = options
-        self._locate = locate
-        self._proxies: dict[str, str | None] = {}
-        self._secret: Secret | None = None
-        self._streams: weakref.WeakSet[ByteStream] = weakref.WeakSet()
-        self._sessions = Sessions(self._make_session, self._streams)
+        self._open: weakref.WeakSet[OpenConnection] = weakref.WeakSet()
+        self._sender = Sender(locate, options, self._open)
 
     @property
     def closed(self) -> bool:
         """Whether the client was closed."""
-        return self._sessions.closed
+        return self._sender.closed
 
     async def request(
         self, method: str, path: str, *, safety: Safety, json: object = None, params: Mapping[str, str] | None = None
@@ -160,14 +73,14 @@ class Transport:
         body = dump_json(json) if json is not None else None
 
         async def once() -> object:
-            response = await self._send(_Request(method, path, body, params))
+            response = await self._sender.send(ServiceRequest(method, path, body, params))
             try:
-                data = await self._read_body(response)
+                data = await self._sender.read_body(response)
             finally:
                 response.release()
             return read_response(response.status, response.headers, data)
 
-        return await self._repeat(f"{method} {path}", once, safety)
+        return await self._repeat(f"{method} {path}", once, safety, self.options.timeout.total)
 
     async def open_stream(self, path: str, *, repeat: bool = True) -> ByteStream:
         """Open a stream and return it once its headers have arrived.
@@ -187,26 +100,79 @@ class Transport:
             patience = None if limits.idle is None else limits.idle + (limits.connect or 0.0)
             try:
                 async with asyncio.timeout(patience):
-                    response = await self._send(_Request("GET", path, streams=True))
+                    response = await self._sender.send(ServiceRequest("GET", path, streams=True))
             except TimeoutError:
                 raise APITimeoutError(f"GET {path}: no answer within {patience:g} seconds") from None
             from .byte_stream import ByteStream
 
             stream = ByteStream(response, self.masked(response.headers.get("Content-Type", "")), limits.idle)
-            self._streams.add(stream)
+            self._open.add(stream)
             return stream
 
-        return await (self._repeat(f"GET {path}", once, Safety.REPEATABLE) if repeat else once())
+        if not repeat:
+            return await once()
+        return await self._repeat(f"GET {path}", once, Safety.REPEATABLE, self.options.timeout.total)
+
+    async def upload(self, upload_url: str, source: UploadSource, tell: Tell) -> None:
+        """Send a file to where the service wants it; as often as is sensible, since it can be read again.
+
+        There is no limit to the whole, only to the time in which not a byte can be sent or the answer does not come.
+
+        Args:
+            upload_url: The address that the service answered.
+            source: The file, opened.
+            tell: Told how many bytes are on their way.
+
+        Raises:
+            FileError: The file changed or cannot be read.
+            APIError: The storage server refused it.
+            APIConnectionError: That server could not be reached or did not answer.
+            UnreadableError: The address is not to be trusted.
+            Exception: What ``tell`` raised.
+        """
+        target = storage_address(upload_url, await self._sender.base_url())
+        limits = self.options.timeout
+
+        async def once() -> BaseException | None:
+            from .upload_body import UploadBody
+
+            body = UploadBody(source, tell, limits.idle)
+            self._open.add(body.connection)
+            request = StorageRequest(target, source.content_type, source.size, body)
+            await anyio.to_thread.run_sync(source.check)
+            try:
+                async with body.under_way(limits.connect):
+                    response = await self._sender.send(request)
+                    try:
+                        await body.over.wait()
+                    finally:
+                        response.release()
+                    if not body.complete and body.failure is None:
+                        raise APIConnectionError(f"{request.name}: it was taken before it was complete, and then broke")
+            except TimeoutError:
+                if body.failure is None:
+                    raise APITimeoutError(f"{request.name}: no progress within {limits.idle or 0:g} seconds") from None
+            except InferenceError:
+                if body.failure is None:
+                    raise
+            return body.failure  # what the file or the caller's function raised is nothing that a repetition mends
+
+        failure = await self._repeat("an upload", once, Safety.REPEATABLE, None)
+        if failure is not None:
+            raise failure
+
+    def masked(self, text: str) -> str:
+        """Text from the server without the API key, should the server have echoed it."""
+        return self._sender.masked(text)
 
     async def aclose(self) -> None:
-        """Close all streams and connections; later requests fail."""
-        for stream in list(self._streams):
-            stream.close()
-        await self._sessions.aclose()
+        """Close all streams, uploads and connections; later requests fail."""
+        for connection in list(self._open):
+            connection.close()
+        await self._sender.aclose()
 
-    async def _repeat(self, what: str, once: Callable[[], Awaitable[T]], safety: Safety) -> T:
+    async def _repeat(self, what: str, once: Callable[[], Awaitable[T]], safety: Safety, total: float | None) -> T:
         """Make a request as often as is safe and sensible, within the total time."""
-        total = self.options.timeout.total
         deadline = float("inf") if total is None else time.monotonic() + total
         attempt = 0
         while True:
@@ -226,125 +192,6 @@ class Transport:
             attempt += 1
             logger.info("%s failed (%s); repetition %d in %.2f s", what, type(failure).__name__, attempt, wait)
             await anyio.sleep(wait)
-
-    async def _send(self, request: _Request) -> aiohttp.ClientResponse:
-        """Send a request once; returns a successful answer of which the body is still to be read."""
-        if "aiohttp" not in sys.modules:  # its import takes some tenths of a second, which the loop must not wait for
-            await anyio.to_thread.run_sync(importlib.import_module, "aiohttp")
-        import aiohttp
-
-        address = await self._locate()
-        self._secret = address.api_key
-        session = await self._sessions.get()
-        started = time.monotonic()
-        limits = self.options.timeout
-        failure: InferenceError
-        try:
-            response = await session.request(
-                request.method,
-                address.base_url + request.path,
-                data=request.body,
-                params=request.params,
-                headers={**request.headers, "Authorization": _Header(f"Bearer {address.api_key.reveal()}")},
-                timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=limits.connect, sock_read=None if request.streams else limits.idle
-                ),
-                allow_redirects=False,
-                proxy=self._proxy(address.base_url),
-            )
-        except (aiohttp.ClientError, OSError) as error:
-            failure = translated(error, f"{request.method} {request.path}", limits.idle)
-        else:
-            self._log_answer(request, response, started)
-            if 200 <= response.status < 300:
-                return response
-            failure = await self._refusal(response)
-            del response
-        # Raised here, where no variable of this frame or of a library's frames holds the key or its echo.
-        raise failure
-
-    async def _refusal(self, response: aiohttp.ClientResponse) -> APIError:
-        """The exception for an answer with an error status, in which the server may have echoed the API key."""
-        from multidict import CIMultiDict
-
-        try:
-            body = await self._read_body(response)
-        finally:
-            response.release()
-        headers = CIMultiDict((name, self.masked(value)) for name, value in response.headers.items())
-        return error_from_response(response.status, headers, self.masked(body.decode("utf-8", "replace")).encode())
-
-    async def _read_body(self, response: aiohttp.ClientResponse) -> bytes:
-        import aiohttp
-
-        idle = self.options.timeout.idle
-        chunks: list[bytes] = []
-        size = 0
-        failure: InferenceError
-        try:
-            while True:
-                async with asyncio.timeout(idle):
-                    chunk = await received(response.content.readany())
-                if not chunk:
-                    return b"".join(chunks)
-                size += len(chunk)
-                if size > _MOST_BODY:
-                    failure = APIConnectionError(f"the answer is longer than {_MOST_BODY} bytes")
-                    break
-                chunks.append(chunk)
-        except (aiohttp.ClientError, OSError) as error:
-            failure = translated(error, "the answer's body", idle)
-        raise failure
-
-    def _make_session(self) -> aiohttp.ClientSession:
-        import aiohttp
-
-        connector = _connector_class()(
-            limit=0,  # as many streams at once as the operating system allows
-            keepalive_timeout=_KEEP_ALIVE,
-            ssl=self.options.ssl or True,
-        )
-        session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-        # Without this aiohttp repeats reads on its own account when a kept connection has gone; its own test client
-        # switches that off in the same way, there being no public one.
-        session._retry_connection = False
-        return session
-
-    def _proxy(self, base_url: str) -> str | None:
-        """The proxy, looked up once: reading the environment takes as long as the rest of a request."""
-        if base_url not in self._proxies:
-            self._proxies[base_url] = proxy_for(base_url, self.options.proxy, trust_env=self.options.trust_env)
-        return self._proxies[base_url]
-
-    def masked(self, text: str) -> str:
-        """Text from the server without the API key, should the server have echoed it."""
-        return text if self._secret is None else self._secret.masked(text)
-
-    def _log_answer(self, request: _Request, response: aiohttp.ClientResponse, started: float) -> None:
-        logger.debug(
-            "%s %s answered %d in %.0f ms, request id %s",
-            request.method,
-            request.path,
-            response.status,
-            (time.monotonic() - started) * 1000,
-            self.masked(response.headers.get("X-Request-Id", "-")),
-        )
-
-
-@functools.cache
-def _connector_class() -> type[aiohttp.TCPConnector]:
-    """aiohttp's connector without its last word: dropped unclosed, it complains, and touches inherited sockets.
-
-    ``Sessions`` closes connectors; where that cannot be, in a forked child or after a loop that was never closed,
-    the sockets go with the process.
-    """
-    import aiohttp
-
-    class Connector(aiohttp.TCPConnector):
-        def __del__(self, *_: object) -> None:
-            """Nothing."""
-
-    return Connector
 
 
 def _was_sent(error: InferenceError) -> bool:

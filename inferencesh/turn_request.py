@@ -7,7 +7,7 @@ from typing import Any, TypeAlias, TypedDict, Unpack
 
 import attrs
 
-from .file_sources import FileSource
+from .file_sources import FileSource, check_sources
 from .models import ToolCall
 
 __all__ = ["OnApproval", "OnMessage", "OnToolCall", "OnToolProgress", "TurnCallbacks", "TurnOptions", "TurnRequest"]
@@ -65,8 +65,9 @@ class TurnRequest:
         """A turn that a message begins.
 
         Raises:
-            TypeError: The message is no text.
+            TypeError: The message is no text, or its files are none.
         """
         if not isinstance(text, str):
             raise TypeError(f"a message is a str, not {type(text).__name__}")
+        options["files"] = check_sources(options.get("files", ()))
         return cls(text, **options)

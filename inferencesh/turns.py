@@ -9,13 +9,16 @@ from .claims import Claims
 from .conflate import Conflator
 from .conversation import Conversation
 from .driver import Reconnects, TurnDriver
+from .errors import StreamError
 from .invoke import Invoker, ThreadInvoker
+from .models import FileRef
 from .stream import AsyncMessageStream, SnapshotSource
 from .tool_runner import ToolLimits, ToolRunner
 from .tracing import runner_class, turn_driver
 from .transport import Transport
 from .turn import Turn
 from .turn_request import TurnRequest
+from .uploads import upload_all
 
 __all__ = ["AgentOptions", "open_turn"]
 
@@ -70,8 +73,16 @@ def open_turn(
             agent=request.agent,
         )
 
+    uploaded: list[FileRef] = []  # once, also for a turn that is left before its message was sent, and taken up again
+
     async def begin(driver: TurnDriver) -> Turn:
-        return await (conversation.attach(driver) if request.text is None else conversation.send(driver, request))
+        if request.text is None:
+            return await conversation.attach(driver)
+        if request.files and not uploaded:
+            uploaded.extend(await upload_all(transport, request.files))
+            if driver.closed:
+                raise StreamError("the stream was closed while files were uploaded; the message was not sent")
+        return await conversation.send(driver, request, uploaded)
 
     driver = turn_driver(transport, begin, runner, options.reconnects, agent=config.body, text=request.text)
     source: SnapshotSource = Conflator(driver) if request.conflate else driver

@@ -29,7 +29,8 @@ from inferencesh import (
 
 ROOT = Path(__file__).parents[1]
 CLIENT = ("api_key", "base_url", "timeout", "max_retries")
-TURN = ("stream", "on_message", "on_tool_call", "conflate")
+TURN = ("stream", "files", "on_message", "on_tool_call", "conflate")
+UPLOAD = ("filename", "content_type", "on_progress")
 
 # Who takes which arguments: those that may be given by position, and those that may only be named.
 SIGNATURES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -47,8 +48,12 @@ SIGNATURES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "Agent.stream_messages": (("self",), ("conflate",)),
     "AsyncAgent.wait": (("self",), ()),
     "Agent.wait": (("self",), ()),
-    "AsyncAgent.submit_tool_result": (("self", "tool_call_id", "result"), ()),
-    "Agent.submit_tool_result": (("self", "tool_call_id", "result"), ()),
+    "AsyncAgent.submit_tool_result": (("self", "tool_call_id", "result"), ("files",)),
+    "Agent.submit_tool_result": (("self", "tool_call_id", "result"), ("files",)),
+    "AsyncAgent.upload_file": (("self", "source"), UPLOAD),
+    "Agent.upload_file": (("self", "source"), UPLOAD),
+    "AsyncFiles.upload": (("self", "source"), UPLOAD),
+    "Files.upload": (("self", "source"), UPLOAD),
     "AsyncAgent.stop": (("self",), ()),
     "AsyncAgent.get_chat": (("self",), ()),
     "AsyncAgent.reset": (("self",), ()),
@@ -91,6 +96,8 @@ TREE: list[tuple[str, type[Exception], tuple[int, ...]]] = [
     ("InternalServerError", APIError, (500, 502, 503, 599)),
     ("APIConnectionError", InferenceError, ()),
     ("APITimeoutError", APIConnectionError, ()),
+    ("FileError", InferenceError, ()),
+    ("FileError", OSError, ()),
     ("StreamError", InferenceError, ()),
     ("RunFailedError", InferenceError, ()),
     ("InputRequiredError", InferenceError, ()),

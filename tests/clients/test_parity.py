@@ -11,8 +11,10 @@ import pytest
 from inferencesh import (
     Agent,
     AsyncAgent,
+    AsyncFiles,
     AsyncInference,
     AsyncMessageStream,
+    Files,
     Inference,
     MessageStream,
     async_inference,
@@ -20,7 +22,12 @@ from inferencesh import (
 )
 from inferencesh.client import ClientOptions
 
-PAIRS: list[tuple[type, type]] = [(AsyncInference, Inference), (AsyncAgent, Agent), (AsyncMessageStream, MessageStream)]
+PAIRS: list[tuple[type, type]] = [
+    (AsyncInference, Inference),
+    (AsyncAgent, Agent),
+    (AsyncMessageStream, MessageStream),
+    (AsyncFiles, Files),
+]
 
 # What the async world calls differently.
 SYNC_NAMES = {

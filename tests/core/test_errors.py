@@ -14,6 +14,7 @@ from inferencesh.errors import (
     APIError,
     APITimeoutError,
     ConfigurationError,
+    FileError,
     InferenceError,
     InternalServerError,
     NotFoundError,
@@ -70,6 +71,15 @@ def test_an_api_error_shows_its_facts() -> None:
     assert (error.retry_after, error.body, error.repetitions) == (3, None, 0)
 
 
+def test_a_file_error_says_which_file_and_why() -> None:
+    """It is an error of the system's kind too, with its number."""
+    error = FileError(2, "No such file or directory", "a.png")
+    assert isinstance(error, OSError)
+    assert str(error) == "the file 'a.png' cannot be uploaded: No such file or directory"
+    assert (error.errno, error.strerror, error.filename) == (2, "No such file or directory", "a.png")
+    assert str(FileError(5, "broken")) == "the file object cannot be uploaded: broken"
+
+
 def test_errors_begin_without_a_snapshot_and_a_chat() -> None:
     """They are attached where there is one."""
     error = StreamError("lost")
@@ -99,6 +109,7 @@ def test_a_run_that_failed_says_why() -> None:
         RequirementsNotMetError("no", status_code=412, body={"errors": [{"type": "secret"}]}),
         InternalServerError("no", status_code=500),
         APITimeoutError("slow"),
+        FileError(2, "No such file or directory", "a.png"),
         StreamError("lost"),
         RunFailedError("out of tokens"),
     ],

@@ -20,7 +20,7 @@ from inferencesh.errors import (
     RateLimitError,
     RequirementsNotMetError,
 )
-from inferencesh.responses import error_from_response, read_response, retry_after
+from inferencesh.responses import error_from_response, read_response, refused_upload, retry_after
 
 from .forms import FIXED, chat, invocation, message
 
@@ -334,3 +334,35 @@ def test_no_header_can_raise(value: str) -> None:
     """A wait of some length, or none."""
     seconds = retry_after({"Retry-After": value}, NOW)
     assert seconds is None or 0 <= seconds < float("inf")
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "words"),
+    [
+        (
+            b"<Error><Code>AccessDenied</Code><Message>Request has\n expired</Message></Error>",
+            "AccessDenied",
+            "expired",
+        ),
+        (b'{"type": "https://api.inference.sh/errors/expired", "detail": "too late"}', "expired", "too late"),
+        (b"go away", None, "go away"),
+        (b"", None, "HTTP 403"),
+        (b"<Code>" + b"x" * 9000, None, "xxx"),
+        (b"<!DOCTYPE a [<!ENTITY b SYSTEM 'file:///etc/passwd'>]><Message>&b;</Message>", None, "&b;"),
+    ],
+)
+def test_refused_uploads_are_explained(body: bytes, code: str | None, words: str) -> None:
+    """In whatever language the storage server speaks, in one line, as far as it can be trusted."""
+    error = refused_upload("s3.example", 403, {"X-Amz-Request-Id": "r7"}, body)
+    assert type(error).__name__ == "PermissionDeniedError"
+    assert (error.code, error.request_id) == (code, "r7")
+    assert error.detail.startswith("s3.example did not take the file: ")
+    assert words in error.detail
+    assert "\n" not in error.detail
+
+
+def test_a_storage_that_redirects_names_no_place() -> None:
+    """Files go nowhere else; setting base_url would not help."""
+    error = refused_upload("s3.example", 307, {"Location": "https://elsewhere.example"}, b"")
+    assert "redirects" in error.detail
+    assert "base_url" not in str(error)
