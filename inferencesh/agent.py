@@ -9,6 +9,7 @@ from .agent_config import AgentConfig
 from .chat_api import ChatAPI
 from .conversation import Conversation
 from .converter import structure
+from .errors import ConfigurationError
 from .file_sources import FileSource
 from .invoke import Invoker
 from .models import Chat, Interrupt, Message
@@ -183,7 +184,7 @@ class AsyncAgent:
             ConflictError: The call does not wait for an approval.
             APIError, APIConnectionError: The server refused it or could not be reached.
         """
-        await self._conversation.approve(tool_call_id)
+        await self._conversation.decide(tool_call_id, approved=True)
 
     async def reject_tool(self, tool_call_id: str, reason: str = "") -> None:
         """Reject a call that waits for a person's approval; the agent goes on without it.
@@ -195,7 +196,7 @@ class AsyncAgent:
         Raises:
             PermissionDeniedError, ConflictError, APIError, APIConnectionError: As for ``approve_tool``.
         """
-        await self._conversation.reject(tool_call_id, reason)
+        await self._conversation.decide(tool_call_id, approved=False, reason=reason)
 
     async def resolve_interrupt(self, interrupt_id: str, decision: Literal["allow", "deny"]) -> Interrupt:
         """Decide about something that holds the run up: one of ``chat.pending_interrupts``.
@@ -210,9 +211,12 @@ class AsyncAgent:
             The interrupt as it stands now.
 
         Raises:
+            ConfigurationError: The decision is neither; nothing was sent.
             PermissionDeniedError, ConflictError, APIError, APIConnectionError: As for ``approve_tool``.
         """
-        return structure(await self._conversation.resolve(interrupt_id, decision), Interrupt)
+        if decision not in ("allow", "deny"):
+            raise ConfigurationError(f"the decision about an interrupt is 'allow' or 'deny', not {decision!r}")
+        return await self._conversation.resolve(interrupt_id, allow=decision == "allow")
 
     async def stop(self) -> None:
         """End the run on the server; the stream that follows it ends normally. Without a chat nothing happens."""

@@ -1,9 +1,10 @@
-"""Which tool calls are taken care of by which turn, so that two streams of one chat never run the same call twice."""
+"""Which tool calls are taken care of by which turn: two streams of one chat never run, or ask about, the same twice."""
 
 from __future__ import annotations
 
 import weakref
 
+from .calls import Step
 from .turn import End, Turn
 
 __all__ = ["Claims"]
@@ -17,11 +18,11 @@ class Claims:
     """
 
     def __init__(self) -> None:
-        self._owners: weakref.WeakValueDictionary[tuple[str, str], Turn] = weakref.WeakValueDictionary()
+        self._owners: weakref.WeakValueDictionary[tuple[str, str, Step], Turn] = weakref.WeakValueDictionary()
 
-    def take(self, call_id: str, turn: Turn) -> Turn | None:
-        """Claim a call for a turn; returns the other turn that has it, or None on success."""
-        key = (turn.chat_id or "", call_id)
+    def take(self, call_id: str, turn: Turn, step: Step = Step.RESULT) -> Turn | None:
+        """Claim a step of a call for a turn; returns the other turn that has it, or None on success."""
+        key = (turn.chat_id or "", call_id, step)
         owner = self._owners.get(key)
         if owner is not None and owner is not turn and (owner.outcome is None or owner.outcome.end is End.PAUSED):
             return owner

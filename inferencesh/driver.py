@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio
 import attrs
 
+from .calls import Fate, Step, step_of
 from .chat_api import ChatAPI, chat_path
 from .converter import UnreadableError
 from .errors import APIConnectionError, APIError, InferenceError, NotFoundError, RunFailedError, StreamError
-from .models import Message
+from .models import Message, ToolCall
 from .retry import Backoff
 from .tool_runner import ToolRunner
 from .transport import Transport
@@ -375,14 +376,15 @@ class TurnDriver:
         for call in turn.calls.take():
             if self._runner is None:
                 self._runner = self._make_runner(turn)
+            self._runner.start(call, functools.partial(self._call_done, turn, call))
 
-            self._runner.start(call, functools.partial(self._call_done, turn, call.id))
-
-    def _call_done(self, turn: Turn, call_id: str, *, answered: bool) -> None:
-        if answered:
-            turn.call_answered(call_id, self._now())
+    def _call_done(self, turn: Turn, call: ToolCall, fate: Fate) -> None:
+        if fate is Fate.LEFT:
+            turn.call_declined(call.id, self._now(), step_of(call) or Step.RESULT)
+        elif fate is Fate.ANSWERED:
+            turn.call_answered(call.id, self._now())
         else:
-            turn.call_declined(call_id, self._now())
+            turn.call_decided(call.id, self._now(), approved=fate is Fate.APPROVED)
         if self._stream is not None:
             self._stream.wake()
 

@@ -6,13 +6,13 @@ answer to the post names it, when it is of the turn's run, or when it stands beh
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
 
 from .converter import structure
-from .live import LiveMessage, completed
+from .live import LiveMessage
 from .models import Message, MessageStatus, Role
 from .run_state import RunTracker
 from .wire import Event
@@ -28,7 +28,7 @@ class Replies:
     Args:
         chat_id: The chat's id, or None where the turn begins a new chat.
         run: The turn's run.
-        answered: Ids of the calls whose results the server has acknowledged; the caller adds to them.
+        corrected: Puts the calls of a message right where they were settled here since the server wrote it.
         after: The place in the chat (``order``) of the last message before the turn, or None when that is not known.
         earlier: Ids of messages that are known to be of earlier turns.
     """
@@ -37,7 +37,7 @@ class Replies:
         self,
         chat_id: str | None,
         run: RunTracker,
-        answered: Container[str],
+        corrected: Callable[[Message], Message],
         *,
         after: int | None,
         earlier: Iterable[str],
@@ -45,11 +45,12 @@ class Replies:
         self.chat_id = chat_id
         self.after = after
         self.withdrawn = False  # whether the user's message was taken back before its turn came
+        self.seen_own = False  # whether the user's message was seen in the chat
         self.missing = False  # whether there is something that only a re-read can tell
         self._said_final: dict[str, Message] = {}  # said to be final, while their content may not be complete
         self._until: int | None = None  # the place of the user's next message, with which another turn begins
         self._run = run
-        self._answered = answered
+        self._corrected = corrected
         self._new_chat = chat_id is None
         self._earlier = set(earlier)
         self._others: set[str] = set()  # ids that were seen to be of other turns
@@ -121,7 +122,7 @@ class Replies:
         else:
             self._whole[message.id] = message.raw
         if message.tool_calls:
-            message = completed(message, self._answered)
+            message = self._corrected(message)
         return live.take_whole(message, in_stream=in_stream)
 
     def take_said_final(self) -> list[Message]:
@@ -162,9 +163,9 @@ class Replies:
             live.reconnected()
 
     def amend_calls(self) -> None:
-        """A call's result was acknowledged: where it still waits, the server's word is outdated."""
+        """A call was settled here: where it still waits, the server's word is outdated."""
         for live in self._live.values():
-            live.amend(lambda message: completed(message, self._answered))
+            live.amend(self._corrected)
 
     def of_this_chat(self, chat_id: object) -> bool:
         """Whether something is of this chat; ids may be given in their short form, as the JavaScript SDK allows."""
@@ -211,7 +212,13 @@ class Replies:
         if known and (self.after or 0) < message.order < (self._until or message.order + 1):
             self._until = message.order
 
+    def look_for_own(self, read: Iterable[Message]) -> None:
+        """Look for the user's queued message in the chat as it was read; one that has vanished was withdrawn."""
+        is_there = any(message.id == self._run.user_message_id for message in read)
+        self.withdrawn = self.withdrawn or (self.seen_own and not is_there)
+
     def _take_user_message(self, message: Message) -> None:
+        self.seen_own = True
         if message.status in {MessageStatus.CANCELLED, MessageStatus.FAILED}:
             self.withdrawn = self._run.queued
         elif message.status != MessageStatus.QUEUED:

@@ -1,4 +1,4 @@
-"""Takes care of the client tools' calls of one turn: callback, handler, result, each exactly once."""
+"""Takes care of the calls of one turn, each exactly once: approvals, and client tools' callback, handler and result."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any, Protocol
 
 import anyio
 import attrs
 
+from .approvals import Approver
+from .calls import Fate, Step, step_of
 from .claims import Claims
 from .converter import result_text
 from .invoke import Invoker, invoke
@@ -44,8 +46,8 @@ class ToolLimits:
 class Done(Protocol):
     """Told what has become of a call."""
 
-    def __call__(self, *, answered: bool) -> None:
-        """The call was answered, or left to the caller of the turn."""
+    def __call__(self, fate: Fate) -> None:
+        """The call was settled, or left to the caller of the turn."""
 
 
 class Submit(Protocol):
@@ -64,6 +66,7 @@ class ToolRunner:
         on_tool_call: Called with each call before its handler, or None.
         invoker: Calls functions that may block.
         submit: Posts results.
+        approver: Asks about calls that wait for approval.
         limits: Limits of tool calls.
         claims: The calls that the client's turns have taken on.
     """
@@ -75,6 +78,7 @@ class ToolRunner:
         on_tool_call: OnToolCall | None,
         invoker: Invoker,
         submit: Submit,
+        approver: Approver,
         limits: ToolLimits,
         claims: Claims,
     ) -> None:
@@ -82,6 +86,7 @@ class ToolRunner:
         self._on_tool_call = on_tool_call
         self._invoker = invoker
         self._submit = submit
+        self._approver = approver
         self._limits = limits
         self._turn = turn
         self._claims = claims
@@ -95,7 +100,7 @@ class ToolRunner:
 
         Args:
             call: The call.
-            done: Told at the end whether the call was answered; not called when the runner was cancelled.
+            done: Told at the end what has become of it; not called when the runner was cancelled.
         """
         task = asyncio.create_task(self._take_care(call, done), name=f"inferencesh tool {call.name}")
         self._tasks.add(task)
@@ -113,34 +118,39 @@ class ToolRunner:
             await asyncio.wait(self._tasks)
 
     async def _take_care(self, call: ToolCall, done: Done) -> None:
+        settle = self._approve if step_of(call) is Step.APPROVAL else self._answer
         try:
-            answered = await self._answer(call)
+            fate = await settle(call)
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - it is handed to the caller, who raises it
             self.failure = self.failure or error
-            answered = False
-        done(answered=answered)
+            fate = Fate.LEFT
+        done(fate)
 
-    async def _answer(self, call: ToolCall) -> bool:
+    async def _approve(self, call: ToolCall) -> Fate:
+        if (owner := self._claims.take(call.id, self._turn, Step.APPROVAL)) is not None:
+            await _settled_by(owner, call.id, owner.calls.decided)
+            return owner.calls.decision(call.id)
+        return await self._approver.settle(call)
+
+    async def _answer(self, call: ToolCall) -> Fate:
         callback = self._on_tool_call
         if callback is not None:
             async with self._one_callback:
                 await invoke(self._invoker, callback, lambda: callback(call))
         if call.id in self._turn.calls.answered:
-            return True
+            return Fate.ANSWERED
         tool = self._tools.get(call.name)
         if tool is None or tool.handler is None:
-            return False
+            return Fate.LEFT
         if (owner := self._claims.take(call.id, self._turn)) is not None:
-            # Another stream of this client runs it, maybe on another loop: there is no event to share with that one.
-            while owner.driven and call.id not in owner.calls.answered:  # noqa: ASYNC110
-                await anyio.sleep(_LOOK_AGAIN)
-            return call.id in owner.calls.answered
+            await _settled_by(owner, call.id, owner.calls.answered)
+            return Fate.ANSWERED if call.id in owner.calls.answered else Fate.LEFT
         async with self._slots:
             result = await self._execute(tool, call)
         await self._submit(call.id, result, anybodys=True)
-        return True
+        return Fate.ANSWERED
 
     async def _execute(self, tool: Tool, call: ToolCall) -> str:
         """Run the handler; returns the text to send, which for a failure says what went wrong."""
@@ -183,6 +193,13 @@ class ToolRunner:
             return call()
 
         return timed
+
+
+async def _settled_by(owner: Turn, call_id: str, settled: Container[str]) -> None:
+    """Wait for another stream of this client to settle a call, or to leave it."""
+    # It may be on another loop: there is no event to share with it.
+    while owner.driven and call_id not in settled:  # noqa: ASYNC110
+        await anyio.sleep(_LOOK_AGAIN)
 
 
 def _error_text(text: str) -> str:

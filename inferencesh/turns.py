@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 
 from .agent_config import AgentConfig
+from .approvals import Approver
 from .claims import Claims
 from .conflate import Conflator
 from .conversation import Conversation
@@ -58,10 +59,14 @@ def open_turn(
 
     def runner(turn: Turn) -> ToolRunner:
         make = runner_class()
-        return make(turn, config.tools, request.on_tool_call, caller, conversation.submit, limits, options.claims)
+        approver = Approver(turn, request.on_approval, caller, conversation.decide)
+        submit = conversation.submit
+        return make(turn, config.tools, request.on_tool_call, caller, submit, approver, limits, options.claims)
 
     async def begin(driver: TurnDriver) -> Turn:
-        return await (conversation.attach(driver) if request.text is None else conversation.send(driver, request))
+        turn = await (conversation.attach(driver) if request.text is None else conversation.send(driver, request))
+        turn.calls.asks = request.on_approval is not None
+        return turn
 
     driver = turn_driver(transport, begin, runner, options.reconnects, agent=config.body, text=request.text)
     source: SnapshotSource = Conflator(driver) if request.conflate else driver

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(inferencesh.__file__).parent
 CORE = [
-    *("agent_config", "calls", "claims", "config", "converter", "errors", "growing_text", "growth", "live", "models"),
-    *("proxies", "replies", "responses", "retry", "run_state", "superseded", "tools", "turn", "wire"),
+    *("agent_config", "calls", "claims", "config", "converter", "enums", "errors", "growing_text", "growth", "live"),
+    *("models", "proxies", "replies", "responses", "retry", "run_state", "superseded", "tools", "turn", "wire"),
 ]
 WAITS = {"asyncio", "anyio", "threading", "aiohttp", "socket", "selectors", "concurrent", "time", "sniffio"}
 
