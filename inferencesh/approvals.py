@@ -19,8 +19,8 @@ __all__ = ["Approver", "Decide"]
 class Decide(Protocol):
     """Posts decisions about tool calls."""
 
-    async def __call__(self, call_id: str, *, approved: bool, reason: str, anybodys: bool) -> None:
-        """Approve or reject a call; ``anybodys``: or go by what somebody else has decided before."""
+    async def __call__(self, call_id: str, *, approved: bool, reason: str, anybodys: bool) -> bool:
+        """Approve or reject a call; returns whether that counts, and not, with ``anybodys``, an earlier decision."""
 
 
 @attrs.frozen
@@ -75,7 +75,8 @@ class Approver:
         decision = _read(await invoke(self._invoker, ask, lambda: ask(call)))
         if decision is None or call.id in calls.decided:  # the callback may have approved or rejected it by itself
             return calls.decision(call.id)
-        await self._decide(call.id, approved=decision.approved, reason=decision.reason, anybodys=True)
+        if not await self._decide(call.id, approved=decision.approved, reason=decision.reason, anybodys=True):
+            return Fate.DECIDED
         return Fate.APPROVED if decision.approved else Fate.REJECTED
 
 

@@ -109,7 +109,7 @@ class ChatAPI:
         path = f"/tools/{_segment('tool call', call_id)}"
         await self._settle(path, {"result": result_text(result)}, anybodys=anybodys)
 
-    async def decide(self, call_id: str, *, approved: bool, reason: str, anybodys: bool = False) -> None:
+    async def decide(self, call_id: str, *, approved: bool, reason: str, anybodys: bool = False) -> bool:
         """Post the decision about a tool call that waits for approval, until the server has acknowledged it.
 
         Args:
@@ -118,25 +118,31 @@ class ChatAPI:
             reason: Why not, for the agent to read.
             anybodys: Whether to go by what somebody else has decided before.
 
+        Returns:
+            Whether it surely counts; otherwise the call was settled before, most likely by this very request.
+
         Raises:
             APIError: The server refused it; a ConflictError when the call does not wait for approval.
         """
         path = f"/tools/{_segment('tool call', call_id)}"
         if approved:
-            await self._settle(f"{path}/invoke", None, anybodys=anybodys)
+            answer = await self._settle(f"{path}/invoke", None, anybodys=anybodys)
         else:
-            await self._settle(f"{path}/reject", {"reason": reason}, anybodys=anybodys)
+            answer = await self._settle(f"{path}/reject", {"reason": reason}, anybodys=anybodys)
+        return answer is not None
 
     async def resolve_interrupt(self, interrupt_id: str, *, allow: bool) -> Mapping[str, Any]:
         """Decide about an interrupt; returns it as it stands then, as far as the server says."""
         path = f"/interrupts/{_segment('interrupt', interrupt_id)}/resolve"
         answer = await self._settle(path, {"decision": "allow" if allow else "deny"})
-        return {"id": interrupt_id, "status": "resolved", **_object(answer)}
+        return {"id": interrupt_id, "status": "resolved", **(answer or {})}
 
-    async def _settle(self, path: str, body: Mapping[str, Any] | None, *, anybodys: bool = False) -> object:
-        """Post what the server takes once, until it has said so; returns its answer, None where that was lost."""
+    async def _settle(
+        self, path: str, body: Mapping[str, Any] | None, *, anybodys: bool = False
+    ) -> Mapping[str, Any] | None:
+        """Post what the server takes once, until it says so; returns its answer, None where it was settled before."""
         try:
-            return await self._transport.request("POST", path, json=body, safety=Safety.UNTIL_ACKNOWLEDGED)
+            answer = await self._transport.request("POST", path, json=body, safety=Safety.UNTIL_ACKNOWLEDGED)
         except APIError as error:
             taken = isinstance(error, ConflictError) or error.code in {"already_processed", "already_submitted"}
             # After a repetition it is most likely this very request that the server has taken, its answer being lost.
@@ -144,6 +150,7 @@ class ChatAPI:
                 raise
             logger.info("POST %s: it was settled already", path)
             return None
+        return answer if isinstance(answer, dict) else {}
 
     async def stop(self, chat_id: str) -> None:
         """End the chat's run on the server."""

@@ -116,10 +116,11 @@ class Conversation:
         await self.api.submit(call_id, result, anybodys=anybodys)
         self._tell(lambda turn: turn.call_answered(call_id, _now()))
 
-    async def decide(self, call_id: str, *, approved: bool, reason: str = "", anybodys: bool = False) -> None:
-        """Approve or reject a tool call; the turn that waits for that goes on."""
-        await self.api.decide(call_id, approved=approved, reason=reason, anybodys=anybodys)
-        self._tell(lambda turn: turn.call_decided(call_id, _now(), approved=approved))
+    async def decide(self, call_id: str, *, approved: bool, reason: str = "", anybodys: bool = False) -> bool:
+        """Approve or reject a tool call; the turn that waits for that goes on. Returns as ``ChatAPI.decide``."""
+        counts = await self.api.decide(call_id, approved=approved, reason=reason, anybodys=anybodys)
+        self._tell(lambda turn: turn.call_decided(call_id, _now(), approved=approved if counts else None))
+        return counts
 
     async def resolve(self, interrupt_id: str, *, allow: bool) -> Interrupt:
         """Decide about an interrupt; the turn that waits for that goes on."""

@@ -384,7 +384,8 @@ class TurnDriver:
         elif fate is Fate.ANSWERED:
             turn.call_answered(call.id, self._now())
         else:
-            turn.call_decided(call.id, self._now(), approved=fate is Fate.APPROVED)
+            approved = {Fate.APPROVED: True, Fate.REJECTED: False}.get(fate)
+            turn.call_decided(call.id, self._now(), approved=approved)
         if self._stream is not None:
             self._stream.wake()
 

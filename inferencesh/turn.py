@@ -227,8 +227,8 @@ class Turn:
         self.calls.answer(call_id)
         self._was_helped_on(now)
 
-    def call_decided(self, call_id: str, now: float, *, approved: bool) -> None:
-        """The server has acknowledged a call's approval or rejection; a pause for it is over."""
+    def call_decided(self, call_id: str, now: float, *, approved: bool | None) -> None:
+        """The server has a call's approval or rejection, None for either; a pause for it is over."""
         self.calls.decide(call_id, approved=approved)
         self._was_helped_on(now)
 
@@ -236,8 +236,12 @@ class Turn:
         """The server has acknowledged a decision about an interrupt; a pause for it is over."""
         self._resolved.add(interrupt.id)
         for each in (interrupt, *self.run.interrupts):  # an answer to the decision may say no more than its id
-            if each.id == interrupt.id and each.reason == InterruptReason.TOOL_APPROVAL and each.resource_id:
+            if each.id != interrupt.id or not each.resource_id:
+                continue
+            if each.reason == InterruptReason.TOOL_APPROVAL:
                 self.calls.decide(each.resource_id, approved=allowed)
+            elif each.reason in {InterruptReason.CONFIRMATION, InterruptReason.AUTH}:
+                self.calls.confirm(each.resource_id, allowed=allowed)
         self._was_helped_on(now)
 
     def _was_helped_on(self, now: float) -> None:
