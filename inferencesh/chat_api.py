@@ -165,9 +165,9 @@ def chat_path(chat_id: str) -> str:
 def _segment(kind: str, value: str) -> str:
     """An id as one segment of a path."""
     if not isinstance(value, str):
-        raise TypeError(f"the id of a {kind} is a str, not {type(value).__name__}")
+        raise TypeError(f"the {kind} id is a str, not {type(value).__name__}")
     if value in {"", ".", ".."}:  # with these the path would lead somewhere else
-        raise ConfigurationError(f"{value!r} is not the id of a {kind}")
+        raise ConfigurationError(f"{value!r} is no {kind} id")
     return quote(value, safe="")
 
 

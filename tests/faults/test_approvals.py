@@ -549,7 +549,7 @@ def test_ids_that_are_none_are_refused_before_anything_is_sent(kind: Kind, recor
             agent = record.agent(client)
             for method in (agent.approve_tool, agent.reject_tool):
                 for nothing in ("", ".", ".."):
-                    with pytest.raises(ConfigurationError, match="not the id of a tool call"):
+                    with pytest.raises(ConfigurationError, match="is no tool call id"):
                         yield method(nothing)
                 with pytest.raises(TypeError, match="is a str, not NoneType"):
                     yield method(None)
