@@ -209,6 +209,8 @@ class Replies:
     def _note_next(self, message: Message) -> None:
         """Another message of the user's: if it stands behind the turn's own, and has its turn, it ends this one."""
         known = self._run.user_message_id and self.after is not None and message.status != MessageStatus.QUEUED
+        if self._run.queued:
+            return  # it has its turn before
         if known and (self.after or 0) < message.order < (self._until or message.order + 1):
             self._until = message.order
 
@@ -221,8 +223,9 @@ class Replies:
         self.seen_own = True
         if message.status in {MessageStatus.CANCELLED, MessageStatus.FAILED}:
             self.withdrawn = self._run.queued
-        elif message.status != MessageStatus.QUEUED:
+        elif message.status != MessageStatus.QUEUED and self._run.queued:
             self._run.dequeued()
+            self.after = message.order or self.after  # its place may be another, behind the turns it waited for
 
     def _keep_unknown(self, message_id: str) -> LiveMessage:
         """Deltas of a message that is not known yet are kept until it is; of a bounded number of messages."""
@@ -239,6 +242,11 @@ class Replies:
         if message.id in self._named or message.id in self._live:
             return True
         if message.id in self._earlier or self._run.is_foreign(message.run_id):
+            return False
+        if self._run.queued and (not message.run_id or message.run_id != self._run.run.id):
+            # Most likely of a turn that the message waits for; if its own turn has come unnoticed, a re-read tells.
+            behind = self.after is None or message.order > self.after
+            self.missing = self.missing or (behind and message.id not in self._others)
             return False
         if self._until is not None and message.order > self._until:
             return False

@@ -1313,6 +1313,89 @@ def test_a_queued_message_that_is_withdrawn_ends_its_turn(status: str, way: str)
     assert "withdrawn" in caller.outcome.detail
 
 
+def between(**more: Any) -> Wire:
+    """The reply to a message that was queued before this one."""
+    return message("For another", "ready", **{"id": "reply-b", "agent_run_id": "run-b", "order": 5, **more})
+
+
+@pytest.mark.parametrize("moved", [True, False], ids=["moved", "in its place"])
+def test_a_message_that_waits_behind_two_turns_gets_its_own_reply(moved: bool) -> None:
+    """Where servers put it behind those turns when its own comes, and where they leave it."""
+    caller = queued()
+    other = user(id="user-b", order=4 if moved else 2)
+    caller.take(chats(chat("busy", old_run("working"))), said({**other, "status": "queued", "order": 2}))
+    caller.take(runs(old_run()), said(other), runs(run("working", id="run-b", user_message_id="user-b")))
+    caller.take(said(between()), runs(run("completed", id="run-b", user_message_id="user-b")))
+    assert caller.snapshots == []
+    caller.take(said(user(order=6 if moved else 3)), runs(run("working")), said(message("Mine", order=7)))
+    caller.take(said(message("Mine.", "ready", order=7)), DONE)
+    assert (the_end(caller), caller.texts) == (End.FINISHED, ["Mine", "Mine."])
+
+
+@pytest.mark.parametrize("ended", [True, False], ids=["over", "under way"])
+def test_a_message_that_waits_reads_the_replies_of_other_turns_as_such(ended: bool) -> None:
+    """Even if nothing was heard of their runs before, because the connection was lost."""
+    caller = queued()
+    caller.reads(chat("busy", run("working", id="run-b", user_message_id="user-b")), user("queued"), between())
+    caller.take(said(between(content=[{"type": "text", "text": "For another one"}])))
+    assert (caller.snapshots, caller.turn.outcome) == ([], None)
+    turns = [between(), user(id="user-b", order=4)]
+    if ended:
+        caller.reads(over(), message("Mine.", "ready", order=7), user(order=6), *turns)
+    else:
+        caller.reads(working(), message("Mi", order=7), user(order=6), *turns)
+        caller.take(said(message("Mine.", "ready", order=7)), DONE)
+    assert (the_end(caller), caller.final.text) == (End.FINISHED, "Mine.")
+    assert {snapshot.id for snapshot in caller.snapshots} == {REPLY}
+
+
+def test_a_reply_that_comes_without_a_word_about_the_turn_is_looked_into() -> None:
+    """It may be that of the queued message, whose turn has come unnoticed."""
+    caller = queued()
+    caller.take(said(message("Hello", order=6)))
+    assert caller.snapshots == []
+    caller.passes(1)
+    assert caller.turn.wants_reread
+    caller.reads(working(), user(), message("Hello", order=6))
+    assert caller.texts == ["Hello"]
+
+
+def test_a_queued_message_that_vanishes_was_withdrawn() -> None:
+    """There are servers that delete it."""
+    caller = queued()
+    caller.reads(chat("busy", old_run("working")), user("queued"))
+    assert caller.turn.outcome is None
+    caller.reads(chat("busy", old_run("working")), old_reply())
+    assert the_end(caller) is End.LOST
+    assert "withdrawn" in caller.outcome.detail
+
+
+@pytest.mark.parametrize(("listed", "patience"), [(False, 10), (True, 90)], ids=["never seen", "still queued"])
+def test_a_queued_message_is_not_waited_for_where_nothing_runs(listed: bool, patience: float) -> None:
+    """A chat that stays idle does not come to it any more; one that was never seen there is given up sooner."""
+    caller = queued()
+    own = [user("queued")] if listed else []
+    begun = caller.now
+    while caller.turn.outcome is None:
+        caller.passes(20)
+        caller.reads(chat("idle", old_run()), old_reply(), *own)
+        assert caller.now - begun < patience
+    assert (the_end(caller), caller.outcome.message) == (End.LOST, None)
+    assert "its turn never came" in caller.outcome.detail
+
+
+def test_an_idle_moment_between_two_turns_does_not_lose_a_queued_message() -> None:
+    """The server is about to begin with it."""
+    caller = queued()
+    caller.reads(chat("idle", old_run()), user("queued"), old_reply())
+    caller.passes(3)
+    caller.reads(chat("busy", old_run("working", id="run-b", user_message_id="user-b")), user("queued"), old_reply())
+    caller.passes(100)
+    assert caller.turn.outcome is None
+    caller.take(runs(run("working")), said(user()), said(message("Hello", "ready", order=6)), DONE)
+    assert the_end(caller) is End.FINISHED
+
+
 def test_a_users_message_that_is_cancelled_with_its_run_is_not_withdrawn() -> None:
     """Its turn had come: the run's state says how it ended."""
     caller = new_chat()
