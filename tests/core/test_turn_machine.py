@@ -289,6 +289,7 @@ class TurnMachine(RuleBasedStateMachine):
     def go_on(self) -> None:
         """The next thing that happens when nothing goes wrong any more."""
         if self.caller.turn.outcome is not None:
+            self.server.step()  # it may have been about what somebody else has settled, and the server goes on
             self.a_pause_is_ended(approved=True, asks=True)
         elif self.caller.turn.wants_reread:
             self.the_chat_is_read()
