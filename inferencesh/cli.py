@@ -98,6 +98,12 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         "--envelope", choices=("v1", "v2", "v3"), default="v3", help="the form of response bodies (%(default)s)"
     )
     parser.add_argument(
+        "--approvals",
+        choices=("api_key", "sign_in"),
+        default="api_key",
+        help="who may allow or deny tool calls; sign_in refuses API keys, as the service does (%(default)s)",
+    )
+    parser.add_argument(
         "--pace", type=_seconds, default=0.02, metavar="SECONDS", help="the time between words (%(default)s)"
     )
 
@@ -189,6 +195,7 @@ async def _serve_until_told(options: argparse.Namespace, key: str) -> None:
         port=options.port,
         updates=options.updates,
         envelope=options.envelope,
+        approvals=options.approvals,
         pace=options.pace,
     )
     try:

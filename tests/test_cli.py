@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import IO, cast, get_args
 import pytest
 
 from inferencesh import Inference, RunState, __version__, cli, string, tool
+from inferencesh.local.approvals import ApprovedBy
 from inferencesh.local.feed import Updates
 from inferencesh.local.problems import Envelope
 
@@ -434,8 +436,9 @@ def test_serve_takes_its_key_from_a_variable_it_is_told() -> None:
 
 
 def test_serve_speaks_as_it_is_told() -> None:
-    """--envelope and --updates reach the runtime."""
-    with piped("serve", "--port", "0", "--envelope", "v1", "--updates", "deltas", "--pace", "0") as process:
+    """--envelope, --updates and --approvals reach the runtime."""
+    told = ("--envelope", "v1", "--updates", "deltas", "--approvals", "sign_in", "--pace", "0")
+    with piped("serve", "--port", "0", *told) as process:
         where = hear_address(process)
         done = run("chat", "Tell me a story about a robot", **where)
         request = urllib.request.Request(
@@ -444,6 +447,15 @@ def test_serve_speaks_as_it_is_told() -> None:
         )
         with urllib.request.urlopen(request) as answer:
             body = json.load(answer)
+        approval = urllib.request.Request(
+            f"{where['INFERENCE_BASE_URL']}/tools/nothing/invoke",
+            headers={"Authorization": f"Bearer {where['INFERENCE_API_KEY']}"},
+            method="POST",
+        )
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(approval)
+        with refused.value as refusal:
+            assert json.load(refusal)["error"]["code"] == "requires_sign_in"
     assert body["success"] is True
     assert done.stdout.endswith("thirsty.\n")
 
@@ -459,9 +471,10 @@ def test_a_port_that_is_taken_is_one_line(served: Served) -> None:
 def test_the_choices_of_serve_are_those_of_the_runtime() -> None:
     """They are written down twice, so that the command line starts without the server's libraries."""
     usage = run("serve", "--help").stdout
-    assert [set(choice.split(",")) for choice in re.findall(r"\{([\w,]+)\}", usage)[:2]] == [
+    assert [set(choice.split(",")) for choice in re.findall(r"\{([\w,]+)\}", usage)[:3]] == [
         set(get_args(Updates)),
         set(get_args(Envelope)),
+        set(get_args(ApprovedBy)),
     ]
 
 

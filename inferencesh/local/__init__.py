@@ -7,9 +7,11 @@
 from .background import BackgroundRuntime, LocalAddress, RuntimeOptions
 from .demo import DemoModel
 from .model import (
+    Ask,
     Conversation,
     ConversationMessage,
     Fail,
+    Finish,
     Model,
     OfferedTool,
     PastCall,
@@ -17,16 +19,19 @@ from .model import (
     Reasoning,
     Text,
     ToolCall,
+    Widget,
 )
 from .observer import Observer, SentMessage, SentResult
 from .runtime import LocalRuntime
 
 __all__ = (
+    "Ask",
     "BackgroundRuntime",
     "Conversation",
     "ConversationMessage",
     "DemoModel",
     "Fail",
+    "Finish",
     "LocalAddress",
     "LocalRuntime",
     "Model",
@@ -40,4 +45,5 @@ __all__ = (
     "SentResult",
     "Text",
     "ToolCall",
+    "Widget",
 )

@@ -9,6 +9,9 @@ from attrs import frozen
 
 from .model import OfferedTool
 from .problems import invalid
+from .schema_form import check_schema
+from .tool_forms import check_hooks, check_tool, read_internal_tools
+from .writer import FINISH
 
 if TYPE_CHECKING:
     from .fields import Fields
@@ -23,10 +26,20 @@ class AgentConfig:
     """What the runtime uses of an agent's definition.
 
     Only client tools are offered to the model: the others (apps, agents, webhooks) run on the service, not here.
+
+    Args:
+        system_prompt: Its instructions.
+        tools: Its client tools.
+        output_schema: The JSON Schema of what it finishes with, or None.
+        finishes: Whether it may finish with an output: it has a schema, or the internal tool is turned on.
+        allow_all_tools: Whether no call needs an approval, whatever its tool says.
     """
 
     system_prompt: str = ""
     tools: tuple[OfferedTool, ...] = ()
+    output_schema: dict[str, object] | None = None
+    finishes: bool = False
+    allow_all_tools: bool = False
 
 
 def read_agent(body: Fields, *, required: bool) -> AgentConfig | None:
@@ -61,16 +74,34 @@ def read_agent(body: Fields, *, required: bool) -> AgentConfig | None:
 def _read_definition(definition: Fields) -> AgentConfig:
     for name in ("name", "description"):
         definition.text(name)
-    tools: dict[str, OfferedTool] = {}
+    check_hooks(definition)
+    schema = definition.mapping("output_schema")
+    if schema is not None:
+        check_schema(schema, definition.path("output_schema"))
+    finishes = schema is not None or "finish" in read_internal_tools(definition)
+    permissions = definition.nested("permissions")
+    return AgentConfig(
+        system_prompt=definition.text("system_prompt") or "",
+        tools=_read_tools(definition, reserved=FINISH if finishes else None),
+        output_schema=schema,
+        finishes=finishes,
+        allow_all_tools=permissions.flag("allow_all_tools") if permissions else False,
+    )
+
+
+def _read_tools(definition: Fields, *, reserved: str | None) -> tuple[OfferedTool, ...]:
+    names: set[str] = set()
+    offered: list[OfferedTool] = []
     for tool in definition.objects("tools"):
-        tool.require("name")
-        name = tool.text("name") or ""
-        if not name:
-            raise invalid(tool.path("name"), "must not be empty.")
-        if name in tools:
+        name = check_tool(tool)
+        if name in names:
             raise invalid(tool.path("name"), f"{name!r} is the name of an earlier tool too.")
-        client = tool.nested("client")
+        if name == reserved:
+            raise invalid(tool.path("name"), f"{name!r} is the name of the tool that the agent finishes with.")
+        names.add(name)
         if (tool.text("type") or "client") == "client":
+            client = tool.nested("client")
             schema = client.mapping("input_schema") if client else None
-            tools[name] = OfferedTool(name, tool.text("description") or "", schema or {})
-    return AgentConfig(definition.text("system_prompt") or "", tuple(tools.values()))
+            description = tool.text("description") or ""
+            offered.append(OfferedTool(name, description, schema or {}, tool.flag("require_approval")))
+    return tuple(offered)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from typing import Unpack
 
+    from .approvals import ApprovedBy
     from .feed import Updates
     from .model import Model
     from .observer import Observer
@@ -39,6 +40,7 @@ class RuntimeOptions(TypedDict, total=False):
     pace: float
     heartbeat: float
     replay: bool
+    approvals: ApprovedBy
     observer: Observer | None
 
 

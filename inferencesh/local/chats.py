@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+import orjson
 from attrs import define, field
 
 from .records import Record
@@ -15,16 +16,19 @@ if TYPE_CHECKING:
 
     from .agent_config import AgentConfig
     from .feed import Feed
-    from .records import Invocation, Message, Wire
+    from .records import Interrupt, Invocation, Message, Wire
 
 __all__ = ("Chat", "Run", "RunState")
 
-RunState: TypeAlias = Literal["submitted", "working", "input_required", "completed", "failed", "canceled"]
+RunState: TypeAlias = Literal[
+    "submitted", "working", "input_required", "auth_required", "completed", "failed", "canceled"
+]
 
 _NEXT_STATES: Mapping[RunState, frozenset[RunState]] = {
     "submitted": frozenset({"working", "failed", "canceled"}),
-    "working": frozenset({"input_required", "completed", "failed", "canceled"}),
+    "working": frozenset({"input_required", "auth_required", "completed", "failed", "canceled"}),
     "input_required": frozenset({"working", "failed", "canceled"}),
+    "auth_required": frozenset({"working", "failed", "canceled"}),
     "completed": frozenset(),
     "failed": frozenset(),
     "canceled": frozenset(),
@@ -33,7 +37,7 @@ _NEXT_STATES: Mapping[RunState, frozenset[RunState]] = {
 
 @define(eq=False, kw_only=True)
 class Run(Record):
-    """The agent's work on one user message, from `submitted` to its end."""
+    """The agent's work on one user message, from `submitted` to its end; `output` is JSON text."""
 
     chat_id: str
     agent_id: str
@@ -41,6 +45,7 @@ class Run(Record):
     config: AgentConfig
     state: RunState = "submitted"
     error: str | None = None
+    output: str | None = None
     steps: int = 0
     finished_at: str | None = None
     waiting_for: Invocation | None = None
@@ -51,9 +56,19 @@ class Run(Record):
         return not _NEXT_STATES[self.state]
 
     @property
+    def output_wire(self) -> orjson.Fragment | None:
+        """The output as a part of a larger answer, however deep it is nested."""
+        return None if self.output is None else orjson.Fragment(self.output)
+
+    @property
     def settled(self) -> bool:
         """Whether nothing happens any more until somebody acts: ended, or waiting for input."""
-        return self.ended or self.state == "input_required"
+        return self.ended or self.paused
+
+    @property
+    def paused(self) -> bool:
+        """Whether it waits for somebody."""
+        return self.state in {"input_required", "auth_required"}
 
     def advance(self, state: RunState) -> None:
         """Move on to `state`.
@@ -80,8 +95,8 @@ class Run(Record):
             "user_message_id": self.user_message_id,
             "state": self.state,
             "error": self.error,
-            "output": None,
-            "interrupt_reason": "client_tool" if waiting else None,
+            "output": self.output_wire,
+            "interrupt_reason": waiting.waits_for if waiting else None,
             "interrupt_tool_id": waiting.id if waiting else None,
             "interrupt_meta": None,
             "tool_invocation_id": waiting.id if waiting else None,
@@ -104,6 +119,7 @@ class Chat(Record):
     name: str = ""
     messages: list[Message] = field(factory=list)
     queue: deque[tuple[Message, AgentConfig | None]] = field(factory=deque)
+    allowed_tools: list[str] = field(factory=list)
     run: Run | None = None
     reply: Message | None = None
     task: asyncio.Task[None] | None = None
@@ -118,16 +134,26 @@ class Chat(Record):
         """The chat's status as clients see it."""
         if self.run is None or self.run.ended:
             return "idle"
-        return "awaiting_input" if self.run.state == "input_required" else "busy"
+        return "awaiting_input" if self.run.paused else "busy"
 
     def next_order(self) -> int:
         """Return the place of the next message."""
         return max((message.order for message in self.messages), default=-1) + 1
 
     def waiting(self) -> list[Invocation]:
-        """Return the tool calls that a client has to answer before the run goes on."""
+        """Return the tool calls that somebody has to answer before the run goes on."""
         reply = self.reply
         return [each for each in reply.invocations if each.waits] if reply else []
+
+    def interrupts(self, *, run_id: str | None = None) -> list[tuple[Invocation, Interrupt]]:
+        """Return what its runs, or one of them, waited for or still wait for, with the calls it is about."""
+        return [
+            (invocation, interrupt)
+            for message in self.messages
+            for invocation in message.invocations
+            for interrupt in invocation.interrupts
+            if run_id is None or invocation.run_id == run_id
+        ]
 
     def wire(self) -> Wire:
         """Return the chat as the wire has it; its messages have an address of their own."""
@@ -137,7 +163,8 @@ class Chat(Record):
             "parent": None,
             "children": [],
             "status": self.status,
-            "output": None,
+            # That of the newest run alone: an older one's would pass for the answer to a message it never saw.
+            "output": self.run.output_wire if self.run else None,
             "context": self.context,
             "channel_context": None,
             "agent_id": self.agent_id,
@@ -150,12 +177,12 @@ class Chat(Record):
             "agent_data": {
                 "plan_steps": [],
                 "memory": {},
-                "allow_all_tools": False,
+                "allow_all_tools": self.config.allow_all_tools,
                 "disable_hooks": False,
-                "always_allowed_tools": [],
+                "always_allowed_tools": self.allowed_tools,
             },
             "active_run": self.run.wire() if self.run else None,
-            "pending_interrupts": [each.interrupt() for each in self.waiting()],
+            "pending_interrupts": [each.interrupt_wire(each.interrupts[-1]) for each in self.waiting()],
             "harness_session_id": None,
             "work_dir": "",
             "forked_from_message_id": None,

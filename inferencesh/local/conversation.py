@@ -20,6 +20,8 @@ def conversation_of(chat: Chat, run: Run) -> Conversation:
         system_prompt=run.config.system_prompt,
         tools=run.config.tools,
         context=chat.context,
+        output_schema=run.config.output_schema,
+        finishes=run.config.finishes,
     )
 
 
@@ -34,8 +36,13 @@ def _shown(message: Message) -> ConversationMessage:
     answered = [each for each in message.invocations if each.result is not None]
     return ConversationMessage(
         role=message.role,
-        text=message.text,
+        text=message.text or _output_of(message),
         tool_calls=tuple(PastCall(each.call_id, each.name, each.arguments.values) for each in answered),
         tool_call_id=message.tool_call_id,
         attachments=tuple(block.uri for block in message.blocks if block.uri is not None),
     )
+
+
+def _output_of(message: Message) -> str:
+    """Return what a message without words finished with: it is what was said, and no call that has a result."""
+    return next((each.arguments.text for each in message.invocations if each.type == "internal"), "")

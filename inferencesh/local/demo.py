@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import orjson
 
 from .arithmetic import find_expressions
+from .demo_output import make_output
 from .demo_tools import choose_tool, fill_arguments, takes_expression
-from .model import Text, ToolCall
+from .model import Fail, Finish, Text, ToolCall
+from .schema_parts import SchemaError
 from .stories import STORIES
 
 if TYPE_CHECKING:
@@ -33,8 +35,9 @@ class DemoModel:
     a few, word by word. Asked for arithmetic, when a tool takes an `expression`, it calls that tool
     and words its answer from the result. Any other tool it picks when the prompt shares words with
     the tool's name or description, and fills plain arguments from the prompt. Everything else it
-    answers by saying what it was asked and what it is. The same conversation always gets the same
-    answer.
+    answers by saying what it was asked and what it is. When the agent has an output schema it ends with an output that
+    conforms to it, made from the numbers and words of the prompt and of what its tools answered. The same conversation
+    always gets the same answer.
     """
 
     async def respond(self, conversation: Conversation) -> AsyncIterator[Piece]:
@@ -46,11 +49,30 @@ class DemoModel:
 def _respond(conversation: Conversation) -> Iterator[Piece]:
     prompt, results = _last_turn(conversation.messages)
     if results:
-        return _words(" ".join(_worded(call, result) for call, result in results))
+        said = " ".join(_worded(call, result) for call, result in results)
+        return _ended(conversation, said, " ".join([*(result for _, result in results), prompt]))
     if _STORY.search(prompt):
-        return _words(_story(prompt))
+        return _ended(conversation, _story(prompt), prompt)
     calls = _calls(prompt, conversation.tools)
-    return iter(calls) if calls else _words(_plain(prompt, conversation.tools))
+    if calls:
+        return iter(calls)
+    if conversation.output_schema is not None:
+        return _ended(conversation, "", prompt)
+    return _ended(conversation, _plain(prompt, conversation.tools), prompt)
+
+
+def _ended(conversation: Conversation, said: str, told: str) -> Iterator[Piece]:
+    """Say something and finish, if the agent can, with an output made from what was told."""
+    yield from _words(said)
+    if conversation.output_schema is not None:
+        try:
+            output = make_output(told, dict(conversation.output_schema))
+        except SchemaError as error:
+            yield Fail(f"The demo model cannot make an output of the agent's schema: {error}.")
+        else:
+            yield Finish(output)
+    elif conversation.finishes:
+        yield Finish({"text": said})
 
 
 def _last_turn(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from .model import OfferedTool
 
-__all__ = ("choose_tool", "fill_arguments", "takes_expression")
+__all__ = ("Filler", "choose_tool", "fill_arguments", "takes_expression")
 
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+")
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w])")
@@ -27,7 +27,9 @@ _COMMON_TEXT = """
     who will with you your
 """
 _COMMON = frozenset(_COMMON_TEXT.split())
+_SEPARATOR = re.compile(r"\s*,\s*(?:and\s+)?|\s+and\s+")
 _MAX_DEPTH = 4
+_MAX_DIGITS = 15
 _NAME_WEIGHT = 3
 
 
@@ -53,11 +55,11 @@ def fill_arguments(prompt: str, schema: Mapping[str, object]) -> dict[str, objec
 
     What is optional and not mentioned is left out; what is required gets its default, or the plainest value there is.
     """
-    return _Filler(prompt).fill_object(schema, 0)
+    return Filler(prompt).fill_object(schema, 0)
 
 
 @define
-class _Filler:
+class Filler:
     """Hands out the prompt's numbers and quotations in order, each once."""
 
     prompt: str
@@ -65,8 +67,18 @@ class _Filler:
     quoted: list[str] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.numbers = _NUMBER.findall(self.prompt)
+        # JSON readers hold numbers of about this many digits.
+        self.numbers = [number for number in _NUMBER.findall(self.prompt) if len(number) <= _MAX_DIGITS]
         self.quoted = ["".join(groups) for groups in _QUOTED.findall(self.prompt)]
+
+    @property
+    def state(self) -> tuple[list[str], list[str]]:
+        """What is left to hand out; set it to take back what was."""
+        return self.numbers[:], self.quoted[:]
+
+    @state.setter
+    def state(self, state: tuple[list[str], list[str]]) -> None:
+        self.numbers, self.quoted = state[0][:], state[1][:]
 
     def fill_object(self, schema: Mapping[str, object], depth: int) -> dict[str, object]:
         required = schema.get("required")
@@ -87,7 +99,7 @@ class _Filler:
             return self.find_choice(choices)
         match _type_of(schema):
             case "boolean":
-                return True if _words(name) & _words(self.prompt) else None
+                return True if self.mentions(name) else None
             case "integer" | "number" as kind:
                 return self.find_number(whole=kind == "integer")
             case "string":
@@ -96,6 +108,10 @@ class _Filler:
                 return self.fill_object(schema, depth + 1) or None
             case _:
                 return None
+
+    def mentions(self, name: str) -> bool:
+        """Whether the prompt has a word of a name."""
+        return bool(_words(name) & _words(self.prompt))
 
     def find_choice(self, choices: list[object]) -> object:
         lowered = self.prompt.lower()
@@ -108,6 +124,14 @@ class _Filler:
             del self.numbers[at]
             return float(number) if "." in number else int(number)
         return None
+
+    def find_list(self) -> list[str]:
+        """Return what the prompt lists: its quotations, or what it separates by commas; nothing when it does not."""
+        if len(self.quoted) > 1:
+            listed, self.quoted = self.quoted, []
+            return listed
+        words = _SEPARATOR.split(self.find_text("") or "") if not self.quoted else []
+        return words if len(words) > 1 and all(words) else []
 
     def find_text(self, name: str) -> str | None:
         if self.quoted:

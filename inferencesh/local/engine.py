@@ -13,18 +13,19 @@ from attrs import define, field
 from .chats import Run
 from .conversation import conversation_of
 from .problems import ProblemError
-from .records import Block, Invocation, Message
+from .records import Block, Message
+from .tool_calls import add_call, finishing_call, result_messages
 from .writer import MessageWriter, ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator
 
     from .agent_config import AgentConfig
     from .bodies import Post, ToolResult
     from .chats import Chat, RunState
     from .model import Conversation, Model, Piece
+    from .records import Invocation
     from .store import Store
-    from .writer import WrittenCall
 
 __all__ = ("Engine",)
 
@@ -89,25 +90,31 @@ class Engine:
         """Take a tool's result in; with the last one that is missing, the run goes on.
 
         Raises:
-            ProblemError: 409 `already_processed` when nobody waits for it.
+            ProblemError: 409 when it waits for an approval, and `already_processed` when nobody waits for it.
         """
-        run, reply = chat.run, chat.reply
-        if not invocation.waits or run is None or reply is None:
+        if invocation.waits_for == "tool_approval":
+            detail = "The tool call waits for its approval; it takes a result once it is approved."
+            raise ProblemError(409, detail)
+        if not invocation.waits:
             detail = f"The tool call is {invocation.status}; it takes no result any more."
             raise ProblemError(409, detail, code="already_processed")
-        invocation.status = "completed"
-        invocation.result = result.text
         invocation.attachments = result.attachments
-        invocation.touch()
+        invocation.end("completed", result.text)
+        self.resume(chat)
+
+    def resume(self, chat: Chat) -> None:
+        """Tell of a call that has changed, and go on with the run when none of its calls waits any more."""
+        run, reply = chat.run, chat.reply
+        assert run is not None
+        assert reply is not None
         reply.touch()
         chat.feed.message(reply)
-        missing = chat.waiting()
-        if missing:
-            run.waiting_for = missing[0]
+        waiting = chat.waiting()
+        run.waiting_for = waiting[0] if waiting else None
+        if waiting:
             run.touch()
             self._publish(chat, run)
             return
-        run.waiting_for = None
         self._add_results(chat, reply)
         run.advance("working")
         self._publish(chat, run)
@@ -121,8 +128,7 @@ class Engine:
             return
         task.cancel()
         for invocation in chat.waiting():
-            invocation.status = "cancelled"
-            invocation.touch()
+            invocation.end("cancelled")
         if not reply.ended:
             reply.status = "cancelled"
         self._end(chat, run, reply, "canceled")
@@ -206,7 +212,7 @@ class Engine:
         if run.steps == MAX_STEPS:
             raise ModelError(f"The model has called tools {MAX_STEPS} times without an answer.")
         run.steps += 1
-        writer = MessageWriter(reply, chat.feed)
+        writer = MessageWriter(reply, chat.feed, run.config.finishes)
         await asyncio.sleep(self._pace * THINKING)
         async with _pieces(self._model, conversation_of(chat, run)) as pieces:
             async for piece in pieces:
@@ -214,52 +220,31 @@ class Engine:
                     return
                 for _ in writer.write(piece):
                     await asyncio.sleep(self._pace)
+        finish = finishing_call(run, writer.calls)
         reply.status = "ready"
         reply.touch()
-        if not writer.calls:
-            self._end(chat, run, reply, "completed")
+        for call in writer.calls:
+            self._store.add_invocation(chat, add_call(chat, run, reply, call))
+        if finish is None and writer.calls:
+            self._pause(chat, run, reply)
             return
-        self._invoke(chat, run, reply, writer.calls)
+        run.output = finish.arguments.text if finish is not None else None
+        self._end(chat, run, reply, "completed")
 
-    def _invoke(self, chat: Chat, run: Run, reply: Message, calls: Sequence[WrittenCall]) -> None:
-        """Turn calls into invocations that clients answer; a tool nobody offered is answered here, with an error."""
-        offered = {tool.name for tool in run.config.tools}
-        for call in calls:
-            known = call.name in offered
-            invocation = Invocation(
-                chat_id=chat.id,
-                run_id=run.id,
-                message_id=reply.id,
-                call_id=call.id,
-                name=call.name,
-                arguments=call.arguments,
-                status="awaiting_input" if known else "failed",
-                result=None if known else f"Error: there is no tool named {call.name!r}.",
-            )
-            reply.invocations.append(invocation)
-            self._store.add_invocation(chat, invocation)
+    def _pause(self, chat: Chat, run: Run, reply: Message) -> None:
+        """Wait for those who have to answer the reply's calls, if there is anybody."""
         chat.feed.message(reply)
         waiting = chat.waiting()
         if waiting:
             run.waiting_for = waiting[0]
-            run.advance("input_required")
+            run.advance("auth_required" if waiting[0].waits_for == "auth" else "input_required")
             self._publish(chat, run)
         else:
             self._add_results(chat, reply)
             self._reply(chat, run)
 
     def _add_results(self, chat: Chat, reply: Message) -> None:
-        """Add one message per result, in the order of the calls."""
-        for invocation in reply.invocations:
-            result = Message(
-                chat_id=chat.id,
-                role="tool",
-                order=chat.next_order(),
-                status="ready",
-                blocks=[Block("text", invocation.result), *invocation.attachments],
-                run_id=invocation.run_id,
-                tool_call_id=invocation.call_id,
-            )
+        for result in result_messages(chat, reply):
             chat.messages.append(result)
             chat.feed.message(result)
 

@@ -10,9 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
 __all__ = (
+    "Ask",
     "Conversation",
     "ConversationMessage",
     "Fail",
+    "Finish",
     "Model",
     "OfferedTool",
     "PastCall",
@@ -20,6 +22,7 @@ __all__ = (
     "Reasoning",
     "Text",
     "ToolCall",
+    "Widget",
 )
 
 
@@ -46,13 +49,51 @@ class ToolCall:
 
 
 @frozen
+class Ask:
+    """A question that a person answers with yes or no; the run waits for the decision.
+
+    Args:
+        question: What is asked.
+        reason: What it is about: something to confirm, or a sign-in that is needed first.
+    """
+
+    question: str
+    reason: Literal["confirmation", "auth"] = "confirmation"
+
+
+@frozen
+class Widget:
+    """A form or a row of buttons; the run waits for what a person does with it.
+
+    Args:
+        surface: The widget as the wire has it: `version`, `surfaceId`, `components` and so on.
+    """
+
+    surface: Mapping[str, object]
+
+
+@frozen
+class Finish:
+    """The model is done and hands over its output: it calls the agent's `finish` tool, and the run is completed.
+
+    Only an agent with an output schema, or whose `internal_tools` turn `finish` on, has that tool; a step that finishes
+    calls no others. The output is not held against the schema, so that clients can be tested with what does not fit.
+
+    Args:
+        output: Any JSON value.
+    """
+
+    output: object
+
+
+@frozen
 class Fail:
     """The model gives up: the run ends as failed with this detail."""
 
     detail: str
 
 
-Piece: TypeAlias = Text | Reasoning | ToolCall | Fail
+Piece: TypeAlias = Text | Reasoning | ToolCall | Ask | Widget | Finish | Fail
 
 
 @frozen
@@ -85,27 +126,45 @@ class ConversationMessage:
 
 @frozen
 class OfferedTool:
-    """A tool the model may call, with the JSON Schema of its arguments."""
+    """A tool the model may call, with the JSON Schema of its arguments.
+
+    A call of one that `requires_approval` waits until a person allows it; one that is rejected comes back with a result
+    that says so.
+    """
 
     name: str
     description: str = ""
     input_schema: Mapping[str, object] = field(factory=dict)
+    requires_approval: bool = False
 
 
 @frozen
 class Conversation:
-    """All a model is given for one step: it never sees the server behind it."""
+    """All a model is given for one step: it never sees the server behind it.
+
+    Args:
+        messages: Everything said so far.
+        system_prompt: The agent's instructions.
+        tools: What the model may call.
+        context: The chat's variables.
+        output_schema: The JSON Schema of the output to `Finish` with, or None when any will do.
+        finishes: Whether the agent has a `finish` tool at all.
+    """
 
     messages: tuple[ConversationMessage, ...]
     system_prompt: str = ""
     tools: tuple[OfferedTool, ...] = ()
     context: Mapping[str, str] = field(factory=dict)
+    output_schema: Mapping[str, object] | None = None
+    finishes: bool = False
 
 
 class Model(Protocol):
     """Answers a conversation, one step at a time.
 
-    After a step that calls tools, `respond` is called again with their results in the conversation.
+    After a step that calls tools or asks, `respond` is called again with the answers in the conversation; those to
+    `Ask` and `Widget` are results of tools called `ask` and `widget`. A step that does neither, or finishes, is the
+    last.
     """
 
     def respond(self, conversation: Conversation) -> AsyncIterator[Piece]:

@@ -9,10 +9,23 @@ from attrs import Factory, define, field, frozen
 
 from .ids import new_id, now
 
-__all__ = ("Arguments", "Block", "Invocation", "Message", "Record", "Wire")
+__all__ = (
+    "Arguments",
+    "Block",
+    "Interrupt",
+    "InterruptReason",
+    "Invocation",
+    "Message",
+    "Record",
+    "Resolution",
+    "Wire",
+)
 
 Wire: TypeAlias = dict[str, object]
 MessageStatus: TypeAlias = Literal["pending", "queued", "ready", "failed", "cancelled"]
+InvocationStatus: TypeAlias = Literal["awaiting_approval", "awaiting_input", "completed", "failed", "cancelled"]
+InterruptReason: TypeAlias = Literal["tool_approval", "client_tool", "widget", "confirmation", "auth"]
+Resolution: TypeAlias = Literal["allow", "deny"]
 
 # Everything a runtime holds belongs to one made-up user in one made-up team.
 _USER_ID = f"{1:026d}"
@@ -83,8 +96,27 @@ class Block:
 
 
 @define(eq=False, kw_only=True)
+class Interrupt(Record):
+    """One thing that a run waits for, and what became of it; its call has the rest."""
+
+    reason: InterruptReason
+    status: Literal["pending", "resolved", "cancelled"] = "pending"
+    resolution: Resolution | None = None
+    resolved_at: str | None = None
+
+    def close(self, status: Literal["resolved", "cancelled"], resolution: Resolution | None) -> None:
+        """Note that nothing is waited for any more."""
+        self.touch()
+        self.status, self.resolution = status, resolution
+        self.resolved_at = self.updated_at if status == "resolved" else None
+
+
+@define(eq=False, kw_only=True)
 class Invocation(Record):
-    """One call of a tool. `id` is what `/tools/{id}` takes; `call_id` is the model's own name for it."""
+    """One call of a tool. `id` is what `/tools/{id}` takes; `call_id` is the model's own name for it.
+
+    It may wait more than once, for its approval first and then for its result; the last of `interrupts` says for what.
+    """
 
     chat_id: str
     run_id: str
@@ -92,15 +124,44 @@ class Invocation(Record):
     call_id: str
     name: str
     arguments: Arguments
-    status: Literal["awaiting_input", "completed", "failed", "cancelled"]
+    type: Literal["client", "internal"] = "client"
+    status: InvocationStatus = "completed"
     result: str | None = None
     attachments: tuple[Block, ...] = ()
-    interrupt_id: str = field(factory=new_id)
+    widget: str | None = None
+    interrupts: list[Interrupt] = field(factory=list)
 
     @property
     def waits(self) -> bool:
-        """Whether a client still has to answer it."""
-        return self.status == "awaiting_input"
+        """Whether the run cannot go on before somebody has answered it."""
+        return self.waits_for is not None
+
+    @property
+    def waits_for(self) -> InterruptReason | None:
+        """What it waits for, or None."""
+        last = self.interrupts[-1] if self.interrupts else None
+        return last.reason if last is not None and last.status == "pending" else None
+
+    def wait_for(self, reason: InterruptReason) -> None:
+        """Begin to wait; what was waited for before was allowed."""
+        if self.waits:
+            self.interrupts[-1].close("resolved", "allow")
+        self.interrupts.append(Interrupt(reason=reason))
+        self.status = "awaiting_approval" if reason == "tool_approval" else "awaiting_input"
+        self.touch()
+
+    def end(
+        self,
+        status: Literal["completed", "failed", "cancelled"],
+        result: str | None = None,
+        *,
+        resolution: Resolution | None = None,
+    ) -> None:
+        """Give it its last status; without a result it was not answered, and what it waited for is called off."""
+        if self.waits:
+            self.interrupts[-1].close("cancelled" if result is None else "resolved", resolution)
+        self.status, self.result = status, result
+        self.touch()
 
     def wire(self) -> Wire:
         """Return the invocation as the wire has it."""
@@ -108,7 +169,7 @@ class Invocation(Record):
             **self.base(),
             "chat_message_id": self.message_id,
             "tool_invocation_id": self.call_id,
-            "type": "client",
+            "type": self.type,
             "display_name": self.name,
             "action": None,
             "execution_id": None,
@@ -116,24 +177,22 @@ class Invocation(Record):
             "status": self.status,
             "result": self.result,
             "data": None,
-            "widget": None,
+            "widget": None if self.widget is None else orjson.Fragment(self.widget),
         }
 
-    def interrupt(self) -> Wire:
-        """Return what holds up the run while this invocation waits."""
+    def interrupt_wire(self, interrupt: Interrupt) -> Wire:
+        """Return one of its interrupts as the wire has it."""
         return {
-            **self.base(),
-            "id": self.interrupt_id,
-            "short_id": self.interrupt_id[:8],
+            **interrupt.base(),
             "run_id": self.run_id,
             "chat_id": self.chat_id,
-            "reason": "client_tool",
+            "reason": interrupt.reason,
             "source": "tool",
             "resource_id": self.id,
             "resource_type": "tool_invocation",
-            "status": "pending",
-            "resolution": None,
-            "resolved_at": None,
+            "status": interrupt.status,
+            "resolution": interrupt.resolution,
+            "resolved_at": interrupt.resolved_at,
             "resolved_data": None,
             "expires_at": None,
             "meta": {

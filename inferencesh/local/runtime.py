@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Self, get_args
 from aiohttp import web
 
 from .api import Api, Settings
+from .approval_api import ApprovalApi
+from .approvals import Approvals, ApprovedBy
 from .demo import DemoModel
 from .engine import Engine
 from .feed import Updates
@@ -48,6 +50,8 @@ class LocalRuntime:
             the model has them.
         heartbeat: Seconds of silence on a stream after which a heartbeat is sent.
         replay: Whether a chat stream begins with the messages the chat has already.
+        approvals: Who may allow or deny tool calls: `api_key`, whoever has a key, or `sign_in`, nobody but people who
+            have signed in, so that keys are refused with 403 `requires_sign_in` as at the service.
         observer: Told what clients send, message by message and result by result; for tests.
 
     Raises:
@@ -66,6 +70,7 @@ class LocalRuntime:
         pace: float = 0.02,
         heartbeat: float = 10.0,
         replay: bool = True,
+        approvals: ApprovedBy = "api_key",
         observer: Observer | None = None,
     ) -> None:
         if isinstance(api_keys, str) or not api_keys or not all(api_keys):
@@ -74,6 +79,8 @@ class LocalRuntime:
             raise ValueError(f"envelope must be v1, v2 or v3, not {envelope!r}.")
         if updates not in get_args(Updates):
             raise ValueError(f"updates must be snapshots, deltas or both, not {updates!r}.")
+        if approvals not in get_args(ApprovedBy):
+            raise ValueError(f"approvals must be api_key or sign_in, not {approvals!r}.")
         if not pace >= 0:
             raise ValueError(f"pace must be 0 seconds or more, not {pace!r}.")
         if not heartbeat > 0:
@@ -83,6 +90,7 @@ class LocalRuntime:
         self._store = Store()
         self._engine = Engine(self._store, model or DemoModel(), pace)
         self._api = Api(self._store, self._engine, Settings(envelope, updates, heartbeat, replay, observer))
+        self._approval_api = ApprovalApi(self._store, Approvals(self._engine), envelope, approvals)
         self._envelope: Envelope = envelope
         self._runner: web.AppRunner | None = None
         self._closed = False
@@ -131,7 +139,7 @@ class LocalRuntime:
         if self._runner is not None:
             return
         app = web.Application(middlewares=[guard(self._api_keys, self._envelope)], client_max_size=MAX_BODY)
-        app.add_routes(self._api.routes())
+        app.add_routes([*self._api.routes(), *self._approval_api.routes()])
         app.on_response_prepare.append(add_request_id)
         # Streams end the moment their reader leaves, and not at the next write.
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_GRACE)

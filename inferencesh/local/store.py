@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .bodies import NewChat
-    from .records import Invocation, Message, Record
+    from .records import Interrupt, Invocation, Message, Record
 
 __all__ = ("Store", "page")
 
@@ -65,6 +65,21 @@ class Store:
         if invocation_id not in self._invocations:
             raise not_found("tool call", invocation_id)
         return self._invocations[invocation_id]
+
+    def interrupt(self, interrupt_id: str) -> tuple[Chat, Invocation, Interrupt]:
+        """Return an interrupt with its call and chat, or refuse with 404."""
+        for chat in self.chats.values():
+            for invocation, interrupt in chat.interrupts():
+                if interrupt.id == interrupt_id:
+                    return chat, invocation, interrupt
+        raise not_found("interrupt", interrupt_id)
+
+    def chat_of_run(self, run_id: str) -> Chat:
+        """Return the chat that a run belongs to, or refuse with 404; past runs are known by their messages."""
+        for chat in self.chats.values():
+            if any(message.run_id == run_id for message in chat.messages):
+                return chat
+        raise not_found("run", run_id)
 
 
 def page(records: Sequence[RecordT], limit: int, cursor: str | None) -> tuple[Sequence[RecordT], str]:

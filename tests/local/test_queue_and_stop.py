@@ -169,3 +169,30 @@ async def test_deleting_a_chat_ends_its_run_and_its_queue() -> None:
         await caller.ask("POST", f"/chats/messages/{user['id']}/cancel", status=404)
         await caller.ask("DELETE", f"/chats/{reply['chat_id']}", status=404)
     assert len(model.asked) <= 1
+
+
+async def test_who_watches_sees_a_message_queue_and_be_withdrawn() -> None:
+    """Its state is streamed each time it changes; a run that waits for input holds the queue as well."""
+    model = Scripted([ToolCall("calculator", {"expression": "1"})], [Text("One.")], [Text("Three.")])
+    async with calling(model=model) as caller:
+        _, reply = await caller.send("First")
+        async with caller.follow(reply["chat_id"]) as events:
+            chat = await events.until("chats", status="awaiting_input")
+            second, nothing = await caller.send("Second", chat_id=reply["chat_id"])
+            third, _ = await caller.send("Third", chat_id=reply["chat_id"])
+            assert not nothing
+            await events.until("chat_messages", id=third["id"])
+            assert (await caller.post(f"/chats/messages/{second['id']}/cancel"))["status"] == "cancelled"
+            await events.until("chat_messages", id=second["id"], status="cancelled")
+            await caller.post(f"/tools/{chat['pending_interrupts'][0]['resource_id']}", {"result": "1"})
+            await events.until("chat_messages", lambda message: text_of(message) == "Three.", status="ready")
+        states = {
+            message["id"]: [each["status"] for each in events.named("chat_messages") if each["id"] == message["id"]]
+            for message in (second, third)
+        }
+        assert states[second["id"]] == ["queued", "cancelled"]
+        assert [state for at, state in enumerate(states[third["id"]]) if state not in states[third["id"]][:at]] == [
+            "queued",
+            "ready",
+        ]
+    assert [asked.messages[-1].text for asked in model.asked if asked.messages[-1].role == "user"] == ["First", "Third"]
