@@ -87,8 +87,10 @@ class AsyncAgent:
             on_tool_call: Called with each client tool's call before its handler. Sync or async.
             on_tool_progress: Called as ``on_tool_progress(tool_call, value)`` with what a handler yields before its
                 result. Sync or async.
-            on_approval: Asked about each call that needs a person's approval: True approves it, False or a text with
-                the reason rejects it, None leaves it to ``approve_tool`` and ``reject_tool``. Sync or async.
+            on_approval: Asked once about each call that needs a person's approval, one after the other: True approves
+                it, False or a text with the reason rejects it, None leaves it to ``approve_tool`` and ``reject_tool``.
+                Without an answer nothing is approved; where somebody else was faster, that decision counts. Sync or
+                async.
             conflate: Whether a slow reader skips snapshots that a newer one of the same message has replaced.
 
         Returns:
@@ -97,8 +99,10 @@ class AsyncAgent:
 
         Raises:
             RunFailedError: The run failed.
-            StreamError: The reply was lost for good.
-            APIError: The server refused the message or the stream.
+            StreamError: The reply was lost for good, or the message, queued behind another turn, was withdrawn.
+            PermissionDeniedError: The server takes approvals from signed-in people only (code ``requires_sign_in``).
+            TypeError: ``on_approval`` returned something else.
+            APIError: The server refused the message, the stream or an approval.
             APIConnectionError: The server could not be reached.
         """
         request = TurnRequest.of_message(

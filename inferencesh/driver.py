@@ -94,6 +94,7 @@ class TurnDriver:
         self._connected = False  # whether there was a stream before
         self._attempts = 0
         self._progress = 0
+        self._drives = False  # whether this is what drives the turn now
 
     async def advance(self) -> list[Message]:
         """Wait for the next snapshots.
@@ -186,8 +187,8 @@ class TurnDriver:
         if self._runner is not None:
             self._runner.cancel()
             self._runner = None
-        if self.turn is not None:
-            self.turn.driven = False
+        if self.turn is not None and self._drives:  # else another stream may have taken it up since
+            self._drives = self.turn.driven = False
             self.turn.calls.abandon()
 
     async def _ensure_begun(self) -> Turn:
@@ -195,7 +196,7 @@ class TurnDriver:
             self._loop = asyncio.get_running_loop()
         if self.turn is None:
             self.turn = await self._begin(self)
-        self.turn.driven = True
+        self._drives = self.turn.driven = True
         return self.turn
 
     async def _advance(self) -> list[Message]:

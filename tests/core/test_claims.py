@@ -6,6 +6,7 @@ import gc
 
 import pytest
 
+from inferencesh.calls import Step
 from inferencesh.claims import Claims
 from inferencesh.turn import End, Outcome, Turn
 
@@ -19,6 +20,14 @@ def test_a_call_belongs_to_the_first_turn_that_claims_it() -> None:
     assert claims.take("call-1", second) is first
     assert claims.take("call-1", first) is None
     assert claims.take("call-2", second) is None
+
+
+def test_to_ask_about_a_call_and_to_run_it_are_two_claims() -> None:
+    """Who has asked need not be the one who runs it."""
+    claims, first, second = Claims(), Turn(CHAT), Turn(CHAT)
+    assert claims.take("call-1", first, Step.APPROVAL) is None
+    assert claims.take("call-1", second, Step.RESULT) is None
+    assert claims.take("call-1", second, Step.APPROVAL) is first
 
 
 def test_the_same_id_in_another_chat_is_another_call() -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from inferencesh.calls import Step
 from inferencesh.converter import UnreadableError, structure
 from inferencesh.errors import StreamError
 from inferencesh.models import Message
@@ -1173,6 +1174,87 @@ def test_an_approved_client_call_is_handed_out_then() -> None:
     assert caller.turn.outcome is None
 
 
+def approvals(asks: bool = True) -> Caller:
+    """A turn that has just begun, and that somebody can be asked in."""
+    caller = new_chat()
+    caller.turn.calls.asks = asks
+    return caller
+
+
+@pytest.mark.parametrize("kind", ["client", "app", "http", "oracle"])
+def test_a_call_of_any_tool_is_handed_out_for_its_approval(kind: str) -> None:
+    """Once, and the turn does not pause while somebody is asked."""
+    caller = approvals()
+    form = message("Hm.", tool_invocations=[invocation("awaiting_approval", type=kind)])
+    caller.take(BUSY, said(form), runs(run("input_required")), said(form))
+    caller.turn.reconnected()
+    caller.reads(chat("awaiting_input", run("input_required")), form)
+    caller.passes(100)
+    assert [(call.id, call.status) for call in caller.calls] == [("call-1", "awaiting_approval")]
+    assert caller.turn.outcome is None
+    caller.turn.call_declined("call-1", caller.now, Step.APPROVAL)
+    assert (the_end(caller), len(caller.final.pending_approvals)) == (End.PAUSED, 1)
+
+
+@pytest.mark.parametrize("approved", [True, False, None])
+def test_what_was_decided_does_not_wait_again_whatever_is_replayed(approved: bool | None) -> None:
+    """Neither in later snapshots, nor for a pause; the server's next word about the call counts."""
+    caller = approvals()
+    caller.take(BUSY, said(asks("awaiting_approval")), runs(run("input_required")))
+    caller.turn.call_decided("call-1", caller.now, approved=approved)
+    caller.take(said(asks("awaiting_approval", text="Hm. So")), runs(run("input_required")))
+    caller.reads(chat("awaiting_input", run("input_required")), asks("awaiting_approval"))
+    assert caller.turn.outcome is None
+    last = caller.snapshots[-1].tool_calls[0]
+    assert (last.status, last.requires_approval) == ("cancelled" if approved is False else "pending", False)
+    caller.take(BUSY, said(asks("cancelled" if approved is False else "completed", text="Hm. So on", status="ready")))
+    caller.take(DONE)
+    assert (the_end(caller), len(caller.calls)) == (End.FINISHED, 1)
+
+
+@pytest.mark.parametrize("approved", [True, None])
+def test_an_approved_client_call_is_handed_out_a_second_time_to_be_run(approved: bool | None) -> None:
+    """Each of the two steps once."""
+    caller = approvals()
+    caller.take(BUSY, said(asks("awaiting_approval")))
+    caller.turn.call_decided("call-1", caller.now, approved=approved)
+    caller.take(said(asks("awaiting_approval")), said(asks("awaiting_input")), said(asks("awaiting_approval")))
+    caller.take(said(asks("awaiting_input")))
+    assert [call.status for call in caller.calls] == ["awaiting_approval", "awaiting_input"]
+    assert caller.turn.replies.current[0].pending_tool_calls
+
+
+def test_somebody_elses_decision_is_not_undone_by_a_replay() -> None:
+    """A call that was seen past its approval is not shown as waiting for it again."""
+    caller = approvals(asks=False)
+    caller.take(BUSY, said(asks("awaiting_input")), said(asks("awaiting_approval")))
+    assert [call.status for call in caller.snapshots[-1].tool_calls] == ["awaiting_input"]
+
+
+def test_nobody_is_asked_where_there_is_nobody() -> None:
+    """Until the turn is taken up by somebody who can be; who was asked is not asked again."""
+    caller = approvals(asks=False)
+    caller.take(BUSY, said(asks("awaiting_approval")), runs(run("input_required")))
+    assert (the_end(caller), caller.calls) == (End.PAUSED, [])
+    for count in (1, 1):
+        caller.turn.calls.asks = True
+        caller.turn.resume(caller.now)
+        caller.reads(chat("awaiting_input", run("input_required")), asks("awaiting_approval"))
+        assert len(caller.calls) == count
+        caller.turn.calls.asked.add("call-1")
+        caller.turn.calls.abandon()
+
+
+def test_a_turn_that_is_left_before_somebody_was_asked_asks_later() -> None:
+    """A question that was never put does not count."""
+    caller = approvals()
+    caller.take(BUSY, said(asks("awaiting_approval")))
+    caller.turn.calls.abandon()
+    caller.turn.resume(caller.now)
+    caller.reads(chat("awaiting_input", run("input_required")), asks("awaiting_approval"))
+    assert [call.id for call in caller.calls] == ["call-1", "call-1"]
+
+
 def test_a_paused_turn_goes_on_after_its_call_was_answered() -> None:
     """What was said of the pause counts no longer; the state is read."""
     caller = new_chat()
@@ -1209,6 +1291,9 @@ def test_a_turn_says_whether_it_is_paused_for_its_caller() -> None:
     caller.answers("call-1")
     waits.append(caller.turn.waits_for_caller)
     assert waits == [False, True, False]
+    caller = new_chat()
+    caller.take(BUSY, said(asks("awaiting_approval")), runs(run("input_required")))
+    assert caller.turn.waits_for_caller
 
 
 def test_a_call_that_somebody_else_answers_ends_the_pause() -> None:
