@@ -118,9 +118,11 @@ class ToolRunner:
             await asyncio.wait(self._tasks)
 
     async def _take_care(self, call: ToolCall, done: Done) -> None:
-        settle = self._approve if step_of(call) is Step.APPROVAL else self._answer
+        step = step_of(call) or Step.RESULT
         try:
-            fate = await settle(call)
+            fate = await (self._approve(call) if step is Step.APPROVAL else self._answer(call))
+            if fate is not Fate.LEFT:
+                self._claims.settle(call.id, self._turn, step, fate)
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - it is handed to the caller, who raises it
@@ -129,10 +131,13 @@ class ToolRunner:
         done(fate)
 
     async def _approve(self, call: ToolCall) -> Fate:
-        if (owner := self._claims.take(call.id, self._turn, Step.APPROVAL)) is not None:
-            await _settled_by(owner, call.id, owner.calls.decided)
-            return owner.calls.decision(call.id)
-        return await self._approver.settle(call)
+        claimed = self._claims.take(call.id, self._turn, Step.APPROVAL)
+        if claimed is None:
+            return await self._approver.settle(call)
+        if isinstance(claimed, Fate):
+            return claimed
+        await _settled_by(claimed, call.id, claimed.calls.decided)
+        return claimed.calls.decision(call.id)
 
     async def _answer(self, call: ToolCall) -> Fate:
         callback = self._on_tool_call
@@ -144,9 +149,12 @@ class ToolRunner:
         tool = self._tools.get(call.name)
         if tool is None or tool.handler is None:
             return Fate.LEFT
-        if (owner := self._claims.take(call.id, self._turn)) is not None:
-            await _settled_by(owner, call.id, owner.calls.answered)
-            return Fate.ANSWERED if call.id in owner.calls.answered else Fate.LEFT
+        claimed = self._claims.take(call.id, self._turn)
+        if isinstance(claimed, Fate):
+            return claimed
+        if claimed is not None:
+            await _settled_by(claimed, call.id, claimed.calls.answered)
+            return Fate.ANSWERED if call.id in claimed.calls.answered else Fate.LEFT
         async with self._slots:
             result = await self._execute(tool, call)
         await self._submit(call.id, result, anybodys=True)

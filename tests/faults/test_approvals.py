@@ -303,7 +303,7 @@ def test_two_streams_of_one_chat_ask_once(kind: Kind, record: Record) -> None:
         def on_approval(tool_call: ToolCall) -> bool:
             record.events.append(f"ask {tool_call.id}")
             asked.set()
-            server.wait_for_request(f"GET /chats/{CHAT}/stream", 2)
+            server.wait_for_request(f"GET /chats/{CHAT}/messages", 2)  # by the other, to join and when it has joined
             return True
 
         def one(client: Any) -> Any:
