@@ -166,7 +166,6 @@ class Turn:
         self._missing_since = None
         self.replies.missing = False
         read = sorted((structure(data, Message) for data in messages), key=lambda message: message.order)
-        read.sort(key=lambda message: message.id != self.run.user_message_id)  # it tells what is whose
         snapshots = [self._count(self.replies.take(message, in_stream=False)) for message in read]
         snapshots += [self._count(snapshot) for snapshot in self.replies.take_said_final()]
         self.calls.find(self.replies.current)

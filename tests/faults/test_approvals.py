@@ -23,7 +23,7 @@ from inferencesh import (
 )
 
 from .forms import CALL, CHAT, Json, accepted_of, asked, call_of, chat, chat_of, message, page_of, run
-from .script import CUT, EOF, RST, Reply, Scenario, Script, after, bytewise, hold, refuse
+from .script import CUT, EOF, RST, Reply, Scenario, Script, after, bytewise, hold, refuse, together
 from .server import FaultServer
 from .turns import Kind, call, rest_of
 
@@ -327,6 +327,17 @@ def test_two_streams_of_one_chat_ask_once(kind: Kind, record: Record) -> None:
         assert [reply.text for reply in replies] == [TEXT, TEXT]
         assert posts(server) == [(f"{CALL}/invoke", None), (CALL, {"result": "714"})]
     assert record.events == [f"ask {CALL}", "run 42 * 17"]
+
+
+def test_a_reader_that_skips_snapshots_sees_what_waits_for_approval(kind: Kind, record: Record) -> None:
+    """conflate=True passes over what a newer snapshot replaces, but not over this."""
+    lines = [says(status, "app") for status in ("pending", "awaiting_approval", "in_progress", "completed")]
+    with serving((together(BUSY, *lines, message("", "ready", id="reply2", order=14), DONE),)) as server:
+
+        def turn(client: Any) -> Generator[Any, Any, list[Message]]:
+            return rest_of(kind, record.agent(client).send_message("Hi", stream=True, conflate=True))
+
+        assert any(snapshot.pending_approvals for snapshot in call(kind, server, turn))
 
 
 # -- decided by hand

@@ -142,7 +142,7 @@ def test_an_interrupt_of_an_approval_decides_about_its_call(kind: Kind) -> None:
         assert call(kind, server, by_hand).text == "Thank you."
 
 
-@pytest.mark.parametrize("asks", ["confirmation", "auth"])
+@pytest.mark.parametrize("asks", ["confirmation", "auth", "answered"])
 def test_a_call_that_asks_a_person_goes_on_when_it_was_decided(asks: str, kind: Kind) -> None:
     """Its own old form does not pause the turn again; a second form of the same call does."""
 
@@ -153,6 +153,11 @@ def test_a_call_that_asks_a_person_goes_on_when_it_was_decided(asks: str, kind: 
     def listed(name: str) -> Json:
         return held("input_required", interrupt(asks, id=name, resource_id="call1"))
 
+    def settle(agent: Any, name: str) -> Any:
+        if asks == "answered":
+            return agent.submit_tool_result("call1", {"name": {"action": "accept"}})
+        return agent.resolve_interrupt(name, "allow")
+
     streams = [
         (BUSY, form(1), listed("int1")),
         (listed("int1"), form(1), hold("news"), BUSY, form(2), listed("int2")),
@@ -162,13 +167,13 @@ def test_a_call_that_asks_a_person_goes_on_when_it_was_decided(asks: str, kind: 
 
         def by_hand(client: Any) -> Generator[Any, Any, Any]:
             agent = yield from paused(client)
-            yield agent.resolve_interrupt("int1", "allow")
+            yield settle(agent, "int1")
             opener = threading.Timer(0.3, server.release, ["news"])
             opener.start()
             again = yield agent.wait()
             opener.join()
             assert [each.data for each in again.tool_calls] == [{"input_required": True, "round": 2}]
-            yield agent.resolve_interrupt("int2", "allow")
+            yield settle(agent, "int2")
             return (yield agent.wait())
 
         assert call(kind, server, by_hand).text == "Thank you."
