@@ -182,8 +182,9 @@ class LiveMessage:
         Returns:
             The snapshot to deliver, or None when there is nothing new to see or the message is not known yet.
         """
-        piece = _string(delta.get("response"))
-        if self._running and piece and len(delta) == 1 and self._text is not None and seq == self._next:
+        piece, last = _string(delta.get("response")), self._seq
+        in_sequence = seq is None if last is None else seq == last + 1
+        if self._running and piece and in_sequence and len(delta) == 1 and self._text is not None:
             self._seq = seq
             self._text.append(piece)
             assert self.delivered is not None
@@ -211,11 +212,6 @@ class LiveMessage:
             self.delivered = change(self.delivered)
 
     # -- deltas ----------------------------------------------------------------------------------------------------
-
-    @property
-    def _next(self) -> int | None:
-        """The number of the next delta, where they are numbered."""
-        return None if self._seq is None else self._seq + 1
 
     def _follows(self, seq: int | None) -> bool:
         """Whether a delta is new; notes gaps."""

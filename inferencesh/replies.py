@@ -147,14 +147,14 @@ class Replies:
     def take_delta(self, data: Mapping[str, Any]) -> Message | None:
         """Take in a ``delta`` event; returns the snapshot to deliver."""
         message_id, delta, seq = data.get("resource_id"), data.get("delta"), data.get("seq")
-        if not isinstance(message_id, str) or not message_id or not isinstance(delta, Mapping):
+        if not isinstance(message_id, str) or not message_id or not isinstance(delta, dict):
             return None  # it names no message, so it cannot be attributed; the official SDKs drop it as well
         live = self._live.get(message_id)
         if live is None:
             if message_id in self._earlier or message_id in self._others:
                 return None
             live = self._keep_unknown(message_id)
-        snapshot = live.take_delta(delta, seq if isinstance(seq, int) and not isinstance(seq, bool) else None)
+        snapshot = live.take_delta(delta, seq if type(seq) is int else None)
         if snapshot is None and message_id in self._live and live.needs_whole:
             self.missing = True
         return snapshot
