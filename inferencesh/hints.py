@@ -7,9 +7,9 @@ import re
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, Union
+from typing import Annotated, Any, TypeVar, Union
 
-__all__ = ["local_names", "members_of", "resolve", "type_name", "underlying"]
+__all__ = ["hints_of", "local_names", "members_of", "resolve", "type_name", "underlying"]
 
 _QUALIFIER = re.compile(r"(?<!['\"\w.>])(?:[\w<>]+\.)+(?=\w)")  # of a name in a type's repr
 
@@ -75,6 +75,24 @@ def members_of(hint: Any) -> Iterator[Any]:
             yield from members_of(member)
     else:
         yield hint
+
+
+def hints_of(kind: Any) -> dict[str, Any]:
+    """The hints of a class's fields, with what a generic one was given in the places of its type variables.
+
+    Raises:
+        NameError: One names something that cannot be seen from the class's module.
+    """
+    cls = typing.get_origin(kind) or kind
+    given = dict(zip(getattr(cls, "__parameters__", ()), typing.get_args(kind), strict=False))
+    return {name: _filled(hint, given) for name, hint in typing.get_type_hints(cls, include_extras=True).items()}
+
+
+def _filled(hint: Any, given: Mapping[Any, Any]) -> Any:
+    if isinstance(hint, TypeVar):
+        return given.get(hint, hint)
+    variables = getattr(hint, "__parameters__", ()) if given and typing.get_origin(hint) else ()
+    return hint[tuple(given.get(each, each) for each in variables)] if variables else hint
 
 
 def type_name(hint: Any) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigurationError
+from .hints import hints_of
 from .schemas import Schema
 
 if TYPE_CHECKING:
@@ -73,7 +75,9 @@ def _path_to_culprit(hint: Any, seen: frozenset[int] = frozenset()) -> tuple[str
 
 def _fields(hint: Any) -> Mapping[str, Any]:
     cls = typing.get_origin(hint) or hint
+    if not isinstance(cls, type) or cls is types.UnionType:
+        return {}
     try:
-        return typing.get_type_hints(cls, include_extras=True) if isinstance(cls, type) else {}
-    except NameError:
+        return hints_of(hint)
+    except Exception:  # noqa: BLE001 - an odd class may raise anything, and then it is itself the culprit
         return {}

@@ -6,13 +6,13 @@ import collections.abc
 import json
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from cattrs import Converter
 from cattrs.errors import IterableValidationError, IterableValidationNote
 
 from .errors import ConfigurationError
-from .hints import type_name
+from .hints import hints_of, members_of, type_name
 from .strict_problems import MismatchError
 from .strict_scalars import Hook
 
@@ -60,7 +60,8 @@ def only(shape: type, kind: Any, hook: Callable[..., Any]) -> Hook:
 def _list_factory(kind: Any, converter: Converter) -> Hook:
     make, arguments = _LISTS[origin_of(kind)], typing.get_args(kind)
     item = arguments[0] if arguments else Any
-    if make in {set, frozenset} and getattr(origin_of(item), "__hash__", None) is None:
+    hashable = all(getattr(origin_of(each), "__hash__", None) for each in members_of(item))
+    if make in {set, frozenset} and not hashable:
         raise ConfigurationError(f"{type_name(item)} cannot be in a set, since it is not hashable")
     hook = hook_of(item, converter)
     return only(
@@ -124,18 +125,9 @@ def _tuple_factory(kind: Any, converter: Converter) -> Hook:
 
 def _named_tuple_factory(kind: Any, converter: Converter) -> Hook:
     cls = origin_of(kind)
-    hints = typing.get_type_hints(cls, include_extras=True)
-    given = dict(zip(getattr(cls, "__parameters__", ()), typing.get_args(kind), strict=False))
-    places = [_filled(hints.get(name, Any), given) for name in cls._fields]
+    hints = hints_of(kind)
+    places = [hints.get(name, Any) for name in cls._fields]
     return _places_hook(kind, places, len(cls._field_defaults), lambda items: cls(*items), converter)
-
-
-def _filled(hint: Any, given: Mapping[Any, Any]) -> Any:
-    """A hint with the type variables filled in for which something was given."""
-    if isinstance(hint, TypeVar):
-        return given.get(hint, hint)
-    variables = getattr(hint, "__parameters__", ()) if typing.get_origin(hint) else ()
-    return hint[tuple(given.get(each, each) for each in variables)] if variables else hint
 
 
 def _places_hook(

@@ -81,8 +81,8 @@ def _class_factory(kind: Any, converter: Converter) -> Hook:
 
 
 def _specified(kind: Any) -> Any:
-    """A generic class that nothing was given for, with what its type variables can be at most."""
-    variables = () if typing.get_origin(kind) else getattr(kind, "__parameters__", ())
+    """A generic class with what its type variables can be at most, where nothing was given for them."""
+    variables = getattr(kind, "__parameters__", ())
     return kind[tuple(_most(each) for each in variables)] if variables else kind
 
 

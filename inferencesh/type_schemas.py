@@ -9,19 +9,21 @@ references), descriptions are taken from docstrings and plain ``Annotated`` text
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import inspect
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, NotRequired, Required
 
 import attrs
 
-from .hints import members_of
+from .hints import hints_of, members_of
 from .schemas import Schema
 
 __all__ = ["TypeSchemas", "annotated_text", "docs_of"]
 
 _REF = "#/$defs/{name}"
+_FORMATS: Mapping[Any, str] = {datetime.datetime: "date-time", datetime.time: "time"}
 
 
 class TypeSchemas:
@@ -47,6 +49,8 @@ class TypeSchemas:
         found, components = msgspec.json.schema_components(
             [*hints, *classes], schema_hook=_schema_of_other, ref_template=_REF
         )
+        for schema, hint in zip(found, hints, strict=False):
+            _tell_formats(schema, hint)
         for cls, reference in zip(classes, found[len(hints) :], strict=True):
             _describe(components[_name_in(reference)], cls)
         kept = {name for name in components if name in _reachable(name, components)}
@@ -109,14 +113,39 @@ def _describe(component: Schema, kind: Any) -> None:
     fields = component.get("properties") or dict(
         zip(getattr(cls, "_fields", ()), component.get("prefixItems", ()), strict=False)
     )
-    for name, hint in typing.get_type_hints(cls, include_extras=True).items():
-        if name in fields and (text := annotated_text(hint) or named.get(name)):
+    for name, hint in hints_of(kind).items():
+        if name not in fields:
+            continue
+        _tell_formats(fields[name], hint)
+        if text := annotated_text(hint) or named.get(name):
             fields[name]["description"] = text
     unsettable = _fields_without_argument(cls)
     for name in unsettable:
         fields.pop(name, None)
     if unsettable:
         component["required"] = [name for name in component["required"] if name not in unsettable]
+
+
+def _tell_formats(schema: Schema, hint: Any) -> None:
+    """Add the formats of times without a time zone's mention, which msgspec leaves out, to a hint's schema."""
+    if typing.get_origin(hint) in {Annotated, Required, NotRequired, Final}:
+        if not any(getattr(note, "tz", None) is False for note in getattr(hint, "__metadata__", ())):
+            _tell_formats(schema, typing.get_args(hint)[0])
+        return
+    hint = getattr(hint, "__supertype__", hint)  # of a NewType
+    kind, inside = schema.get("type"), typing.get_args(hint)
+    for choice in schema.get("anyOf", ()):  # a union has one member at most of each of the types below
+        for member in inside:
+            _tell_formats(choice, member)
+    if kind == "string" and hint in _FORMATS:
+        schema.setdefault("format", _FORMATS[hint])
+    elif kind == "array" and "prefixItems" in schema:
+        for item, place in zip(schema["prefixItems"], inside, strict=False):
+            _tell_formats(item, place)
+    elif kind == "array" and "items" in schema and inside:
+        _tell_formats(schema["items"], inside[0])
+    elif kind == "object" and "additionalProperties" in schema and len(inside) == 2:
+        _tell_formats(schema["additionalProperties"], inside[1])
 
 
 def _inlined(schema: Mapping[str, Any], components: Mapping[str, Schema], kept: set[str]) -> Schema:

@@ -146,7 +146,7 @@ def test_bad_arguments_do_not_start_a_generator(serve: Serve, connect: Connect) 
     heard: list[object] = []
     agent = side.agent({"tools": [typed(yields)]})
     side.result(agent.send_message("Go", on_tool_progress=lambda *given: heard.append(given)))
-    assert "steps: Expected `int`" in json.loads(results(served)[0])["error"]
+    assert "steps: expected int, got 'three'" in json.loads(results(served)[0])["error"]
     assert heard == []
 
 

@@ -165,7 +165,6 @@ def test_the_schema_goes_into_the_configuration_of_this_run(kind: Kind) -> None:
     assert first == {
         "name": "tester",
         "output_schema": {
-            "title": "City",
             "description": "What the agent is asked for.",
             "type": "object",
             "properties": {"name": {"type": "string"}, "people": {"type": "integer"}},
