@@ -65,6 +65,7 @@ def nothing_left() -> Iterator[None]:
     try:
         leftovers.check()
     finally:
+        gc.freeze()  # what has survived was there to stay; looking at it again after every test takes half a second
         logging.getLogger("asyncio").removeHandler(complaints)
     assert not complaints.seen, "\n".join(["an event loop reported:", *complaints.seen])
 
