@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 from attrs import field, frozen
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 __all__ = ("Observer", "SentMessage", "SentResult")
 
@@ -46,5 +44,5 @@ class SentResult:
     chat_id: str
 
 
-Observer: TypeAlias = "Callable[[SentMessage | SentResult], None]"
+Observer: TypeAlias = Callable[[SentMessage | SentResult], None]
 """Called on the runtime's event loop before the request is answered; a ProblemError raised at a message refuses it."""
