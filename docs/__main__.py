@@ -66,9 +66,10 @@ def _prepare_class(cls: pdoc.doc.Class, public: dict[str, str]) -> None:
         if _is_private(_described(member), public):
             del cls.members[name]
         elif module.partition(".")[0] == "inferencesh":
-            defined = public.get(f"{module}.{qualname.rpartition('.')[0]}", cls.fullname)
-            page = max((page for page in PAGES if defined.startswith(f"{page}.")), key=len)
-            member.taken_from = (page, f"{defined.removeprefix(f'{page}.')}.{name}")
+            base = f"{module}.{qualname.rpartition('.')[0]}"
+            own = base == f"{cls.obj.__module__}.{cls.obj.__qualname__}"
+            page, _, class_name = (cls.fullname if own else public.get(base, cls.fullname)).rpartition(".")
+            member.taken_from = (page, f"{class_name}.{name}")
         if name == "__init__" and attrs.has(cls.obj):
             member.docstring = ""  # attrs says only that it has made it
     cls.bases = [_public_base(base, public) for base in cls.bases if not _is_private(f"{base[0]}.{base[1]}", public)]
