@@ -13,7 +13,15 @@ __all__ = ["AsyncChats"]
 
 
 class AsyncChats:
-    """The chats of the account; ``client.chats``."""
+    """The chats of the account; ``client.chats``.
+
+    Example:
+        ```python
+        await agent.send_message("Hello")
+        async for chat in client.chats.list():
+            print(chat.id, chat.name, chat.status)
+        ```
+    """
 
     def __init__(self, api: ChatAPI) -> None:
         self._api = api
@@ -27,6 +35,12 @@ class AsyncChats:
 
         Raises:
             APIError, APIConnectionError: The server refused or could not be reached.
+
+        Example:
+            ```python
+            async for chat in client.chats.list(search="invoice", page_size=100):
+                print(chat.created_at, chat.name)
+            ```
         """
         async for page in self._api.chat_pages(search, _positive(page_size)):
             for item in page:
@@ -41,6 +55,13 @@ class AsyncChats:
         Raises:
             NotFoundError: There is no such chat.
             APIError, APIConnectionError: The server refused or could not be reached.
+
+        Example:
+            ```python
+            message = await agent.send_message("Hello")
+            chat = await client.chats.get(message.chat_id)
+            print(chat.status)
+            ```
         """
         return structure(await self._api.read_chat(chat_id), Chat)
 
@@ -54,6 +75,18 @@ class AsyncChats:
         Raises:
             NotFoundError: There is no such chat.
             APIError, APIConnectionError: The server refused or could not be reached.
+
+        Example:
+            ```python
+            await agent.send_message("Hello")
+            async for message in client.chats.messages(agent.chat_id):
+                print(message.role, message.text)
+            ```
+
+            ```text
+            assistant You said: "Hello". ...
+            user Hello
+            ```
         """
         async for page in self._api.message_pages(chat_id, _positive(page_size)):
             for message in sorted((structure(item, Message) for item in page), key=_place, reverse=True):
@@ -68,6 +101,12 @@ class AsyncChats:
         Raises:
             NotFoundError: There is no such chat.
             APIError, APIConnectionError: The server refused or could not be reached.
+
+        Example:
+            ```python
+            message = await agent.send_message("Hello")
+            await client.chats.delete(message.chat_id)
+            ```
         """
         await self._api.delete_chat(chat_id)
 
@@ -81,6 +120,13 @@ class AsyncChats:
             ConflictError: It is not queued any more.
             NotFoundError: There is no such message.
             APIError, APIConnectionError: The server refused or could not be reached.
+
+        Example:
+            ```python
+            async for message in client.chats.messages(agent.chat_id):
+                if message.status == MessageStatus.QUEUED:
+                    await client.chats.cancel_message(message.id)
+            ```
         """
         await self._api.cancel_message(message_id)
 

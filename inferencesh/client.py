@@ -56,6 +56,12 @@ class AsyncInference:
 
     Raises:
         ConfigurationError: There is no API key, or an argument cannot work.
+
+    Example:
+        ```python
+        async with AsyncInference("inf_...", timeout=Timeout(total=60)) as client:
+            agent = client.agent("acme/support@v2")
+        ```
     """
 
     def __init__(
@@ -110,6 +116,18 @@ class AsyncInference:
 
         Args:
             runtime_options: Those of ``inferencesh.local.LocalRuntime``.
+
+        Example:
+            ```python
+            async with AsyncInference.local() as client:
+                agent = client.agent({"name": "storyteller"})
+                message = await agent.send_message("Tell me a story")
+                print(message.text)
+            ```
+
+            ```text
+            The ...
+            ```
         """
         from .local import BackgroundRuntime
 
@@ -136,6 +154,16 @@ class AsyncInference:
 
         Raises:
             ConfigurationError: The configuration cannot be sent.
+
+        Example:
+            ```python
+            agent = client.agent(
+                {"name": "guide", "system_prompt": "Answer in one sentence."},
+                context={"city": "Paris"},
+            )
+            message = await agent.send_message("Hello")
+            same_chat = client.agent({"name": "guide"}, chat_id=message.chat_id)
+            ```
         """
         return AsyncAgent(self._transport, AgentConfig.read(config), chat_id, context, self._agent_options)
 
@@ -155,7 +183,21 @@ class AsyncInference:
         return AsyncFiles(self._transport)
 
     async def aclose(self) -> None:
-        """Close all connections and streams. May be called more than once."""
+        """Close all connections and streams. May be called more than once.
+
+        Example:
+            ```python
+            client = AsyncInference.local()
+            try:
+                print((await client.agent({"name": "greeter"}).send_message("Hello")).text)
+            finally:
+                await client.aclose()
+            ```
+
+            ```text
+            You said: "Hello". ...
+            ```
+        """
         await self._transport.aclose()
         if self._runtime is not None:
             await anyio.to_thread.run_sync(self._runtime.stop)
@@ -189,7 +231,13 @@ class ClientOptions(TypedDict, total=False):
 
 
 def async_inference(api_key: str | None = None, **options: Unpack[ClientOptions]) -> AsyncInference:
-    """Make an AsyncInference; it takes the same arguments."""
+    """Make an AsyncInference; it takes the same arguments.
+
+    Example:
+        ```python
+        client = async_inference("inf_...", max_retries=5)
+        ```
+    """
     return AsyncInference(api_key, **options)
 
 

@@ -65,6 +65,19 @@ class BackgroundRuntime:
 
     Raises:
         ValueError: An option is wrong.
+
+    Example:
+        ```python
+        runtime = BackgroundRuntime(pace=0)
+        address = runtime.start()
+        with Inference(address.api_key, base_url=address.base_url) as client:
+            print(client.agent({"name": "greeter"}).send_message("Hello").text)
+        runtime.stop()
+        ```
+
+        ```text
+        You said: "Hello". ...
+        ```
     """
 
     def __init__(self, **options: Unpack[RuntimeOptions]) -> None:

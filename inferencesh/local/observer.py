@@ -18,6 +18,18 @@ class SentMessage:
         text: Its text.
         chat_id: The chat it was sent to, or None for a new one.
         body: The whole body of the request as it came: the agent, the context, attachments.
+
+    Example:
+        ```python
+        seen = []
+        with Inference.local(observer=seen.append) as client:
+            client.agent({"name": "greeter"}).send_message("Hello")
+        print(seen[0].text, seen[0].chat_id)
+        ```
+
+        ```text
+        Hello None
+        ```
     """
 
     text: str
@@ -35,6 +47,19 @@ class SentResult:
         result: The result as it was sent: text, JSON for everything else.
         call_id: The call's id.
         chat_id: The chat it belongs to.
+
+    Example:
+        ```python
+        seen = []
+        clock = tool("clock").describe("Tell the time").handler(lambda: "noon").build()
+        with Inference.local(observer=seen.append) as client:
+            client.agent({"name": "usher", "tools": [clock]}).send_message("What is the time on the clock?")
+        print(seen[-1].name, seen[-1].result)
+        ```
+
+        ```text
+        clock noon
+        ```
     """
 
     name: str
