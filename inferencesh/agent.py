@@ -11,6 +11,7 @@ from .agent_config import AgentConfig
 from .chat_api import ChatAPI
 from .conversation import Conversation
 from .converter import result_text, structure
+from .errors import ConfigurationError
 from .file_sources import FileSource, OnProgress
 from .files import AsyncFiles
 from .invoke import Invoker
@@ -105,8 +106,10 @@ class AsyncAgent:
             on_tool_call: Called with each client tool's call before its handler. Sync or async.
             on_tool_progress: Called as ``on_tool_progress(tool_call, value)`` with what a handler yields before its
                 result. Sync or async.
-            on_approval: Asked about each call that needs a person's approval: True approves it, False or a text with
-                the reason rejects it, None leaves it to ``approve_tool`` and ``reject_tool``. Sync or async.
+            on_approval: Asked once about each call that needs a person's approval, one after the other: True approves
+                it, False or a text with the reason rejects it, None leaves it to ``approve_tool`` and ``reject_tool``.
+                Without an answer nothing is approved; where somebody else was faster, that decision counts. Sync or
+                async.
             conflate: Whether a slow reader skips snapshots that a newer one of the same message has replaced.
 
         Returns:
@@ -115,9 +118,11 @@ class AsyncAgent:
 
         Raises:
             RunFailedError: The run failed.
-            StreamError: The reply was lost for good.
+            StreamError: The reply was lost for good, or the message, queued behind another turn, was withdrawn.
             FileError: A file cannot be read; the message was not sent.
-            APIError: The server refused the message, a file or the stream.
+            PermissionDeniedError: The server takes approvals from signed-in people only (code ``requires_sign_in``).
+            TypeError: ``on_approval`` returned something else.
+            APIError: The server refused the message, a file, the stream or an approval.
             APIConnectionError: The server could not be reached.
 
         Example:
@@ -251,10 +256,6 @@ class AsyncAgent:
             async for message in agent.stream_messages():
                 print(message.text)
             ```
-
-            ```text
-            The ...
-            ```
         """
         return self.open_stream(
             TurnRequest(
@@ -376,7 +377,7 @@ class AsyncAgent:
             delete {'name': 'notes.txt'}
             ```
         """
-        await self._conversation.approve(tool_call_id)
+        await self._conversation.decide(tool_call_id, approved=True)
 
     async def reject_tool(self, tool_call_id: str, reason: str = "") -> None:
         """Reject a call that waits for a person's approval; the agent goes on without it.
@@ -398,7 +399,7 @@ class AsyncAgent:
             message = await agent.wait()
             ```
         """
-        await self._conversation.reject(tool_call_id, reason)
+        await self._conversation.decide(tool_call_id, approved=False, reason=reason)
 
     async def resolve_interrupt(self, interrupt_id: str, decision: Literal["allow", "deny"]) -> Interrupt:
         """Decide about something that holds the run up: one of ``chat.pending_interrupts``.
@@ -413,6 +414,7 @@ class AsyncAgent:
             The interrupt as it stands now.
 
         Raises:
+            ConfigurationError: The decision is neither; nothing was sent.
             PermissionDeniedError, ConflictError, APIError, APIConnectionError: As for ``approve_tool``.
 
         Example:
@@ -428,7 +430,9 @@ class AsyncAgent:
             confirmation
             ```
         """
-        return structure(await self._conversation.resolve(interrupt_id, decision), Interrupt)
+        if decision not in ("allow", "deny"):
+            raise ConfigurationError(f"the decision about an interrupt is 'allow' or 'deny', not {decision!r}")
+        return await self._conversation.resolve(interrupt_id, allow=decision == "allow")
 
     async def stop(self) -> None:
         """End the run on the server; the stream that follows it ends normally. Without a chat nothing happens.

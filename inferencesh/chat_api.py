@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from .converter import UnreadableError, result_text
-from .errors import APIError, ConflictError, NotFoundError
+from .errors import APIError, ConfigurationError, ConflictError, NotFoundError
 from .models import FileRef
+from .paging import Pages, objects
 from .retry import Safety
 from .transport import Transport
 from .uploads import attachments
@@ -58,16 +58,15 @@ class ChatAPI:
         """
         messages: list[Mapping[str, Any]] = []
         try:
-            async with contextlib.aclosing(self.message_pages(chat_id)) as pages:
-                async for items in pages:
-                    messages += items
-                    if any(map(enough, items)):
-                        break
+            async for items in self.message_pages(chat_id):
+                messages += items
+                if any(map(enough, items)):
+                    break
         except NotFoundError:
-            return _objects(chat.get("chat_messages"))
-        return messages or _objects(chat.get("chat_messages"))
+            return objects(chat.get("chat_messages"))
+        return messages or objects(chat.get("chat_messages"))
 
-    def message_pages(self, chat_id: str, size: int = _PAGE) -> AsyncGenerator[list[Mapping[str, Any]]]:
+    def message_pages(self, chat_id: str, size: int = _PAGE) -> Pages:
         """Read a chat's messages a page at a time, the newest page first."""
 
         async def read(cursor: Mapping[str, str]) -> object:
@@ -75,16 +74,16 @@ class ChatAPI:
             path = f"{chat_path(chat_id)}/messages"
             return await self._transport.request("GET", path, params=params, safety=Safety.REPEATABLE)
 
-        return _pages(read)
+        return Pages(read)
 
-    def chat_pages(self, search: str | None, size: int = _PAGE) -> AsyncGenerator[list[Mapping[str, Any]]]:
+    def chat_pages(self, search: str | None, size: int = _PAGE) -> Pages:
         """Read the account's chats a page at a time, the newest page first."""
 
         async def read(cursor: Mapping[str, str]) -> object:
             body = {"limit": size, **({"search": search} if search else {}), **cursor}
             return await self._transport.request("POST", "/chats/list", json=body, safety=Safety.REPEATABLE)
 
-        return _pages(read)
+        return Pages(read)
 
     async def delete_chat(self, chat_id: str) -> None:
         """Delete a chat."""
@@ -96,8 +95,7 @@ class ChatAPI:
 
     async def cancel_message(self, message_id: str) -> None:
         """Withdraw a queued message."""
-        path = f"/chats/messages/{quote(message_id, safe='')}/cancel"
-        await self._transport.request("POST", path, safety=Safety.ONCE)
+        await self._settle(f"/chats/messages/{_segment('message', message_id)}/cancel", None)
 
     async def submit(
         self, call_id: str, result: object, *, anybodys: bool = False, files: Sequence[FileRef] = ()
@@ -113,33 +111,54 @@ class ChatAPI:
         Raises:
             APIError: The server refused it; a ConflictError when the call does not wait for a result.
         """
+        path = f"/tools/{_segment('tool call', call_id)}"
         body: dict[str, Any] = {"result": result_text(result)}
         if files:
             body["attachments"] = attachments(files)
-        path = f"/tools/{quote(call_id, safe='')}"
+        await self._settle(path, body, anybodys=anybodys)
+
+    async def decide(self, call_id: str, *, approved: bool, reason: str, anybodys: bool = False) -> bool:
+        """Post the decision about a tool call that waits for approval, until the server has acknowledged it.
+
+        Args:
+            call_id: The call's id.
+            approved: Whether it may run.
+            reason: Why not, for the agent to read.
+            anybodys: Whether to go by what somebody else has decided before.
+
+        Returns:
+            Whether it surely counts; otherwise the call was settled before, most likely by this very request.
+
+        Raises:
+            APIError: The server refused it; a ConflictError when the call does not wait for approval.
+        """
+        path = f"/tools/{_segment('tool call', call_id)}"
+        if approved:
+            answer = await self._settle(f"{path}/invoke", None, anybodys=anybodys)
+        else:
+            answer = await self._settle(f"{path}/reject", {"reason": reason}, anybodys=anybodys)
+        return answer is not None
+
+    async def resolve_interrupt(self, interrupt_id: str, *, allow: bool) -> Mapping[str, Any]:
+        """Decide about an interrupt; returns it as it stands then, as far as the server says."""
+        path = f"/interrupts/{_segment('interrupt', interrupt_id)}/resolve"
+        answer = await self._settle(path, {"decision": "allow" if allow else "deny"})
+        return {"id": interrupt_id, "status": "resolved", **(answer or {})}
+
+    async def _settle(
+        self, path: str, body: Mapping[str, Any] | None, *, anybodys: bool = False
+    ) -> Mapping[str, Any] | None:
+        """Post what the server takes once, until it says so; returns its answer, None where it was settled before."""
         try:
-            await self._transport.request("POST", path, json=body, safety=Safety.UNTIL_ACKNOWLEDGED)
+            answer = await self._transport.request("POST", path, json=body, safety=Safety.UNTIL_ACKNOWLEDGED)
         except APIError as error:
             taken = isinstance(error, ConflictError) or error.code in {"already_processed", "already_submitted"}
-            # After a repetition it is most likely this very result that the server has taken, its answer being lost.
+            # After a repetition it is most likely this very request that the server has taken, its answer being lost.
             if not taken or not (anybodys or error.repetitions):
                 raise
-            logger.info("the result of tool call %s was there already", call_id)
-
-    async def approve(self, call_id: str) -> None:
-        """Approve a tool call."""
-        path = f"/tools/{quote(call_id, safe='')}/invoke"
-        await self._transport.request("POST", path, safety=Safety.ONCE)
-
-    async def reject(self, call_id: str, reason: str) -> None:
-        """Reject a tool call, with a reason for the agent."""
-        path = f"/tools/{quote(call_id, safe='')}/reject"
-        await self._transport.request("POST", path, json={"reason": reason}, safety=Safety.ONCE)
-
-    async def resolve_interrupt(self, interrupt_id: str, decision: str) -> Mapping[str, Any]:
-        """Decide about an interrupt; returns it as it stands then."""
-        path = f"/interrupts/{quote(interrupt_id, safe='')}/resolve"
-        return _object(await self._transport.request("POST", path, json={"decision": decision}, safety=Safety.ONCE))
+            logger.info("POST %s: it was settled already", path)
+            return None
+        return answer if isinstance(answer, dict) else {}
 
     async def stop(self, chat_id: str) -> None:
         """End the chat's run on the server."""
@@ -148,23 +167,16 @@ class ChatAPI:
 
 def chat_path(chat_id: str) -> str:
     """The path of a chat; its id may come from anywhere."""
-    return f"/chats/{quote(chat_id, safe='')}"
+    return f"/chats/{_segment('chat', chat_id)}"
 
 
-async def _pages(
-    read: Callable[[Mapping[str, str]], Awaitable[object]],
-) -> AsyncGenerator[list[Mapping[str, Any]]]:
-    """Follow the cursors of a paged answer; one that comes back again is the end, lest this goes in circles."""
-    seen = {""}
-    cursor: Mapping[str, str] = {}
-    while True:
-        page = await read(cursor)
-        yield _objects(page.get("items") if isinstance(page, dict) else page)
-        following = page.get("next_cursor") if isinstance(page, dict) and page.get("has_next", True) else None
-        if not isinstance(following, str) or following in seen:
-            return
-        seen.add(following)
-        cursor = {"cursor": following}
+def _segment(kind: str, value: str) -> str:
+    """An id as one segment of a path."""
+    if not isinstance(value, str):
+        raise TypeError(f"the {kind} id is a str, not {type(value).__name__}")
+    if value in {"", ".", ".."}:  # with these the path would lead somewhere else
+        raise ConfigurationError(f"{value!r} is no {kind} id")
+    return quote(value, safe="")
 
 
 def _object(value: object) -> Mapping[str, Any]:
@@ -173,7 +185,3 @@ def _object(value: object) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise UnreadableError(f"the server answered with {type(value).__name__} where an object was expected")
     return value
-
-
-def _objects(value: object) -> list[Mapping[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 from .chat_api import ChatAPI
 from .converter import structure
 from .errors import ConfigurationError
 from .models import Chat, Message
+from .paging import Items, Page
 
 __all__ = ["AsyncChats"]
 
@@ -26,15 +27,19 @@ class AsyncChats:
     def __init__(self, api: ChatAPI) -> None:
         self._api = api
 
-    async def list(self, *, search: str | None = None, page_size: int = 50) -> AsyncIterator[Chat]:
+    def list(self, *, search: str | None = None, page_size: int = 50) -> AsyncIterator[Chat]:
         """List chats, the newest first; pages are read as they are needed.
 
         Args:
             search: Only chats with this in their name; all when None.
             page_size: How many chats are read at a time.
 
+        Returns:
+            An async iterator; when a page cannot be read it raises, and goes on with that page if it is asked again.
+
         Raises:
-            APIError, APIConnectionError: The server refused or could not be reached.
+            ConfigurationError: ``page_size`` is no positive whole number.
+            APIError, APIConnectionError: From the iterator, when the server refuses or cannot be reached.
 
         Example:
             ```python
@@ -42,9 +47,7 @@ class AsyncChats:
                 print(chat.created_at, chat.name)
             ```
         """
-        async for page in self._api.chat_pages(search, _positive(page_size)):
-            for item in page:
-                yield structure(item, Chat)
+        return Items(self._api.chat_pages(search, _positive(page_size)), _chats)
 
     async def get(self, chat_id: str) -> Chat:
         """Read a chat.
@@ -65,16 +68,20 @@ class AsyncChats:
         """
         return structure(await self._api.read_chat(chat_id), Chat)
 
-    async def messages(self, chat_id: str, *, page_size: int = 50) -> AsyncIterator[Message]:
+    def messages(self, chat_id: str, *, page_size: int = 50) -> AsyncIterator[Message]:
         """Read a chat's messages, the newest first; pages are read as they are needed.
 
         Args:
             chat_id: The chat's id.
             page_size: How many messages are read at a time.
 
+        Returns:
+            An async iterator; when a page cannot be read it raises, and goes on with that page if it is asked again.
+
         Raises:
-            NotFoundError: There is no such chat.
-            APIError, APIConnectionError: The server refused or could not be reached.
+            ConfigurationError: ``page_size`` is no positive whole number.
+            NotFoundError: From the iterator, when there is no such chat.
+            APIError, APIConnectionError: From the iterator, when the server refuses or cannot be reached.
 
         Example:
             ```python
@@ -88,9 +95,7 @@ class AsyncChats:
             user Hello
             ```
         """
-        async for page in self._api.message_pages(chat_id, _positive(page_size)):
-            for message in sorted((structure(item, Message) for item in page), key=_place, reverse=True):
-                yield message
+        return Items(self._api.message_pages(chat_id, _positive(page_size)), _newest_first)
 
     async def delete(self, chat_id: str) -> None:
         """Delete a chat with its messages; what runs in it is stopped.
@@ -111,7 +116,7 @@ class AsyncChats:
         await self._api.delete_chat(chat_id)
 
     async def cancel_message(self, message_id: str) -> None:
-        """Withdraw a message that is queued behind a run.
+        """Withdraw a message that is queued behind a run; a ``send_message`` that waits for its reply raises then.
 
         Args:
             message_id: Its id.
@@ -123,7 +128,8 @@ class AsyncChats:
 
         Example:
             ```python
-            async for message in client.chats.messages(agent.chat_id):
+            reply = await agent.send_message("Hello")
+            async for message in client.chats.messages(reply.chat_id):
                 if message.status == MessageStatus.QUEUED:
                     await client.chats.cancel_message(message.id)
             ```
@@ -131,11 +137,16 @@ class AsyncChats:
         await self._api.cancel_message(message_id)
 
 
-def _place(message: Message) -> int:
-    return message.order
+def _chats(page: Page) -> Iterator[Chat]:
+    return (structure(item, Chat) for item in page)
 
 
-def _positive(page_size: int) -> int:
-    if page_size < 1:
-        raise ConfigurationError(f"page_size must be 1 or more, not {page_size}")
+def _newest_first(page: Page) -> Sequence[Message]:
+    """The messages of a page; servers differ in the order within one."""
+    return sorted((structure(item, Message) for item in page), key=lambda message: message.order, reverse=True)
+
+
+def _positive(page_size: object) -> int:
+    if not isinstance(page_size, int) or isinstance(page_size, bool) or page_size < 1:
+        raise ConfigurationError(f"page_size must be a whole number of at least 1, not {page_size!r}")
     return page_size

@@ -119,7 +119,7 @@ class AsyncInference:
 
         Example:
             ```python
-            async with AsyncInference.local() as client:
+            async with AsyncInference.local(pace=0) as client:  # seconds between words
                 agent = client.agent({"name": "storyteller"})
                 message = await agent.send_message("Tell me a story")
                 print(message.text)
@@ -187,7 +187,7 @@ class AsyncInference:
 
         Example:
             ```python
-            client = AsyncInference.local()
+            client = AsyncInference.local(pace=0)
             try:
                 print((await client.agent({"name": "greeter"}).send_message("Hello")).text)
             finally:

@@ -7,7 +7,7 @@ import asyncio
 import attrs
 
 from .driver import TurnDriver
-from .models import Message
+from .models import Message, ToolCall
 
 __all__ = ["Conflator"]
 
@@ -83,7 +83,7 @@ class Conflator:
         for index in reversed(range(len(self._kept))):
             older = self._kept[index]
             if older.id == message.id:  # the newest of its kind: what stands before it must be handed out anyway
-                if not older.done and older.pending_tool_calls == message.pending_tool_calls:
+                if not older.done and _waiting(older) == _waiting(message):
                     self._kept[index] = message
                     return
                 break
@@ -97,3 +97,7 @@ class Conflator:
         else:
             self._texts[message.id] = text
         return attrs.evolve(message, delta=text[len(before) :] if text.startswith(before) else None)
+
+
+def _waiting(message: Message) -> tuple[ToolCall, ...]:
+    return message.pending_tool_calls + message.pending_approvals

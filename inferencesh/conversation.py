@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .agent_config import AgentConfig
@@ -11,7 +11,7 @@ from .chat_api import ChatAPI
 from .converter import structure
 from .driver import TurnDriver
 from .errors import InferenceError, StreamError
-from .models import FileRef, Message, Role
+from .models import FileRef, Interrupt, Message, Role
 from .run_state import goes_on
 from .turn import End, Outcome, Turn
 from .turn_request import TurnRequest
@@ -38,13 +38,13 @@ class Conversation:
         self._agent = agent
         self._context = context
         self._turn: Turn | None = None
-        self._expects_more = False  # whether a result was submitted to a turn that is not at hand
+        self._untold: list[Callable[[Turn], None]] = []  # what was settled while the turn was not at hand
 
     def reset(self) -> None:
         """Forget the chat."""
         self.chat_id = None
         self._turn = None
-        self._expects_more = False
+        self._untold.clear()
 
     def require_chat(self) -> str:
         """The chat's id.
@@ -84,11 +84,12 @@ class Conversation:
         snapshot = turn.begin(_message(answer, "user_message"), _message(answer, "assistant_message"), _now())
         if turn.chat_id is None:
             raise StreamError("the server's answer to the message names no chat, so its reply cannot be found")
-        self.chat_id, self._turn, self._expects_more = turn.chat_id, turn, False
-        if before is not None and turn.run.queued and before.waits_for_results:
+        self.chat_id, self._turn = turn.chat_id, turn
+        self._untold.clear()
+        if before is not None and turn.run.queued and before.waits_for_caller:
             raise StreamError(
-                "the message is queued behind a turn that waits for the results of its tool calls; answer them with "
-                "submit_tool_result, then wait() for the reply"
+                "the message is queued behind a turn that waits for the results of its tool calls or for approvals; "
+                "answer them with submit_tool_result, approve_tool or reject_tool, then wait() for the reply"
             )
         if snapshot is not None:
             driver.ready.append(snapshot)
@@ -105,10 +106,12 @@ class Conversation:
         chat = await self.api.read_chat(chat_id)
         messages = await self.api.read_messages(chat, chat_id, lambda message: message.get("role") == Role.USER)
         turn = Turn.latest(chat_id, messages, _now())
-        if goes_on(chat) or self._expects_more:
+        if goes_on(chat) or self._untold:
             await driver.connect(chat_id)
             turn.wants_reread = True
-            self._turn, self._expects_more = turn, False
+            self._turn = turn
+            while self._untold:
+                self._untold.pop(0)(turn)
         else:
             replies = [m for m in (structure(data, Message) for data in messages) if m.role == Role.ASSISTANT]
             turn.outcome = Outcome(End.FINISHED, max(replies, key=lambda message: message.order, default=None))
@@ -119,30 +122,27 @@ class Conversation:
     ) -> None:
         """Post a tool call's result; the turn that waits for it goes on."""
         await self.api.submit(call_id, result, anybodys=anybodys, files=files)
-        turn = self._turn
-        if turn is not None and (turn.outcome is None or turn.outcome.end is End.PAUSED):
-            turn.call_answered(call_id, _now())
-        else:
-            self._expects_more = True
+        self._tell(lambda turn: turn.call_answered(call_id, _now()))
 
-    async def approve(self, call_id: str) -> None:
-        """Approve a tool call; the turn that waits for that goes on."""
-        await self.api.approve(call_id)
-        self._goes_on()
+    async def decide(self, call_id: str, *, approved: bool, reason: str = "", anybodys: bool = False) -> bool:
+        """Approve or reject a tool call; the turn that waits for that goes on. Returns as ``ChatAPI.decide``."""
+        counts = await self.api.decide(call_id, approved=approved, reason=reason, anybodys=anybodys)
+        self._tell(lambda turn: turn.call_decided(call_id, _now(), approved=approved if counts else None))
+        return counts
 
-    async def reject(self, call_id: str, reason: str) -> None:
-        """Reject a tool call; the turn that waits for that goes on."""
-        await self.api.reject(call_id, reason)
-        self._goes_on()
-
-    async def resolve(self, interrupt_id: str, decision: str) -> Mapping[str, Any]:
+    async def resolve(self, interrupt_id: str, *, allow: bool) -> Interrupt:
         """Decide about an interrupt; the turn that waits for that goes on."""
-        interrupt = await self.api.resolve_interrupt(interrupt_id, decision)
-        self._goes_on()
+        interrupt = structure(await self.api.resolve_interrupt(interrupt_id, allow=allow), Interrupt)
+        self._tell(lambda turn: turn.interrupt_resolved(interrupt, _now(), allowed=allow))
         return interrupt
 
-    def _goes_on(self) -> None:
-        self._expects_more = True
+    def _tell(self, news: Callable[[Turn], None]) -> None:
+        """Tell the turn that goes on or is paused; where none is at hand, the next that is taken up."""
+        turn = self._turn
+        if turn is not None and (turn.outcome is None or turn.outcome.end is End.PAUSED):
+            news(turn)
+        else:
+            self._untold.append(news)
 
 
 def _message(answer: Mapping[str, Any], name: str) -> Message | None:

@@ -7,7 +7,7 @@ Messages, by far the most frequent, have hand-written hooks; the rest is generat
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, NoReturn, TypeVar, cast
 
 import attrs
@@ -218,6 +218,8 @@ def _read_call(data: Mapping[str, Any], _: object) -> ToolCall:
         type=ToolType(_text(get("type")) or "client"),
         requires_approval=status == ToolCallStatus.AWAITING_APPROVAL or get("require_approval") is True,
         result=_optional_text(get("result")),
+        data=_decoded(get("data")),
+        widget=read_arguments(get("widget")) or None,
         undecoded_arguments=_text(function.get("arguments")) if arguments is None else None,
         raw=data,
     )
@@ -237,13 +239,23 @@ def read_arguments(value: object) -> dict[str, Any] | None:
     return {} if value is None else None
 
 
-def _read_interrupts(value: object) -> tuple[Interrupt, ...]:
-    """Interrupts; the official SDKs take their ``meta`` as an object or as JSON text."""
-    items = [{**item, "meta": read_arguments(item.get("meta"))} for item in _items(value) if item.get("id")]
-    return tuple(converter.structure(item, Interrupt) for item in items)
+def _decoded(value: object) -> Any:
+    """What comes as an object or a list, or as the JSON text of one; anything else stays what it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        decoded = decode_json(value)
+    except UnreadableError:
+        return value
+    return decoded if isinstance(decoded, dict | list) else value
 
 
-def _lenient_hook(cls: type[T]) -> None:
+def _with_meta(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An interrupt with its ``meta`` decoded: the official SDKs take it as an object or as JSON text."""
+    return {**data, "meta": read_arguments(data.get("meta"))}
+
+
+def _lenient_hook(cls: type[T], prepared: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda data: data) -> None:
     """Have cattrs read ``cls`` with nulls taken as absent and the wire form kept in ``raw``."""
     has_raw = "raw" in attrs.fields_dict(cast("type[attrs.AttrsInstance]", cls))
     generated = make_dict_structure_fn(cls, converter, _cattrs_detailed_validation=False)
@@ -251,7 +263,7 @@ def _lenient_hook(cls: type[T]) -> None:
     def read(data: object, _: object) -> T:
         if not isinstance(data, Mapping):
             raise UnreadableError(f"the server sent {_kind(data)} where a {cls.__name__.lower()} was expected")
-        present = {key: value for key, value in data.items() if value is not None}
+        present = {key: value for key, value in prepared(data).items() if value is not None}
         if has_raw:
             present["raw"] = data
         return generated(present, cls)
@@ -268,12 +280,13 @@ converter.register_structure_hook_func(
     lambda value, _: dict(value) if isinstance(value, Mapping) else {},
 )
 converter.register_structure_hook_func(
-    lambda cls: cls == tuple[Interrupt, ...], lambda value, _: _read_interrupts(value)
+    lambda cls: cls == tuple[Interrupt, ...],
+    lambda value, _: tuple(converter.structure(item, Interrupt) for item in _items(value)),
 )
 converter.register_structure_hook(Content, _read_block)
 converter.register_structure_hook(ToolCall, _read_call)
 converter.register_structure_hook(Message, _read_message)
 _lenient_hook(FileRef)
-_lenient_hook(Interrupt)
+_lenient_hook(Interrupt, _with_meta)
 _lenient_hook(Run)
 _lenient_hook(Chat)

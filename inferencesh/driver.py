@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 import attrs
 
+from .calls import Fate, Step, step_of
 from .chat_api import ChatAPI, chat_path
 from .converter import UnreadableError
 from .errors import APIConnectionError, APIError, InferenceError, NotFoundError, RunFailedError, StreamError
-from .models import Message
+from .models import Message, ToolCall
 from .retry import Backoff
 from .run_output import read_output
 from .tool_runner import ToolRunner
@@ -94,6 +95,7 @@ class TurnDriver:
         self._connected = False  # whether there was a stream before
         self._attempts = 0
         self._progress = 0
+        self._drives = False  # whether this is what drives the turn now
 
     async def advance(self) -> list[Message]:
         """Wait for the next snapshots.
@@ -198,8 +200,8 @@ class TurnDriver:
         if self._runner is not None:
             self._runner.cancel()
             self._runner = None
-        if self.turn is not None:
-            self.turn.driven = False
+        if self.turn is not None and self._drives:  # else another stream may have taken it up since
+            self._drives = self.turn.driven = False
             self.turn.calls.abandon()
 
     async def _ensure_begun(self) -> Turn:
@@ -207,7 +209,7 @@ class TurnDriver:
             self._loop = asyncio.get_running_loop()
         if self.turn is None:
             self.turn = await self._begin(self)
-        self.turn.driven = True
+        self._drives = self.turn.driven = True
         return self.turn
 
     async def _advance(self) -> list[Message]:
@@ -388,14 +390,16 @@ class TurnDriver:
         for call in turn.calls.take():
             if self._runner is None:
                 self._runner = self._make_runner(turn)
+            self._runner.start(call, functools.partial(self._call_done, turn, call))
 
-            self._runner.start(call, functools.partial(self._call_done, turn, call.id))
-
-    def _call_done(self, turn: Turn, call_id: str, *, answered: bool) -> None:
-        if answered:
-            turn.call_answered(call_id, self._now())
+    def _call_done(self, turn: Turn, call: ToolCall, fate: Fate) -> None:
+        if fate is Fate.LEFT:
+            turn.call_declined(call.id, self._now(), step_of(call) or Step.RESULT)
+        elif fate is Fate.ANSWERED:
+            turn.call_answered(call.id, self._now())
         else:
-            turn.call_declined(call_id, self._now())
+            approved = {Fate.APPROVED: True, Fate.REJECTED: False}.get(fate)
+            turn.call_decided(call.id, self._now(), approved=approved)
         if self._stream is not None:
             self._stream.wake()
 

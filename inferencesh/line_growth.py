@@ -39,6 +39,11 @@ class LineGrowth:
         self._frame: _Frame | None = None  # what its lines have in common, where that has been learned
         self._start = self._end = 0  # from where on the line is repeated in the next, and where its text ends
 
+    @property
+    def has_learned(self) -> bool:
+        """Whether it is known how the lines of a message are written, so that ``take`` may find one."""
+        return self._frame is not None
+
     def take(self, line: bytes) -> tuple[Form, LateForm, str] | None:
         """Take in a line.
 

@@ -8,7 +8,7 @@ whole form from a separate request cannot say that, since it may hold any number
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -20,9 +20,10 @@ from .growth import grown_by_line, grown_by_piece, grown_by_whole
 from .models import Content, ContentType, Message, ToolCall, ToolCallStatus, ToolType
 from .wire import Event
 
-__all__ = ["LiveMessage", "completed"]
+__all__ = ["LiveMessage"]
 
 _WRITTEN = frozenset({ContentType.TEXT, ContentType.REASONING})  # what deltas write
+_EARLY = {ToolCallStatus.PENDING: 0, ToolCallStatus.AWAITING_APPROVAL: 1}
 
 
 @attrs.define
@@ -181,8 +182,9 @@ class LiveMessage:
         Returns:
             The snapshot to deliver, or None when there is nothing new to see or the message is not known yet.
         """
-        piece = _string(delta.get("response"))
-        if self._running and piece and len(delta) == 1 and self._text is not None and seq == self._next:
+        piece, last = _string(delta.get("response")), self._seq
+        in_sequence = seq is None if last is None else seq == last + 1
+        if self._running and piece and in_sequence and len(delta) == 1 and self._text is not None:
             self._seq = seq
             self._text.append(piece)
             assert self.delivered is not None
@@ -210,11 +212,6 @@ class LiveMessage:
             self.delivered = change(self.delivered)
 
     # -- deltas ----------------------------------------------------------------------------------------------------
-
-    @property
-    def _next(self) -> int | None:
-        """The number of the next delta, where they are numbered."""
-        return None if self._seq is None else self._seq + 1
 
     def _follows(self, seq: int | None) -> bool:
         """Whether a delta is new; notes gaps."""
@@ -400,8 +397,8 @@ def _is_ahead(call: ToolCall, known: ToolCall | None) -> bool:
 
 
 def _progress(call: ToolCall) -> int:
-    """How far a call has got: not begun, begun, or over; what lies between may come in any order."""
-    return 2 if call.done else int(call.status != ToolCallStatus.PENDING)
+    """How far a call has got: not begun, not approved yet, begun, or over; what else there is may come in any order."""
+    return 3 if call.done else _EARLY.get(call.status, 2)
 
 
 def _string(value: object) -> str:
@@ -456,14 +453,3 @@ def _grown_content(base: Message, text: TextLog | None, reasoning: TextLog) -> t
 def _continues(seen: Message, log: TextLog, piece: str) -> bool:
     """Whether the snapshot before was of the same log, just before ``piece`` was added."""
     return any(block.continued_by(log, len(piece)) for block in seen.content)
-
-
-def completed(message: Message, call_ids: Container[str]) -> Message:
-    """Mark calls whose results the server has acknowledged as completed where it still says that they wait."""
-    if not any(call.pending and call.id in call_ids for call in message.tool_calls):
-        return message
-    calls = tuple(
-        attrs.evolve(call, status=ToolCallStatus.COMPLETED) if call.pending and call.id in call_ids else call
-        for call in message.tool_calls
-    )
-    return attrs.evolve(message, tool_calls=calls)

@@ -141,6 +141,8 @@ class ToolCall:
         result: What it returned, or None.
         undecoded_arguments: The arguments as they came, where they are not a JSON object (yet); None otherwise.
         raw: The tool invocation as the server sent it.
+        data: What comes with the call besides its arguments, decoded, such as what a form asks for; None without.
+        widget: The widget that the agent shows in the call, as the server describes it; None without.
 
     Example:
         ```python
@@ -164,6 +166,8 @@ class ToolCall:
     result: str | None = attrs.field(default=None, repr=False)
     undecoded_arguments: str | None = attrs.field(default=None, repr=False)
     raw: Mapping[str, object] = attrs.field(factory=dict, repr=False, eq=False)
+    data: Any = attrs.field(default=None, repr=False, hash=False)
+    widget: Mapping[str, Any] | None = attrs.field(default=None, repr=False, hash=False)
 
     @property
     def pending(self) -> bool:

@@ -6,14 +6,14 @@ answer to the post names it, when it is of the turn's run, or when it stands beh
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
 
 from .converter import structure
 from .late_form import Form, decoded
-from .live import LiveMessage, completed
+from .live import LiveMessage
 from .models import Message, MessageStatus, Role
 from .run_state import RunTracker
 from .wire import Event
@@ -29,7 +29,7 @@ class Replies:
     Args:
         chat_id: The chat's id, or None where the turn begins a new chat.
         run: The turn's run.
-        answered: Ids of the calls whose results the server has acknowledged; the caller adds to them.
+        corrected: Puts the calls of a message right where they were settled here since the server wrote it.
         after: The place in the chat (``order``) of the last message before the turn, or None when that is not known.
         earlier: Ids of messages that are known to be of earlier turns.
     """
@@ -38,7 +38,7 @@ class Replies:
         self,
         chat_id: str | None,
         run: RunTracker,
-        answered: Container[str],
+        corrected: Callable[[Message], Message],
         *,
         after: int | None,
         earlier: Iterable[str],
@@ -46,11 +46,12 @@ class Replies:
         self.chat_id = chat_id
         self.after = after
         self.withdrawn = False  # whether the user's message was taken back before its turn came
+        self.seen_own = False  # whether the user's message was seen in the chat
         self.missing = False  # whether there is something that only a re-read can tell
         self._said_final: dict[str, Message] = {}  # said to be final, while their content may not be complete
         self._until: int | None = None  # the place of the user's next message, with which another turn begins
         self._run = run
-        self._answered = answered
+        self._corrected = corrected
         self._new_chat = chat_id is None
         self._earlier = set(earlier)
         self._others: set[str] = set()  # ids that were seen to be of other turns
@@ -128,7 +129,7 @@ class Replies:
         else:
             self._whole[message.id] = message.form
         if message.tool_calls:
-            message = completed(message, self._answered)
+            message = self._corrected(message)
         return live.take_whole(message, in_stream=in_stream)
 
     def take_said_final(self) -> list[Message]:
@@ -146,14 +147,14 @@ class Replies:
     def take_delta(self, data: Mapping[str, Any]) -> Message | None:
         """Take in a ``delta`` event; returns the snapshot to deliver."""
         message_id, delta, seq = data.get("resource_id"), data.get("delta"), data.get("seq")
-        if not isinstance(message_id, str) or not message_id or not isinstance(delta, Mapping):
+        if not isinstance(message_id, str) or not message_id or not isinstance(delta, dict):
             return None  # it names no message, so it cannot be attributed; the official SDKs drop it as well
         live = self._live.get(message_id)
         if live is None:
             if message_id in self._earlier or message_id in self._others:
                 return None
             live = self._keep_unknown(message_id)
-        snapshot = live.take_delta(delta, seq if isinstance(seq, int) and not isinstance(seq, bool) else None)
+        snapshot = live.take_delta(delta, seq if type(seq) is int else None)
         if snapshot is None and message_id in self._live and live.needs_whole:
             self.missing = True
         return snapshot
@@ -169,9 +170,9 @@ class Replies:
             live.reconnected()
 
     def amend_calls(self) -> None:
-        """A call's result was acknowledged: where it still waits, the server's word is outdated."""
+        """A call was settled here: where it still waits, the server's word is outdated."""
         for live in self._live.values():
-            live.amend(lambda message: completed(message, self._answered))
+            live.amend(self._corrected)
 
     def of_this_chat(self, chat_id: object) -> bool:
         """Whether something is of this chat; ids may be given in their short form, as the JavaScript SDK allows."""
@@ -215,14 +216,23 @@ class Replies:
     def _note_next(self, message: Message) -> None:
         """Another message of the user's: if it stands behind the turn's own, and has its turn, it ends this one."""
         known = self._run.user_message_id and self.after is not None and message.status != MessageStatus.QUEUED
+        if self._run.queued:
+            return  # it has its turn before
         if known and (self.after or 0) < message.order < (self._until or message.order + 1):
             self._until = message.order
 
+    def look_for_own(self, read: Iterable[Message]) -> None:
+        """Look for the user's queued message in the chat as it was read; one that has vanished was withdrawn."""
+        is_there = any(message.id == self._run.user_message_id for message in read)
+        self.withdrawn = self.withdrawn or (self.seen_own and not is_there)
+
     def _take_user_message(self, message: Message) -> None:
+        self.seen_own = True
         if message.status in {MessageStatus.CANCELLED, MessageStatus.FAILED}:
             self.withdrawn = self._run.queued
-        elif message.status != MessageStatus.QUEUED:
+        elif message.status != MessageStatus.QUEUED and self._run.queued:
             self._run.dequeued()
+            self.after = message.order or self.after  # its place may be another, behind the turns it waited for
 
     def _keep_unknown(self, message_id: str) -> LiveMessage:
         """Deltas of a message that is not known yet are kept until it is; of a bounded number of messages."""
@@ -239,6 +249,11 @@ class Replies:
         if message.id in self._named or message.id in self._live:
             return True
         if message.id in self._earlier or self._run.is_foreign(message.run_id):
+            return False
+        if self._run.queued and (not message.run_id or message.run_id != self._run.run.id):
+            # Most likely of a turn that the message waits for; if its own turn has come unnoticed, a re-read tells.
+            behind = self.after is None or message.order > self.after
+            self.missing = self.missing or (behind and message.id not in self._others)
             return False
         if self._until is not None and message.order > self._until:
             return False

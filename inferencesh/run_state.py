@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .converter import structure
-from .models import Chat, ChatStatus, Run, RunState
+from .models import Chat, ChatStatus, Interrupt, Run, RunState
 
 __all__ = ["Phase", "RunTracker", "goes_on"]
 
@@ -58,6 +58,7 @@ class RunTracker:
         self.user_message_id = ""
         self.queued = False  # whether the turn's message waits behind another turn
         self.began_chat = settled
+        self.interrupts: tuple[Interrupt, ...] = ()  # what holds the chat's run up, as the chat said last
         self._settled = settled
         self._sure = False  # whether the phase was said of this very run
         self._foreign: set[str] = set()  # runs that the turn's message waited behind
@@ -109,6 +110,7 @@ class RunTracker:
         self._chat = _merged(self._chat, data, fields)
         chat = structure(self._chat, Chat)
         run = chat.active_run
+        self.interrupts = chat.pending_interrupts
         if run is not None:
             self._newest_run = dict(self._chat["active_run"])
         state = _RUN_PHASES.get(run.state) if run is not None else None

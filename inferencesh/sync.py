@@ -112,7 +112,7 @@ class Inference:
 
         Example:
             ```python
-            with Inference.local() as client:
+            with Inference.local(pace=0) as client:  # seconds between words
                 agent = client.agent({"name": "storyteller"})
                 print(agent.send_message("Tell me a story").text)
             ```
@@ -152,7 +152,7 @@ class Inference:
 
         Example:
             ```python
-            client = Inference.local()
+            client = Inference.local(pace=0)
             try:
                 print(client.agent({"name": "greeter"}).send_message("Hello").text)
             finally:

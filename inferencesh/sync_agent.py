@@ -81,8 +81,8 @@ class Agent:
             on_message: Called as ``on_message(text, done)`` with the whole text so far.
             on_tool_call: Called with each client tool's call before its handler.
             on_tool_progress: Called as ``on_tool_progress(tool_call, value)`` with what a handler yields.
-            on_approval: Asked about each call that needs a person's approval: True approves it, False or a text with
-                the reason rejects it, None leaves it to ``approve_tool`` and ``reject_tool``.
+            on_approval: Asked once about each call that needs a person's approval: True approves it, False or a text
+                with the reason rejects it, None leaves it to ``approve_tool`` and ``reject_tool``.
             conflate: Whether a slow reader skips snapshots that a newer one of the same message has replaced.
 
         Returns:
@@ -90,9 +90,11 @@ class Agent:
 
         Raises:
             RunFailedError: The run failed.
-            StreamError: The reply was lost for good.
+            StreamError: The reply was lost for good, or the message, queued behind another turn, was withdrawn.
             FileError: A file cannot be read; the message was not sent.
-            APIError: The server refused the message, a file or the stream.
+            PermissionDeniedError: The server takes approvals from signed-in people only (code ``requires_sign_in``).
+            TypeError: ``on_approval`` returned something else.
+            APIError: The server refused the message, a file, the stream or an approval.
             APIConnectionError: The server could not be reached.
 
         Example:
@@ -209,10 +211,6 @@ class Agent:
 
             for message in agent.stream_messages():
                 print(message.text)
-            ```
-
-            ```text
-            The ...
             ```
         """
         return self._open(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from .agents import AsyncAgents
 from .calling_thread import call_with_callbacks
@@ -43,7 +43,7 @@ class Chats:
                 print(chat.created_at, chat.name)
             ```
         """
-        return _each(self._thread, self._chats.list(search=search, page_size=page_size))
+        return _Each(self._thread, self._chats.list(search=search, page_size=page_size))
 
     def get(self, chat_id: str) -> Chat:
         """Read a chat; as ``AsyncChats.get``, blocking.
@@ -72,7 +72,7 @@ class Chats:
             user Hello
             ```
         """
-        return _each(self._thread, self._chats.messages(chat_id, page_size=page_size))
+        return _Each(self._thread, self._chats.messages(chat_id, page_size=page_size))
 
     def delete(self, chat_id: str) -> None:
         """Delete a chat; as ``AsyncChats.delete``, blocking.
@@ -90,7 +90,8 @@ class Chats:
 
         Example:
             ```python
-            for message in client.chats.messages(agent.chat_id):
+            reply = agent.send_message("Hello")
+            for message in client.chats.messages(reply.chat_id):
                 if message.status == MessageStatus.QUEUED:
                     client.chats.cancel_message(message.id)
             ```
@@ -177,12 +178,21 @@ class Files:
         )
 
 
-def _each(thread: LoopThread, items: AsyncIterator[T]) -> Iterator[T]:
-    """What an async iterator has, one by one; a page is read when it is needed."""
-    nothing = object()
+class _Each(Generic[T]):
+    """What an async iterator has, one by one; a page is read when it is needed, and nothing is held in between."""
 
-    async def following() -> T | object:
-        return await anext(items, nothing)
+    def __init__(self, thread: LoopThread, items: AsyncIterator[T]) -> None:
+        self._thread = thread
+        self._items = items
 
-    while (item := thread.call(following())) is not nothing:
-        yield item  # type: ignore[misc]  # only the sentinel is no T
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        try:
+            return self._thread.call(self._following())
+        except StopAsyncIteration:
+            raise StopIteration from None
+
+    async def _following(self) -> T:
+        return await anext(self._items)

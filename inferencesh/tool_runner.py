@@ -1,4 +1,4 @@
-"""Takes care of the client tools' calls of one turn: callback, handler, result, each exactly once."""
+"""Takes care of the calls of one turn, each exactly once: approvals, and client tools' callback, handler and result."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any, Protocol
 
 import anyio
 import attrs
 
+from .approvals import Approver
+from .calls import Fate, Step, step_of
 from .claims import Claims
 from .client_tool import Tool
 from .converter import result_text
@@ -47,8 +49,8 @@ class ToolLimits:
 class Done(Protocol):
     """Told what has become of a call."""
 
-    def __call__(self, *, answered: bool) -> None:
-        """The call was answered, or left to the caller of the turn."""
+    def __call__(self, fate: Fate) -> None:
+        """The call was settled, or left to the caller of the turn."""
 
 
 class Submit(Protocol):
@@ -67,6 +69,7 @@ class ToolRunner:
         on_tool_call: Called with each call before its handler, or None.
         invoker: Calls functions that may block.
         submit: Posts results.
+        approver: Asks about calls that wait for approval.
         limits: Limits of tool calls.
         claims: The calls that the client's turns have taken on.
         on_tool_progress: Called with each call and what its handler has yielded, or None.
@@ -80,6 +83,7 @@ class ToolRunner:
         on_tool_call: OnToolCall | None,
         invoker: Invoker,
         submit: Submit,
+        approver: Approver,
         limits: ToolLimits,
         claims: Claims,
         on_tool_progress: OnToolProgress | None = None,
@@ -89,6 +93,7 @@ class ToolRunner:
         self._on_tool_call = on_tool_call
         self._invoker = invoker
         self._submit = submit
+        self._approver = approver
         self._limits = limits
         self._turn = turn
         self._claims = claims
@@ -104,7 +109,7 @@ class ToolRunner:
 
         Args:
             call: The call.
-            done: Told at the end whether the call was answered; not called when the runner was cancelled.
+            done: Told at the end what has become of it; not called when the runner was cancelled.
         """
         task = asyncio.create_task(self._take_care(call, done), name=f"inferencesh tool {call.name}")
         self._tasks.add(task)
@@ -122,34 +127,47 @@ class ToolRunner:
             await asyncio.wait(self._tasks)
 
     async def _take_care(self, call: ToolCall, done: Done) -> None:
+        step = step_of(call) or Step.RESULT
         try:
-            answered = await self._answer(call)
+            fate = await (self._approve(call) if step is Step.APPROVAL else self._answer(call))
+            if fate is not Fate.LEFT:
+                self._claims.settle(call.id, self._turn, step, fate)
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - it is handed to the caller, who raises it
             self.failure = self.failure or (error.error if isinstance(error, _CallbackFailedError) else error)
-            answered = False
-        done(answered=answered)
+            fate = Fate.LEFT
+        done(fate)
 
-    async def _answer(self, call: ToolCall) -> bool:
+    async def _approve(self, call: ToolCall) -> Fate:
+        claimed = self._claims.take(call.id, self._turn, Step.APPROVAL)
+        if claimed is None:
+            return await self._approver.settle(call)
+        if isinstance(claimed, Fate):
+            return claimed
+        await _settled_by(claimed, call.id, claimed.calls.decided)
+        return claimed.calls.decision(call.id)
+
+    async def _answer(self, call: ToolCall) -> Fate:
         callback = self._on_tool_call
         if callback is not None:
             async with self._one_callback:
                 await invoke(self._invoker, callback, lambda: callback(call))
         if call.id in self._turn.calls.answered:
-            return True
+            return Fate.ANSWERED
         tool = self._tools.get(call.name)
         if tool is None or tool.handler is None:
-            return False
-        if (owner := self._claims.take(call.id, self._turn)) is not None:
-            # Another stream of this client runs it, maybe on another loop: there is no event to share with that one.
-            while owner.driven and call.id not in owner.calls.answered:  # noqa: ASYNC110
-                await anyio.sleep(_LOOK_AGAIN)
-            return call.id in owner.calls.answered
+            return Fate.LEFT
+        claimed = self._claims.take(call.id, self._turn)
+        if isinstance(claimed, Fate):
+            return claimed
+        if claimed is not None:
+            await _settled_by(claimed, call.id, claimed.calls.answered)
+            return Fate.ANSWERED if call.id in claimed.calls.answered else Fate.LEFT
         async with self._slots:
             result = await self._execute(tool, call)
         await self._submit(call.id, result, anybodys=True)
-        return True
+        return Fate.ANSWERED
 
     async def _execute(self, tool: Tool, call: ToolCall) -> str:
         """Run the handler; returns the text to send, which for a failure says what went wrong."""
@@ -219,6 +237,13 @@ class _CallbackFailedError(Exception):
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
         self.error = error
+
+
+async def _settled_by(owner: Turn, call_id: str, settled: Container[str]) -> None:
+    """Wait for another stream of this client to settle a call, or to leave it."""
+    # It may be on another loop: there is no event to share with it.
+    while owner.driven and call_id not in settled:  # noqa: ASYNC110
+        await anyio.sleep(_LOOK_AGAIN)
 
 
 def _error_text(text: str) -> str:

@@ -14,9 +14,9 @@ from typing import Any
 
 import attrs
 
-from .calls import CallLedger
+from .calls import CallLedger, Step
 from .converter import structure
-from .models import Message, MessageStatus, Role, RunState
+from .models import Interrupt, InterruptReason, InterruptStatus, Message, MessageStatus, Role, RunState
 from .replies import Replies
 from .run_state import Phase, RunTracker, goes_on
 from .wire import Event
@@ -36,6 +36,7 @@ REREAD_EVERY = 1.0  # while waiting for what must come soon
 
 
 _FINAL_RUN = frozenset({RunState.COMPLETED, RunState.FAILED, RunState.CANCELED, RunState.REJECTED})
+_ABOUT_CALLS = frozenset({InterruptReason.TOOL_APPROVAL, InterruptReason.CLIENT_TOOL, InterruptReason.WIDGET})
 _DECISIVE = frozenset({Phase.PAUSED, Phase.ENDED})  # in these a message may decide; else most only bring more text
 
 
@@ -81,7 +82,7 @@ class Turn:
     ) -> None:
         self.run = RunTracker(settled=chat_id is None)
         self.calls = CallLedger()
-        self.replies = Replies(chat_id, self.run, self.calls.answered, after=after, earlier=earlier)
+        self.replies = Replies(chat_id, self.run, self.calls.corrected, after=after, earlier=earlier)
         self.outcome: Outcome | None = None
         self.wants_reread = False
         self.progress = 0  # grows with each snapshot; a reconnect that brings none has not helped
@@ -91,6 +92,8 @@ class Turn:
         self._silence = FIRST_SILENCE
         self._missing_since: float | None = None
         self._stuck_since: float | None = None
+        self._resolved: set[str] = set()  # ids of interrupts that were decided about here
+        self._nothing_ran = False  # whether the chat, when it was read, had nothing that a queued message waits for
         self._reread_at: float | None = None
 
     # -- what comes in ---------------------------------------------------------------------------------------------
@@ -168,6 +171,9 @@ class Turn:
         self.calls.find(self.replies.current)
         if self.replied:
             self.run.settle()
+        if self.run.queued:
+            self._nothing_ran = not goes_on(chat)
+            self.replies.look_for_own(read)
         if not (self._is_over and self.replied and goes_on(chat)):  # else the stream knows better
             self.run.take_chat(chat)
         self._evaluate(now, fresh=True)
@@ -211,14 +217,35 @@ class Turn:
 
     # -- tool calls ------------------------------------------------------------------------------------------------
 
-    def call_declined(self, call_id: str, now: float) -> None:
+    def call_declined(self, call_id: str, now: float, step: Step = Step.RESULT) -> None:
         """No handler and no callback has answered a call: it is for the reader of this turn to answer."""
-        self.calls.decline(call_id)
+        self.calls.decline(call_id, step)
         self._evaluate(now)
 
     def call_answered(self, call_id: str, now: float) -> None:
         """The server has acknowledged a call's result; a pause for it is over."""
         self.calls.answer(call_id)
+        self._was_helped_on(now)
+
+    def call_decided(self, call_id: str, now: float, *, approved: bool | None) -> None:
+        """The server has a call's approval or rejection, None for either; a pause for it is over."""
+        self.calls.decide(call_id, approved=approved)
+        self._was_helped_on(now)
+
+    def interrupt_resolved(self, interrupt: Interrupt, now: float, *, allowed: bool) -> None:
+        """The server has acknowledged a decision about an interrupt; a pause for it is over."""
+        self._resolved.add(interrupt.id)
+        for each in (interrupt, *self.run.interrupts):  # an answer to the decision may say no more than its id
+            if each.id != interrupt.id or not each.resource_id:
+                continue
+            if each.reason == InterruptReason.TOOL_APPROVAL:
+                self.calls.decide(each.resource_id, approved=allowed)
+            elif each.reason in {InterruptReason.CONFIRMATION, InterruptReason.AUTH}:
+                self.calls.confirm(each.resource_id, allowed=allowed)
+        self._was_helped_on(now)
+
+    def _was_helped_on(self, now: float) -> None:
+        """Something that the run waited for has come: what is still said of that pause is outdated."""
         self.replies.amend_calls()
         if self.run.phase is Phase.PAUSED and not self.calls.waiting(self.replies.current):
             self.run.phase = Phase.UNKNOWN
@@ -228,6 +255,7 @@ class Turn:
     def resume(self, now: float) -> None:
         """Go on after a pause: what was said of it no longer counts, the state is read again."""
         self.outcome = None
+        self.calls.reopen()
         self._stuck_since = None
         self._silence = FIRST_SILENCE
         self._last_event = now
@@ -273,10 +301,10 @@ class Turn:
         return self.wants_reread or self.outcome is not None or self.calls.has_new
 
     @property
-    def waits_for_results(self) -> bool:
-        """Whether the turn is paused for results of client tools."""
+    def waits_for_caller(self) -> bool:
+        """Whether the turn is paused for results of client tools, or for approvals."""
         paused = self.outcome is not None and self.outcome.end is End.PAUSED
-        return paused and any(message.pending_tool_calls for message in self.replies.current)
+        return paused and any(each.pending_tool_calls or each.pending_approvals for each in self.replies.current)
 
     @property
     def replied(self) -> bool:
@@ -317,13 +345,26 @@ class Turn:
         if self.outcome is not None:
             return
         if self.replies.withdrawn:
-            self.outcome = Outcome(End.LOST, self.replies.last, "the message was withdrawn before its turn came")
+            self.outcome = Outcome(
+                End.LOST, self.replies.last, "the message was withdrawn before its turn came; it has no reply"
+            )
         elif fresh and self.replies.overtaken and (last := self.replies.last) is not None and last.done:
             self._finish(last, now, failed=last.status == MessageStatus.FAILED, fresh=True)
+        elif self.run.queued:
+            self._evaluate_queue(now, fresh=fresh)
         elif self.run.phase is Phase.ENDED:
             self._evaluate_end(now, fresh=fresh)
         else:
             self._evaluate_pause(now, fresh=fresh)
+
+    def _evaluate_queue(self, now: float, *, fresh: bool) -> None:
+        """The message waits behind another turn; where there is none any more, its own must come."""
+        if not self._nothing_ran:
+            self._stuck_since = None
+        elif fresh and self._stuck(now) >= (LONG_PATIENCE if self.replies.seen_own else PATIENCE):
+            self.outcome = Outcome(End.LOST, None, "the message was queued, and nothing runs, but its turn never came")
+        else:
+            self._await_news(now, fresh=fresh)
 
     def _evaluate_pause(self, now: float, *, fresh: bool) -> None:
         if self.calls.busy(self.replies.current):
@@ -341,12 +382,21 @@ class Turn:
                 self._reread_at = now + QUIET_BEFORE_READ
 
     def _evaluate_unexplained_pause(self, now: float, *, fresh: bool) -> None:
-        """The run waits, and for nothing that is known: for a call not seen yet, or one answered since, or a person."""
+        """The run waits, and for no call that is known: for one not seen yet, or answered since, or for a person."""
         stuck = self._stuck(now) >= PATIENCE
-        if self.run.counts and ((fresh and (stuck or not self.calls)) or (stuck and not self.calls)):
+        outdated = bool(self.calls or self._resolved) and not self._is_held_up  # the pause may be one that is over
+        if self.run.counts and ((fresh and (stuck or not outdated)) or (stuck and not outdated)):
             self.outcome = Outcome(End.PAUSED, self.replies.last)
         elif self._reread_at is None:
             self._reread_at = now + (REREAD_EVERY if fresh else MISSING_BEFORE_READ)
+
+    @property
+    def _is_held_up(self) -> bool:
+        """Whether the chat names something that the run waits for, is no call, and was not decided about here."""
+        calls = {call.id for message in self.replies.current for call in message.tool_calls}
+        pending = [each for each in self.run.interrupts if each.status == InterruptStatus.PENDING]
+        others = [each for each in pending if each.reason not in _ABOUT_CALLS and each.resource_id not in calls]
+        return any(each.id not in self._resolved for each in others)
 
     def _stuck(self, now: float) -> float:
         """For how long what must come has not come, in seconds."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 
 from .agent_config import AgentConfig
+from .approvals import Approver
 from .claims import Claims
 from .conflate import Conflator
 from .conversation import Conversation
@@ -67,6 +68,7 @@ def open_turn(
             request.on_tool_call,
             caller,
             conversation.submit,
+            Approver(turn, request.on_approval, caller, conversation.decide),
             limits,
             options.claims,
             on_tool_progress=request.on_tool_progress,
@@ -76,6 +78,11 @@ def open_turn(
     uploaded: list[FileRef] = []  # once, also for a turn that is left before its message was sent, and taken up again
 
     async def begin(driver: TurnDriver) -> Turn:
+        turn = await _begin(driver)
+        turn.calls.asks = request.on_approval is not None
+        return turn
+
+    async def _begin(driver: TurnDriver) -> Turn:
         if request.text is None:
             return await conversation.attach(driver)
         if request.files and not uploaded:

@@ -47,7 +47,8 @@ class Event:
     @property
     def data(self) -> Mapping[str, Any]:
         """The object it is about."""
-        return decoded(self.form)
+        form = self.form
+        return form if type(form) is dict else decoded(form)
 
 
 class LineSplitter:
@@ -151,20 +152,21 @@ class NDJSONDecoder(EventDecoder):
         self._growth = LineGrowth()
 
     def _decode(self, lines: list[bytes]) -> Iterator[Event]:
+        growth = self._growth
         wanted = without_superseded(lines) if self._newest_only else lines
         for line, each in zip(lines, wanted, strict=True):
             if each and not each.isspace():
-                grown = self._growth.take(each)
-                event = self._decode_line(each) if grown is None else _grown_event(*grown)
+                grown = growth.take(each) if growth.has_learned else None
+                event = self._event(each) if grown is None else _grown_event(*grown)
                 if event is not None:
+                    if grown is None and event.name == "chat_messages":
+                        self._learn(each, event)
                     yield event
             self._offset += len(line)
 
-    def _decode_line(self, line: bytes) -> Event | None:
-        event = self._event(line)
-        if event is not None and event.name == "chat_messages" and not event.fields and type(event.form) is dict:
+    def _learn(self, line: bytes, event: Event) -> None:
+        if not event.fields and type(event.form) is dict:
             self._growth.learn(line, event.form)
-        return event
 
 
 class SSEDecoder(EventDecoder):

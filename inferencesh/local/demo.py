@@ -50,7 +50,7 @@ class DemoModel:
                     yield piece
 
 
-        with Inference.local(model=Polite()) as client:
+        with Inference.local(model=Polite(), pace=0) as client:
             print(client.agent({"name": "storyteller"}).send_message("Tell me a story").text)
         ```
 

@@ -22,7 +22,7 @@ class SentMessage:
     Example:
         ```python
         seen = []
-        with Inference.local(observer=seen.append) as client:
+        with Inference.local(observer=seen.append, pace=0) as client:
             client.agent({"name": "greeter"}).send_message("Hello")
         print(seen[0].text, seen[0].chat_id)
         ```
@@ -52,7 +52,7 @@ class SentResult:
         ```python
         seen = []
         clock = tool("clock").describe("Tell the time").handler(lambda: "noon").build()
-        with Inference.local(observer=seen.append) as client:
+        with Inference.local(observer=seen.append, pace=0) as client:
             client.agent({"name": "usher", "tools": [clock]}).send_message("What is the time on the clock?")
         print(seen[-1].name, seen[-1].result)
         ```

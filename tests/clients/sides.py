@@ -20,6 +20,10 @@ class Side(Protocol):
 
     kind: Kind
 
+    @property
+    def client(self) -> Any:
+        """The client itself."""
+
     def agent(self, config: str | Mapping[str, Any] = "tests/agent", **options: Any) -> Any:
         """Make an agent."""
 

@@ -20,13 +20,18 @@ from inferencesh import (
     async_inference,
     inference,
 )
+from inferencesh.agents import AsyncAgents
+from inferencesh.chats import AsyncChats
 from inferencesh.client import ClientOptions
+from inferencesh.sync_resources import Agents, Chats
 
 PAIRS: list[tuple[type, type]] = [
     (AsyncInference, Inference),
     (AsyncAgent, Agent),
     (AsyncMessageStream, MessageStream),
     (AsyncFiles, Files),
+    (AsyncChats, Chats),
+    (AsyncAgents, Agents),
 ]
 
 # What the async world calls differently.

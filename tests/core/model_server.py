@@ -18,7 +18,8 @@ class Reply:
     Attributes:
         thoughts: The pieces of its reasoning, which come first.
         pieces: The pieces of its text.
-        calls: The ids of the client tools' calls in it, which come last.
+        calls: The ids of the calls in it, which come last: "call-..." of client tools, "ask-..." of client tools that
+            need an approval, "app-..." of tools that the server runs once they are approved.
     """
 
     thoughts: Sequence[str] = ()
@@ -74,6 +75,8 @@ class ModelServer:
         self._thoughts: list[str] = []  # of the newest reply, what it has said so far
         self._text: list[str] = []
         self._waiting: set[str] = set()
+        self._unapproved: set[str] = set()
+        self._approved: set[str] = set()
         self._seq: dict[str, int] = {}
         self._since_whole = 0
         self._plan = self._steps()
@@ -114,13 +117,35 @@ class ModelServer:
         actions[kind](value)
         return True
 
+    def is_approved(self, call_id: str) -> bool:
+        """Whether a call was approved."""
+        return call_id in self._approved
+
+    def decide(self, call_id: str, *, approved: bool) -> bool:
+        """Take in the decision about a call that waits for approval; returns whether it counts, being the first."""
+        if call_id not in self._unapproved:
+            return False
+        self._unapproved.discard(call_id)
+        if approved:
+            self._approved.add(call_id)
+        if approved and call_id.startswith("ask"):
+            self._change_calls(call_id, self.habits.awaiting)
+        else:
+            self._waiting.discard(call_id)
+            self._change_calls(call_id, "completed" if approved else "cancelled")
+        return True
+
     def answer(self, call_id: str) -> None:
         """Take in the result of a call."""
+        assert call_id not in self._unapproved, "a call was run before it was approved"
         self._waiting.discard(call_id)
+        self._change_calls(call_id, "completed")
+
+    def _change_calls(self, call_id: str, status: str) -> None:
         for form in self._forms:
             for call in form["tool_invocations"]:
                 if call["id"] == call_id:
-                    self._change_call(form, call_id, "completed")
+                    self._change_call(form, call_id, status)
 
     def _begin_reply(self) -> None:
         number = len(self._forms)
@@ -153,12 +178,18 @@ class ModelServer:
             self._send_whole()
 
     def _begin_call(self, call_id: str) -> None:
-        self._forms[-1]["tool_invocations"] = [*self._forms[-1]["tool_invocations"], invocation("pending", call_id)]
+        kind = "app" if call_id.startswith("app") else "client"
+        begun = self._forms[-1]["tool_invocations"]
+        self._forms[-1]["tool_invocations"] = [*begun, invocation("pending", call_id, type=kind)]
         self._send_whole()
 
     def _await(self, call_id: str) -> None:
         self._waiting.add(call_id)
-        self._change_call(self._forms[-1], call_id, self.habits.awaiting)
+        if call_id.startswith("call"):
+            self._change_call(self._forms[-1], call_id, self.habits.awaiting)
+        else:
+            self._unapproved.add(call_id)
+            self._change_call(self._forms[-1], call_id, "awaiting_approval")
         self._set_run("input_required")
 
     def _change_call(self, form: Wire, call_id: str, status: str) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from inferencesh.calls import Step
 from inferencesh.converter import UnreadableError, structure
 from inferencesh.errors import StreamError
 from inferencesh.models import Message
@@ -1173,6 +1174,87 @@ def test_an_approved_client_call_is_handed_out_then() -> None:
     assert caller.turn.outcome is None
 
 
+def approvals(asks: bool = True) -> Caller:
+    """A turn that has just begun, and that somebody can be asked in."""
+    caller = new_chat()
+    caller.turn.calls.asks = asks
+    return caller
+
+
+@pytest.mark.parametrize("kind", ["client", "app", "http", "oracle"])
+def test_a_call_of_any_tool_is_handed_out_for_its_approval(kind: str) -> None:
+    """Once, and the turn does not pause while somebody is asked."""
+    caller = approvals()
+    form = message("Hm.", tool_invocations=[invocation("awaiting_approval", type=kind)])
+    caller.take(BUSY, said(form), runs(run("input_required")), said(form))
+    caller.turn.reconnected()
+    caller.reads(chat("awaiting_input", run("input_required")), form)
+    caller.passes(100)
+    assert [(call.id, call.status) for call in caller.calls] == [("call-1", "awaiting_approval")]
+    assert caller.turn.outcome is None
+    caller.turn.call_declined("call-1", caller.now, Step.APPROVAL)
+    assert (the_end(caller), len(caller.final.pending_approvals)) == (End.PAUSED, 1)
+
+
+@pytest.mark.parametrize("approved", [True, False, None])
+def test_what_was_decided_does_not_wait_again_whatever_is_replayed(approved: bool | None) -> None:
+    """Neither in later snapshots, nor for a pause; the server's next word about the call counts."""
+    caller = approvals()
+    caller.take(BUSY, said(asks("awaiting_approval")), runs(run("input_required")))
+    caller.turn.call_decided("call-1", caller.now, approved=approved)
+    caller.take(said(asks("awaiting_approval", text="Hm. So")), runs(run("input_required")))
+    caller.reads(chat("awaiting_input", run("input_required")), asks("awaiting_approval"))
+    assert caller.turn.outcome is None
+    last = caller.snapshots[-1].tool_calls[0]
+    assert (last.status, last.requires_approval) == ("cancelled" if approved is False else "pending", False)
+    caller.take(BUSY, said(asks("cancelled" if approved is False else "completed", text="Hm. So on", status="ready")))
+    caller.take(DONE)
+    assert (the_end(caller), len(caller.calls)) == (End.FINISHED, 1)
+
+
+@pytest.mark.parametrize("approved", [True, None])
+def test_an_approved_client_call_is_handed_out_a_second_time_to_be_run(approved: bool | None) -> None:
+    """Each of the two steps once."""
+    caller = approvals()
+    caller.take(BUSY, said(asks("awaiting_approval")))
+    caller.turn.call_decided("call-1", caller.now, approved=approved)
+    caller.take(said(asks("awaiting_approval")), said(asks("awaiting_input")), said(asks("awaiting_approval")))
+    caller.take(said(asks("awaiting_input")))
+    assert [call.status for call in caller.calls] == ["awaiting_approval", "awaiting_input"]
+    assert caller.turn.replies.current[0].pending_tool_calls
+
+
+def test_somebody_elses_decision_is_not_undone_by_a_replay() -> None:
+    """A call that was seen past its approval is not shown as waiting for it again."""
+    caller = approvals(asks=False)
+    caller.take(BUSY, said(asks("awaiting_input")), said(asks("awaiting_approval")))
+    assert [call.status for call in caller.snapshots[-1].tool_calls] == ["awaiting_input"]
+
+
+def test_nobody_is_asked_where_there_is_nobody() -> None:
+    """Until the turn is taken up by somebody who can be; who was asked is not asked again."""
+    caller = approvals(asks=False)
+    caller.take(BUSY, said(asks("awaiting_approval")), runs(run("input_required")))
+    assert (the_end(caller), caller.calls) == (End.PAUSED, [])
+    for count in (1, 1):
+        caller.turn.calls.asks = True
+        caller.turn.resume(caller.now)
+        caller.reads(chat("awaiting_input", run("input_required")), asks("awaiting_approval"))
+        assert len(caller.calls) == count
+        caller.turn.calls.asked.add("call-1")
+        caller.turn.calls.abandon()
+
+
+def test_a_turn_that_is_left_before_somebody_was_asked_asks_later() -> None:
+    """A question that was never put does not count."""
+    caller = approvals()
+    caller.take(BUSY, said(asks("awaiting_approval")))
+    caller.turn.calls.abandon()
+    caller.turn.resume(caller.now)
+    caller.reads(chat("awaiting_input", run("input_required")), asks("awaiting_approval"))
+    assert [call.id for call in caller.calls] == ["call-1", "call-1"]
+
+
 def test_a_paused_turn_goes_on_after_its_call_was_answered() -> None:
     """What was said of the pause counts no longer; the state is read."""
     caller = new_chat()
@@ -1199,16 +1281,19 @@ def test_a_turn_that_is_resumed_before_its_call_was_answered_pauses_again() -> N
     assert len(caller.calls) == 1
 
 
-def test_a_turn_says_whether_it_is_paused_for_results() -> None:
+def test_a_turn_says_whether_it_is_paused_for_its_caller() -> None:
     """Or for something else, or not at all."""
     caller = new_chat()
-    waits = [caller.turn.waits_for_results]
+    waits = [caller.turn.waits_for_caller]
     caller.take(BUSY, said(asks("awaiting_input")), runs(run("input_required")))
     caller.declines("call-1")
-    waits.append(caller.turn.waits_for_results)
+    waits.append(caller.turn.waits_for_caller)
     caller.answers("call-1")
-    waits.append(caller.turn.waits_for_results)
+    waits.append(caller.turn.waits_for_caller)
     assert waits == [False, True, False]
+    caller = new_chat()
+    caller.take(BUSY, said(asks("awaiting_approval")), runs(run("input_required")))
+    assert caller.turn.waits_for_caller
 
 
 def test_a_call_that_somebody_else_answers_ends_the_pause() -> None:
@@ -1311,6 +1396,89 @@ def test_a_queued_message_that_is_withdrawn_ends_its_turn(status: str, way: str)
         caller.reads(chat("busy", old_run("working")), user(status))
     assert (the_end(caller), caller.outcome.message) == (End.LOST, None)
     assert "withdrawn" in caller.outcome.detail
+
+
+def between(**more: Any) -> Wire:
+    """The reply to a message that was queued before this one."""
+    return message("For another", "ready", **{"id": "reply-b", "agent_run_id": "run-b", "order": 5, **more})
+
+
+@pytest.mark.parametrize("moved", [True, False], ids=["moved", "in its place"])
+def test_a_message_that_waits_behind_two_turns_gets_its_own_reply(moved: bool) -> None:
+    """Where servers put it behind those turns when its own comes, and where they leave it."""
+    caller = queued()
+    other = user(id="user-b", order=4 if moved else 2)
+    caller.take(chats(chat("busy", old_run("working"))), said({**other, "status": "queued", "order": 2}))
+    caller.take(runs(old_run()), said(other), runs(run("working", id="run-b", user_message_id="user-b")))
+    caller.take(said(between()), runs(run("completed", id="run-b", user_message_id="user-b")))
+    assert caller.snapshots == []
+    caller.take(said(user(order=6 if moved else 3)), runs(run("working")), said(message("Mine", order=7)))
+    caller.take(said(message("Mine.", "ready", order=7)), DONE)
+    assert (the_end(caller), caller.texts) == (End.FINISHED, ["Mine", "Mine."])
+
+
+@pytest.mark.parametrize("ended", [True, False], ids=["over", "under way"])
+def test_a_message_that_waits_reads_the_replies_of_other_turns_as_such(ended: bool) -> None:
+    """Even if nothing was heard of their runs before, because the connection was lost."""
+    caller = queued()
+    caller.reads(chat("busy", run("working", id="run-b", user_message_id="user-b")), user("queued"), between())
+    caller.take(said(between(content=[{"type": "text", "text": "For another one"}])))
+    assert (caller.snapshots, caller.turn.outcome) == ([], None)
+    turns = [between(), user(id="user-b", order=4)]
+    if ended:
+        caller.reads(over(), message("Mine.", "ready", order=7), user(order=6), *turns)
+    else:
+        caller.reads(working(), message("Mi", order=7), user(order=6), *turns)
+        caller.take(said(message("Mine.", "ready", order=7)), DONE)
+    assert (the_end(caller), caller.final.text) == (End.FINISHED, "Mine.")
+    assert {snapshot.id for snapshot in caller.snapshots} == {REPLY}
+
+
+def test_a_reply_that_comes_without_a_word_about_the_turn_is_looked_into() -> None:
+    """It may be that of the queued message, whose turn has come unnoticed."""
+    caller = queued()
+    caller.take(said(message("Hello", order=6)))
+    assert caller.snapshots == []
+    caller.passes(1)
+    assert caller.turn.wants_reread
+    caller.reads(working(), user(), message("Hello", order=6))
+    assert caller.texts == ["Hello"]
+
+
+def test_a_queued_message_that_vanishes_was_withdrawn() -> None:
+    """There are servers that delete it."""
+    caller = queued()
+    caller.reads(chat("busy", old_run("working")), user("queued"))
+    assert caller.turn.outcome is None
+    caller.reads(chat("busy", old_run("working")), old_reply())
+    assert the_end(caller) is End.LOST
+    assert "withdrawn" in caller.outcome.detail
+
+
+@pytest.mark.parametrize(("listed", "patience"), [(False, 10), (True, 90)], ids=["never seen", "still queued"])
+def test_a_queued_message_is_not_waited_for_where_nothing_runs(listed: bool, patience: float) -> None:
+    """A chat that stays idle does not come to it any more; one that was never seen there is given up sooner."""
+    caller = queued()
+    own = [user("queued")] if listed else []
+    begun = caller.now
+    while caller.turn.outcome is None:
+        caller.passes(20)
+        caller.reads(chat("idle", old_run()), old_reply(), *own)
+        assert caller.now - begun < patience
+    assert (the_end(caller), caller.outcome.message) == (End.LOST, None)
+    assert "its turn never came" in caller.outcome.detail
+
+
+def test_an_idle_moment_between_two_turns_does_not_lose_a_queued_message() -> None:
+    """The server is about to begin with it."""
+    caller = queued()
+    caller.reads(chat("idle", old_run()), user("queued"), old_reply())
+    caller.passes(3)
+    caller.reads(chat("busy", old_run("working", id="run-b", user_message_id="user-b")), user("queued"), old_reply())
+    caller.passes(100)
+    assert caller.turn.outcome is None
+    caller.take(runs(run("working")), said(user()), said(message("Hello", "ready", order=6)), DONE)
+    assert the_end(caller) is End.FINISHED
 
 
 def test_a_users_message_that_is_cancelled_with_its_run_is_not_withdrawn() -> None:

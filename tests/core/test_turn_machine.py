@@ -16,6 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from inferencesh.calls import Step, step_of
 from inferencesh.converter import structure
 from inferencesh.models import Message, ToolCallStatus
 from inferencesh.turn import End, Turn
@@ -31,6 +32,7 @@ pieces = st.lists(st.sampled_from(["a", "b", "ab", "a\u2028", "\U0001f600", "ba 
 replies = st.lists(
     st.builds(Reply, st.lists(st.sampled_from(["hm ", "so "]), max_size=2), pieces), min_size=1, max_size=3
 )
+calls = st.lists(st.lists(st.sampled_from(["call", "ask", "app"]), max_size=2), min_size=3, max_size=3)
 habits = st.builds(
     Habits,
     follow_up=st.booleans(),
@@ -51,19 +53,20 @@ class TurnMachine(RuleBasedStateMachine):
         super().__init__()
         self.checked = 0
         self.latest: dict[str, Message] = {}
-        self.handed_out: Counter[str] = Counter()
-        self.with_caller: list[str] = []  # calls that somebody is busy with
+        self.handed_out: Counter[tuple[str, Step]] = Counter()
+        self.with_caller: list[tuple[str, Step]] = []  # calls that somebody is busy with
         self.past: list[Event] = []  # what this connection has delivered
 
-    @initialize(habits=habits, replies=replies, calls=st.lists(st.integers(0, 2), min_size=3, max_size=3))
-    def begin(self, habits: Habits, replies: list[Reply], calls: list[int]) -> None:
+    @initialize(habits=habits, replies=replies, calls=calls, asks=st.booleans())
+    def begin(self, habits: Habits, replies: list[Reply], calls: list[list[str]], asks: bool) -> None:
         """A message is posted."""
         called = [
-            Reply(reply.thoughts, reply.pieces, [f"call-{number}-{index}" for index in range(calls[number])])
+            Reply(reply.thoughts, reply.pieces, [f"{kind}-{number}-{at}" for at, kind in enumerate(calls[number])])
             for number, reply in enumerate(replies)
         ]
         self.server = ModelServer(habits, called)
         self.caller = Caller(Turn(CHAT, after=2) if habits.follow_up else Turn(None))
+        self.caller.turn.calls.asks = asks
         first = self.caller.turn.begin(
             structure(user(), Message), structure(self.server.form(0), Message), self.caller.now
         )
@@ -125,18 +128,18 @@ class TurnMachine(RuleBasedStateMachine):
         self.catch_up()
 
     @precondition(lambda self: self.with_caller)
-    @rule(data=st.data())
-    def a_call_is_answered(self, data: st.DataObject) -> None:
-        """Its handler has come to an end, and its result is acknowledged."""
-        self.answer(data.draw(st.sampled_from(self.with_caller)))
+    @rule(data=st.data(), approved=st.booleans())
+    def a_call_is_answered(self, data: st.DataObject, approved: bool) -> None:
+        """Its handler has come to an end, or a person has decided, and the server has acknowledged that."""
+        self.answer(*data.draw(st.sampled_from(self.with_caller)), approved=approved)
 
     @precondition(lambda self: self.with_caller)
     @rule(data=st.data())
     def a_call_is_declined(self, data: st.DataObject) -> None:
-        """It has no handler."""
-        call_id = data.draw(st.sampled_from(self.with_caller))
-        self.with_caller.remove(call_id)
-        self.caller.declines(call_id)
+        """It has no handler, or nobody wants to decide."""
+        call_id, step = data.draw(st.sampled_from(self.with_caller))
+        self.with_caller.remove((call_id, step))
+        self.caller.turn.call_declined(call_id, self.caller.now, step)
 
     @precondition(lambda self: self.with_caller)
     @rule()
@@ -147,12 +150,16 @@ class TurnMachine(RuleBasedStateMachine):
         self.caller.turn.resume(self.caller.now)
 
     @precondition(lambda self: self.caller.turn.outcome is not None and self.caller.outcome.end is End.PAUSED)
-    @rule()
-    def a_pause_is_ended(self) -> None:
+    @rule(approved=st.booleans(), asks=st.booleans())
+    def a_pause_is_ended(self, approved: bool, asks: bool) -> None:
         """Whoever reads the reply answers what it waits for, and takes the turn up again."""
         message = self.caller.outcome.message
-        for call in message.pending_tool_calls if message is not None else ():
-            self.answer(call.id)
+        for call in message.tool_calls if message is not None else ():
+            if call.pending:
+                self.answer(call.id, Step.RESULT)
+            elif call in (message.pending_approvals if message is not None else ()):
+                self.answer(call.id, Step.APPROVAL, approved=approved)
+        self.caller.turn.calls.asks = asks
         self.caller.turn.resume(self.caller.now)
         self.the_connection_is_cut("present", 0)
 
@@ -171,18 +178,35 @@ class TurnMachine(RuleBasedStateMachine):
         if self.caller.turn.wants_reread and self.caller.turn.outcome is None:
             self.the_chat_is_read()
 
-    def answer(self, call_id: str) -> None:
-        """Post a call's result."""
-        if call_id in self.with_caller:
-            self.with_caller.remove(call_id)
-        self.server.answer(call_id)
-        self.caller.answers(call_id)
+    @rule(data=st.data(), approved=st.booleans())
+    def somebody_else_decides(self, data: st.DataObject, approved: bool) -> None:
+        """Another program or a person; this side learns it from what arrives."""
+        if not hasattr(self, "server"):
+            return
+        waiting = [call for reply in self.server.replies for call in reply.calls if not call.startswith("call")]
+        if waiting:
+            self.server.decide(data.draw(st.sampled_from(waiting)), approved=approved)
+
+    def answer(self, call_id: str, step: Step, *, approved: bool = True) -> None:
+        """Post a call's result, or the decision about it."""
+        if (call_id, step) in self.with_caller:
+            self.with_caller.remove((call_id, step))
+        if step is Step.RESULT:
+            self.server.answer(call_id)
+            self.caller.answers(call_id)
+        else:
+            counts = self.server.decide(call_id, approved=approved)
+            self.caller.turn.call_decided(call_id, self.caller.now, approved=approved if counts else None)
 
     def note_calls(self) -> None:
         """Take on the calls that were handed out."""
         for call in self.caller.calls:
-            self.handed_out[call.id] += 1
-            self.with_caller.append(call.id)
+            step = step_of(call)
+            assert step is not None
+            if step is Step.APPROVAL:
+                self.caller.turn.calls.asked.add(call.id)
+            self.handed_out[call.id, step] += 1
+            self.with_caller.append((call.id, step))
         self.caller.calls.clear()
 
     # -- what must hold --------------------------------------------------------------------------------------------
@@ -219,7 +243,9 @@ class TurnMachine(RuleBasedStateMachine):
         for call in before.tool_calls:
             assert call.id in known, "a call has vanished"
             assert known[call.id].done or not call.done, "a call that was over has begun again"
-            assert known[call.id].status != ToolCallStatus.PENDING or call.status == ToolCallStatus.PENDING
+            begun = {ToolCallStatus.PENDING, ToolCallStatus.AWAITING_APPROVAL}  # approved, it is about to begin
+            assert known[call.id].status != ToolCallStatus.PENDING or call.status in begun
+            assert known[call.id].status != ToolCallStatus.AWAITING_APPROVAL or call.status in begun
 
     @invariant()
     def each_call_is_handed_out_at_most_once(self) -> None:
@@ -253,16 +279,22 @@ class TurnMachine(RuleBasedStateMachine):
         for number, reply in enumerate(self.server.replies):
             snapshot = self.latest[f"reply-{number + 2}"]
             assert (snapshot.text, snapshot.status) == (reply.text, "ready")
-        assert set(self.handed_out) == {call for reply in self.server.replies for call in reply.calls}
+        run = {call for call, step in self.handed_out if step is Step.RESULT}
+        calls = {call for reply in self.server.replies for call in reply.calls}
+        assert run <= calls
+        assert {call for call in calls if call.startswith("call")} <= run
+        assert all(self.server.is_approved(call) for call in run if call.startswith("ask")), "approved and then run"
+        assert not any(call.startswith("app") for call in run), "the server runs them"
 
     def go_on(self) -> None:
         """The next thing that happens when nothing goes wrong any more."""
         if self.caller.turn.outcome is not None:
-            self.a_pause_is_ended()
+            self.server.step()  # it may have been about what somebody else has settled, and the server goes on
+            self.a_pause_is_ended(approved=True, asks=True)
         elif self.caller.turn.wants_reread:
             self.the_chat_is_read()
         elif self.with_caller:
-            self.answer(self.with_caller[0])
+            self.answer(*self.with_caller[0])
         elif self.server.lines or self.server.tokens:
             self.deliver((self.server.lines or self.server.tokens).pop(0))
         elif not self.server.step():

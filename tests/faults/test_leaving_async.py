@@ -11,7 +11,7 @@ import pytest
 from inferencesh import AsyncAgent, AsyncInference, InferenceError, string, tool
 
 from .forms import CALL, call_of, chat, message
-from .script import RST, STALL, Reply, Scenario, Script, heartbeats
+from .script import RST, STALL, Reply, Scenario, Script, after, heartbeats, hold, together
 from .server import FaultServer
 from .turns import POST, STOP, STREAM, TEXT, client_options, until
 
@@ -277,3 +277,32 @@ def test_one_client_serves_one_loop_after_the_other() -> None:
         server.wait_until_no_connections()
         assert asyncio.run(whole(), debug=True) == TEXT
         server.wait_until_no_connections()
+
+
+async def test_a_stream_that_is_over_does_not_disturb_the_one_that_took_its_turn_up() -> None:
+    """It may be dropped, or left once more, at any time later, such as while a tool of the other one is under way."""
+    waits = message("Hm.", calls=[call_of("awaiting_approval")])
+    asks, more = (message(text, calls=[call_of()]) for text in ("Hm.", "Hm. So"))
+    rest = (after(f"POST /tools/{CALL}"), message(TEXT, "ready", id="reply2", order=14), chat("completed"))
+    pause = chat("input_required")
+    streams = [(chat("working"), waits, pause), (asks, pause, hold("left"), together(more, pause), *rest)]
+    seen = asyncio.Event()
+
+    with FaultServer(Scenario(streams=streams)) as server:
+        async with AsyncInference(**client_options(server)) as client:
+
+            async def calculator(expression: str) -> str:
+                first.leave()
+                server.release("left")
+                await seen.wait()
+                return "714"
+
+            built = tool("calculator").param("expression", string()).handler(calculator).build()
+            agent = client.agent({"name": "tester", "tools": [built]})
+            first = agent.send_message("Hi", stream=True)
+            await first.get_final_message()
+            await agent.approve_tool(CALL)
+            async for snapshot in (second := agent.stream_messages()):
+                if snapshot.text == "Hm. So":
+                    seen.set()
+            assert (await second.get_final_message()).text == TEXT
