@@ -38,6 +38,7 @@ demo-web: .venv-demo/.ready-web  ## chat with an agent in the browser, offline
 
 docs: $(READY)  ## build the reference pages, in build/docs
 	$(BIN)/python -W error -m docs
+	@echo "They begin with build/docs/index.html"
 
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest $(PARALLEL)
