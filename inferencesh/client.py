@@ -150,7 +150,7 @@ class AsyncInference:
             config: ``namespace/name[@version]`` of an agent stored at the service, or the description of one, such as
                 ``{"system_prompt": ..., "core_app": {"ref": ...}, "tools": [...]}``. Handlers of tools stay here.
             chat_id: A chat to take up; None begins a new one.
-            context: Variables for the new chat.
+            context: Variables for the new chat, texts by name.
 
         Raises:
             ConfigurationError: The configuration cannot be sent.

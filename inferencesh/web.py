@@ -64,7 +64,9 @@ logger = logging.getLogger("inferencesh")
 # no-transform and X-Accel-Buffering keep proxies from holding events back, to compress them or to fill a buffer.
 _HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 SSE_HEADERS: Final[dict[str, str]] = {"Content-Type": "text/event-stream; charset=utf-8", **_HEADERS}
+"""The response headers that go with ``sse``."""
 NDJSON_HEADERS: Final[dict[str, str]] = {"Content-Type": "application/x-ndjson", **_HEADERS}
+"""The response headers that go with ``ndjson``."""
 
 _CLOSING = 10.0  # seconds that a cancelled reader waits for the stream to be closed and the run to be stopped
 _DETAIL = 500  # characters of a detail that are passed on

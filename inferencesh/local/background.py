@@ -48,7 +48,12 @@ class RuntimeOptions(TypedDict, total=False):
 
 @frozen
 class LocalAddress:
-    """Where a runtime listens and a key it accepts."""
+    """Where a runtime listens and a key it accepts.
+
+    Attributes:
+        base_url: Its address, such as `http://127.0.0.1:8000`.
+        api_key: The key.
+    """
 
     base_url: str
     api_key: str

@@ -173,6 +173,7 @@ class Fail:
 
 
 Piece: TypeAlias = Text | Reasoning | ToolCall | Ask | Widget | Finish | Fail
+"""What a model's answer is made of."""
 
 
 @frozen
