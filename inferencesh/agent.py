@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any, Literal, TypeVar, Unpack, overload
+from types import CoroutineType
+from typing import Any, Literal, TypeVar, Unpack, cast, overload
 
 import attrs
 
@@ -149,7 +150,11 @@ class AsyncAgent:
             conflate=conflate,
         )
         opened = self.open_stream(request)
-        return opened if stream else opened.get_final_message()
+        if stream:
+            return opened
+        reply = cast("CoroutineType[Any, Any, Message]", opened.get_final_message())
+        reply.__qualname__ = self.send_message.__qualname__  # by which a forgotten await is told of
+        return reply
 
     @overload
     def run(self, text: str, *, output_type: type[T], **options: Unpack[TurnOptions]) -> Coroutine[Any, Any, T]: ...

@@ -98,6 +98,10 @@ def _refuse(value: object) -> NoReturn:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
+def _refuse_bytes(_: bytes) -> NoReturn:
+    raise TypeError("bytes have no JSON form: decode them to text, or upload them as a file")
+
+
 def _kind(value: object) -> str:
     return "null" if value is None else f"a {type(value).__name__}"
 
@@ -272,6 +276,7 @@ def _lenient_hook(cls: type[T], prepared: Callable[[Mapping[str, Any]], Mapping[
 
 
 # A hook is found by class, the nearest base first: the enums, which are strings too, have one of their own.
+converter.register_unstructure_hook(bytes, _refuse_bytes)  # by default they would become text that nobody expects
 converter.register_structure_hook(str, lambda value, _: _text(value))
 converter.register_structure_hook(int, lambda value, _: _whole(value))
 converter.register_structure_hook(OpenEnum, lambda value, cls: cls(_text(value)))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import re
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Union
 
-__all__ = ["local_names", "members_of", "resolve", "underlying"]
+__all__ = ["local_names", "members_of", "resolve", "type_name", "underlying"]
+
+_QUALIFIER = re.compile(r"(?<!['\"\w.>])(?:[\w<>]+\.)+(?=\w)")  # of a name in a type's repr
 
 
 def underlying(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -72,3 +75,10 @@ def members_of(hint: Any) -> Iterator[Any]:
             yield from members_of(member)
     else:
         yield hint
+
+
+def type_name(hint: Any) -> str:
+    """A type as a reader knows it: ``Person``, ``list[int]``, ``int | None``."""
+    if isinstance(hint, type) and not typing.get_args(hint):
+        return "None" if hint is type(None) else hint.__name__
+    return _QUALIFIER.sub("", repr(hint))

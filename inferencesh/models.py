@@ -81,7 +81,7 @@ class FileRef:
     size: int = 0
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class Content:
     """One block of a message: text, reasoning, an image, a file, or something newer.
 
@@ -106,7 +106,7 @@ class Content:
     """
 
     type: ContentType = ContentType.TEXT
-    _text: str | GrowingText = attrs.field(default="", eq=str, hash=False, repr=str)
+    _text: str | GrowingText = attrs.field(default="", eq=str, hash=False)
     image: str | None = None
     file: str | None = None
     error: str | None = None
@@ -121,6 +121,11 @@ class Content:
     def text(self) -> str:
         """Its text, for text and reasoning; "" for the rest."""
         return str(self._text)
+
+    def __repr__(self) -> str:
+        told = {"text": self.text, "image": self.image, "file": self.file, "error": self.error}
+        shown = "".join(f", {name}={value!r}" for name, value in told.items() if value)
+        return f"Content(type={self.type.value!r}{shown})"
 
     def continued_by(self, log: TextLog, added: int) -> bool:
         """Whether its text is what ``log`` held before its last ``added`` characters; no text is read to tell."""

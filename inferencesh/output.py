@@ -8,14 +8,15 @@ from typing import Any, Generic, TypeVar
 import attrs
 
 from .errors import ConfigurationError, OutputError
+from .hints import type_name
+from .json_types import JsonTypes
 from .models import Message
-from .output_schema import VALUE, is_object, schema_of, type_name, wrapped
+from .output_schema import VALUE, finish_schema
+from .strict_problems import told
 
 __all__ = ["OutputType"]
 
 T = TypeVar("T")
-
-_MOST_TOLD = 5  # problems of one output
 
 
 @attrs.frozen
@@ -43,20 +44,16 @@ class OutputType(Generic[T]):
         Raises:
             ConfigurationError: It has no schema, or cannot be read.
         """
-        from .output_converter import output_converter
-
-        schema = schema_of(output_type)
+        name = type_name(output_type)
         try:
-            hook = output_converter().get_structure_hook(output_type)
-        except (ConfigurationError, NameError, TypeError) as error:
-            raise ConfigurationError(f"output_type={type_name(output_type)}: {error}") from error
-        plain = is_object(schema)
-        return cls(
-            name=type_name(output_type),
-            schema=schema if plain else wrapped(schema),
-            in_object=not plain,
-            read=lambda value: hook(value, output_type),
-        )
+            found = JsonTypes([output_type])
+        except ConfigurationError as error:
+            raise ConfigurationError(
+                f"output_type={name} has no JSON Schema: {error}; take attrs classes, dataclasses, TypedDicts, enums "
+                "and builtin types, and the same for their fields"
+            ) from error
+        schema, in_object = finish_schema(found.schemas[0], found.definitions)
+        return cls(name, schema, in_object, found.readers[0])
 
     def read(self, output: object, message: Message | None = None, chat_id: str | None = None) -> T:
         """Read an output as this type.
@@ -76,8 +73,6 @@ class OutputType(Generic[T]):
             raise
 
     def _checked(self, output: object) -> T:
-        from .output_converter import problems
-
         if output is None:
             raise OutputError(f"the agent ended without an output; expected {self.name}")
         value = output
@@ -86,7 +81,4 @@ class OutputType(Generic[T]):
         try:
             return self._read(value)
         except Exception as error:  # noqa: BLE001 - whatever a class's own validators raise is a shape that is wrong
-            found = problems(error)
-            rest = f" (and {len(found) - _MOST_TOLD} more)" if len(found) > _MOST_TOLD else ""
-            listed = "; ".join(found[:_MOST_TOLD])
-            raise OutputError(f"the agent's output is no valid {self.name}: {listed}{rest}", output) from None
+            raise OutputError(f"the agent's output is no valid {self.name}: {told(error)}", output) from None

@@ -77,7 +77,7 @@ def converse(agent: Agent, files: Sequence[FileRef] = ()) -> bool:
 
 
 def show_turn(agent: Agent, prompt: str, files: Sequence[FileRef] = ()) -> None:
-    """Send a message and show the reply while it grows; results of tools are asked for on the terminal.
+    """Send a message and show the reply while it grows; results of tools and approvals are asked for on the terminal.
 
     Args:
         agent: The agent to talk to.
@@ -89,7 +89,12 @@ def show_turn(agent: Agent, prompt: str, files: Sequence[FileRef] = ()) -> None:
         KeyboardInterrupt: It was interrupted; the run was stopped.
     """
     view = _View()
-    stream = agent.send_message(prompt, stream=True, files=files)
+
+    def on_approval(call: ToolCall) -> bool | str | None:
+        view.end_line()
+        return _ask_approval(call)
+
+    stream = agent.send_message(prompt, stream=True, files=files, on_approval=on_approval)
     try:
         while True:
             for message in stream:
@@ -99,7 +104,7 @@ def show_turn(agent: Agent, prompt: str, files: Sequence[FileRef] = ()) -> None:
                 return
             for call in pending:
                 agent.submit_tool_result(call.id, _ask_result(call))
-            stream = agent.stream_messages()
+            stream = agent.stream_messages(on_approval=on_approval)
     except KeyboardInterrupt:
         stream.close()
         view.end_line()
@@ -141,7 +146,7 @@ class _View:
                 self._write(f"[{one_line(f'{block.type}: {uri}')}]\n")
         pending = message.pending_tool_calls
         if not message.done and not pending:
-            note("the agent waits for something that cannot be given here, such as an approval")
+            note("the agent waits for something that cannot be given here, such as a sign-in")
         return pending
 
     def end_line(self) -> None:
@@ -162,6 +167,16 @@ def _ask_result(call: ToolCall) -> str:
         return _read("result> ", ask=True)
     except EOFError:
         raise InferenceError(f"the tool {call.name} has to be answered here, and the input has ended") from None
+
+
+def _ask_approval(call: ToolCall) -> bool | str | None:
+    """Ask whether a call may run: True, False, the reason why not, or None where nobody answers."""
+    note(f"the agent asks to use {_described(call)}")
+    try:
+        answer = _read("allow? [y/N, or why not] ", ask=True).strip()
+    except EOFError:
+        return None
+    return answer.lower() in {"y", "yes"} or (False if answer.lower() in {"", "n", "no"} else answer)
 
 
 def _read(question: str, *, ask: bool) -> str:

@@ -10,7 +10,7 @@ from .claims import Claims
 from .conflate import Conflator
 from .conversation import Conversation
 from .driver import Reconnects, TurnDriver
-from .errors import StreamError
+from .errors import InferenceError, StreamError
 from .invoke import Invoker, ThreadInvoker
 from .models import FileRef
 from .stream import AsyncMessageStream, SnapshotSource
@@ -78,7 +78,11 @@ def open_turn(
     uploaded: list[FileRef] = []  # once, also for a turn that is left before its message was sent, and taken up again
 
     async def begin(driver: TurnDriver) -> Turn:
-        turn = await _begin(driver)
+        try:
+            turn = await _begin(driver)
+        except InferenceError as error:
+            error.chat_id = error.chat_id or conversation.chat_id
+            raise
         turn.calls.asks = request.on_approval is not None
         return turn
 

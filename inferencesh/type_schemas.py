@@ -1,14 +1,15 @@
-"""JSON Schemas of type hints, and values of them: msgspec's, made self-contained and told what the classes say.
+"""JSON Schemas of type hints: msgspec's, made self-contained and told what the classes say.
 
-msgspec does the work, because it knows attrs classes, dataclasses, TypedDicts, enums, unions and constraints, and
-validates as it describes. What it leaves to be done is here: nested definitions are put where they are used (readers of
-tools' schemas often know no references), descriptions are taken from docstrings and plain ``Annotated`` texts, and
-what a class's ``__init__`` does to its arguments is done.
+msgspec does the work, because it knows attrs classes, dataclasses, TypedDicts, enums, unions and constraints. What it
+leaves to be done is here: nested definitions are put where they are used (not every language model's provider follows
+references), descriptions are taken from docstrings and plain ``Annotated`` texts, and fields that a class's
+``__init__`` does not take are left out.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
@@ -24,7 +25,7 @@ _REF = "#/$defs/{name}"
 
 
 class TypeSchemas:
-    """The schemas of some type hints, and the conversion of JSON values to them.
+    """The schemas of some type hints.
 
     Args:
         hints: The hints, resolved.
@@ -52,26 +53,6 @@ class TypeSchemas:
         self.schemas = [_inlined(schema, components, kept) for schema in found[: len(hints)]]
         used = {name for schema in self.schemas for name in _reachable_from(schema, components)} & kept
         self.definitions = {name: _inlined(components[name], components, kept) for name in sorted(used)}
-        self._rebuilds = any(_has_own_init(cls) for cls in classes)
-
-    def convert(self, value: object, hint: Any) -> Any:
-        """A JSON value as what a hint says.
-
-        Args:
-            value: What the JSON decoder returned.
-            hint: One of the hints.
-
-        Raises:
-            ValueError: It is none; msgspec's message says what was expected, and where in the value.
-            TypeError: As above, from a class's own code.
-        """
-        import msgspec
-
-        try:
-            converted = msgspec.convert(value, hint, str_keys=True, dec_hook=_as_it_is)
-        except msgspec.ValidationError as error:  # which is no ValueError in older versions
-            raise ValueError(str(error)) from error
-        return _rebuilt(converted) if self._rebuilds else converted
 
 
 def annotated_text(hint: Any) -> str:
@@ -101,12 +82,6 @@ def _schema_of_other(cls: type) -> Schema:
     raise TypeError(f"{cls.__name__} has no JSON form")
 
 
-def _as_it_is(cls: type, value: object) -> object:
-    if cls is object:
-        return value
-    raise TypeError(f"{cls.__name__} has no JSON form")
-
-
 def _classes_in(node: object, seen: set[int] | None = None) -> Iterator[type]:
     """The classes with fields that msgspec's descriptions of types speak of, each as often as it is met."""
     import msgspec
@@ -117,23 +92,31 @@ def _classes_in(node: object, seen: set[int] | None = None) -> Iterator[type]:
             yield from _classes_in(each, seen)
     elif isinstance(node, msgspec.inspect.Type | msgspec.inspect.Field) and id(node) not in seen:
         seen.add(id(node))
-        if isinstance(node, msgspec.inspect.DataclassType | msgspec.inspect.TypedDictType | msgspec.inspect.StructType):
-            yield typing.get_origin(node.cls) or node.cls
+        if isinstance(
+            node, msgspec.inspect.DataclassType | msgspec.inspect.TypedDictType | msgspec.inspect.NamedTupleType
+        ):
+            yield node.cls
         for name in node.__struct_fields__:
             yield from _classes_in(getattr(node, name), seen)
 
 
-def _describe(component: Schema, cls: type) -> None:
+def _describe(component: Schema, kind: Any) -> None:
     """Add to a class's schema what it says of its fields, and take out those that nobody outside may set."""
+    cls = typing.get_origin(kind) or kind
     general, named = docs_of(component.pop("description", None))
     if general:
         component["description"] = general
-    properties = component.get("properties", {})
+    fields = component.get("properties") or dict(
+        zip(getattr(cls, "_fields", ()), component.get("prefixItems", ()), strict=False)
+    )
     for name, hint in typing.get_type_hints(cls, include_extras=True).items():
-        if name in properties and (text := annotated_text(hint) or named.get(name)):
-            properties[name] = {**properties[name], "description": text}
-    for name in _fields_without_argument(cls):
-        properties.pop(name, None)
+        if name in fields and (text := annotated_text(hint) or named.get(name)):
+            fields[name]["description"] = text
+    unsettable = _fields_without_argument(cls)
+    for name in unsettable:
+        fields.pop(name, None)
+    if unsettable:
+        component["required"] = [name for name in component["required"] if name not in unsettable]
 
 
 def _inlined(schema: Mapping[str, Any], components: Mapping[str, Schema], kept: set[str]) -> Schema:
@@ -149,7 +132,9 @@ def _inlined(schema: Mapping[str, Any], components: Mapping[str, Schema], kept: 
     for key, value in schema.items():
         if key == "title" or (key == "default" and value is None):
             continue
-        if key == "properties":
+        if key == "description":
+            result[key] = inspect.cleandoc(value)
+        elif key == "properties":
             result[key] = {name: inner(each) for name, each in value.items()}
         elif key in {"items", "additionalProperties"}:
             result[key] = inner(value)
@@ -199,26 +184,3 @@ def _fields_without_argument(cls: type) -> list[str]:
     if attrs.has(cls):
         return [field.name for field in attrs.fields(cls) if not field.init]
     return [field.name for field in dataclasses.fields(cls) if not field.init] if dataclasses.is_dataclass(cls) else []
-
-
-def _has_own_init(cls: type) -> bool:
-    """Whether a class's ``__init__`` does more than to take its fields as they are: msgspec does not call it."""
-    converts = attrs.has(cls) and any(field.converter is not None for field in attrs.fields(cls))
-    return converts or bool(_fields_without_argument(cls))
-
-
-def _rebuilt(value: Any) -> Any:
-    """The same value with its attrs classes and dataclasses made by their ``__init__``."""
-    cls = type(value)
-    if attrs.has(cls):
-        return cls(**{each.alias: _rebuilt(getattr(value, each.name)) for each in attrs.fields(cls) if each.init})
-    if dataclasses.is_dataclass(cls):
-        fields = [each.name for each in dataclasses.fields(cls) if each.init]
-        return cls(**{name: _rebuilt(getattr(value, name)) for name in fields})
-    if isinstance(value, dict):
-        return {key: _rebuilt(each) for key, each in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_make"):
-        return value._make(map(_rebuilt, value))
-    if isinstance(value, list | tuple | set | frozenset):
-        return cls(map(_rebuilt, value))
-    return value

@@ -13,9 +13,10 @@ from .client_tool import Tool
 from .converter import dump_json
 from .errors import ConfigurationError
 from .handlers import Bind
+from .json_types import JsonTypes
 from .schemas import Schema
+from .strict_problems import short, told
 from .tool_context import ToolContext
-from .type_schemas import TypeSchemas
 from .typed_signature import Parameter, TypedSignature
 
 __all__ = ["ArgumentsError", "FunctionTool", "ToolTexts", "typed_tool"]
@@ -54,15 +55,16 @@ class TypedArguments:
         what: What it is called in errors.
 
     Raises:
-        ConfigurationError: A parameter's hint has no JSON Schema.
+        ConfigurationError: A parameter's hint has no JSON Schema, or cannot be read.
     """
 
     def __init__(self, signature: TypedSignature, what: str) -> None:
         self._parameters = {each.name: each for each in signature.parameters}
         self._contexts = signature.contexts
         for each in signature.parameters:  # one by one first, to know whose hint it is that has none
-            _schemas_of([each], what)
-        self._types = _schemas_of(signature.parameters, what)
+            _types_of([each], what)
+        self._types = _types_of(signature.parameters, what)
+        self._readers = dict(zip(self._parameters, self._types.readers, strict=True))
 
     def schema(self) -> Schema:
         """The JSON Schema of all arguments."""
@@ -89,15 +91,15 @@ class TypedArguments:
         Raises:
             ArgumentsError: They do not fit; all that is wrong is told at once.
         """
-        problems = [f"there is no argument {name!r}" for name in arguments if name not in self._parameters]
+        problems = [f"there is no argument {short(name)}" for name in arguments if name not in self._parameters]
         converted: dict[str, Any] = {}
-        for (name, parameter), schema in zip(self._parameters.items(), self._types.schemas, strict=True):
+        for name, read in self._readers.items():
             if name in arguments:
                 try:
-                    converted[name] = self._types.convert(arguments[name], parameter.hint)
-                except (ValueError, TypeError) as error:
-                    problems.append(_problem(name, str(error), schema))
-            elif parameter.required:
+                    converted[name] = read(arguments[name])
+                except Exception as error:  # noqa: BLE001 - whatever a class's own checks raise is for the agent
+                    problems.append(told(error, name))
+            elif self._parameters[name].required:
                 problems.append(f"{name}: is missing")
         if problems:
             raise ArgumentsError(f"invalid arguments: {'; '.join(problems)}")
@@ -240,16 +242,14 @@ def _name_of(function: Callable[..., Any]) -> str:
     return str(getattr(function, "__name__", type(function).__name__))
 
 
-def _schemas_of(parameters: Sequence[Parameter], what: str) -> TypeSchemas:
+def _types_of(parameters: Sequence[Parameter], what: str) -> JsonTypes:
     try:
-        return TypeSchemas([each.hint for each in parameters])
-    except Exception as error:
+        return JsonTypes([each.hint for each in parameters])
+    except ConfigurationError as error:
         names = ", ".join(repr(each.name) for each in parameters)
-        why = (str(error).splitlines() or [type(error).__name__])[-1]
-        advice = "; what a class's hints name must be at the top of its module" if isinstance(error, NameError) else ""
         raise ConfigurationError(
             f"the hint of the parameter {names} of {what} has no JSON Schema, so the agent cannot be told what to "
-            f"give: {why}{advice}"
+            f"give: {error}"
         ) from error
 
 
@@ -265,12 +265,3 @@ def _described(schema: Schema, parameter: Parameter) -> Schema:
         return {**schema, "default": msgspec.to_builtins(parameter.default)}
     except TypeError:  # one without a JSON form, which the agent need not know
         return schema
-
-
-def _problem(name: str, text: str, schema: Schema) -> str:
-    """What msgspec says is wrong with an argument, with the place that it means."""
-    said, found, path = text.rpartition(" - at `$")
-    if found:
-        return f"{name}{path.removesuffix('`')}: {said}"
-    choices = f", expected one of {schema['enum']}" if "enum" in schema and "enum" in text else ""
-    return f"{name}: {text}{choices}"

@@ -372,11 +372,53 @@ def test_without_a_result_the_turn_cannot_go_on(served: Served, calculating: tup
 
 
 def test_a_pause_that_cannot_be_answered_here_is_said() -> None:
-    """For an approval there is nothing to type; the program says so and ends."""
-    calls = [call_of("awaiting_approval", type="app", name="pay")]
-    done = answered(chat("working"), message("May I?", calls=calls), chat("input_required"))
-    assert (done.returncode, done.stdout) == (0, "May I?\n")
-    assert "such as an approval" in done.stderr
+    """For a sign-in there is nothing to type; the program says so and ends."""
+    calls = [call_of("in_progress", type="app", name="pay")]
+    done = answered(chat("working"), message("Sign in first.", calls=calls), chat("auth_required"))
+    assert (done.returncode, done.stdout) == (0, "Sign in first.\n")
+    assert "such as a sign-in" in done.stderr
+
+
+# -- approvals ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def careful(served: Served) -> tuple[str, ...]:
+    """The arguments that lead to a chat whose agent may use its tool only when somebody allows it."""
+    allowed = tool("calculator").param("expression", string("Expression")).require_approval().build()
+    with Inference(**served.address) as client:
+        agent = client.agent({"tools": [allowed]})
+        agent.send_message("Hello")
+    return ("chat", "--agent", "tests/calculator", "--chat-id", str(agent.chat_id))
+
+
+def test_an_approval_is_asked_for_on_the_terminal(served: Served, careful: tuple[str, ...]) -> None:
+    """Only a yes is one; the tool's result is asked for after it."""
+    with Terminal([*COMMAND, *careful, "What's 42 * 17?"], **variables(served)) as terminal:
+        terminal.expect('the agent asks to use calculator {"expression": "42 \\* 17"}')
+        terminal.press("y\r")
+        terminal.expect("result> ")
+        terminal.press("714\r")
+        terminal.expect("\n42 \\* 17 is 714.\r\n")
+        assert terminal.end()[0] == 0
+
+
+@pytest.mark.parametrize(("typed", "reason"), [("\n", "rejected"), ("No\n", "rejected"), ("not today\n", "not today")])
+def test_what_is_not_approved_is_rejected(served: Served, careful: tuple[str, ...], typed: str, reason: str) -> None:
+    """Enter is a no, and any other text the reason that the agent is told."""
+    done = run(*careful, "What's 42 * 17?", stdin=typed, **variables(served))
+    assert done.returncode == 0
+    assert done.stdout.startswith("I could not work out 42 * 17")
+    assert reason in done.stdout
+
+
+def test_where_nobody_answers_nothing_is_decided(served: Served, careful: tuple[str, ...]) -> None:
+    """The input has ended: the call waits for somebody else, and the program says that it waits."""
+    done = run(*careful, "What's 42 * 17?", **variables(served))
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "the agent asks to use calculator" in done.stderr
+    with Inference(**served.address) as client:
+        assert client.agent("tests/calculator", chat_id=careful[-1]).wait().pending_approvals
 
 
 # -- serve -------------------------------------------------------------------------------------------------------------

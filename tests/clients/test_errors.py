@@ -45,6 +45,8 @@ USES: dict[str, Use] = {
     "submit_tool_result": lambda side, agent: side.result(agent.submit_tool_result("call", "1")),
 }
 
+NO_TURN = {"get_chat", "stop", "submit_tool_result"}
+
 
 @pytest.mark.parametrize("envelope", ENVELOPES)
 @pytest.mark.parametrize("use", USES)
@@ -70,6 +72,7 @@ def test_a_missing_chat_or_call(serve: Serve, connect: Connect, use: str, envelo
         USES[use](side, side.agent(chat_id="no/such chat?"))
     assert (caught.value.status_code, caught.value.code) == (404, "not_found")
     assert "There is no" in caught.value.detail
+    assert caught.value.chat_id == (None if use in NO_TURN else "no/such chat?")
     assert side.result(side.agent().send_message("Hi")).text == "Hello"
 
 
@@ -238,3 +241,10 @@ def test_a_closed_client_says_so(serve: Serve, kind: Kind) -> None:
         for use in ("send_message", "a stream", "wait", "get_chat", "stop", "submit_tool_result"):
             with pytest.raises(InferenceError, match="closed"):
                 USES[use](side, agent)
+
+
+def test_a_forgotten_await_is_told_of_by_the_name_that_was_called() -> None:
+    """Python's warning names what stands in the program."""
+    reply = AsyncInference(KEY).agent("a/b").send_message("Hi")
+    with pytest.warns(RuntimeWarning, match=r"coroutine 'AsyncAgent\.send_message' was never awaited"):
+        del reply

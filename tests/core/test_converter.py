@@ -381,3 +381,16 @@ def test_a_circle_has_no_json_form() -> None:
     circle.append(circle)
     with pytest.raises((TypeError, RecursionError)):
         dump_json(circle)
+
+
+@pytest.mark.parametrize("value", [b"bytes", {"image": b"bytes"}, [[b"bytes"]]])
+def test_bytes_have_no_json_form(value: object) -> None:
+    """They are refused, with what to do instead, wherever they stand; no reader would know them as text."""
+    with pytest.raises(TypeError, match="decode them to text, or upload them as a file"):
+        dump_json(value)
+
+
+def test_a_block_shows_what_it_has() -> None:
+    """A message that is printed can be read."""
+    assert repr(Content(text="Hello")) == "Content(type='text', text='Hello')"
+    assert repr(Content(ContentType.IMAGE, image="a.png")) == "Content(type='image', image='a.png')"

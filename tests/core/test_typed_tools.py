@@ -607,13 +607,13 @@ def problems(arguments: dict[str, Any], built: Tool = order) -> str:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"item": 5}, "item: Expected `str`, got `int`"),
-        ({"amount": "three"}, "amount: Expected `int`, got `str`"),
-        ({"amount": True}, "amount: Expected `int`, got `bool`"),
-        ({"amount": None}, "amount: Expected `int`, got `null`"),
-        ({"points": [{"x": 1}, {"x": "1"}]}, "points[1].x: Expected `int`, got `str`"),
-        ({"points": [{}]}, "points[0]: Object missing required field `x`"),
-        ({"color": "blue"}, "color: Invalid enum value 'blue', expected one of ['green', 'red']"),
+        ({"item": 5}, "item: expected str, got 5"),
+        ({"amount": "three"}, "amount: expected int, got 'three'"),
+        ({"amount": True}, "amount: expected int, got True"),
+        ({"amount": None}, "amount: expected int, got None"),
+        ({"points": [{"x": 1}, {"x": "1"}]}, "points[1].x: expected int, got '1'"),
+        ({"points": [{}]}, "points[0].x: is missing"),
+        ({"color": "blue"}, "color: expected one of 'red', 'green', got 'blue'"),
         ({"ammount": 3}, "there is no argument 'ammount'"),
     ],
 )
@@ -624,8 +624,12 @@ def test_the_agent_is_told_which_argument_is_wrong_and_why(change: dict[str, Any
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
     """Nobody wants to try five times."""
-    told = problems({"item": 5, "color": "blue"})
-    assert all(text in told for text in ("item:", "amount: is missing", "points: is missing", "color:"))
+    told = problems({"item": 5, "points": [{"x": "1"}, {"y": True}], "color": "blue"})
+    assert told == (
+        "invalid arguments: item: expected str, got 5; amount: is missing; points[0].x: expected int, got '1'; "
+        "points[1].x: is missing; points[1].y: expected int, got True; "
+        "color: expected one of 'red', 'green', got 'blue'"
+    )
 
 
 def test_a_classes_own_checks_are_told_too() -> None:
@@ -652,7 +656,7 @@ def test_a_classes_own_checks_are_told_too() -> None:
 def test_text_that_looks_like_an_errors_place_is_no_place() -> None:
     """An argument's text is quoted in the error, and may say anything."""
     told = problems({"item": "tea", "amount": 3, "points": [], "color": "x - at `$.amount`"})
-    assert "color: Invalid enum value" in told or "color" in told.partition(":")[2]
+    assert "color: expected one of 'red', 'green', got 'x - at `$.amount`'" in told
 
 
 # -- the ways to write a tool

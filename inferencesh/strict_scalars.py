@@ -1,45 +1,30 @@
 """Single values of what a language model has written, read strictly: texts, numbers, enums, and texts that mean more.
 
 Nothing is converted that is not what the type's JSON Schema says: no text is taken for a number, no number for a text,
-and no 1 for True. Dates, UUIDs, decimals and bytes (in base64) are read from text, and a whole number may come as 3.0.
+and no 1 for True. Dates, times, durations, UUIDs and bytes are read from text in the one form that JSON Schema knows
+for them. A whole number may come as 3.0, which JSON Schema allows, and a decimal as a number, which is how models
+write prices.
 """
 
 from __future__ import annotations
 
-import base64
 import datetime
 import decimal
 import enum
-import functools
 import math
-import reprlib
+import re
 import types
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .output_schema import type_name
+from .strict_problems import MismatchError, short
 
-__all__ = ["SCALARS", "Hook", "MismatchError", "short"]
+__all__ = ["SCALARS", "Hook"]
 
 Hook = Callable[[Any, Any], Any]
 
-_shortened = reprlib.Repr()
-_shortened.maxstring = _shortened.maxother = _shortened.maxlong = 60
-_shortened.maxlevel = 2
-
-
-def short(value: object) -> str:
-    """A value's repr, cut where it is long."""
-    return _shortened.repr(value)
-
-
-class MismatchError(ValueError):
-    """A value is not of the type it should be of."""
-
-    def __init__(self, expected: Any, value: object) -> None:
-        name = expected if isinstance(expected, str) else type_name(expected)
-        super().__init__(f"expected {name}, got {short(value)}")
+_DECIMAL = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 
 
 def _read_text(value: object, cls: Any) -> Any:
@@ -67,7 +52,7 @@ def _read_float(value: object, cls: Any) -> float:
         number = float(value)
     except OverflowError:
         number = math.inf
-    if math.isinf(number):
+    if not math.isfinite(number):
         raise MismatchError(cls, value)
     return number
 
@@ -94,33 +79,42 @@ def _read_enum(value: object, cls: Any) -> Any:
 
 
 def _read_decimal(value: object, _: object) -> decimal.Decimal:
-    if isinstance(value, str | int | float) and not isinstance(value, bool):
+    text = value if isinstance(value, str) else repr(value)  # never one of digits for what is no number
+    if not _DECIMAL.fullmatch(text):
+        raise MismatchError("a decimal number", value)
+    try:
+        return decimal.Decimal(text)
+    except decimal.InvalidOperation:  # its exponent is beyond all bounds
+        raise MismatchError("a decimal number", value) from None
+
+
+def _written_as(form: str) -> Hook:
+    """A hook for what is written as text of a certain form, which msgspec reads."""
+
+    def hook(value: object, cls: Any) -> Any:
+        import msgspec
+
+        if not isinstance(value, str):
+            raise MismatchError(form, value)
         try:
-            return decimal.Decimal(str(value))
-        except decimal.InvalidOperation:
-            raise MismatchError("a decimal number", value) from None
-    raise MismatchError("a decimal number", value)
-
-
-def _written_as(form: str, read: Callable[[str], Any]) -> Hook:
-    """A hook for what is written as text of a certain form."""
-
-    def hook(value: object, _: object) -> Any:
-        if isinstance(value, str):
-            try:
-                return read(value)
-            except ValueError:
-                raise MismatchError(form, value) from None
-        raise MismatchError(form, value)
+            return msgspec.convert(value, cls)
+        except msgspec.ValidationError:
+            raise MismatchError(form, value) from None
 
     return hook
 
 
-def _read_duration(text: str) -> datetime.timedelta:
-    import msgspec
+_read_any_uuid = _written_as("a UUID")
 
-    return msgspec.convert(text, datetime.timedelta)  # its ValidationError is a ValueError
 
+def _read_uuid(value: object, cls: Any) -> uuid.UUID:
+    read: uuid.UUID = _read_any_uuid(value, cls)
+    if str(read) != str(value).lower():  # it had no hyphens
+        raise MismatchError("a UUID with hyphens", value)
+    return read
+
+
+_read_base64 = _written_as("bytes in base64")
 
 SCALARS: Mapping[Any, Hook] = {
     str: _read_text,
@@ -130,10 +124,12 @@ SCALARS: Mapping[Any, Hook] = {
     types.NoneType: _read_none,
     enum.Enum: _read_enum,
     decimal.Decimal: _read_decimal,
-    uuid.UUID: _written_as("a UUID", uuid.UUID),
-    bytes: _written_as("bytes in base64", functools.partial(base64.b64decode, validate=True)),
-    datetime.date: _written_as("a date (ISO 8601)", datetime.date.fromisoformat),
-    datetime.datetime: _written_as("a date and time (ISO 8601)", datetime.datetime.fromisoformat),
-    datetime.time: _written_as("a time (ISO 8601)", datetime.time.fromisoformat),
-    datetime.timedelta: _written_as("a duration (ISO 8601)", _read_duration),
+    uuid.UUID: _read_uuid,
+    bytes: _read_base64,
+    bytearray: _read_base64,
+    memoryview: _read_base64,
+    datetime.date: _written_as("a date such as 2024-01-31"),
+    datetime.datetime: _written_as("a date and time such as 2024-01-31T12:00:00Z"),
+    datetime.time: _written_as("a time such as 12:00:00"),
+    datetime.timedelta: _written_as("a duration such as P1DT12H"),
 }
