@@ -7,7 +7,7 @@ LOWEST := .venv-lowest
 # Many tests wait for a socket or a process most of the time. PARALLEL= runs them one after the other.
 PARALLEL ?= -n 2
 
-.PHONY: help demo demo-web test test-browser bench soak check lint types cover lowest format clean
+.PHONY: help demo demo-web docs test test-browser bench soak check lint types cover lowest format clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -35,6 +35,10 @@ demo: .venv-demo/.ready  ## watch an agent stream a story and use a tool, offlin
 
 demo-web: .venv-demo/.ready-web  ## chat with an agent in the browser, offline
 	@.venv-demo/bin/python examples/fastapi_chat/serve.py
+
+docs: $(READY)  ## build the reference pages, in build/docs
+	$(BIN)/python -W error -m docs
+	@echo "They begin with build/docs/index.html"
 
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest $(PARALLEL)
@@ -66,7 +70,7 @@ $(LOWEST)/.ready: pyproject.toml $(READY)
 lowest: $(LOWEST)/.ready  ## run the tests that touch dependencies on the oldest versions that pyproject.toml allows
 	$(LOWEST)/bin/python -m pytest -q $(PARALLEL) tests/core tests/local tests/clients tests/faults/test_turns.py tests/faults/test_hosts.py
 
-check: lint types cover lowest test-browser  ## everything CI runs
+check: lint types docs cover lowest test-browser  ## everything CI runs
 
 format: $(READY)  ## format the code and fix what can be fixed
 	$(BIN)/ruff format .

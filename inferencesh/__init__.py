@@ -1,11 +1,21 @@
 """The Python SDK for inference.sh agents: every update is the complete message so far, async and sync.
 
+Example:
+    ```python
     from inferencesh import Inference
 
     with Inference.local() as client:
         agent = client.agent({"name": "storyteller"})
         for message in agent.send_message("Tell me a story", stream=True):
             print(message.text)
+    ```
+
+    ```text
+    The
+    The mail
+    The mail rocket
+    ...
+    ```
 
 Names are imported when they are first used, and aiohttp with the first request, so that importing this costs next to
 nothing.

@@ -34,6 +34,18 @@ class AsyncAgent:
 
     The first message begins a chat, later ones continue it. Send one message at a time; for several conversations make
     several agents, which cost nothing.
+
+    Example:
+        ```python
+        agent = client.agent({"name": "greeter"})
+        first = await agent.send_message("Hello")
+        second = await agent.send_message("Hello again")
+        print(first.chat_id == second.chat_id == agent.chat_id)
+        ```
+
+        ```text
+        True
+        ```
     """
 
     def __init__(
@@ -113,6 +125,20 @@ class AsyncAgent:
             TypeError: ``on_approval`` returned something else.
             APIError: The server refused the message, a file, the stream or an approval.
             APIConnectionError: The server could not be reached.
+
+        Example:
+            ```python
+            async for message in agent.send_message("Tell me a story", stream=True):
+                print(message.text)
+
+            final = await agent.send_message("And another one")
+            print(final.status)
+            ```
+
+            ```text
+            ...
+            ready
+            ```
         """
         request = TurnRequest.of_message(
             text,
@@ -176,6 +202,17 @@ class AsyncAgent:
             OutputError: There is no output, or one of another shape; ``output`` has it as it came.
             InputRequiredError: The run waits for a tool's result, an approval or the like instead of ending.
             RunFailedError, StreamError, APIError, APIConnectionError: As for ``send_message``.
+
+        Example:
+            ```python
+            output = await agent.run("Sarah gave it 5 of 5", output_type=dict[str, int])
+            numbers = await agent.run("Add 3 and 4", output_type=list[int])
+            print(numbers)
+            ```
+
+            ```text
+            [...]
+            ```
         """
         request = TurnRequest.of_message(
             text,
@@ -214,6 +251,16 @@ class AsyncAgent:
 
         Raises:
             InferenceError: From the stream, when there is no chat yet.
+
+        Example:
+            ```python
+            stream = agent.send_message("Tell me a story", stream=True)
+            async for message in stream:
+                break  # the run goes on at the server
+
+            async for message in agent.stream_messages():
+                print(message.text)
+            ```
         """
         return self.open_stream(
             TurnRequest(
@@ -234,6 +281,19 @@ class AsyncAgent:
         Raises:
             InferenceError: There is no chat yet.
             RunFailedError, StreamError, APIError, APIConnectionError: As for ``send_message``.
+
+        Example:
+            ```python
+            async for message in agent.send_message("Tell me a story", stream=True):
+                break  # the run goes on at the server
+
+            message = await agent.wait()
+            print(message.done)
+            ```
+
+            ```text
+            True
+            ```
         """
         return await self.stream_messages().get_final_message()
 
@@ -250,6 +310,21 @@ class AsyncAgent:
             FileError: A file cannot be read; the result was not sent.
             ConflictError: The call does not wait for a result.
             APIError, APIConnectionError: The server refused it or could not be reached.
+
+        Example:
+            ```python
+            look_up = tool("look_up").describe("Look a word up").param("word", string()).build()
+            agent = client.agent({"name": "librarian", "tools": [look_up]})
+            message = await agent.send_message('Look up "pelican"')
+            for call in message.pending_tool_calls:
+                await agent.submit_tool_result(call.id, {"meaning": "a bird"})
+            message = await agent.wait()
+            print(message.text)
+            ```
+
+            ```text
+            The look_up tool answered: {"meaning":"a bird"}
+            ```
         """
         text, sources = result_text(result), check_result_files(files)
         uploaded = await upload_all(self._transport, sources) if sources else ()
@@ -270,6 +345,12 @@ class AsyncAgent:
             filename: As there.
             content_type: As there.
             on_progress: As there.
+
+        Example:
+            ```python
+            notes = await agent.upload_file(b"Buy milk.", filename="notes.txt")
+            message = await agent.send_message("What do they say?", files=[notes])
+            ```
         """
         return await AsyncFiles(self._transport).upload(
             source, filename=filename, content_type=content_type, on_progress=on_progress
@@ -285,6 +366,21 @@ class AsyncAgent:
             PermissionDeniedError: The server wants a signed-in person, not an API key (code ``requires_sign_in``).
             ConflictError: The call does not wait for an approval.
             APIError, APIConnectionError: The server refused it or could not be reached.
+
+        Example:
+            ```python
+            delete = tool("delete").handler(lambda name: "deleted").param("name", string()).require_approval().build()
+            agent = client.agent({"name": "janitor", "tools": [delete]})
+            message = await agent.send_message('Delete "notes.txt"')
+            for call in message.pending_approvals:
+                print(call.name, call.arguments)
+                await agent.approve_tool(call.id)
+            message = await agent.wait()
+            ```
+
+            ```text
+            delete {'name': 'notes.txt'}
+            ```
         """
         await self._conversation.decide(tool_call_id, approved=True)
 
@@ -297,6 +393,16 @@ class AsyncAgent:
 
         Raises:
             PermissionDeniedError, ConflictError, APIError, APIConnectionError: As for ``approve_tool``.
+
+        Example:
+            ```python
+            delete = tool("delete").handler(lambda name: "deleted").param("name", string()).require_approval().build()
+            agent = client.agent({"name": "janitor", "tools": [delete]})
+            message = await agent.send_message('Delete "notes.txt"')
+            for call in message.pending_approvals:
+                await agent.reject_tool(call.id, "The notes are still needed")
+            message = await agent.wait()
+            ```
         """
         await self._conversation.decide(tool_call_id, approved=False, reason=reason)
 
@@ -315,13 +421,34 @@ class AsyncAgent:
         Raises:
             ConfigurationError: The decision is neither; nothing was sent.
             PermissionDeniedError, ConflictError, APIError, APIConnectionError: As for ``approve_tool``.
+
+        Example:
+            ```python
+            await agent.send_message("Publish the report")
+            for interrupt in (await agent.get_chat()).pending_interrupts:
+                print(interrupt.reason)
+                await agent.resolve_interrupt(interrupt.id, "allow")
+            message = await agent.wait()
+            ```
+
+            ```text
+            confirmation
+            ```
         """
         if decision not in ("allow", "deny"):
             raise ConfigurationError(f"the decision about an interrupt is 'allow' or 'deny', not {decision!r}")
         return await self._conversation.resolve(interrupt_id, allow=decision == "allow")
 
     async def stop(self) -> None:
-        """End the run on the server; the stream that follows it ends normally. Without a chat nothing happens."""
+        """End the run on the server; the stream that follows it ends normally. Without a chat nothing happens.
+
+        Example:
+            ```python
+            async for message in agent.send_message("Tell me a story", stream=True):
+                if len(message.text) > 20:  # characters
+                    await agent.stop()
+            ```
+        """
         if self.chat_id is not None:
             await self._conversation.api.stop(self.chat_id)
 
@@ -331,6 +458,17 @@ class AsyncAgent:
         Raises:
             InferenceError: There is no chat yet.
             APIError, APIConnectionError: The server refused or could not be reached.
+
+        Example:
+            ```python
+            await agent.send_message("Hello")
+            chat = await agent.get_chat()
+            print(chat.id == agent.chat_id, chat.status)
+            ```
+
+            ```text
+            True ...
+            ```
         """
         chat_id = self._conversation.require_chat()
         return structure(await self._conversation.api.read_chat(chat_id), Chat)
@@ -341,6 +479,18 @@ class AsyncAgent:
         Raises:
             InferenceError: There is no chat yet.
             APIError, APIConnectionError: The server refused or could not be reached.
+
+        Example:
+            ```python
+            await agent.send_message("Hello")
+            for message in await agent.history():
+                print(message.role, message.text)
+            ```
+
+            ```text
+            user Hello
+            assistant You said: "Hello". ...
+            ```
         """
         chat_id = self._conversation.require_chat()
         api = self._conversation.api
@@ -348,7 +498,19 @@ class AsyncAgent:
         return sorted((structure(data, Message) for data in messages), key=lambda message: message.order)
 
     def reset(self) -> None:
-        """Forget the chat: the next message begins a new one."""
+        """Forget the chat: the next message begins a new one.
+
+        Example:
+            ```python
+            await agent.send_message("Hello")
+            agent.reset()
+            print(agent.chat_id)
+            ```
+
+            ```text
+            None
+            ```
+        """
         self._conversation.reset()
 
     def open_stream(self, request: TurnRequest, invoker: Invoker | None = None) -> AsyncMessageStream:

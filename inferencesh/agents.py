@@ -20,7 +20,14 @@ class MakeAgent(Protocol):
 
 
 class AsyncAgents:
-    """The other way to make agents; ``client.agents``."""
+    """The other way to make agents; ``client.agents``.
+
+    Example:
+        ```python
+        agent = client.agents.create({"name": "greeter"})
+        message = await agent.send_message("Hello")
+        ```
+    """
 
     def __init__(self, make: MakeAgent) -> None:
         self._make = make
@@ -32,5 +39,11 @@ class AsyncAgents:
         chat_id: str | None = None,
         context: Mapping[str, str] | None = None,
     ) -> AsyncAgent:
-        """Make an agent; as ``AsyncInference.agent``."""
+        """Make an agent; as ``AsyncInference.agent``.
+
+        Example:
+            ```python
+            agent = client.agents.create("acme/support@v2", context={"language": "fr"})
+            ```
+        """
         return self._make(config, chat_id=chat_id, context=context)

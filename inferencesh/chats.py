@@ -14,7 +14,15 @@ __all__ = ["AsyncChats"]
 
 
 class AsyncChats:
-    """The chats of the account; ``client.chats``."""
+    """The chats of the account; ``client.chats``.
+
+    Example:
+        ```python
+        await agent.send_message("Hello")
+        async for chat in client.chats.list():
+            print(chat.id, chat.name, chat.status)
+        ```
+    """
 
     def __init__(self, api: ChatAPI) -> None:
         self._api = api
@@ -32,6 +40,12 @@ class AsyncChats:
         Raises:
             ConfigurationError: ``page_size`` is no positive whole number.
             APIError, APIConnectionError: From the iterator, when the server refuses or cannot be reached.
+
+        Example:
+            ```python
+            async for chat in client.chats.list(search="invoice", page_size=100):
+                print(chat.created_at, chat.name)
+            ```
         """
         return Items(self._api.chat_pages(search, _positive(page_size)), _chats)
 
@@ -44,6 +58,13 @@ class AsyncChats:
         Raises:
             NotFoundError: There is no such chat.
             APIError, APIConnectionError: The server refused or could not be reached.
+
+        Example:
+            ```python
+            message = await agent.send_message("Hello")
+            chat = await client.chats.get(message.chat_id)
+            print(chat.status)
+            ```
         """
         return structure(await self._api.read_chat(chat_id), Chat)
 
@@ -61,6 +82,18 @@ class AsyncChats:
             ConfigurationError: ``page_size`` is no positive whole number.
             NotFoundError: From the iterator, when there is no such chat.
             APIError, APIConnectionError: From the iterator, when the server refuses or cannot be reached.
+
+        Example:
+            ```python
+            await agent.send_message("Hello")
+            async for message in client.chats.messages(agent.chat_id):
+                print(message.role, message.text)
+            ```
+
+            ```text
+            assistant You said: "Hello". ...
+            user Hello
+            ```
         """
         return Items(self._api.message_pages(chat_id, _positive(page_size)), _newest_first)
 
@@ -73,6 +106,12 @@ class AsyncChats:
         Raises:
             NotFoundError: There is no such chat.
             APIError, APIConnectionError: The server refused or could not be reached.
+
+        Example:
+            ```python
+            message = await agent.send_message("Hello")
+            await client.chats.delete(message.chat_id)
+            ```
         """
         await self._api.delete_chat(chat_id)
 
@@ -86,6 +125,14 @@ class AsyncChats:
             ConflictError: It is not queued any more.
             NotFoundError: There is no such message.
             APIError, APIConnectionError: The server refused or could not be reached.
+
+        Example:
+            ```python
+            reply = await agent.send_message("Hello")
+            async for message in client.chats.messages(reply.chat_id):
+                if message.status == MessageStatus.QUEUED:
+                    await client.chats.cancel_message(message.id)
+            ```
         """
         await self._api.cancel_message(message_id)
 

@@ -56,6 +56,12 @@ class AsyncInference:
 
     Raises:
         ConfigurationError: There is no API key, or an argument cannot work.
+
+    Example:
+        ```python
+        async with AsyncInference("inf_...", timeout=Timeout(total=60)) as client:
+            agent = client.agent("acme/support@v2")
+        ```
     """
 
     def __init__(
@@ -110,6 +116,18 @@ class AsyncInference:
 
         Args:
             runtime_options: Those of ``inferencesh.local.LocalRuntime``.
+
+        Example:
+            ```python
+            async with AsyncInference.local(pace=0) as client:  # seconds between words
+                agent = client.agent({"name": "storyteller"})
+                message = await agent.send_message("Tell me a story")
+                print(message.text)
+            ```
+
+            ```text
+            The ...
+            ```
         """
         from .local import BackgroundRuntime
 
@@ -132,10 +150,20 @@ class AsyncInference:
             config: ``namespace/name[@version]`` of an agent stored at the service, or the description of one, such as
                 ``{"system_prompt": ..., "core_app": {"ref": ...}, "tools": [...]}``. Handlers of tools stay here.
             chat_id: A chat to take up; None begins a new one.
-            context: Variables for the new chat.
+            context: Variables for the new chat, texts by name.
 
         Raises:
             ConfigurationError: The configuration cannot be sent.
+
+        Example:
+            ```python
+            agent = client.agent(
+                {"name": "guide", "system_prompt": "Answer in one sentence."},
+                context={"city": "Paris"},
+            )
+            message = await agent.send_message("Hello")
+            same_chat = client.agent({"name": "guide"}, chat_id=message.chat_id)
+            ```
         """
         return AsyncAgent(self._transport, AgentConfig.read(config), chat_id, context, self._agent_options)
 
@@ -155,7 +183,21 @@ class AsyncInference:
         return AsyncFiles(self._transport)
 
     async def aclose(self) -> None:
-        """Close all connections and streams. May be called more than once."""
+        """Close all connections and streams. May be called more than once.
+
+        Example:
+            ```python
+            client = AsyncInference.local(pace=0)
+            try:
+                print((await client.agent({"name": "greeter"}).send_message("Hello")).text)
+            finally:
+                await client.aclose()
+            ```
+
+            ```text
+            You said: "Hello". ...
+            ```
+        """
         await self._transport.aclose()
         if self._runtime is not None:
             await anyio.to_thread.run_sync(self._runtime.stop)
@@ -189,7 +231,13 @@ class ClientOptions(TypedDict, total=False):
 
 
 def async_inference(api_key: str | None = None, **options: Unpack[ClientOptions]) -> AsyncInference:
-    """Make an AsyncInference; it takes the same arguments."""
+    """Make an AsyncInference; it takes the same arguments.
+
+    Example:
+        ```python
+        client = async_inference("inf_...", max_retries=5)
+        ```
+    """
     return AsyncInference(api_key, **options)
 
 

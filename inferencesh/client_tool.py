@@ -21,6 +21,16 @@ class Tool(dict[str, Any]):
         wire: The wire form.
         handler: The function that runs it, or None when results are submitted by hand or it does not run here.
         bind: How the handler takes arguments; by default its signature tells.
+
+    Example:
+        ```python
+        look_up = tool("look_up").param("word", string("What to look up")).build()
+        print(look_up.name, look_up["type"], look_up.handler)
+        ```
+
+        ```text
+        look_up client None
+        ```
     """
 
     __slots__ = ("_bind", "handler")

@@ -39,6 +39,11 @@ class Timeout:
             stands for three missed ones. On a stream it leads to a reconnect, on a request to an APITimeoutError.
         total: For one request with all its retries. Streams and uploads of files have no total limit; put
             ``asyncio.timeout`` around one if you need it.
+
+    Example:
+        ```python
+        client = Inference("inf_...", timeout=Timeout(connect=5, idle=60, total=None))
+        ```
     """
 
     connect: float | None = attrs.field(default=10.0, validator=_positive)

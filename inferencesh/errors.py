@@ -60,6 +60,16 @@ class InferenceError(Exception):
     Attributes:
         message: The last snapshot received in the turn that this error ended, or None.
         chat_id: The chat the turn belongs to, or None.
+
+    Example:
+        ```python
+        try:
+            message = agent.send_message("Tell me a story")
+        except InferenceError as error:
+            print(f"{type(error).__name__} in chat {error.chat_id}: {error}")
+            if error.message is not None:
+                print(error.message.text)  # what has come of the reply
+        ```
     """
 
     message: Message | None = None
@@ -71,7 +81,20 @@ class InferenceError(Exception):
 
 
 class ConfigurationError(InferenceError, ValueError):
-    """A client, agent or tool was set up in a way that cannot work; nothing was sent."""
+    """A client, agent or tool was set up in a way that cannot work; nothing was sent.
+
+    Example:
+        ```python
+        try:
+            tool("").build()
+        except ConfigurationError as error:
+            print(error)
+        ```
+
+        ```text
+        the tool '' cannot be built: it has no name
+        ```
+    """
 
 
 class APIError(InferenceError):
@@ -87,6 +110,18 @@ class APIError(InferenceError):
 
     Attributes:
         repetitions: How often the request had been repeated when the server gave this answer.
+
+    Example:
+        ```python
+        try:
+            client.chats.get("no-such-chat")
+        except APIError as error:
+            print(error.status_code, error.code, error.request_id)
+        ```
+
+        ```text
+        404 ...
+        ```
     """
 
     repetitions: int = 0
@@ -132,7 +167,17 @@ class ConflictError(APIError):
 
 
 class RequirementsNotMetError(APIError):
-    """412: the agent needs secrets, connections or scopes that are missing; ``errors`` lists them."""
+    """412: the agent needs secrets, connections or scopes that are missing; ``errors`` lists them.
+
+    Example:
+        ```python
+        try:
+            agent.send_message("Hello")
+        except RequirementsNotMetError as error:
+            for missing in error.errors:
+                print(missing["type"], missing["key"], missing["message"])
+        ```
+    """
 
     @property
     def errors(self) -> Sequence[Mapping[str, object]]:
@@ -142,7 +187,18 @@ class RequirementsNotMetError(APIError):
 
 
 class RateLimitError(APIError):
-    """429: too many requests; ``retry_after`` has the seconds the server asked to wait, if it said."""
+    """429: too many requests; ``retry_after`` has the seconds the server asked to wait, if it said.
+
+    Example:
+        ```python
+        import time
+
+        try:
+            agent.send_message("Hello")
+        except RateLimitError as error:
+            time.sleep(error.retry_after or 1.0)  # seconds
+        ```
+    """
 
 
 class InternalServerError(APIError):
@@ -154,6 +210,15 @@ class APIConnectionError(InferenceError):
 
     Attributes:
         sent: Whether the request can have reached the server.
+
+    Example:
+        ```python
+        try:
+            agent.send_message("Hello")
+        except APIConnectionError as error:
+            if not error.sent:
+                agent.send_message("Hello")  # the first one did not get there
+        ```
     """
 
     sent: bool = True
@@ -175,6 +240,20 @@ class FileError(InferenceError, OSError):
         errno: As given.
         strerror: As given.
         filename: As given.
+
+    Example:
+        ```python
+        from pathlib import Path
+
+        try:
+            agent.send_message("What is this?", files=[Path("missing.png")])
+        except FileError as error:
+            print(error.filename, error.strerror)
+        ```
+
+        ```text
+        missing.png No such file or directory
+        ```
     """
 
     def __init__(self, errno: int, strerror: str, filename: str | None = None) -> None:
@@ -193,6 +272,14 @@ class StreamError(InferenceError):
 
     ``message`` holds the last snapshot and ``__cause__`` the last thing that went wrong. The run may still be going on
     at the server: ``agent.wait()`` or ``agent.stream_messages()`` takes it up again.
+
+    Example:
+        ```python
+        try:
+            message = agent.send_message("Tell me a story")
+        except StreamError:
+            message = agent.wait()
+        ```
     """
 
 
@@ -202,6 +289,14 @@ class RunFailedError(InferenceError):
     Attributes:
         message: The last snapshot of the reply, or None when there was none.
         detail: Why it failed, in the server's words.
+
+    Example:
+        ```python
+        try:
+            agent.send_message("Tell me a story")
+        except RunFailedError as error:
+            print(error.detail)
+        ```
     """
 
     def __init__(self, detail: str) -> None:
@@ -214,6 +309,17 @@ class InputRequiredError(InferenceError):
 
     ``message`` has what it waits for in ``pending_tool_calls`` and ``pending_approvals``. Once that is answered,
     ``agent.wait()`` takes up the turn, and ``agent.get_chat().output`` has the output in the end.
+
+    Example:
+        ```python
+        try:
+            agent.run("Publish the report")
+        except InputRequiredError:
+            for interrupt in agent.get_chat().pending_interrupts:
+                agent.resolve_interrupt(interrupt.id, "allow")
+            agent.wait()
+            print(agent.get_chat().output)
+        ```
     """
 
 
@@ -226,6 +332,14 @@ class OutputError(InferenceError):
 
     Attributes:
         output: The output as the agent gave it, decoded from JSON; None when there is none.
+
+    Example:
+        ```python
+        try:
+            stars = agent.run("How many stars?", output_type=int)
+        except OutputError as error:
+            print(error, error.output)
+        ```
     """
 
     def __init__(self, text: str, output: Any = None) -> None:

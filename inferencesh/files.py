@@ -11,7 +11,14 @@ __all__ = ["AsyncFiles"]
 
 
 class AsyncFiles:
-    """The account's files; ``client.files``."""
+    """The account's files; ``client.files``.
+
+    Example:
+        ```python
+        photo = await client.files.upload(b"GIF89a...", filename="photo.gif")
+        message = await agent.send_message("What is this?", files=[photo])
+        ```
+    """
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -49,6 +56,22 @@ class AsyncFiles:
             ConfigurationError: The data: URI or the content type cannot be read.
             APIError: The service or its storage refused the file.
             APIConnectionError: One of them could not be reached or did not answer.
+
+        Example:
+            ```python
+            def on_progress(sent, total):
+                print(f"{sent} of {total} bytes")
+
+
+            notes = await client.files.upload(b"Buy milk.", filename="notes.txt", on_progress=on_progress)
+            print(notes.filename, notes.content_type, notes.size)
+            ```
+
+            ```text
+            0 of 9 bytes
+            9 of 9 bytes
+            notes.txt text/plain 9
+            ```
         """
         check_source(source)
         return await upload(self._transport, source, filename, content_type, on_progress)

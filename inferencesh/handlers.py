@@ -34,6 +34,16 @@ def inline(function: Callable[P, R]) -> Callable[P, R]:
 
     Returns:
         The same function.
+
+    Example:
+        ```python
+        @inline
+        def on_message(text, done):
+            print(text)
+
+
+        await agent.send_message("Hello", on_message=on_message)
+        ```
     """
     setattr(function, _INLINE, True)
     return function

@@ -49,6 +49,12 @@ class InternalToolsBuilder(Builder):
     """Says which of the service's own tools an agent may use; every step returns the builder.
 
     What is not named stays as the service has it.
+
+    Example:
+        ```python
+        allowed = internal_tools().plan().memory().widget(False).build()
+        agent = client.agent({"name": "planner", "internal_tools": allowed})
+        ```
     """
 
     def __init__(self) -> None:
@@ -124,6 +130,12 @@ class LifecycleHookBuilder(Builder):
 
     Args:
         event: When.
+
+    Example:
+        ```python
+        done = lifecycle_hook("agent.complete").webhook("https://press.example/done").timeout(10).build()
+        agent = client.agent({"name": "editor", "hooks": [done]})
+        ```
     """
 
     def __init__(self, event: HookEvent | str) -> None:
@@ -199,6 +211,15 @@ def internal_tools() -> InternalToolsBuilder:
 
     Returns:
         A builder; end with ``.build()`` and put what that returns into the configuration as ``internal_tools``.
+
+    Example:
+        ```python
+        print(internal_tools().plan().memory(False).build())
+        ```
+
+        ```text
+        {'plan': True, 'memory': False}
+        ```
     """
     return InternalToolsBuilder()
 
@@ -211,6 +232,15 @@ def lifecycle_hook(event: HookEvent | str) -> LifecycleHookBuilder:
 
     Returns:
         A builder; end with ``.build()`` and put what that returns into the list ``hooks`` of the configuration.
+
+    Example:
+        ```python
+        print(lifecycle_hook(HookEvent.AGENT_COMPLETE).task("acme/archivist").build())
+        ```
+
+        ```text
+        {'event': 'agent.complete', 'type': 'task', 'handler': 'acme/archivist'}
+        ```
     """
     return LifecycleHookBuilder(event)
 
@@ -224,6 +254,11 @@ def learning_hooks(suggest: bool = False, learn: bool = False) -> list[dict[str,
 
     Returns:
         Hooks for the list ``hooks`` of an agent's configuration.
+
+    Example:
+        ```python
+        agent = client.agent({"name": "editor", "hooks": learning_hooks(suggest=True, learn=True)})
+        ```
     """
     events: list[tuple[HookEvent, BuiltinHook]] = []
     if suggest:

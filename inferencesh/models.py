@@ -65,6 +65,13 @@ class FileRef:
         filename: Its name, or "".
         content_type: Its MIME type, or "".
         size: Bytes, or 0 when unknown.
+
+    Example:
+        ```python
+        notes = client.files.upload(b"Buy milk.", filename="notes.txt")
+        agent.send_message("What do they say?", files=[notes])
+        elsewhere = FileRef(uri="https://files.example/photo.png", content_type="image/png")
+        ```
     """
 
     id: str = ""
@@ -83,6 +90,19 @@ class Content:
         image: The image's URI, or None.
         file: The file's URI, or None.
         error: What went wrong, or None.
+
+    Example:
+        ```python
+        for block in agent.send_message("Hello").content:
+            if block.type == ContentType.IMAGE:
+                print(block.image)
+            else:
+                print(block.text)
+        ```
+
+        ```text
+        You said: "Hello". ...
+        ```
     """
 
     type: ContentType = ContentType.TEXT
@@ -128,6 +148,18 @@ class ToolCall:
         raw: The tool invocation as the server sent it.
         data: What comes with the call besides its arguments, decoded, such as what a form asks for; None without.
         widget: The widget that the agent shows in the call, as the server describes it; None without.
+
+    Example:
+        ```python
+        look_up = tool("look_up").describe("Look a word up").param("word", string()).build()
+        agent = client.agent({"name": "librarian", "tools": [look_up]})
+        for call in agent.send_message('Look up "pelican"').tool_calls:
+            print(call.name, call.arguments, call.pending)
+        ```
+
+        ```text
+        look_up {'word': 'pelican'} True
+        ```
     """
 
     id: str
@@ -169,6 +201,18 @@ class Message:
         run_id: The run it belongs to, or "".
         delta: What this snapshot added to the text of the one before it: "" when only the status or a tool changed,
             None when the text was rewritten. Of a first snapshot it is the whole text.
+
+    Example:
+        ```python
+        message = agent.send_message("Hello")
+        print(message.role, message.status, message.done)
+        print(message.text)
+        ```
+
+        ```text
+        assistant ready True
+        You said: "Hello". ...
+        ```
     """
 
     id: str
@@ -247,6 +291,17 @@ class Run:
         error: Why it failed, or "".
         interrupt_tool_id: The tool call it waits for, or "".
         output: The structured output, if the agent has one.
+
+    Example:
+        ```python
+        agent.send_message("Hello")
+        run = agent.get_chat().active_run
+        print(run.state == RunState.COMPLETED, run.error)
+        ```
+
+        ```text
+        True
+        ```
     """
 
     id: str = ""
@@ -272,6 +327,14 @@ class Interrupt:
         chat_id: The chat of that run.
         meta: What the server says about it; for an approval ``tool_name`` and ``arguments``.
         raw: The interrupt as the server sent it.
+
+    Example:
+        ```python
+        agent.send_message("Publish the report")
+        for interrupt in agent.get_chat().pending_interrupts:
+            if interrupt.reason == InterruptReason.CONFIRMATION:
+                agent.resolve_interrupt(interrupt.id, "deny")
+        ```
     """
 
     id: str = ""
@@ -300,6 +363,17 @@ class Chat:
         created_at: RFC 3339 time of its creation, or "".
         updated_at: RFC 3339 time of its last change, or "".
         raw: The last whole form of it that the server sent.
+
+    Example:
+        ```python
+        agent.send_message("Hello")
+        chat = agent.get_chat()
+        print(chat.status, chat.active_run.state)
+        ```
+
+        ```text
+        ... completed
+        ```
     """
 
     id: str = ""

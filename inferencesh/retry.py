@@ -30,6 +30,16 @@ class Backoff:
         factor: By how much each wait is longer than the one before.
         maximum: The longest wait, in seconds.
         jitter: The share of a wait that is left to chance, 0 to 1.
+
+    Example:
+        ```python
+        client = Inference("inf_...", max_retries=4, backoff=Backoff(initial=1.0, maximum=30.0))
+        print([Backoff(jitter=0).delay(attempt) for attempt in range(3)])
+        ```
+
+        ```text
+        [0.25, 0.5, 1.0]
+        ```
     """
 
     initial: float = 0.25

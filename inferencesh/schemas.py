@@ -22,22 +22,62 @@ def _schema(kind: str, description: str, **rest: object) -> Schema:
 
 
 def string(description: str = "") -> Schema:
-    """A JSON Schema for text."""
+    """A JSON Schema for text.
+
+    Example:
+        ```python
+        print(string("A city"))
+        ```
+
+        ```text
+        {'type': 'string', 'description': 'A city'}
+        ```
+    """
     return _schema("string", description)
 
 
 def number(description: str = "") -> Schema:
-    """A JSON Schema for any number."""
+    """A JSON Schema for any number.
+
+    Example:
+        ```python
+        print(number("Degrees"))
+        ```
+
+        ```text
+        {'type': 'number', 'description': 'Degrees'}
+        ```
+    """
     return _schema("number", description)
 
 
 def integer(description: str = "") -> Schema:
-    """A JSON Schema for a whole number."""
+    """A JSON Schema for a whole number.
+
+    Example:
+        ```python
+        print(integer("How many"))
+        ```
+
+        ```text
+        {'type': 'integer', 'description': 'How many'}
+        ```
+    """
     return _schema("integer", description)
 
 
 def boolean(description: str = "") -> Schema:
-    """A JSON Schema for true or false."""
+    """A JSON Schema for true or false.
+
+    Example:
+        ```python
+        print(boolean("Whether it rains"))
+        ```
+
+        ```text
+        {'type': 'boolean', 'description': 'Whether it rains'}
+        ```
+    """
     return _schema("boolean", description)
 
 
@@ -47,6 +87,15 @@ def enum_of(values: Sequence[str], description: str = "") -> Schema:
     Args:
         values: The texts that are allowed.
         description: What they stand for.
+
+    Example:
+        ```python
+        print(enum_of(["celsius", "fahrenheit"]))
+        ```
+
+        ```text
+        {'type': 'string', 'enum': ['celsius', 'fahrenheit']}
+        ```
     """
     return _schema("string", description, enum=list(values))
 
@@ -60,6 +109,15 @@ def array(items: Mapping[str, Any], description: str = "") -> Schema:
 
     Raises:
         ConfigurationError: The schema is no mapping.
+
+    Example:
+        ```python
+        print(array(string()))
+        ```
+
+        ```text
+        {'type': 'array', 'items': {'type': 'string'}}
+        ```
     """
     return _schema("array", description, items=_clean(items, "the schema of a list's items"))
 
@@ -73,6 +131,16 @@ def obj(properties: Mapping[str, Mapping[str, Any]], description: str = "") -> S
 
     Raises:
         ConfigurationError: A schema is no mapping.
+
+    Example:
+        ```python
+        place = obj({"city": string(), "zip": optional(string())}, "Where")
+        print(place["required"])
+        ```
+
+        ```text
+        ['city']
+        ```
     """
     schema = _schema("object", description, properties=_clean_all(properties))
     required = _required(properties)
@@ -80,7 +148,18 @@ def obj(properties: Mapping[str, Mapping[str, Any]], description: str = "") -> S
 
 
 def optional(schema: Mapping[str, Any]) -> Schema:
-    """The same schema for something that may be left out."""
+    """The same schema for something that may be left out.
+
+    Example:
+        ```python
+        search = tool("search").param("query", string()).param("since", optional(string("A date"))).build()
+        print(search["client"]["input_schema"]["required"])
+        ```
+
+        ```text
+        ['query']
+        ```
+    """
     return {**schema, _OPTIONAL: True}
 
 

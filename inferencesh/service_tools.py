@@ -21,6 +21,11 @@ class AppToolBuilder(AnyToolBuilder):
     Args:
         name: The name by which the agent calls it.
         app_ref: The app: ``namespace/name[@version]``.
+
+    Example:
+        ```python
+        draw = app_tool("draw", "acme/painter@v2").describe("Draw a picture").input({"size": "small"}).build()
+        ```
     """
 
     _type = _key = "app"
@@ -78,6 +83,11 @@ class AgentToolBuilder(AnyToolBuilder):
     Args:
         name: The name by which the agent calls it.
         agent_ref: The other agent: ``namespace/name[@version]``.
+
+    Example:
+        ```python
+        proofread = agent_tool("proofread", "acme/proofreader").require_approval().build()
+        ```
     """
 
     _type = _key = "agent"
@@ -105,6 +115,11 @@ class MCPToolBuilder(AnyToolBuilder):
 
     Raises:
         ConfigurationError: One of them is missing.
+
+    Example:
+        ```python
+        search = mcp_tool("web", server="exa", tool_name="web_search").describe("Search the web").build()
+        ```
     """
 
     _type = _key = "mcp"
@@ -130,6 +145,16 @@ def app_tool(name: str, app_ref: str) -> AppToolBuilder:
 
     Returns:
         A builder; end with ``.build()``.
+
+    Example:
+        ```python
+        draw = app_tool("draw", "acme/painter@v2").describe("Draw a picture").build()
+        print(draw["app"]["ref"])
+        ```
+
+        ```text
+        acme/painter@v2
+        ```
     """
     return AppToolBuilder(name, app_ref)
 
@@ -143,6 +168,16 @@ def agent_tool(name: str, agent_ref: str) -> AgentToolBuilder:
 
     Returns:
         A builder; end with ``.build()``.
+
+    Example:
+        ```python
+        proofread = agent_tool("proofread", "acme/proofreader").describe("Have a text proofread").build()
+        print(proofread["agent"])
+        ```
+
+        ```text
+        {'ref': 'acme/proofreader'}
+        ```
     """
     return AgentToolBuilder(name, agent_ref)
 
@@ -160,5 +195,15 @@ def mcp_tool(name: str, *, server: str | None = None, tool_name: str | None = No
 
     Raises:
         ConfigurationError: ``server`` or ``tool_name`` is missing.
+
+    Example:
+        ```python
+        search = mcp_tool("web", server="exa", tool_name="web_search").build()
+        print(search["mcp"])
+        ```
+
+        ```text
+        {'server': 'exa', 'tool_name': 'web_search'}
+        ```
     """
     return MCPToolBuilder(name, server=server, tool_name=tool_name)

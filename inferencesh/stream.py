@@ -39,6 +39,14 @@ class AsyncMessageStream:
 
     Attributes:
         message: The latest snapshot, or None.
+
+    Example:
+        ```python
+        async with agent.send_message("Tell me a story", stream=True) as stream:
+            async for message in stream:
+                print(message.text)
+            final = await stream.get_final_message()
+        ```
     """
 
     def __init__(
@@ -81,6 +89,13 @@ class AsyncMessageStream:
 
         Raises:
             RunFailedError, StreamError, APIError, APIConnectionError: The turn failed; once, then it is over.
+
+        Example:
+            ```python
+            stream = await agent.send_message("Tell me a story", stream=True)
+            while batch := await stream.next_batch():
+                print(batch[-1].text)
+            ```
         """
         if self._waiting:
             batch = list(self._waiting)
@@ -112,6 +127,17 @@ class AsyncMessageStream:
             RunFailedError: The run failed.
             StreamError: The stream was lost, or was closed before its end.
             APIError, APIConnectionError: A request failed.
+
+        Example:
+            ```python
+            stream = agent.send_message("Tell me a story", stream=True)
+            message = await stream.get_final_message()
+            print(message.status)
+            ```
+
+            ```text
+            ready
+            ```
         """
         async for _ in self:
             continue
@@ -134,6 +160,20 @@ class AsyncMessageStream:
             InputRequiredError: The run waits for input instead of ending.
             OutputError: The run was cancelled, or only a part of the output came.
             RunFailedError, StreamError, APIError, APIConnectionError: As for ``get_final_message``.
+
+        Example:
+            ```python
+            agent = client.agent({"name": "rater", "output_schema": obj({"stars": integer()})})
+            stream = agent.send_message("It gets 4 stars", stream=True)
+            async for message in stream:
+                print(message.output)  # what is complete so far
+            print(await stream.get_final_output())
+            ```
+
+            ```text
+            ...
+            {'stars': 4}
+            ```
         """
         await self.get_final_message()
         return await self._driver.read_output()
@@ -143,11 +183,29 @@ class AsyncMessageStream:
 
         Raises:
             APIError, APIConnectionError: The server refused or could not be reached.
+
+        Example:
+            ```python
+            stream = agent.send_message("Tell me a story", stream=True)
+            async for message in stream:
+                if len(message.text) > 20:  # characters
+                    await stream.stop()
+            ```
         """
         await self._driver.stop()
 
     async def aclose(self) -> None:
-        """Close the connection; the run goes on at the server. May be called more than once."""
+        """Close the connection; the run goes on at the server. May be called more than once.
+
+        Example:
+            ```python
+            stream = await agent.send_message("Tell me a story", stream=True)
+            try:
+                print((await anext(aiter(stream))).text)
+            finally:
+                await stream.aclose()
+            ```
+        """
         self._over = True
         self._waiting.clear()
         await self._source.aclose()

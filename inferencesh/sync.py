@@ -46,6 +46,12 @@ class Inference:
 
     Raises:
         ConfigurationError: There is no API key, or an argument cannot work.
+
+    Example:
+        ```python
+        with Inference("inf_...", timeout=Timeout(total=60)) as client:
+            agent = client.agent("acme/support@v2")
+        ```
     """
 
     def __init__(
@@ -103,6 +109,17 @@ class Inference:
 
         Args:
             runtime_options: Those of ``inferencesh.local.LocalRuntime``.
+
+        Example:
+            ```python
+            with Inference.local(pace=0) as client:  # seconds between words
+                agent = client.agent({"name": "storyteller"})
+                print(agent.send_message("Tell me a story").text)
+            ```
+
+            ```text
+            The ...
+            ```
         """
         client = cls.__new__(cls)
         client._client = AsyncInference.local(**runtime_options)
@@ -116,11 +133,36 @@ class Inference:
         chat_id: str | None = None,
         context: Mapping[str, str] | None = None,
     ) -> Agent:
-        """Make an agent, which is one conversation; as ``AsyncInference.agent``."""
+        """Make an agent, which is one conversation; as ``AsyncInference.agent``.
+
+        Example:
+            ```python
+            agent = client.agent(
+                {"name": "guide", "system_prompt": "Answer in one sentence."},
+                context={"city": "Paris"},
+            )
+            message = agent.send_message("Hello")
+            same_chat = client.agent({"name": "guide"}, chat_id=message.chat_id)
+            ```
+        """
         return Agent(self._thread, self._client.agent(config, chat_id=chat_id, context=context))
 
     def close(self) -> None:
-        """Close all connections and streams and stop the background loop. May be called more than once."""
+        """Close all connections and streams and stop the background loop. May be called more than once.
+
+        Example:
+            ```python
+            client = Inference.local(pace=0)
+            try:
+                print(client.agent({"name": "greeter"}).send_message("Hello").text)
+            finally:
+                client.close()
+            ```
+
+            ```text
+            You said: "Hello". ...
+            ```
+        """
         if not self._thread.closed:
             self._thread.call(self._client.aclose())
             self._thread.close()
@@ -138,5 +180,11 @@ class Inference:
 
 
 def inference(api_key: str | None = None, **options: Unpack[ClientOptions]) -> Inference:
-    """Make an Inference; it takes the same arguments."""
+    """Make an Inference; it takes the same arguments.
+
+    Example:
+        ```python
+        client = inference("inf_...", max_retries=5)
+        ```
+    """
     return Inference(api_key, **options)

@@ -26,6 +26,18 @@ class Agent:
 
     The first message begins a chat, later ones continue it. Send one message at a time; for several conversations make
     several agents, which cost nothing.
+
+    Example:
+        ```python
+        agent = client.agent({"name": "greeter"})
+        first = agent.send_message("Hello")
+        second = agent.send_message("Hello again")
+        print(first.chat_id == second.chat_id == agent.chat_id)
+        ```
+
+        ```text
+        True
+        ```
     """
 
     def __init__(self, thread: LoopThread, agent: AsyncAgent) -> None:
@@ -84,6 +96,20 @@ class Agent:
             TypeError: ``on_approval`` returned something else.
             APIError: The server refused the message, a file, the stream or an approval.
             APIConnectionError: The server could not be reached.
+
+        Example:
+            ```python
+            for message in agent.send_message("Tell me a story", stream=True):
+                print(message.text)
+
+            final = agent.send_message("And another one")
+            print(final.status)
+            ```
+
+            ```text
+            ...
+            ready
+            ```
         """
         request = TurnRequest.of_message(
             text,
@@ -137,6 +163,16 @@ class Agent:
             OutputError: There is no output, or one of another shape; ``output`` has it as it came.
             InputRequiredError: The run waits for a tool's result, an approval or the like instead of ending.
             RunFailedError, StreamError, APIError, APIConnectionError: As for ``send_message``.
+
+        Example:
+            ```python
+            numbers = agent.run("Add 3 and 4", output_type=list[int])
+            print(numbers)
+            ```
+
+            ```text
+            [...]
+            ```
         """
         request = TurnRequest.of_message(
             text,
@@ -166,7 +202,17 @@ class Agent:
         on_approval: OnApproval | None = None,
         conflate: bool = False,
     ) -> MessageStream:
-        """Attach to the turn that is running or paused in this chat; as ``AsyncAgent.stream_messages``, blocking."""
+        """Attach to the turn that is running or paused in this chat; as ``AsyncAgent.stream_messages``, blocking.
+
+        Example:
+            ```python
+            for message in agent.send_message("Tell me a story", stream=True):
+                break  # the run goes on at the server
+
+            for message in agent.stream_messages():
+                print(message.text)
+            ```
+        """
         return self._open(
             TurnRequest(
                 on_message=on_message,
@@ -178,11 +224,40 @@ class Agent:
         )
 
     def wait(self) -> Message:
-        """Wait until the current turn ends or needs input; as ``AsyncAgent.wait``, blocking."""
+        """Wait until the current turn ends or needs input; as ``AsyncAgent.wait``, blocking.
+
+        Example:
+            ```python
+            for message in agent.send_message("Tell me a story", stream=True):
+                break  # the run goes on at the server
+
+            message = agent.wait()
+            print(message.done)
+            ```
+
+            ```text
+            True
+            ```
+        """
         return _finish(self.stream_messages())
 
     def submit_tool_result(self, tool_call_id: str, result: object, *, files: Sequence[FileSource] = ()) -> None:
-        """Answer a tool call; as ``AsyncAgent.submit_tool_result``, blocking."""
+        """Answer a tool call; as ``AsyncAgent.submit_tool_result``, blocking.
+
+        Example:
+            ```python
+            look_up = tool("look_up").describe("Look a word up").param("word", string()).build()
+            agent = client.agent({"name": "librarian", "tools": [look_up]})
+            message = agent.send_message('Look up "pelican"')
+            for call in message.pending_tool_calls:
+                agent.submit_tool_result(call.id, {"meaning": "a bird"})
+            print(agent.wait().text)
+            ```
+
+            ```text
+            The look_up tool answered: {"meaning":"a bird"}
+            ```
+        """
         self._thread.call(self._agent.submit_tool_result(tool_call_id, result, files=files))
 
     def upload_file(
@@ -193,7 +268,14 @@ class Agent:
         content_type: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> FileRef:
-        """Upload a file; as ``AsyncAgent.upload_file``, blocking. A sync ``on_progress`` runs on the calling thread."""
+        """Upload a file; as ``AsyncAgent.upload_file``, blocking. A sync ``on_progress`` runs on the calling thread.
+
+        Example:
+            ```python
+            notes = agent.upload_file(b"Buy milk.", filename="notes.txt")
+            message = agent.send_message("What do they say?", files=[notes])
+            ```
+        """
         return call_with_callbacks(
             self._thread,
             lambda relay: self._agent.upload_file(
@@ -202,31 +284,117 @@ class Agent:
         )
 
     def approve_tool(self, tool_call_id: str) -> None:
-        """Approve a call that waits for a person's approval; as ``AsyncAgent.approve_tool``, blocking."""
+        """Approve a call that waits for a person's approval; as ``AsyncAgent.approve_tool``, blocking.
+
+        Example:
+            ```python
+            delete = tool("delete").handler(lambda name: "deleted").param("name", string()).require_approval().build()
+            agent = client.agent({"name": "janitor", "tools": [delete]})
+            message = agent.send_message('Delete "notes.txt"')
+            for call in message.pending_approvals:
+                print(call.name, call.arguments)
+                agent.approve_tool(call.id)
+            message = agent.wait()
+            ```
+
+            ```text
+            delete {'name': 'notes.txt'}
+            ```
+        """
         self._thread.call(self._agent.approve_tool(tool_call_id))
 
     def reject_tool(self, tool_call_id: str, reason: str = "") -> None:
-        """Reject a call that waits for a person's approval; as ``AsyncAgent.reject_tool``, blocking."""
+        """Reject a call that waits for a person's approval; as ``AsyncAgent.reject_tool``, blocking.
+
+        Example:
+            ```python
+            delete = tool("delete").handler(lambda name: "deleted").param("name", string()).require_approval().build()
+            agent = client.agent({"name": "janitor", "tools": [delete]})
+            message = agent.send_message('Delete "notes.txt"')
+            for call in message.pending_approvals:
+                agent.reject_tool(call.id, "The notes are still needed")
+            message = agent.wait()
+            ```
+        """
         self._thread.call(self._agent.reject_tool(tool_call_id, reason))
 
     def resolve_interrupt(self, interrupt_id: str, decision: Literal["allow", "deny"]) -> Interrupt:
-        """Decide about something that holds the run up; as ``AsyncAgent.resolve_interrupt``, blocking."""
+        """Decide about something that holds the run up; as ``AsyncAgent.resolve_interrupt``, blocking.
+
+        Example:
+            ```python
+            agent.send_message("Publish the report")
+            for interrupt in agent.get_chat().pending_interrupts:
+                print(interrupt.reason)
+                agent.resolve_interrupt(interrupt.id, "allow")
+            message = agent.wait()
+            ```
+
+            ```text
+            confirmation
+            ```
+        """
         return self._thread.call(self._agent.resolve_interrupt(interrupt_id, decision))
 
     def stop(self) -> None:
-        """End the run on the server; as ``AsyncAgent.stop``, blocking."""
+        """End the run on the server; as ``AsyncAgent.stop``, blocking.
+
+        Example:
+            ```python
+            for message in agent.send_message("Tell me a story", stream=True):
+                if len(message.text) > 20:  # characters
+                    agent.stop()
+            ```
+        """
         self._thread.call(self._agent.stop())
 
     def get_chat(self) -> Chat:
-        """Read the chat; as ``AsyncAgent.get_chat``, blocking."""
+        """Read the chat; as ``AsyncAgent.get_chat``, blocking.
+
+        Example:
+            ```python
+            agent.send_message("Hello")
+            chat = agent.get_chat()
+            print(chat.id == agent.chat_id, chat.status)
+            ```
+
+            ```text
+            True ...
+            ```
+        """
         return self._thread.call(self._agent.get_chat())
 
     def history(self) -> list[Message]:
-        """Read all messages of the chat, oldest first; as ``AsyncAgent.history``, blocking."""
+        """Read all messages of the chat, oldest first; as ``AsyncAgent.history``, blocking.
+
+        Example:
+            ```python
+            agent.send_message("Hello")
+            for message in agent.history():
+                print(message.role, message.text)
+            ```
+
+            ```text
+            user Hello
+            assistant You said: "Hello". ...
+            ```
+        """
         return self._thread.call(self._agent.history())
 
     def reset(self) -> None:
-        """Forget the chat: the next message begins a new one."""
+        """Forget the chat: the next message begins a new one.
+
+        Example:
+            ```python
+            agent.send_message("Hello")
+            agent.reset()
+            print(agent.chat_id)
+            ```
+
+            ```text
+            None
+            ```
+        """
         self._agent.reset()
 
     def _open(self, request: TurnRequest) -> MessageStream:

@@ -20,35 +20,94 @@ T = TypeVar("T")
 
 
 class Chats:
-    """The chats of the account; ``client.chats``."""
+    """The chats of the account; ``client.chats``.
+
+    Example:
+        ```python
+        agent.send_message("Hello")
+        for chat in client.chats.list():
+            print(chat.id, chat.name, chat.status)
+        ```
+    """
 
     def __init__(self, thread: LoopThread, chats: AsyncChats) -> None:
         self._thread = thread
         self._chats = chats
 
     def list(self, *, search: str | None = None, page_size: int = 50) -> Iterator[Chat]:
-        """List chats, the newest first; as ``AsyncChats.list``, blocking."""
+        """List chats, the newest first; as ``AsyncChats.list``, blocking.
+
+        Example:
+            ```python
+            for chat in client.chats.list(search="invoice", page_size=100):
+                print(chat.created_at, chat.name)
+            ```
+        """
         return _Each(self._thread, self._chats.list(search=search, page_size=page_size))
 
     def get(self, chat_id: str) -> Chat:
-        """Read a chat; as ``AsyncChats.get``, blocking."""
+        """Read a chat; as ``AsyncChats.get``, blocking.
+
+        Example:
+            ```python
+            message = agent.send_message("Hello")
+            chat = client.chats.get(message.chat_id)
+            print(chat.status)
+            ```
+        """
         return self._thread.call(self._chats.get(chat_id))
 
     def messages(self, chat_id: str, *, page_size: int = 50) -> Iterator[Message]:
-        """Read a chat's messages, the newest first; as ``AsyncChats.messages``, blocking."""
+        """Read a chat's messages, the newest first; as ``AsyncChats.messages``, blocking.
+
+        Example:
+            ```python
+            agent.send_message("Hello")
+            for message in client.chats.messages(agent.chat_id):
+                print(message.role, message.text)
+            ```
+
+            ```text
+            assistant You said: "Hello". ...
+            user Hello
+            ```
+        """
         return _Each(self._thread, self._chats.messages(chat_id, page_size=page_size))
 
     def delete(self, chat_id: str) -> None:
-        """Delete a chat; as ``AsyncChats.delete``, blocking."""
+        """Delete a chat; as ``AsyncChats.delete``, blocking.
+
+        Example:
+            ```python
+            message = agent.send_message("Hello")
+            client.chats.delete(message.chat_id)
+            ```
+        """
         self._thread.call(self._chats.delete(chat_id))
 
     def cancel_message(self, message_id: str) -> None:
-        """Withdraw a queued message; as ``AsyncChats.cancel_message``, blocking."""
+        """Withdraw a queued message; as ``AsyncChats.cancel_message``, blocking.
+
+        Example:
+            ```python
+            reply = agent.send_message("Hello")
+            for message in client.chats.messages(reply.chat_id):
+                if message.status == MessageStatus.QUEUED:
+                    client.chats.cancel_message(message.id)
+            ```
+        """
         self._thread.call(self._chats.cancel_message(message_id))
 
 
 class Agents:
-    """The other way to make agents; ``client.agents``."""
+    """The other way to make agents; ``client.agents``.
+
+    Example:
+        ```python
+        agent = client.agents.create({"name": "greeter"})
+        message = agent.send_message("Hello")
+        ```
+    """
 
     def __init__(self, thread: LoopThread, agents: AsyncAgents) -> None:
         self._thread = thread
@@ -61,12 +120,25 @@ class Agents:
         chat_id: str | None = None,
         context: Mapping[str, str] | None = None,
     ) -> Agent:
-        """Make an agent; as ``Inference.agent``."""
+        """Make an agent; as ``Inference.agent``.
+
+        Example:
+            ```python
+            agent = client.agents.create("acme/support@v2", context={"language": "fr"})
+            ```
+        """
         return Agent(self._thread, self._agents.create(config, chat_id=chat_id, context=context))
 
 
 class Files:
-    """The account's files; ``client.files``."""
+    """The account's files; ``client.files``.
+
+    Example:
+        ```python
+        photo = client.files.upload(b"GIF89a...", filename="photo.gif")
+        message = agent.send_message("What is this?", files=[photo])
+        ```
+    """
 
     def __init__(self, thread: LoopThread, files: AsyncFiles) -> None:
         self._thread = thread
@@ -80,7 +152,24 @@ class Files:
         content_type: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> FileRef:
-        """Upload a file; as ``AsyncFiles.upload``, blocking. A sync ``on_progress`` runs on the calling thread."""
+        """Upload a file; as ``AsyncFiles.upload``, blocking. A sync ``on_progress`` runs on the calling thread.
+
+        Example:
+            ```python
+            def on_progress(sent, total):
+                print(f"{sent} of {total} bytes")
+
+
+            notes = client.files.upload(b"Buy milk.", filename="notes.txt", on_progress=on_progress)
+            print(notes.filename, notes.content_type, notes.size)
+            ```
+
+            ```text
+            0 of 9 bytes
+            9 of 9 bytes
+            notes.txt text/plain 9
+            ```
+        """
         return call_with_callbacks(
             self._thread,
             lambda relay: self._files.upload(

@@ -29,6 +29,14 @@ class MessageStream:
 
     Attributes:
         message: The latest snapshot, or None.
+
+    Example:
+        ```python
+        with agent.send_message("Tell me a story", stream=True) as stream:
+            for message in stream:
+                print(message.text)
+            final = stream.get_final_message()
+        ```
     """
 
     def __init__(self, thread: LoopThread, agent: AsyncAgent, request: TurnRequest) -> None:
@@ -75,6 +83,17 @@ class MessageStream:
             RunFailedError: The run failed.
             StreamError: The stream was lost, or was closed before its end.
             APIError, APIConnectionError: A request failed.
+
+        Example:
+            ```python
+            stream = agent.send_message("Tell me a story", stream=True)
+            message = stream.get_final_message()
+            print(message.status)
+            ```
+
+            ```text
+            ready
+            ```
         """
         for _ in self:
             continue
@@ -90,17 +109,50 @@ class MessageStream:
             InputRequiredError: The run waits for input instead of ending.
             OutputError: The run was cancelled, or only a part of the output came.
             RunFailedError, StreamError, APIError, APIConnectionError: As for ``get_final_message``.
+
+        Example:
+            ```python
+            agent = client.agent({"name": "rater", "output_schema": obj({"stars": integer()})})
+            stream = agent.send_message("It gets 4 stars", stream=True)
+            for message in stream:
+                print(message.output)  # what is complete so far
+            print(stream.get_final_output())
+            ```
+
+            ```text
+            ...
+            {'stars': 4}
+            ```
         """
         for _ in self:
             continue
         return self._thread.call(self._stream.get_final_output())
 
     def stop(self) -> None:
-        """End the run on the server; a stream that is still read then ends normally."""
+        """End the run on the server; a stream that is still read then ends normally.
+
+        Example:
+            ```python
+            stream = agent.send_message("Tell me a story", stream=True)
+            for message in stream:
+                if len(message.text) > 20:  # characters
+                    stream.stop()
+            ```
+        """
         self._thread.call(self._stream.stop())
 
     def close(self) -> None:
-        """Close the connection; the run goes on at the server. May be called more than once."""
+        """Close the connection; the run goes on at the server. May be called more than once.
+
+        Example:
+            ```python
+            stream = agent.send_message("Tell me a story", stream=True)
+            try:
+                print(next(iter(stream)).text)
+            finally:
+                stream.close()
+            ```
+        """
         self._waiting.clear()
         self._pump.cancel()
         if not self._thread.closed:  # otherwise the client has closed it

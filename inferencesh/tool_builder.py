@@ -151,6 +151,18 @@ class ToolBuilder(ParameterSteps):
 
     Args:
         name: The name by which the agent calls it.
+
+    Example:
+        ```python
+        calculator = (
+            tool("calculator")
+            .describe("Do math")
+            .param("expression", string("Such as 42 * 17"))
+            .handler(lambda expression: "714")
+            .build()
+        )
+        agent = client.agent({"name": "mathematician", "tools": [calculator]})
+        ```
     """
 
     _type = _key = "client"

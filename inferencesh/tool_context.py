@@ -26,6 +26,18 @@ class ToolContext:
         call_id: The call's id.
         tool_name: The tool's name.
         agent: The object whose turn it is: an ``Agent`` in the blocking client, an ``AsyncAgent`` in the async one.
+
+    Example:
+        ```python
+        @tool
+        def remember(note: str, context: ToolContext) -> str:
+            "Remember a note."
+            return f"kept for chat {context.chat_id}"
+
+
+        agent = client.agent({"name": "secretary", "tools": [remember]})
+        message = agent.send_message('Remember "milk"')
+        ```
     """
 
     chat_id: str

@@ -74,6 +74,22 @@ def tool(
 
     Raises:
         ConfigurationError: The function has a parameter that cannot be described as JSON Schema.
+
+    Example:
+        ```python
+        @tool
+        def weather(city: str, days: int = 1) -> str:
+            "Tell the weather."
+            return f"Rain in {city} for {days} day(s)"
+
+
+        agent = client.agent({"name": "forecaster", "tools": [weather]})
+        print(agent.send_message("What will the weather be in London?").text)
+        ```
+
+        ```text
+        ...Rain in London for 1 day(s)...
+        ```
     """
     if callable(name) or isinstance(name, classmethod):
         texts = ToolTexts(None, description, display_name, require_approval)

@@ -129,6 +129,21 @@ class FunctionTool(Tool, Generic[P, R]):
         parts: The rest of the tool.
         method_parts: The same for its methods, of which the first argument is known; None where it makes none.
         of_class: Whether that argument is the class.
+
+    Example:
+        ```python
+        @tool
+        def add(a: int, b: int) -> int:
+            "Add two numbers."
+            return a + b
+
+
+        print(add(3, 4), add.name, add["description"])
+        ```
+
+        ```text
+        7 add Add two numbers.
+        ```
     """
 
     def __init__(

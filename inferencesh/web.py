@@ -1,17 +1,29 @@
 """Message streams as HTTP responses: server-sent events and NDJSON, for the streaming response of any framework.
 
-    stream = await agent.send_message(text, stream=True, conflate=True)
-    return StreamingResponse(web.sse(stream), headers=web.SSE_HEADERS)
+Example:
+    ```python
+    from fastapi import FastAPI
+    from fastapi.responses import StreamingResponse
+    from inferencesh import web
+
+    app = FastAPI()
+
+
+    @app.post("/chat")
+    async def chat(text: str) -> StreamingResponse:
+        stream = await agent.send_message(text, stream=True, conflate=True)
+        return StreamingResponse(web.sse(stream), headers=web.SSE_HEADERS)
+    ```
 
 Both are async iterators of bytes, one event in each, and import no framework. Awaiting the stream first, as above, lets
 what goes wrong at the beginning become an ordinary error response; `describe_error` says with which status.
 
 Events, by name, with the fields of their JSON object:
 
-    message          a snapshot, the whole message so far: id, chat_id, text, delta, status, done, tool_calls
-    done             the end: the final message as a snapshot
-    input_required   a pause: the message whose tool_calls include some with "pending": true
-    error            the end: type, detail and status, which say nothing about the inside of this program
+- ``message``: a snapshot, the whole message so far: id, chat_id, text, delta, status, done, tool_calls
+- ``done``: the end: the final message as a snapshot
+- ``input_required``: a pause: the message whose tool_calls include some with "pending": true
+- ``error``: the end: type, detail and status, which say nothing about the inside of this program
 
 An NDJSON line carries the name as the field ``event``. In between come keep-alives: a comment in server-sent events, a
 line with the event ``keep_alive`` in NDJSON.
@@ -52,7 +64,9 @@ logger = logging.getLogger("inferencesh")
 # no-transform and X-Accel-Buffering keep proxies from holding events back, to compress them or to fill a buffer.
 _HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 SSE_HEADERS: Final[dict[str, str]] = {"Content-Type": "text/event-stream; charset=utf-8", **_HEADERS}
+"""The response headers that go with ``sse``."""
 NDJSON_HEADERS: Final[dict[str, str]] = {"Content-Type": "application/x-ndjson", **_HEADERS}
+"""The response headers that go with ``ndjson``."""
 
 _CLOSING = 10.0  # seconds that a cancelled reader waits for the stream to be closed and the run to be stopped
 _DETAIL = 500  # characters of a detail that are passed on
@@ -75,6 +89,20 @@ def sse(stream: AsyncMessageStream, *, keep_alive: float | None = 15.0, stop_on_
     Raises:
         ConfigurationError: ``keep_alive`` is not a positive number.
         TypeError: ``stream`` is something else.
+
+    Example:
+        ```python
+        stream = await agent.send_message("Hello", stream=True, conflate=True)
+        async for event in sse(stream, keep_alive=10):
+            print(event.decode())
+        ```
+
+        ```text
+        event: message
+        ...
+        event: done
+        ...
+        ```
     """
     return WebStream(stream, _SSE, keep_alive, stop_on_disconnect=stop_on_disconnect)
 
@@ -82,7 +110,20 @@ def sse(stream: AsyncMessageStream, *, keep_alive: float | None = 15.0, stop_on_
 def ndjson(
     stream: AsyncMessageStream, *, keep_alive: float | None = 15.0, stop_on_disconnect: bool = False
 ) -> WebStream:
-    """Turn a message stream into newline-delimited JSON; everything else is as for ``sse``."""
+    """Turn a message stream into newline-delimited JSON; everything else is as for ``sse``.
+
+    Example:
+        ```python
+        stream = await agent.send_message("Hello", stream=True)
+        async for line in ndjson(stream, stop_on_disconnect=True):
+            print(line.decode())
+        ```
+
+        ```text
+        {"event":"message",...
+        ...{"event":"done",...
+        ```
+    """
     return WebStream(stream, _NDJSON, keep_alive, stop_on_disconnect=stop_on_disconnect)
 
 
@@ -97,6 +138,16 @@ def snapshot(message: Message, *, paused: bool = False) -> dict[str, object]:
     Returns:
         A new dict that JSON can carry: id, chat_id, role, text, delta, status, done, tool_calls (each with id, name,
         arguments, status, pending).
+
+    Example:
+        ```python
+        message = await agent.send_message("Hello")
+        print(snapshot(message)["status"])
+        ```
+
+        ```text
+        ready
+        ```
     """
     return {
         "id": message.id,
@@ -120,6 +171,16 @@ class Problem:
         detail: A sentence for people, with nothing about the inside of this program.
         status: The HTTP status that fits.
         retry_after: Seconds after which another try makes sense, if the service said so.
+
+    Example:
+        ```python
+        problem = Problem("rate_limited", "Too many requests.", 503, retry_after=2.4)
+        print(problem.status, problem.headers)
+        ```
+
+        ```text
+        503 {'Retry-After': '2'}
+        ```
     """
 
     type: str
@@ -143,6 +204,19 @@ def describe_error(error: BaseException) -> Problem:
     What the agent service said is passed on: 404 and 409 with their own status, since they are about what the browser
     asked for, everything else as 502, 503 or 504, since it is between this program and the service. What is not an
     ``InferenceError`` becomes a 500 without particulars.
+
+    Example:
+        ```python
+        try:
+            message = await client.agent({"name": "greeter"}, chat_id="no-such-chat").send_message("Hello")
+        except InferenceError as error:
+            problem = describe_error(error)
+            print(problem.status, problem.type)
+        ```
+
+        ```text
+        404 not_found
+        ```
     """
     match error:
         case RunFailedError():
@@ -166,7 +240,17 @@ def describe_error(error: BaseException) -> Problem:
 
 
 class WebStream:
-    """A message stream as bytes for an HTTP response; made by ``sse`` and ``ndjson``. For one reader."""
+    """A message stream as bytes for an HTTP response; made by ``sse`` and ``ndjson``. For one reader.
+
+    Example:
+        ```python
+        events = sse(agent.send_message("Hello", stream=True))
+        try:
+            print(await anext(events))
+        finally:
+            await events.aclose()
+        ```
+    """
 
     def __init__(
         self, stream: AsyncMessageStream, form: _Form, keep_alive: float | None, *, stop_on_disconnect: bool

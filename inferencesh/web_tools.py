@@ -25,6 +25,11 @@ class WebhookToolBuilder(ParameterSteps):
     Args:
         name: The name by which the agent calls it.
         url: The URL; ``{{context.NAME}}`` in it is filled in by the service.
+
+    Example:
+        ```python
+        publish = webhook_tool("publish", "https://press.example/hook").secret("...").param("title", string()).build()
+        ```
     """
 
     _type = _key = "hook"
@@ -59,6 +64,17 @@ class HTTPToolBuilder(ParameterSteps):
     Args:
         name: The name by which the agent calls it.
         url: The URL; ``{{context.NAME}}`` in it is filled in by the service.
+
+    Example:
+        ```python
+        search = (
+            http_tool("search", "https://search.example/{{context.INDEX}}")
+            .method("GET")
+            .auth(bearer="SEARCH_TOKEN")
+            .param("query", string("What to look for"))
+            .build()
+        )
+        ```
     """
 
     _type = _key = "http"
@@ -147,6 +163,16 @@ def webhook_tool(name: str, url: str) -> WebhookToolBuilder:
 
     Returns:
         A builder; end with ``.build()``.
+
+    Example:
+        ```python
+        publish = webhook_tool("publish", "https://press.example/hook").describe("Publish a text").build()
+        print(publish["hook"]["url"])
+        ```
+
+        ```text
+        https://press.example/hook
+        ```
     """
     return WebhookToolBuilder(name, url)
 
@@ -160,6 +186,16 @@ def http_tool(name: str, url: str) -> HTTPToolBuilder:
 
     Returns:
         A builder; end with ``.build()``.
+
+    Example:
+        ```python
+        search = http_tool("search", "https://search.example").method("GET").param("query", string()).build()
+        print(search["http"]["method"])
+        ```
+
+        ```text
+        GET
+        ```
     """
     return HTTPToolBuilder(name, url)
 
@@ -173,6 +209,16 @@ def call_tool(name: str, url: str) -> HTTPToolBuilder:
 
     Returns:
         A builder; end with ``.build()``.
+
+    Example:
+        ```python
+        search = call_tool("search", "https://search.example").build()
+        print(search["type"])
+        ```
+
+        ```text
+        http
+        ```
     """
     return HTTPToolBuilder(name, url)
 

@@ -28,6 +28,16 @@ def widget_action(
 
     Raises:
         ConfigurationError: The type is no text, or the rest is no mapping or has no JSON form.
+
+    Example:
+        ```python
+        action = widget_action("submit", {"id": 3}, {"name": "Ann"})
+        print(action)
+        ```
+
+        ```text
+        {'action': {'type': 'submit', 'payload': {'id': 3}}, 'form_data': {'name': 'Ann'}}
+        ```
     """
     if not is_name(type):
         raise ConfigurationError(f"a widget's action has a type, which is text, not {type!r}")

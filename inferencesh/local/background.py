@@ -48,7 +48,12 @@ class RuntimeOptions(TypedDict, total=False):
 
 @frozen
 class LocalAddress:
-    """Where a runtime listens and a key it accepts."""
+    """Where a runtime listens and a key it accepts.
+
+    Attributes:
+        base_url: Its address, such as `http://127.0.0.1:8000`.
+        api_key: The key.
+    """
 
     base_url: str
     api_key: str
@@ -65,6 +70,19 @@ class BackgroundRuntime:
 
     Raises:
         ValueError: An option is wrong.
+
+    Example:
+        ```python
+        runtime = BackgroundRuntime(pace=0)
+        address = runtime.start()
+        with Inference(address.api_key, base_url=address.base_url) as client:
+            print(client.agent({"name": "greeter"}).send_message("Hello").text)
+        runtime.stop()
+        ```
+
+        ```text
+        You said: "Hello". ...
+        ```
     """
 
     def __init__(self, **options: Unpack[RuntimeOptions]) -> None:

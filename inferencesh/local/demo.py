@@ -40,6 +40,23 @@ class DemoModel:
     agent has an output schema it ends with an output that conforms to it, made from the numbers and
     words of the prompt and of what its tools answered. The same conversation always gets the same
     answer.
+
+    Example:
+        ```python
+        class Polite(DemoModel):
+            async def respond(self, conversation):
+                yield Text("With pleasure. ")
+                async for piece in super().respond(conversation):
+                    yield piece
+
+
+        with Inference.local(model=Polite(), pace=0) as client:
+            print(client.agent({"name": "storyteller"}).send_message("Tell me a story").text)
+        ```
+
+        ```text
+        With pleasure. The ...
+        ```
     """
 
     async def respond(self, conversation: Conversation) -> AsyncIterator[Piece]:

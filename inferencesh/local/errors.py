@@ -8,4 +8,18 @@ __all__ = ("DatabaseError",)
 
 
 class DatabaseError(ConfigurationError):
-    """The file cannot be used to keep chats: it is none, is in use, or cannot be read or written."""
+    """The file cannot be used to keep chats: it is none, is in use, or cannot be read or written.
+
+    Example:
+        ```python
+        try:
+            with Inference.local(db="/no/such/directory/chats.db") as client:
+                client.agent({"name": "greeter"}).send_message("Hello")
+        except DatabaseError as error:
+            print("chats cannot be kept there")
+        ```
+
+        ```text
+        chats cannot be kept there
+        ```
+    """

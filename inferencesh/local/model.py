@@ -43,7 +43,27 @@ class Reasoning:
 
 @frozen
 class ToolCall:
-    """A call of one of the conversation's tools; several in one answer run side by side."""
+    """A call of one of the conversation's tools; several in one answer run side by side.
+
+    Example:
+        ```python
+        class Caller:
+            async def respond(self, conversation):
+                if conversation.messages[-1].role == "tool":
+                    yield Text(f"It is {conversation.messages[-1].text}.")
+                else:
+                    yield ToolCall("clock", {"zone": "UTC"})
+
+
+        clock = tool("clock").param("zone", string()).handler(lambda zone: f"noon in {zone}").build()
+        with Inference.local(model=Caller()) as client:
+            print(client.agent({"name": "usher", "tools": [clock]}).send_message("What time is it?").text)
+        ```
+
+        ```text
+        It is noon in UTC.
+        ```
+    """
 
     name: str
     arguments: Mapping[str, object]
@@ -56,6 +76,28 @@ class Ask:
     Args:
         question: What is asked.
         reason: What it is about: something to confirm, or a sign-in that is needed first.
+
+    Example:
+        ```python
+        class Careful:
+            async def respond(self, conversation):
+                if conversation.messages[-1].role == "user":
+                    yield Ask("Publish it?")
+                else:
+                    yield Text("So be it.")
+
+
+        with Inference.local(model=Careful()) as client:
+            agent = client.agent({"name": "editor"})
+            agent.send_message("Publish the report")
+            (question,) = agent.get_chat().pending_interrupts
+            agent.resolve_interrupt(question.id, "allow")
+            print(agent.wait().text)
+        ```
+
+        ```text
+        So be it.
+        ```
     """
 
     question: str
@@ -82,6 +124,22 @@ class Finish:
 
     Args:
         output: Any JSON value.
+
+    Example:
+        ```python
+        class Rater:
+            async def respond(self, conversation):
+                yield Finish({"stars": 4})
+
+
+        with Inference.local(model=Rater()) as client:
+            agent = client.agent({"name": "rater", "output_schema": obj({"stars": integer()})})
+            print(agent.run("How many stars?"))
+        ```
+
+        ```text
+        {'stars': 4}
+        ```
     """
 
     output: object
@@ -89,12 +147,33 @@ class Finish:
 
 @frozen
 class Fail:
-    """The model gives up: the run ends as failed with this detail."""
+    """The model gives up: the run ends as failed with this detail.
+
+    Example:
+        ```python
+        class Broken:
+            async def respond(self, conversation):
+                yield Text("Once upon")
+                yield Fail("out of stories")
+
+
+        with Inference.local(model=Broken()) as client:
+            try:
+                client.agent({"name": "storyteller"}).send_message("Tell me a story")
+            except RunFailedError as error:
+                print(error.message.text, "-", error.detail)
+        ```
+
+        ```text
+        Once upon - out of stories
+        ```
+    """
 
     detail: str
 
 
 Piece: TypeAlias = Text | Reasoning | ToolCall | Ask | Widget | Finish | Fail
+"""What a model's answer is made of."""
 
 
 @frozen
@@ -167,6 +246,23 @@ class Conversation:
         context: The chat's variables.
         output_schema: The JSON Schema of the output to `Finish` with, or None when any will do.
         finishes: Whether the agent has a `finish` tool at all.
+
+    Example:
+        ```python
+        class Counter:
+            async def respond(self, conversation):
+                asked = [message for message in conversation.messages if message.role == "user"]
+                yield Text(f"Question {len(asked)} to {conversation.context['name']}")
+
+
+        with Inference.local(model=Counter()) as client:
+            agent = client.agent({"name": "counter"}, context={"name": "Ann"})
+            print(agent.send_message("Hello").text)
+        ```
+
+        ```text
+        Question 1 to Ann
+        ```
     """
 
     messages: tuple[ConversationMessage, ...]
@@ -183,6 +279,22 @@ class Model(Protocol):
     After a step that calls tools or asks, `respond` is called again with the answers in the conversation; those to
     `Ask` and `Widget` are results of tools called `ask` and `widget`. A step that does neither, or finishes, is the
     last.
+
+    Example:
+        ```python
+        class Echo:
+            async def respond(self, conversation):
+                for word in conversation.messages[-1].text.split():
+                    yield Text(f"{word} ")
+
+
+        with Inference.local(model=Echo()) as client:
+            print(client.agent({"name": "echo"}).send_message("Good morning").text)
+        ```
+
+        ```text
+        Good morning
+        ```
     """
 
     def respond(self, conversation: Conversation) -> AsyncIterator[Piece]:

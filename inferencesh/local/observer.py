@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 from attrs import field, frozen
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 __all__ = ("Observer", "SentMessage", "SentResult")
 
@@ -20,6 +18,18 @@ class SentMessage:
         text: Its text.
         chat_id: The chat it was sent to, or None for a new one.
         body: The whole body of the request as it came: the agent, the context, attachments.
+
+    Example:
+        ```python
+        seen = []
+        with Inference.local(observer=seen.append, pace=0) as client:
+            client.agent({"name": "greeter"}).send_message("Hello")
+        print(seen[0].text, seen[0].chat_id)
+        ```
+
+        ```text
+        Hello None
+        ```
     """
 
     text: str
@@ -37,6 +47,19 @@ class SentResult:
         result: The result as it was sent: text, JSON for everything else.
         call_id: The call's id.
         chat_id: The chat it belongs to.
+
+    Example:
+        ```python
+        seen = []
+        clock = tool("clock").describe("Tell the time").handler(lambda: "noon").build()
+        with Inference.local(observer=seen.append, pace=0) as client:
+            client.agent({"name": "usher", "tools": [clock]}).send_message("What is the time on the clock?")
+        print(seen[-1].name, seen[-1].result)
+        ```
+
+        ```text
+        clock noon
+        ```
     """
 
     name: str
@@ -46,5 +69,5 @@ class SentResult:
     chat_id: str
 
 
-Observer: TypeAlias = "Callable[[SentMessage | SentResult], None]"
+Observer: TypeAlias = Callable[[SentMessage | SentResult], None]
 """Called on the runtime's event loop before the request is answered; a ProblemError raised at a message refuses it."""

@@ -67,6 +67,18 @@ class LocalRuntime:
 
     Raises:
         TypeError, ValueError: An option is not one of those above.
+
+    Example:
+        ```python
+        async with LocalRuntime(pace=0) as runtime:
+            async with AsyncInference(runtime.api_key, base_url=runtime.base_url) as client:
+                message = await client.agent({"name": "greeter"}).send_message("Hello")
+                print(message.text)
+        ```
+
+        ```text
+        You said: "Hello". ...
+        ```
     """
 
     def __init__(

@@ -1,9 +1,13 @@
 """For tests of programs that use agents: a runtime that answers by a script, and pytest fixtures of it.
 
+Example:
+    ```python
     def test_the_greeting(inference_runtime, inference_client):
         inference_runtime.reply("Hello!")
-        assert greet(inference_client) == "Hello!"
+        agent = inference_client.agent({"name": "greeter"})
+        assert agent.send_message("Greet the visitor").text == "Hello!"
         assert inference_runtime.requests[0].text == "Greet the visitor"
+    ```
 
 The plugin ``inferencesh.testing.plugin`` is known to pytest wherever this package is installed. Outside pytest,
 ``ScriptedRuntime`` is a context manager.

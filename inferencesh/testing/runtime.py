@@ -24,6 +24,20 @@ class ScriptedRuntime:
     Attributes:
         requests: The messages it was sent, in order; each with text, chat_id (None for a new chat) and body.
         tool_results: The results of tool calls it was sent, in order; each with name, arguments, result and ids.
+
+    Example:
+        ```python
+        with ScriptedRuntime() as runtime:
+            runtime.reply("Hello!")
+            with Inference(runtime.api_key, base_url=runtime.base_url) as client:
+                print(client.agent({"name": "greeter"}).send_message("Greet me").text)
+            print(runtime.requests[0].text)
+        ```
+
+        ```text
+        Hello!
+        Greet me
+        ```
     """
 
     def __init__(self) -> None:
@@ -60,6 +74,22 @@ class ScriptedRuntime:
 
         Raises:
             TypeError, ValueError: An argument is none of these.
+
+        Example:
+            ```python
+            with ScriptedRuntime() as runtime:
+                runtime.reply("Let me see. ", tool_calls=[("clock", {})])
+                runtime.reply("It is noon.", pause=0.01)
+                clock = tool("clock").handler(lambda: "12:00").build()
+                with Inference(runtime.api_key, base_url=runtime.base_url) as client:
+                    print(client.agent({"name": "usher", "tools": [clock]}).send_message("What time is it?").text)
+                print(runtime.tool_results[0].result)
+            ```
+
+            ```text
+            It is noon.
+            12:00
+            ```
         """
         calls = tuple(read_call(spec) for spec in tool_calls)
         self._script.add(

@@ -8,22 +8,24 @@ from typing import Any, get_type_hints
 
 import pytest
 
+import inferencesh
 from inferencesh import (
     Agent,
+    Agents,
     AsyncAgent,
+    AsyncAgents,
+    AsyncChats,
     AsyncFiles,
     AsyncInference,
     AsyncMessageStream,
+    Chats,
     Files,
     Inference,
     MessageStream,
     async_inference,
     inference,
 )
-from inferencesh.agents import AsyncAgents
-from inferencesh.chats import AsyncChats
 from inferencesh.client import ClientOptions
-from inferencesh.sync_resources import Agents, Chats
 
 PAIRS: list[tuple[type, type]] = [
     (AsyncInference, Inference),
@@ -88,6 +90,14 @@ def test_members_take_the_same_arguments(asynchronous: type, blocking: type, nam
         assert parameters(twin.__func__) == parameters(member.__func__)
 
 
+def test_no_pair_is_left_out() -> None:
+    """Every public class whose name begins with Async has a twin of the other kind here."""
+    asynchronous = {name for name in inferencesh.__all__ if name.startswith("Async")}
+    assert {(each.__name__, twin.__name__) for each, twin in PAIRS} == {
+        (name, name.removeprefix("Async")) for name in asynchronous
+    }
+
+
 @pytest.mark.parametrize(("asynchronous", "blocking"), PAIRS, ids=lambda cls: cls.__name__)
 def test_the_blocking_classes_have_nothing_more(asynchronous: type, blocking: type) -> None:
     """No member without an async twin."""
@@ -116,7 +126,7 @@ def test_arguments_of_clients_are_explained_in_the_same_words() -> None:
     """The list of arguments does not drift apart."""
 
     def arguments(cls: type) -> str:
-        return (inspect.getdoc(cls) or "").partition("Args:")[2]
+        return (inspect.getdoc(cls) or "").partition("Args:")[2].partition("Example:")[0]
 
     assert arguments(Inference) == arguments(AsyncInference)
     for name, *_ in parameters(AsyncInference):
