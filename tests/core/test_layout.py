@@ -21,7 +21,17 @@ CORE = [
     *("late_form", "line_growth", "live", "models", "output", "output_converter", "output_scalars", "output_schema"),
     *("partial_json", "proxies", "replies", "responses", "retry", "run_state", "superseded", "tools", "turn", "wire"),
     *("client_tool", "handlers", "hints", "hooks", "schemas", "service_tools", "tool_builder", "tool_context"),
-    *("type_schemas", "references", "typed_signature", "typed_tools", "web_tools", "widgets"),
+    *(
+        "outcome",
+        "reconnects",
+        "rereads",
+        "type_schemas",
+        "references",
+        "typed_signature",
+        "typed_tools",
+        "web_tools",
+        "widgets",
+    ),
 ]
 WAITS = {"asyncio", "anyio", "threading", "aiohttp", "socket", "selectors", "concurrent", "time", "sniffio"}
 
