@@ -10,26 +10,22 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn, TypeVar
 
 import anyio
-import attrs
 
 from .calls import Fate, Step, step_of
-from .chat_api import ChatAPI, chat_path
+from .chat_api import ChatAPI
 from .converter import UnreadableError
 from .errors import APIConnectionError, APIError, InferenceError, NotFoundError, RunFailedError, StreamError
+from .event_stream import EventStream
 from .models import Message, ToolCall
-from .retry import Backoff
+from .reconnects import ReconnectCounter, Reconnects
 from .run_output import read_output
 from .tool_runner import ToolRunner
 from .transport import Transport
 from .turn import End, Turn
-from .wire import Event, EventDecoder, event_decoder
-
-if TYPE_CHECKING:
-    from .byte_stream import ByteStream
 
 __all__ = ["Reconnects", "TurnDriver"]
 
@@ -38,21 +34,6 @@ logger = logging.getLogger("inferencesh")
 T = TypeVar("T")
 
 _BATCH = 64  # snapshots handed over at once at the most
-
-
-@attrs.frozen
-class Reconnects:
-    """How lost streams are taken up again.
-
-    Attributes:
-        most: How many connections in a row may bring nothing new before the turn is given up.
-        backoff: The waits between them.
-        longest_wait: The longest ``Retry-After`` that is honoured, in seconds.
-    """
-
-    most: int = 5
-    backoff: Backoff = attrs.Factory(Backoff)
-    longest_wait: float = 60.0
 
 
 class TurnDriver:
@@ -86,15 +67,9 @@ class TurnDriver:
         self._begin = begin
         self._make_runner = runner
         self._runner: ToolRunner | None = None
-        self._reconnects = reconnects
+        self._connection = EventStream(transport)
+        self._lost_connections = ReconnectCounter(reconnects)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._stream: ByteStream | None = None
-        self._decoder: EventDecoder | None = None
-        self._events: Iterator[Event] = iter(())
-        self._broken: UnreadableError | None = None  # why the stream cannot be read on
-        self._connected = False  # whether there was a stream before
-        self._attempts = 0
-        self._progress = 0
         self._drives = False  # whether this is what drives the turn now
 
     async def advance(self) -> list[Message]:
@@ -152,17 +127,7 @@ class TurnDriver:
             APIError, APIConnectionError: It could not be opened.
             UnreadableError: The answer is no stream.
         """
-        stream = await self._transport.open_stream(chat_path(chat_id) + "/stream", repeat=not again)
-        try:
-            self._decoder = event_decoder(
-                stream.content_type, self._transport.options.max_line_bytes, newest_only=self.newest_only
-            )
-        except UnreadableError:
-            stream.close()
-            raise
-        self._stream = stream
-        self._broken = None
-        self._connected = self._connected or not again
+        await self._connection.open(chat_id, newest_only=self.newest_only, repeat=not again)
 
     async def stop(self) -> None:
         """End the run on the server; nothing happens before the turn has begun."""
@@ -193,10 +158,7 @@ class TurnDriver:
             await runner.aclose()
 
     def _park(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
-        self._events = iter(())
+        self._connection.close()
         if self._runner is not None:
             self._runner.cancel()
             self._runner = None
@@ -226,10 +188,10 @@ class TurnDriver:
             self._start_calls(turn)
             if turn.wants_reread:
                 await self._reread(turn)
-            elif self._stream is None:
+            elif not self._connection.is_open:
                 await self._reconnect(turn)
             elif not self._take_events(turn):
-                await self._read(turn, self._stream)
+                await self._read(turn)
         self._gather(turn)
         ready, self.ready = self.ready, []
         return ready
@@ -242,15 +204,13 @@ class TurnDriver:
             self._feed(turn)
         except UnreadableError as error:
             self._report(turn, error)
-        if self._decoder is not None and self._decoder.problems:
-            problems, self._decoder.problems = self._decoder.problems, []
-            for problem in problems:
-                self._report(turn, problem)
+        for problem in self._connection.take_problems():
+            self._report(turn, problem)
         return bool(self.ready) or turn.wants_action
 
     def _feed(self, turn: Turn) -> None:
         now = self._now()
-        for event in self._events:
+        for event in self._connection.events:
             snapshot = turn.receive(event, now)
             if snapshot is not None:
                 self.ready.append(snapshot)
@@ -261,50 +221,31 @@ class TurnDriver:
 
     def _gather(self, turn: Turn) -> None:
         """Take along what has arrived already: a batch costs a thread's wake-up in the blocking client."""
-        while self._stream is not None and len(self.ready) < _BATCH and not turn.wants_action:
-            data = self._stream.read_now()
-            if not data:
-                return
-            self._decode(data)
+        while len(self.ready) < _BATCH and not turn.wants_action and self._connection.read_now():
             self._take_events(turn)
 
-    def _decode(self, data: bytes) -> None:
-        assert self._decoder is not None
-        try:
-            self._events = self._decoder.feed(data)
-        except UnreadableError as error:
-            self._broken = error  # when all before it has been delivered, the connection is given up
-
-    async def _read(self, turn: Turn, stream: ByteStream) -> None:
+    async def _read(self, turn: Turn) -> None:
         """Wait for bytes, until the turn wants to look after itself or a tool has finished."""
         if self._now() >= turn.deadline:
             turn.tick(self._now())
             return
         try:
-            if self._broken is not None:
-                raise self._broken
-            data = await stream.read(turn.deadline)
-            if data is None:
+            if not await self._connection.read(turn.deadline):
                 turn.tick(self._now())
-            elif data:
-                self._decode(data)
-            else:
+            elif self._connection.ended:
                 self._end_of_stream(turn)
         except (APIConnectionError, UnreadableError) as error:
             await self._lost(turn, error)
 
-    def _end_of_stream(self, turn: Turn) -> None:
-        assert self._decoder is not None
-        self._events = self._decoder.close()
-        self._feed(turn)
-        self._decoder.problems.clear()  # half a line, cut off with the connection
+    def _end_of_stream(self, turn: Turn) -> NoReturn:
+        self._feed(turn)  # the last line may be whole without its end
         raise APIConnectionError("the server closed the stream before the turn was over")
 
     def _report(self, turn: Turn, error: UnreadableError) -> None:
         """Something could not be read: say so, read the state another way, and give up when it goes on."""
         self._warn(turn, error)
         turn.unreadable()
-        self._count_attempt(turn, error)
+        self._count_lost(turn, error)
 
     def _warn(self, turn: Turn, error: UnreadableError) -> None:
         error.args = (self._transport.masked(str(error)),)  # it shows how the line began
@@ -320,7 +261,7 @@ class TurnDriver:
             await self._lost(turn, error)
             return
         except NotFoundError as error:
-            if self._stream is None:
+            if not self._connection.is_open:
                 raise
             logger.info("chat %s: it streams but cannot be read (%s)", turn.chat_id, error.status_code)
             self.ready += turn.reread_failed(self._now())
@@ -335,43 +276,27 @@ class TurnDriver:
 
     async def _lost(self, turn: Turn, cause: InferenceError) -> None:
         """The connection is gone: wait as long as is fit before the next one."""
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
-        self._events = iter(())
+        self._connection.close()
         if self.closed:
             return
         if isinstance(cause, UnreadableError):
             self._warn(turn, cause)
-        attempt = self._count_attempt(turn, cause)
+        before = self._count_lost(turn, cause)
         if turn.replied:
             turn.wants_reread = True  # most likely the end; then no other connection is needed
-        wait = cause.retry_after if isinstance(cause, APIError) else None
-        if wait is None:
-            wait = self._reconnects.backoff.delay(attempt)
-        elif wait > self._reconnects.longest_wait:
-            raise cause
+        wait = self._lost_connections.delay(before, cause)
         logger.info("chat %s: %s; connecting again in %.2f s", turn.chat_id, type(cause).__name__, wait)
         await anyio.sleep(wait)
 
-    def _count_attempt(self, turn: Turn, cause: InferenceError) -> int:
+    def _count_lost(self, turn: Turn, cause: InferenceError) -> int:
         """Count a connection that ended early; returns how many in a row brought nothing before it."""
-        if turn.progress != self._progress:
-            self._progress = turn.progress
-            self._attempts = 0
-        attempt = self._attempts
-        self._attempts += 1
         if self._transport.closed:
             raise InferenceError("the client was closed while this stream was open") from cause
-        if attempt >= self._reconnects.most:
-            raise StreamError(
-                f"the stream of chat {turn.chat_id} was lost {self._attempts} times in a row without anything new; "
-                f"last: {cause}; the run may still be going on, agent.wait() takes it up again"
-            ) from cause
-        return attempt
+        return self._lost_connections.count(turn.progress, turn.chat_id, cause)
 
     async def _reconnect(self, turn: Turn) -> None:
         assert turn.chat_id is not None
+        is_first = not self._connection.was_open
         try:
             await self.connect(turn.chat_id, again=True)
         except (APIConnectionError, APIError, UnreadableError) as error:
@@ -380,9 +305,8 @@ class TurnDriver:
             turn.wants_reread = True  # it may be over by now, and then needs no stream
             await self._lost(turn, error)
         else:
-            if self._connected:
+            if not is_first:
                 turn.reconnected()
-            self._connected = True
 
     # -- tools and the end -----------------------------------------------------------------------------------------
 
@@ -400,8 +324,7 @@ class TurnDriver:
         else:
             approved = {Fate.APPROVED: True, Fate.REJECTED: False}.get(fate)
             turn.call_decided(call.id, self._now(), approved=approved)
-        if self._stream is not None:
-            self._stream.wake()
+        self._connection.wake()
 
     async def _conclude(self, turn: Turn) -> None:
         outcome = turn.outcome

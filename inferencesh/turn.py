@@ -8,60 +8,21 @@ nothing more.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import attrs
-
 from .calls import CallLedger, Step
 from .converter import structure
-from .models import Interrupt, InterruptReason, InterruptStatus, Message, MessageStatus, Role, RunState
+from .models import Interrupt, InterruptReason, Message, MessageStatus, Role
+from .outcome import End, Outcome, OutcomeDecider
 from .replies import Replies
+from .rereads import REREAD_EVERY, RereadSchedule
 from .run_state import Phase, RunTracker, goes_on
 from .wire import Event
 
 __all__ = ["End", "Outcome", "Turn"]
 
-# Seconds. They bound how long a server that says less than others makes a caller wait, never how long a run may take.
-QUIET_BEFORE_PAUSE = 0.5  # a call waits for its result and the run's state was not said
-QUIET_BEFORE_READ = 1.0  # the reply is final and the run's state was not said
-MISSING_BEFORE_READ = 0.3  # deltas or updates came for a message that is not known well enough
-FIRST_SILENCE = 2.0  # nothing at all has come; doubles up to LONGEST_SILENCE
-SILENCE = 10.0  # nothing more has come; doubles up to LONGEST_SILENCE
-LONGEST_SILENCE = 60.0
-PATIENCE = 5.0  # the run is over and its reply is not final
-LONG_PATIENCE = 60.0  # the same where nothing shows that the ended run was this turn's
-REREAD_EVERY = 1.0  # while waiting for what must come soon
-
-
-_FINAL_RUN = frozenset({RunState.COMPLETED, RunState.FAILED, RunState.CANCELED, RunState.REJECTED})
-_ABOUT_CALLS = frozenset({InterruptReason.TOOL_APPROVAL, InterruptReason.CLIENT_TOOL, InterruptReason.WIDGET})
 _DECISIVE = frozenset({Phase.PAUSED, Phase.ENDED})  # in these a message may decide; else most only bring more text
-
-
-class End(enum.Enum):
-    """How a turn ended."""
-
-    FINISHED = "its reply is final"
-    PAUSED = "it waits for input"
-    FAILED = "its run failed"
-    LOST = "its run is over, but no final reply came"
-
-
-@attrs.frozen
-class Outcome:
-    """The end of a turn, or of the part of it until a pause.
-
-    Attributes:
-        end: How it ended.
-        message: The final message, or the one that waits for input; None when there is none.
-        detail: Why it failed or was lost; "" otherwise.
-    """
-
-    end: End
-    message: Message | None = None
-    detail: str = ""
 
 
 class Turn:
@@ -84,17 +45,11 @@ class Turn:
         self.calls = CallLedger()
         self.replies = Replies(chat_id, self.run, self.calls.corrected, after=after, earlier=earlier)
         self.outcome: Outcome | None = None
-        self.wants_reread = False
         self.progress = 0  # grows with each snapshot; a reconnect that brings none has not helped
         self.last_delivered: Message | None = None
         self.driven = False  # whether somebody is at work on it
-        self._last_event = 0.0
-        self._silence = FIRST_SILENCE
-        self._missing_since: float | None = None
-        self._stuck_since: float | None = None
-        self._resolved: set[str] = set()  # ids of interrupts that were decided about here
-        self._nothing_ran = False  # whether the chat, when it was read, had nothing that a queued message waits for
-        self._reread_at: float | None = None
+        self._rereads = RereadSchedule()
+        self._decider = OutcomeDecider(self.run, self.calls, self.replies, self._rereads)
 
     # -- what comes in ---------------------------------------------------------------------------------------------
 
@@ -109,7 +64,7 @@ class Turn:
         Returns:
             The snapshot to deliver, where the answer held more than a placeholder.
         """
-        self._last_event = now
+        self._rereads.restart_quiet(now)
         queued = user is not None and user.status == MessageStatus.QUEUED
         run_id = (assistant.run_id if assistant is not None else "") or (user.run_id if user is not None else "")
         self.run.begin(user.id if user is not None else "", run_id, queued=queued)
@@ -128,23 +83,23 @@ class Turn:
         Raises:
             UnreadableError: Its data cannot be read as what it should be.
         """
-        self._last_event = now
-        self._silence = SILENCE
+        self._rereads.heard(now)
         snapshot = None
         if event.name == "delta":
             snapshot = self._count(self.replies.take_delta(event.data))
         elif event.name == "chat_messages":
             snapshot = self._count(self.replies.take_event(event))
-            self._reread_at = None
+            self._rereads.planned = None
             if snapshot is None or snapshot.done or snapshot.tool_calls or self.run.phase in _DECISIVE or self.calls:
                 self.calls.find(self.replies.current)
                 self._evaluate(now)
         elif event.name in {"chats", "agent_runs"}:
             self._take_state(event)
-            self._reread_at = None
+            self._rereads.planned = None
             self._evaluate(now)
         if self.replies.missing:
-            self._note_missing(now)
+            self.replies.missing = False
+            self._rereads.miss(now)
         return snapshot
 
     def reread(self, chat: Mapping[str, Any], messages: Iterable[Mapping[str, Any]], now: float) -> list[Message]:
@@ -161,9 +116,7 @@ class Turn:
         Raises:
             UnreadableError: They cannot be read as what they should be.
         """
-        self.wants_reread = False
-        self._reread_at = None
-        self._missing_since = None
+        self._rereads.read()
         self.replies.missing = False
         read = sorted((structure(data, Message) for data in messages), key=lambda message: message.order)
         snapshots = [self._count(self.replies.take(message, in_stream=False)) for message in read]
@@ -172,19 +125,18 @@ class Turn:
         if self.replied:
             self.run.settle()
         if self.run.queued:
-            self._nothing_ran = not goes_on(chat)
+            self._decider.nothing_ran = not goes_on(chat)
             self.replies.look_for_own(read)
-        if not (self._is_over and self.replied and goes_on(chat)):  # else the stream knows better
+        if not (self._decider.is_over and self.replied and goes_on(chat)):  # else the stream knows better
             self.run.take_chat(chat)
         self._evaluate(now, fresh=True)
-        self._last_event = now
+        self._rereads.restart_quiet(now)
         return [snapshot for snapshot in snapshots if snapshot is not None]
 
     def reread_failed(self, now: float) -> list[Message]:
         """The chat cannot be read: go by what the stream brings, and look again later; returns snapshots to deliver."""
-        self.wants_reread = False
-        self._missing_since = None
-        self._reread_at = now + REREAD_EVERY
+        self._rereads.read()
+        self._rereads.plan(now + REREAD_EVERY)
         snapshots = self.replies.take_said_final()
         for snapshot in snapshots:
             self._count(snapshot)
@@ -193,17 +145,10 @@ class Turn:
 
     def tick(self, now: float) -> None:
         """The deadline has come, or may have."""
-        if self._reread_at is not None and now >= self._reread_at:
-            self._reread_at = None
-            self.wants_reread = True
-        if self._missing_since is not None and now >= self._missing_since + MISSING_BEFORE_READ:
-            self._missing_since = None
-            self.wants_reread = True
+        self._rereads.tick(now)
         self._evaluate(now)
-        if self.outcome is None and now - self._last_event >= self._silence:
-            self._silence = min(self._silence * 2, LONGEST_SILENCE)
-            self._last_event = now
-            self.wants_reread = True
+        if self.outcome is None:
+            self._rereads.tick_silence(now)
 
     def reconnected(self) -> None:
         """The stream was lost and opened anew."""
@@ -234,7 +179,7 @@ class Turn:
 
     def interrupt_resolved(self, interrupt: Interrupt, now: float, *, allowed: bool) -> None:
         """The server has acknowledged a decision about an interrupt; a pause for it is over."""
-        self._resolved.add(interrupt.id)
+        self._decider.resolved.add(interrupt.id)
         for each in (interrupt, *self.run.interrupts):  # an answer to the decision may say no more than its id
             if each.id != interrupt.id or not each.resource_id:
                 continue
@@ -249,17 +194,14 @@ class Turn:
         self.replies.amend_calls()
         if self.run.phase is Phase.PAUSED and not self.calls.waiting(self.replies.current):
             self.run.phase = Phase.UNKNOWN
-        self._last_event = now
+        self._rereads.restart_quiet(now)
         self._evaluate(now)
 
     def resume(self, now: float) -> None:
         """Go on after a pause: what was said of it no longer counts, the state is read again."""
         self.outcome = None
         self.calls.reopen()
-        self._stuck_since = None
-        self._silence = FIRST_SILENCE
-        self._last_event = now
-        self.wants_reread = True
+        self._rereads.resume(now)
 
     def next(self) -> Turn:
         """A turn that follows this one in its chat, not begun yet."""
@@ -286,19 +228,21 @@ class Turn:
     @property
     def deadline(self) -> float:
         """When ``tick`` is to be called if nothing arrives before."""
-        moments = [self._last_event + self._silence]
-        if self._reread_at is not None:
-            moments.append(self._reread_at)
-        if self._missing_since is not None:
-            moments.append(self._missing_since + MISSING_BEFORE_READ)
-        if self.calls.waiting(self.replies.current) and not self._is_over and not self.calls.busy(self.replies.current):
-            moments.append(self._last_event + QUIET_BEFORE_PAUSE)
-        return min(moments)
+        return self._rereads.deadline(self._decider.quiet_before_pause)
+
+    @property
+    def wants_reread(self) -> bool:
+        """Whether the chat is to be read now; whoever cannot, or knows that it has to be, sets it."""
+        return self._rereads.wanted
+
+    @wants_reread.setter
+    def wants_reread(self, wanted: bool) -> None:
+        self._rereads.wanted = wanted
 
     @property
     def wants_action(self) -> bool:
         """Whether the caller has something to do before it feeds more events."""
-        return self.wants_reread or self.outcome is not None or self.calls.has_new
+        return self._rereads.wanted or self.outcome is not None or self.calls.has_new
 
     @property
     def waits_for_caller(self) -> bool:
@@ -326,144 +270,13 @@ class Turn:
         take = self.run.take_chat if event.name == "chats" else self.run.take_run
         take(event.data, event.fields)
 
-    def _note_missing(self, now: float) -> None:
-        """Something will have to be read, unless the stream brings it in a moment."""
-        self.replies.missing = False
-        if self._missing_since is None:
-            self._missing_since = now
-
     def _count(self, snapshot: Message | None) -> Message | None:
         if snapshot is not None:
             self.progress += 1
             self.last_delivered = snapshot
         return snapshot
 
-    # -- the end ---------------------------------------------------------------------------------------------------
-
     def _evaluate(self, now: float, *, fresh: bool = False) -> None:
-        """Decide whether the turn is over or paused, or what is to be found out."""
-        if self.outcome is not None:
-            return
-        if self.replies.withdrawn:
-            self.outcome = Outcome(
-                End.LOST, self.replies.last, "the message was withdrawn before its turn came; it has no reply"
-            )
-        elif fresh and self.replies.overtaken and (last := self.replies.last) is not None and last.done:
-            self._finish(last, now, failed=last.status == MessageStatus.FAILED, fresh=True)
-        elif self.run.queued:
-            self._evaluate_queue(now, fresh=fresh)
-        elif self.run.phase is Phase.ENDED:
-            self._evaluate_end(now, fresh=fresh)
-        else:
-            self._evaluate_pause(now, fresh=fresh)
-
-    def _evaluate_queue(self, now: float, *, fresh: bool) -> None:
-        """The message waits behind another turn; where there is none any more, its own must come."""
-        if not self._nothing_ran:
-            self._stuck_since = None
-        elif fresh and self._stuck(now) >= (LONG_PATIENCE if self.replies.seen_own else PATIENCE):
-            self.outcome = Outcome(End.LOST, None, "the message was queued, and nothing runs, but its turn never came")
-        else:
-            self._await_news(now, fresh=fresh)
-
-    def _evaluate_pause(self, now: float, *, fresh: bool) -> None:
-        if self.calls.busy(self.replies.current):
-            return
-        waiting = self.calls.waiting(self.replies.current)
-        if waiting:
-            if self.run.phase is Phase.PAUSED or now - self._last_event >= QUIET_BEFORE_PAUSE:
-                self.outcome = Outcome(End.PAUSED, max(reversed(waiting), key=lambda message: message.order))
-        elif self.run.phase is Phase.PAUSED:
-            self._evaluate_unexplained_pause(now, fresh=fresh)
-        else:
-            self._stuck_since = None
-            last = self.replies.last
-            if last is not None and last.done and self._reread_at is None and not fresh:
-                self._reread_at = now + QUIET_BEFORE_READ
-
-    def _evaluate_unexplained_pause(self, now: float, *, fresh: bool) -> None:
-        """The run waits, and for no call that is known: for one not seen yet, or answered since, or for a person."""
-        stuck = self._stuck(now) >= PATIENCE
-        outdated = bool(self.calls or self._resolved) and not self._is_held_up  # the pause may be one that is over
-        if self.run.counts and ((fresh and (stuck or not outdated)) or (stuck and not outdated)):
-            self.outcome = Outcome(End.PAUSED, self.replies.last)
-        elif self._reread_at is None:
-            self._reread_at = now + (REREAD_EVERY if fresh else MISSING_BEFORE_READ)
-
-    @property
-    def _is_held_up(self) -> bool:
-        """Whether the chat names something that the run waits for, is no call, and was not decided about here."""
-        calls = {call.id for message in self.replies.current for call in message.tool_calls}
-        pending = [each for each in self.run.interrupts if each.status == InterruptStatus.PENDING]
-        others = [each for each in pending if each.reason not in _ABOUT_CALLS and each.resource_id not in calls]
-        return any(each.id not in self._resolved for each in others)
-
-    def _stuck(self, now: float) -> float:
-        """For how long what must come has not come, in seconds."""
-        if self._stuck_since is None:
-            self._stuck_since = now
-        return now - self._stuck_since
-
-    def _await_news(self, now: float, *, fresh: bool) -> None:
-        """Read what is known to the server: at once, and then at intervals."""
-        if self._reread_at is None and not self.wants_reread:
-            if fresh:
-                self._reread_at = now + REREAD_EVERY
-            else:
-                self.wants_reread = True
-
-    def _evaluate_end(self, now: float, *, fresh: bool) -> None:
-        last, state, counts = self.replies.last, self.run.run.state, self.run.counts
-        done = last is not None and last.done
-        current = self.replies.current
-        if not self._is_over and (self.calls.busy(current) or self.calls.waiting(current)):
-            self._evaluate_pause(now, fresh=fresh)  # an idle chat that waits for a call's result is not over
-            return
-        if not counts:
-            if self._stuck(now) >= LONG_PATIENCE and fresh:
-                self._give_up(last, failed=False)
-            elif done and self._reread_at is None and not fresh:
-                self._reread_at = now + QUIET_BEFORE_READ
-            return
-        failed = state in {RunState.FAILED, RunState.REJECTED}
-        if self._missing_since is not None and not fresh:
-            self.wants_reread = True  # an earlier message may not be complete
-        elif last is not None and last.done:
-            self._finish(last, now, failed=failed or last.status == MessageStatus.FAILED, fresh=fresh)
-        elif (fresh and (failed or state == RunState.CANCELED)) or self._stuck(now) >= PATIENCE:
-            self._give_up(last, failed=failed)
-        else:
-            self._await_news(now, fresh=fresh)
-
-    @property
-    def _is_over(self) -> bool:
-        """Whether the end was said of this turn's run in so many words."""
-        return self.run.phase is Phase.ENDED and self.run.counts and self.run.run.state in _FINAL_RUN
-
-    def _finish(self, last: Message, now: float, *, failed: bool, fresh: bool) -> None:
-        if not failed or self.run.run.state == RunState.CANCELED:
-            self.outcome = Outcome(End.FINISHED, last)
-        elif detail := self.run.run.error or _content_error(last):
-            self.outcome = Outcome(End.FAILED, last, detail)
-        elif fresh or self._stuck(now) >= PATIENCE:
-            self.outcome = Outcome(End.FAILED, last, "the server gave no reason")
-        else:
-            self._await_news(now, fresh=fresh)  # the reason may stand in the chat
-
-    def _give_up(self, last: Message | None, *, failed: bool) -> None:
-        """The run is over and its reply will not become final any more."""
-        if failed:
-            self.outcome = Outcome(End.FAILED, last, self.run.run.error or "the server gave no reason")
-        elif self.run.counts and self.run.run.state == RunState.CANCELED:
-            self.outcome = Outcome(End.FINISHED, self._cancelled(last))
-        else:
-            self.outcome = Outcome(End.LOST, last, "the run is over, but its reply never became final")
-
-    def _cancelled(self, last: Message | None) -> Message:
-        """The last message as the cancelled one that the server did not send."""
-        base = last or Message(id="", chat_id=self.chat_id or "", run_id=self.run.run.id)
-        return attrs.evolve(base, status=MessageStatus.CANCELLED, delta="")
-
-
-def _content_error(message: Message) -> str:
-    return next((block.error for block in message.content if block.error), "")
+        """See whether the turn is over or paused; ``fresh`` is whether the chat was read just now."""
+        if self.outcome is None:
+            self.outcome = self._decider.decide(now, fresh=fresh)

@@ -21,8 +21,9 @@ CORE = [
     *("late_form", "line_growth", "live", "models", "output", "output_schema"),
     *("partial_json", "proxies", "replies", "responses", "retry", "run_state", "superseded", "tools", "turn", "wire"),
     *("client_tool", "handlers", "hints", "hooks", "schemas", "service_tools", "tool_builder", "tool_context"),
-    *("json_types", "strict_containers", "strict_converter", "strict_problems", "strict_scalars", "type_schemas"),
-    *("references", "typed_signature", "typed_tools", "web_tools", "widgets"),
+    *("json_types", "outcome", "reconnects", "references", "rereads", "strict_containers"),
+    *("strict_converter", "strict_problems", "strict_scalars", "type_schemas", "typed_signature"),
+    *("typed_tools", "web_tools", "widgets"),
 ]
 WAITS = {"asyncio", "anyio", "threading", "aiohttp", "socket", "selectors", "concurrent", "time", "sniffio"}
 

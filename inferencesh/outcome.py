@@ -1,0 +1,207 @@
+"""How a turn ends or pauses, decided from its run, its replies and its calls."""
+
+from __future__ import annotations
+
+import enum
+
+import attrs
+
+from .calls import CallLedger
+from .models import InterruptReason, InterruptStatus, Message, MessageStatus, RunState
+from .replies import Replies
+from .rereads import MISSING_BEFORE_READ, REREAD_EVERY, RereadSchedule
+from .run_state import Phase, RunTracker
+
+__all__ = ["End", "Outcome", "OutcomeDecider"]
+
+# Seconds: what is borne before a decision is made without the word of the server that it should rest on.
+QUIET_BEFORE_PAUSE = 0.5  # a call waits for its result and the run's state was not said
+QUIET_BEFORE_READ = 1.0  # the reply is final and the run's state was not said
+PATIENCE = 5.0  # the run is over and its reply is not final
+LONG_PATIENCE = 60.0  # the same where nothing shows that the ended run was this turn's
+
+_FINAL_RUN = frozenset({RunState.COMPLETED, RunState.FAILED, RunState.CANCELED, RunState.REJECTED})
+_ABOUT_CALLS = frozenset({InterruptReason.TOOL_APPROVAL, InterruptReason.CLIENT_TOOL, InterruptReason.WIDGET})
+
+
+class End(enum.Enum):
+    """How a turn ended."""
+
+    FINISHED = "its reply is final"
+    PAUSED = "it waits for input"
+    FAILED = "its run failed"
+    LOST = "its run is over, but no final reply came"
+
+
+@attrs.frozen
+class Outcome:
+    """The end of a turn, or of the part of it until a pause.
+
+    Attributes:
+        end: How it ended.
+        message: The final message, or the one that waits for input; None when there is none.
+        detail: Why it failed or was lost; "" otherwise.
+    """
+
+    end: End
+    message: Message | None = None
+    detail: str = ""
+
+
+class OutcomeDecider:
+    """Decides whether a turn is over or paused, and has the chat read where that cannot be told yet.
+
+    Args:
+        run: The turn's run.
+        calls: Its tool calls.
+        replies: Its messages.
+        rereads: When its chat is read again.
+
+    Attributes:
+        resolved: Ids of interrupts that were decided about here.
+        nothing_ran: Whether the chat, when it was read, had nothing that a queued message waits for.
+    """
+
+    def __init__(self, run: RunTracker, calls: CallLedger, replies: Replies, rereads: RereadSchedule) -> None:
+        self.resolved: set[str] = set()
+        self.nothing_ran = False
+        self._run = run
+        self._calls = calls
+        self._replies = replies
+        self._rereads = rereads
+
+    def decide(self, now: float, *, fresh: bool) -> Outcome | None:
+        """Decide whether the turn is over or paused.
+
+        Args:
+            now: The present time, in seconds of any origin.
+            fresh: Whether the chat was read just now, so that another look would show nothing else.
+
+        Returns:
+            How it ended or paused; None while it goes on or that is to be found out.
+        """
+        if self._replies.withdrawn:
+            detail = "the message was withdrawn before its turn came; it has no reply"
+            return Outcome(End.LOST, self._replies.last, detail)
+        if fresh and self._replies.overtaken and (last := self._replies.last) is not None and last.done:
+            return self._finish(last, now, failed=last.status == MessageStatus.FAILED, fresh=True)
+        if self._run.queued:
+            return self._decide_queue(now, fresh=fresh)
+        if self._run.phase is not Phase.ENDED or self._idles_for_a_call:
+            return self._decide_pause(now, fresh=fresh)
+        return self._decide_end(now, fresh=fresh)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the end was said of this turn's run in so many words."""
+        return self._run.phase is Phase.ENDED and self._run.counts and self._run.run.state in _FINAL_RUN
+
+    @property
+    def _idles_for_a_call(self) -> bool:
+        """Whether what was said to be the end may be but an idle chat that waits for a call's result."""
+        current = self._replies.current
+        return not self.is_over and (self._calls.busy(current) or bool(self._calls.waiting(current)))
+
+    @property
+    def quiet_before_pause(self) -> float | None:
+        """After how many seconds without anything the turn counts as paused; None while it would not."""
+        current = self._replies.current
+        waits = self._calls.waiting(current) and not self.is_over and not self._calls.busy(current)
+        return QUIET_BEFORE_PAUSE if waits else None
+
+    # -- queued, or paused -----------------------------------------------------------------------------------------
+
+    def _decide_queue(self, now: float, *, fresh: bool) -> Outcome | None:
+        """The message waits behind another turn; where there is none any more, its own must come."""
+        if not self.nothing_ran:
+            self._rereads.unstuck()
+        elif fresh and self._rereads.stuck(now) >= (LONG_PATIENCE if self._replies.seen_own else PATIENCE):
+            return Outcome(End.LOST, None, "the message was queued, and nothing runs, but its turn never came")
+        else:
+            self._rereads.await_news(now, fresh=fresh)
+        return None
+
+    def _decide_pause(self, now: float, *, fresh: bool) -> Outcome | None:
+        """The end was not said, or a call still waits for its result."""
+        if self._calls.busy(self._replies.current):
+            return None
+        waiting = self._calls.waiting(self._replies.current)
+        if waiting:
+            if self._run.phase is Phase.PAUSED or self._rereads.quiet(now) >= QUIET_BEFORE_PAUSE:
+                return Outcome(End.PAUSED, max(reversed(waiting), key=lambda message: message.order))
+        elif self._run.phase is Phase.PAUSED:
+            return self._decide_unexplained_pause(now, fresh=fresh)
+        else:
+            self._rereads.unstuck()
+            last = self._replies.last
+            if last is not None and last.done and not fresh:
+                self._rereads.plan(now + QUIET_BEFORE_READ)
+        return None
+
+    def _decide_unexplained_pause(self, now: float, *, fresh: bool) -> Outcome | None:
+        """The run waits, and for no call that is known: for one not seen yet, or answered since, or for a person."""
+        stuck = self._rereads.stuck(now) >= PATIENCE
+        outdated = bool(self._calls or self.resolved) and not self._is_held_up  # the pause may be one that is over
+        if self._run.counts and ((fresh and (stuck or not outdated)) or (stuck and not outdated)):
+            return Outcome(End.PAUSED, self._replies.last)
+        self._rereads.plan(now + (REREAD_EVERY if fresh else MISSING_BEFORE_READ))
+        return None
+
+    @property
+    def _is_held_up(self) -> bool:
+        """Whether the chat names something that the run waits for, is no call, and was not decided about here."""
+        calls = {call.id for message in self._replies.current for call in message.tool_calls}
+        pending = [each for each in self._run.interrupts if each.status == InterruptStatus.PENDING]
+        others = [each for each in pending if each.reason not in _ABOUT_CALLS and each.resource_id not in calls]
+        return any(each.id not in self.resolved for each in others)
+
+    # -- over ------------------------------------------------------------------------------------------------------
+
+    def _decide_end(self, now: float, *, fresh: bool) -> Outcome | None:
+        """The end was said, of this turn's run or maybe of the one before."""
+        last = self._replies.last
+        if not self._run.counts:
+            if self._rereads.stuck(now) >= LONG_PATIENCE and fresh:
+                return self._give_up(last, failed=False)
+            if last is not None and last.done and not fresh:
+                self._rereads.plan(now + QUIET_BEFORE_READ)
+            return None
+        state = self._run.run.state
+        failed = state in {RunState.FAILED, RunState.REJECTED}
+        if self._rereads.misses and not fresh:
+            self._rereads.wanted = True  # an earlier message may not be complete
+            return None
+        if last is not None and last.done:
+            return self._finish(last, now, failed=failed or last.status == MessageStatus.FAILED, fresh=fresh)
+        if (fresh and (failed or state == RunState.CANCELED)) or self._rereads.stuck(now) >= PATIENCE:
+            return self._give_up(last, failed=failed)
+        self._rereads.await_news(now, fresh=fresh)
+        return None
+
+    def _finish(self, last: Message, now: float, *, failed: bool, fresh: bool) -> Outcome | None:
+        """The last message is final; where the run failed, its reason may still be on the way."""
+        if not failed or self._run.run.state == RunState.CANCELED:
+            return Outcome(End.FINISHED, last)
+        if detail := self._run.run.error or _content_error(last):
+            return Outcome(End.FAILED, last, detail)
+        if fresh or self._rereads.stuck(now) >= PATIENCE:
+            return Outcome(End.FAILED, last, "the server gave no reason")
+        self._rereads.await_news(now, fresh=fresh)  # the reason may stand in the chat
+        return None
+
+    def _give_up(self, last: Message | None, *, failed: bool) -> Outcome:
+        """The run is over and its reply will not become final any more."""
+        if failed:
+            return Outcome(End.FAILED, last, self._run.run.error or "the server gave no reason")
+        if self._run.counts and self._run.run.state == RunState.CANCELED:
+            return Outcome(End.FINISHED, self._cancelled(last))
+        return Outcome(End.LOST, last, "the run is over, but its reply never became final")
+
+    def _cancelled(self, last: Message | None) -> Message:
+        """The last message as the cancelled one that the server did not send."""
+        base = last or Message(id="", chat_id=self._replies.chat_id or "", run_id=self._run.run.id)
+        return attrs.evolve(base, status=MessageStatus.CANCELLED, delta="")
+
+
+def _content_error(message: Message) -> str:
+    return next((block.error for block in message.content if block.error), "")
