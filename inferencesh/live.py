@@ -190,6 +190,7 @@ class LiveMessage:
             assert self.delivered is not None
             self.delivered = grown_by_piece(self.delivered, self._text, piece)
             return self.delivered
+        self._running = False
         if self.done or not self._follows(seq) or not self._aligned:
             return None
         if piece:
