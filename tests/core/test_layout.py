@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(inferencesh.__file__).parent
 CORE = [
-    *("agent_config", "calls", "claims", "config", "converter", "enums", "errors", "finish", "growing_text", "growth"),
-    *("late_form", "line_growth", "live", "models", "output", "output_converter", "output_scalars", "output_schema"),
-    *("partial_json", "proxies", "replies", "responses", "retry", "run_state", "superseded", "tools", "turn", "wire"),
+    *("agent_config", "call_fragments", "calls", "claims", "config", "converter", "deltas", "enums", "errors"),
+    *("finish", "growing_text", "growth", "late_form", "line_growth", "live", "models", "output", "output_converter"),
+    *("output_scalars", "output_schema", "partial_json", "proxies", "replies", "responses", "retry", "run_state"),
+    *("staleness", "superseded", "tools", "turn", "wire"),
     *("client_tool", "handlers", "hints", "hooks", "schemas", "service_tools", "tool_builder", "tool_context"),
     *("type_schemas", "references", "typed_signature", "typed_tools", "web_tools", "widgets"),
 ]
