@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(inferencesh.__file__).parent
 CORE = [
-    *("agent_config", "calls", "claims", "config", "converter", "enums", "errors", "finish", "growing_text", "growth"),
-    *("late_form", "line_growth", "live", "models", "output", "output_schema"),
-    *("partial_json", "proxies", "replies", "responses", "retry", "run_state", "superseded", "tools", "turn", "wire"),
-    *("client_tool", "handlers", "hints", "hooks", "schemas", "service_tools", "tool_builder", "tool_context"),
-    *("json_types", "outcome", "reconnects", "references", "rereads", "strict_containers"),
-    *("strict_converter", "strict_problems", "strict_scalars", "type_schemas", "typed_signature"),
-    *("typed_tools", "web_tools", "widgets"),
+    *("agent_config", "call_fragments", "calls", "claims", "client_tool", "config", "converter", "deltas"),
+    *("enums", "errors", "finish", "growing_text", "growth", "handlers", "hints", "hooks", "json_types"),
+    *("late_form", "line_growth", "live", "models", "outcome", "output", "output_schema", "partial_json"),
+    *("proxies", "reconnects", "references", "replies", "rereads", "responses", "retry", "run_state"),
+    *("schemas", "service_tools", "staleness", "strict_containers", "strict_converter", "strict_problems"),
+    *("strict_scalars", "superseded", "tool_builder", "tool_context", "tools", "turn", "type_schemas"),
+    *("typed_signature", "typed_tools", "web_tools", "widgets", "wire"),
 ]
 WAITS = {"asyncio", "anyio", "threading", "aiohttp", "socket", "selectors", "concurrent", "time", "sniffio"}
 

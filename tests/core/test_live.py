@@ -268,6 +268,23 @@ def test_after_a_gap_deltas_wait_for_the_next_whole_form(feed: Feed) -> None:
     assert feed.deltas == ["Hel", "lo, world!", " Bye"]
 
 
+def test_a_gap_between_words_that_came_one_by_one_is_a_gap(feed: Feed) -> None:
+    """However smoothly it went before: what comes behind the gap is not put where the missing words belong."""
+    feed.whole()
+    for seq, word in enumerate(("one ", "two ", "three ")):
+        feed.delta(word, seq)
+    for seq, word in ((4, "five "), (5, "six "), (6, "seven ")):
+        assert feed.delta(word, seq) is None
+        assert feed.waits()
+    feed.whole("one two three four five six seven ")
+    feed.delta("eight", 7)
+    assert feed.texts[2:] == [
+        "one two three ",
+        "one two three four five six seven ",
+        "one two three four five six seven eight",
+    ]
+
+
 def test_a_form_from_a_separate_request_does_not_heal_a_gap(feed: Feed) -> None:
     """It may hold any number of the deltas that are under way, so it is shown, and no delta is added to it."""
     feed.whole()
@@ -547,6 +564,18 @@ def test_reasoning_of_deltas_stands_before_the_text(feed: Feed) -> None:
     feed.delta("lo", 1, reasoning="think")
     assert [block.type for block in feed.last.content] == ["reasoning", "text"]
     assert (feed.last.reasoning, feed.last.text) == ("think more", "Hello")
+
+
+def test_reasoning_in_the_middle_of_the_text_stays(feed: Feed) -> None:
+    """The words that follow on it do not take it away."""
+    feed.whole()
+    for seq, word in enumerate(("one ", "two ", "three ")):
+        feed.delta(word, seq)
+    feed.delta(None, 3, reasoning="Now what?")
+    for seq, word in ((4, "four "), (5, "five")):
+        feed.delta(word, seq)
+        assert feed.last.reasoning == "Now what?"
+    assert feed.last.text == "one two three four five"
 
 
 def test_reasoning_alone_keeps_the_text_of_the_whole_form(feed: Feed) -> None:
