@@ -14,7 +14,6 @@ from .errors import ConfigurationError
 from .finish import FINISH
 from .references import reference_problem
 from .tool_builder import Builder
-from .typed_tools import FunctionTool
 
 __all__ = ["AgentConfig"]
 
@@ -113,7 +112,7 @@ def _unbuilt(what: str) -> str:
 
 
 def _plain(item: object) -> dict[str, Any]:
-    if isinstance(item, FunctionTool) and item.is_method:
+    if isinstance(item, Tool) and item.is_method:
         raise ConfigurationError(
             f"the tool {item.name!r} is a method without its object: take the tool of an object, as in shop.{item.name}"
         )

@@ -35,6 +35,8 @@ class Tool(dict[str, Any]):
 
     __slots__ = ("_bind", "handler")
 
+    is_method = False  # whether it is a method's that lacks its object
+
     def __init__(self, wire: Mapping[str, Any], handler: Handler | None = None, bind: Bind | None = None) -> None:
         super().__init__(wire)
         self.handler = handler

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, TypeVar
 
 from .client_tool import Tool
 from .converter import dump_json
 from .errors import ConfigurationError
 from .handlers import Handler
 from .schemas import input_schema
-from .typed_tools import FunctionTool, ToolTexts, typed_tool
+
+if TYPE_CHECKING:
+    from .typed_tools import FunctionTool
 
 __all__ = ["AnyToolBuilder", "Builder", "ParameterSteps", "ToolBuilder"]
 
@@ -196,6 +198,8 @@ class ToolBuilder(ParameterSteps):
                 f"the tool {self._name!r} has parameters or a handler already, so it cannot decorate a function, "
                 "which brings its own"
             )
+        from .typed_tools import ToolTexts, typed_tool
+
         texts = ToolTexts(self._name, self._description, self._display_name, self._require_approval)
         return typed_tool(function, texts, sys._getframe(1))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 import attrs
@@ -17,7 +17,9 @@ from .invoke import Invoker, ThreadInvoker, invoke
 from .models import FileRef
 from .retry import Safety
 from .transport import Transport
-from .upload_source import UploadSource, upload_source
+
+if TYPE_CHECKING:  # imported by those who upload something: tempfile and the like take a while
+    from .upload_source import UploadSource
 
 __all__ = ["attachments", "check_result_files", "upload", "upload_all"]
 
@@ -35,6 +37,8 @@ async def upload(
     """Upload a file; ``AsyncFiles.upload`` documents the arguments."""
     if isinstance(source, FileRef):
         return _renamed(_known(source), filename, content_type)
+    from .upload_source import upload_source
+
     opened = upload_source(source, filename, content_type)
     async with _open([opened]):
         return await _send(transport, opened, _Progress(opened, on_progress, ThreadInvoker(1)))
@@ -52,6 +56,8 @@ async def upload_all(transport: Transport, sources: Sequence[FileSource]) -> lis
     Returns:
         What they are at the service, in the same order.
     """
+    from .upload_source import upload_source
+
     known = {id(source): _known(source) for source in sources if isinstance(source, FileRef)}
     opened = {id(source): upload_source(source, None, None) for source in sources if id(source) not in known}
     slots = asyncio.Semaphore(_AT_ONCE)
