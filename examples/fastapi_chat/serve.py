@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
+import sys
 from pathlib import Path
 
 import uvicorn
@@ -41,16 +43,20 @@ def main() -> None:
 
 def serve(options: argparse.Namespace) -> None:
     """Run the workers."""
-    print(f"Open http://{options.host}:{options.port} in a browser; Ctrl-C ends it.", flush=True)
-    uvicorn.run(
-        "service:app",
-        app_dir=str(Path(__file__).parent),
-        host=options.host,
-        port=options.port,
-        workers=options.workers,
-        timeout_graceful_shutdown=GRACE,
-        log_level="warning",
-    )
+    try:
+        listening = socket.create_server((options.host, options.port), backlog=1024)
+    except OSError as error:
+        sys.exit(f"Port {options.port} of {options.host} cannot be used ({error.strerror}); choose another --port.")
+    with listening:  # from here on a browser is kept waiting and not refused
+        print(f"Open http://{options.host}:{listening.getsockname()[1]} in a browser; Ctrl-C ends it.", flush=True)
+        uvicorn.run(
+            "service:app",
+            app_dir=str(Path(__file__).parent),
+            fd=listening.fileno(),
+            workers=options.workers,
+            timeout_graceful_shutdown=GRACE,
+            log_level="warning",
+        )
 
 
 if __name__ == "__main__":
