@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from .tool_context import ToolContext, context_parameters
 
-__all__ = ["Bind", "Handler", "binder", "inline", "is_inline"]
+__all__ = ["ArgumentsError", "Bind", "Handler", "binder", "inline", "is_inline"]
 
 # What it returns is sent as it is when it is a string, and as JSON otherwise; it may also be a coroutine of that.
 Handler: TypeAlias = Callable[..., Any]
@@ -24,6 +24,10 @@ _POSITIONAL = {
     inspect.Parameter.POSITIONAL_OR_KEYWORD,
     inspect.Parameter.VAR_POSITIONAL,
 }
+
+
+class ArgumentsError(ValueError):
+    """The arguments of a call do not fit the tool; the message is for the agent, so that it can try again."""
 
 
 def inline(function: Callable[P, R]) -> Callable[P, R]:

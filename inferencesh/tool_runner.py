@@ -17,13 +17,13 @@ from .calls import Fate, Step, step_of
 from .claims import Claims
 from .client_tool import Tool
 from .converter import result_text
+from .handlers import ArgumentsError
 from .invoke import Invoker, invoke, runs_on_loop
 from .models import ToolCall
 from .tool_context import ToolContext
 from .tool_progress import last_value
 from .turn import Turn
 from .turn_request import OnToolCall, OnToolProgress
-from .typed_tools import ArgumentsError
 
 __all__ = ["ToolLimits", "ToolRunner"]
 

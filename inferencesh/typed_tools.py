@@ -12,7 +12,7 @@ import attrs
 from .client_tool import Tool
 from .converter import dump_json
 from .errors import ConfigurationError
-from .handlers import Bind
+from .handlers import ArgumentsError, Bind
 from .json_types import JsonTypes
 from .schemas import Schema
 from .strict_problems import short, told
@@ -24,10 +24,6 @@ __all__ = ["ArgumentsError", "FunctionTool", "ToolTexts", "typed_tool"]
 P = ParamSpec("P")
 R = TypeVar("R")
 Q = ParamSpec("Q")
-
-
-class ArgumentsError(ValueError):
-    """The arguments of a call do not fit the tool; the message is for the agent, so that it can try again."""
 
 
 @attrs.frozen

@@ -31,8 +31,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from inferencesh import ConfigurationError, OutputError, ToolContext, tool
+from inferencesh.handlers import ArgumentsError
 from inferencesh.output import OutputType
-from inferencesh.typed_tools import ArgumentsError
 
 T = TypeVar("T")
 Bounded = TypeVar("Bounded", bound=int)

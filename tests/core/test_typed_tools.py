@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 
 from inferencesh import ConfigurationError, FunctionTool, Tool, ToolContext, tool
 from inferencesh.agent_config import AgentConfig
-from inferencesh.typed_tools import ArgumentsError
+from inferencesh.handlers import ArgumentsError
 
 if TYPE_CHECKING:
     from collections.abc import Hashable as OnlyForCheckers
