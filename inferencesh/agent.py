@@ -17,7 +17,6 @@ from .file_sources import FileSource, OnProgress
 from .files import AsyncFiles
 from .invoke import Invoker
 from .models import Chat, FileRef, Interrupt, Message
-from .output import OutputType
 from .stream import AsyncMessageStream
 from .transport import Transport
 from .turn_request import OnApproval, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest
@@ -216,6 +215,7 @@ class AsyncAgent:
         """
         request = TurnRequest.of_message(
             text,
+            output_type=output_type,
             files=files,
             on_message=on_message,
             on_tool_call=on_tool_call,
@@ -223,10 +223,7 @@ class AsyncAgent:
             on_approval=on_approval,
             conflate=conflate,
         )
-        wanted = OutputType.of(output_type) if output_type is not None else None
-        if wanted is not None:
-            request = attrs.evolve(request, output_schema=wanted.schema)
-        return _output(self.open_stream(request), wanted)
+        return _output(self.open_stream(request), request)
 
     def stream_messages(
         self,
@@ -527,6 +524,5 @@ class AsyncAgent:
         return f"{type(self).__name__}(chat_id={self.chat_id!r})"
 
 
-async def _output(stream: AsyncMessageStream, wanted: OutputType[Any] | None) -> Any:
-    output = await stream.get_final_output()
-    return wanted.read(output, stream.message, stream.chat_id) if wanted is not None else output
+async def _output(stream: AsyncMessageStream, request: TurnRequest) -> Any:
+    return request.read_output(await stream.get_final_output(), stream.message, stream.chat_id)

@@ -67,8 +67,8 @@ class Conversation:
             await driver.connect(chat_id)
         # A chat keeps its agent: an empty description is there to take it up, not to replace it.
         agent = {} if chat_id is not None and self._agent.get("agent_config") == {} else self._agent
-        if request.output_schema is not None and agent:
-            agent = AgentConfig.with_output_schema(agent, request.output_schema)
+        if request.output is not None and agent:
+            agent = AgentConfig.with_output_schema(agent, request.output.schema)
         body: dict[str, Any] = {"chat_id": chat_id, **agent, "input": {"text": request.text}}
         if files:
             body["input"]["attachments"] = attachments(files)

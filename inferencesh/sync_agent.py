@@ -12,7 +12,6 @@ from .calling_thread import call_with_callbacks
 from .file_sources import FileSource, OnProgress
 from .loop_thread import LoopThread
 from .models import Chat, FileRef, Interrupt, Message
-from .output import OutputType
 from .sync_stream import MessageStream
 from .turn_request import OnApproval, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest
 
@@ -176,6 +175,7 @@ class Agent:
         """
         request = TurnRequest.of_message(
             text,
+            output_type=output_type,
             files=files,
             on_message=on_message,
             on_tool_call=on_tool_call,
@@ -183,15 +183,12 @@ class Agent:
             on_approval=on_approval,
             conflate=conflate,
         )
-        wanted = OutputType.of(output_type) if output_type is not None else None
-        if wanted is not None:
-            request = attrs.evolve(request, output_schema=wanted.schema)
         stream = self._open(request)
         try:
             output = stream.get_final_output()
         finally:
             stream.leave()
-        return wanted.read(output, stream.message, stream.chat_id) if wanted is not None else output
+        return request.read_output(output, stream.message, stream.chat_id)
 
     def stream_messages(
         self,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, TypedDict, Unpack
 
 import attrs
 
 from .file_sources import FileSource, check_sources
-from .models import ToolCall
+from .models import Message, ToolCall
+from .output import OutputType
 
 __all__ = ["OnApproval", "OnMessage", "OnToolCall", "OnToolProgress", "TurnCallbacks", "TurnOptions", "TurnRequest"]
 
@@ -41,7 +42,7 @@ class TurnRequest:
     Attributes:
         text: The message to send, or None to attach to the current turn.
         files: What goes with it.
-        output_schema: The JSON Schema of the output that is wanted in the end, or None.
+        output: What the output is to be that is wanted in the end, or None.
         on_message: As for ``AsyncAgent.send_message``.
         on_tool_call: As for ``AsyncAgent.send_message``.
         on_tool_progress: As for ``AsyncAgent.send_message``.
@@ -52,7 +53,7 @@ class TurnRequest:
 
     text: str | None = None
     files: Sequence[FileSource] = ()
-    output_schema: Mapping[str, Any] | None = None
+    output: OutputType[Any] | None = None
     on_message: OnMessage | None = None
     on_tool_call: OnToolCall | None = None
     on_tool_progress: OnToolProgress | None = None
@@ -61,13 +62,22 @@ class TurnRequest:
     agent: object = None
 
     @classmethod
-    def of_message(cls, text: object, **options: Unpack[TurnOptions]) -> TurnRequest:
+    def of_message(cls, text: object, *, output_type: Any = None, **options: Unpack[TurnOptions]) -> TurnRequest:
         """A turn that a message begins.
 
         Raises:
             TypeError: The message is no text, or its files are none.
+            ConfigurationError: ``output_type`` has no JSON Schema.
         """
         if not isinstance(text, str):
             raise TypeError(f"a message is a str, not {type(text).__name__}")
         options["files"] = check_sources(options.get("files", ()))
-        return cls(text, **options)
+        return cls(text, output=OutputType.of(output_type) if output_type is not None else None, **options)
+
+    def read_output(self, output: object, message: Message | None, chat_id: str | None) -> Any:
+        """The turn's output as what it is to be; as it came where nothing was said of that.
+
+        Raises:
+            OutputError: There is none, or it is of another shape.
+        """
+        return output if self.output is None else self.output.read(output, message, chat_id)
