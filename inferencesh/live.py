@@ -22,16 +22,11 @@ __all__ = ["LiveMessage"]
 
 
 class LiveMessage:
-    """Which snapshots of one message are delivered: none that is older than the one before.
+    """Which snapshots of one message are delivered: none that is older than the one before."""
 
-    Args:
-        message_id: Its id.
-    """
+    __slots__ = ("_deltas", "_lines", "_running", "delivered", "latest")
 
-    __slots__ = ("_deltas", "_lines", "_running", "delivered", "id", "latest")
-
-    def __init__(self, message_id: str) -> None:
-        self.id = message_id
+    def __init__(self) -> None:
         self.latest: Message | None = None  # the newest whole form
         self.delivered: Message | None = None  # the newest snapshot that was handed out
         self._deltas = DeltaAccumulator()

@@ -123,7 +123,7 @@ class Replies:
         self._run.dequeued()
         live = self._live.get(message.id)
         if live is None:
-            live = self._live[message.id] = self._unknown.pop(message.id, LiveMessage(message.id))
+            live = self._live[message.id] = self._unknown.pop(message.id, LiveMessage())
         if message.done:
             self._whole.pop(message.id, None)
         else:
@@ -240,7 +240,7 @@ class Replies:
         if live is None:
             if len(self._unknown) >= _MOST_UNKNOWN:
                 del self._unknown[next(iter(self._unknown))]
-            live = self._unknown[message_id] = LiveMessage(message_id)
+            live = self._unknown[message_id] = LiveMessage()
             self.missing = True
         return live
 

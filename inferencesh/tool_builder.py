@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, TypeVar
@@ -30,7 +31,7 @@ class Builder:
     """Something that is described step by step and ends with ``.build()``."""
 
 
-class AnyToolBuilder(Builder):
+class AnyToolBuilder(Builder, abc.ABC):
     """The steps that builders of all tools have; every step returns the builder.
 
     Args:
@@ -108,9 +109,9 @@ class AnyToolBuilder(Builder):
         if not is_name(self._name):
             yield "it has no name"
 
+    @abc.abstractmethod
     def _particulars(self) -> dict[str, Any]:
         """What is particular to this kind of tool, in the wire form."""
-        raise NotImplementedError
 
     def _make(self, wire: dict[str, Any]) -> Tool:
         return Tool(wire)

@@ -11,7 +11,7 @@ from inferencesh.live import LiveMessage
 from inferencesh.models import Message
 from inferencesh.turn import End
 
-from .forms import REPLY, Wire, chats, follow_up, message, old_reply, over, said, working
+from .forms import Wire, chats, follow_up, message, old_reply, over, said, working
 
 TEXT = '{"city": "Paris", "days": [1, 2], "note": "x"}'
 OUTPUT = {"city": "Paris", "days": [1, 2], "note": "x"}
@@ -48,7 +48,7 @@ class Growing:
     """A message that grows, and the outputs of its snapshots."""
 
     def __init__(self) -> None:
-        self.live = LiveMessage(REPLY)
+        self.live = LiveMessage()
         self.outputs: list[object] = []
         self.seq = 0
 

@@ -21,7 +21,7 @@ class Feed:
     """A message being fed, and what came of it."""
 
     def __init__(self) -> None:
-        self.live = LiveMessage(REPLY)
+        self.live = LiveMessage()
         self.snapshots: list[Message] = []
 
     def whole(self, text: str = "", status: str = "pending", **more: Any) -> Message | None:
@@ -688,6 +688,6 @@ def test_a_call_can_be_corrected_from_this_side(feed: Feed) -> None:
 
 def test_a_message_of_which_nothing_is_known_can_be_corrected_too() -> None:
     """Then there is nothing to correct."""
-    live = LiveMessage(REPLY)
+    live = LiveMessage()
     live.amend(lambda known: known)
     assert live.current is None
