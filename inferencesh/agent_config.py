@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
-import orjson
 
 from .client_tool import Tool
-from .converter import dump_json
+from .converter import decode_json, dump_json
 from .errors import ConfigurationError
 from .finish import FINISH
 from .references import reference_problem
@@ -66,7 +65,7 @@ class AgentConfig:
         plain = {**config, **{key: value for key, value in made.items() if key in config}}
         _check_internal_tools(config.get("internal_tools"))
         try:
-            sent = orjson.loads(dump_json(plain))  # a copy: what the caller changes later is not sent
+            sent = decode_json(dump_json(plain))  # a copy: what the caller changes later is not sent
         except TypeError as error:
             raise ConfigurationError(f"the agent's configuration cannot be sent as JSON: {error}") from None
         tools: dict[str, Tool] = {}

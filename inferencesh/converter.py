@@ -16,17 +16,13 @@ from cattrs.gen import make_dict_structure_fn
 from cattrs.preconf.orjson import make_converter
 
 from .enums import ContentType, MessageStatus, OpenEnum, Role, ToolCallStatus, ToolType
-from .errors import StreamError
+from .json_text import UnreadableError, decode_json, encode_json, whole_characters
 from .models import Chat, Content, FileRef, Interrupt, Message, Run, ToolCall
 
 __all__ = ["UnreadableError", "converter", "decode_json", "dump_json", "result_text", "structure"]
 
 T = TypeVar("T")
 E = TypeVar("E", bound=OpenEnum)
-
-
-class UnreadableError(StreamError):
-    """The server sent something that cannot be read as what it should be."""
 
 
 converter = make_converter(detailed_validation=False)
@@ -50,21 +46,6 @@ def structure(data: object, cls: type[T]) -> T:
     return converter.structure(data, cls)
 
 
-def decode_json(text: bytes | str) -> object:
-    """Decode JSON, tolerating lone surrogates (half an emoji cut off by a token's end) as U+FFFD.
-
-    Raises:
-        UnreadableError: It is not JSON.
-    """
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as strict:
-        try:
-            return orjson.loads(_whole_characters(json.dumps(json.loads(text), ensure_ascii=False, allow_nan=False)))
-        except (ValueError, RecursionError):
-            raise UnreadableError(f"not JSON: {strict}") from None
-
-
 def dump_json(value: object) -> bytes:
     """Encode a value as JSON, attrs classes, dataclasses, enums and datetimes included; lone surrogates as U+FFFD.
 
@@ -73,11 +54,14 @@ def dump_json(value: object) -> bytes:
     """
     plain = converter.unstructure(value)
     try:
-        return orjson.dumps(plain, default=_refuse)
+        return encode_json(plain, _refuse)
     except TypeError:
-        # orjson also refuses whole numbers of more than 64 bits and lone surrogates; the standard library does not.
-        text = json.dumps(plain, default=_refuse, ensure_ascii=False, separators=(",", ":"))
-        return _whole_characters(text).encode()
+        # orjson also refuses lone surrogates, keys that are no strings and deep nesting; the standard library does not.
+        try:
+            text = json.dumps(plain, default=_plain, ensure_ascii=False, separators=(",", ":"))
+        except (ValueError, RecursionError) as error:
+            raise TypeError(f"the value has no JSON form: {error}") from None
+        return whole_characters(text).encode()
 
 
 def result_text(result: object) -> str:
@@ -89,9 +73,9 @@ def result_text(result: object) -> str:
     return result if isinstance(result, str) else dump_json(result).decode()
 
 
-def _whole_characters(text: str) -> str:
-    """``text`` with halves of characters replaced by U+FFFD."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+def _plain(value: object) -> object:
+    """What orjson encodes by itself and the standard library does not, such as a datetime, as a plain value."""
+    return orjson.loads(orjson.dumps(value, default=_refuse))
 
 
 def _refuse(value: object) -> NoReturn:
@@ -115,7 +99,7 @@ def _text(value: object) -> str:
     if isinstance(value, bool | int | float):
         return str(value)
     try:
-        return orjson.dumps(value).decode()
+        return encode_json(value).decode()
     except TypeError:
         raise UnreadableError("the server sent something that is nested too deeply") from None
 

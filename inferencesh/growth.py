@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .growing_text import GrowingText, TextLog
-from .late_form import Form
+from .late_form import Form, decoded
 from .models import Content, ContentType, Message
 
 __all__ = ["grown_by_line", "grown_by_piece", "grown_by_whole", "text_added"]
@@ -28,7 +28,7 @@ def grown_by_whole(seen: Message, data: Mapping[str, Any]) -> Message | None:
     Returns:
         The snapshot, or None when more has changed, or less.
     """
-    before = seen.raw
+    before = decoded(seen.form)
     if type(data) is not dict or type(before) is not dict:
         return None
     piece = text_added(before, data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
+from .json_text import decode_json
 
 __all__ = ["Form", "LateForm", "block_of", "decoded"]
 
@@ -27,7 +27,7 @@ class LateForm:
     def data(self) -> dict[str, Any]:
         """The message."""
         if self._data is None:
-            self._data = orjson.loads(self._line)["data"]
+            self._data = decode_json(self._line)["data"]
             self._line = b""
         return self._data
 

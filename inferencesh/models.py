@@ -3,13 +3,15 @@
 Everything here is read from a server, so nothing is trusted and little is required: null and absent fields take their
 defaults, what this version does not know stays readable in ``raw``, and a value an enum does not know becomes a member
 with that value.
+What they hold of decoded JSON (arguments, outputs, ``raw``) is copied each time it is read, so that a program that
+changes what it got changes neither the object nor what other snapshots share with it.
 Field names and enum values come from the official Python, JavaScript and Swift SDKs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import attrs
 
@@ -26,6 +28,7 @@ from .enums import (
 )
 from .finish import written_output
 from .growing_text import GrowingText, TextLog
+from .json_text import copied
 from .late_form import Form, block_of, decoded
 from .partial_json import read_partial
 
@@ -53,6 +56,39 @@ FINAL_MESSAGE = frozenset({MessageStatus.READY, MessageStatus.FAILED, MessageSta
 FINAL_CALL = frozenset({ToolCallStatus.COMPLETED, ToolCallStatus.FAILED, ToolCallStatus.CANCELLED})
 # The JavaScript SDK takes in_progress for a call that waits for its client, the Python one awaiting_input.
 AWAITS_CLIENT = frozenset({ToolCallStatus.AWAITING_INPUT, ToolCallStatus.IN_PROGRESS})
+
+
+T = TypeVar("T")
+
+
+class _CopiedWhenRead:
+    """An attribute whose JSON value is copied each time it is read.
+
+    Args:
+        slot: The attribute's own descriptor.
+    """
+
+    __slots__ = ("_slot",)
+
+    def __init__(self, slot: Any) -> None:
+        self._slot = slot
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return self if instance is None else copied(self._slot.__get__(instance, owner))
+
+    def __set__(self, instance: object, value: object) -> None:  # called once, by the constructor
+        self._slot.__set__(instance, value)
+
+
+def _copied_when_read(*names: str) -> Callable[[type[T]], type[T]]:
+    """Have attributes of an immutable class return a copy of their JSON value each time they are read."""
+
+    def replace(cls: type[T]) -> type[T]:
+        for name in names:
+            setattr(cls, name, _CopiedWhenRead(cls.__dict__[name]))
+        return cls
+
+    return replace
 
 
 @attrs.frozen
@@ -115,7 +151,8 @@ class Content:
     @property
     def raw(self) -> Mapping[str, object]:
         """The block as the server sent it; empty where the text comes token by token."""
-        return block_of(self._raw)
+        block: Mapping[str, object] = copied(block_of(self._raw))
+        return block
 
     @property
     def text(self) -> str:
@@ -132,6 +169,7 @@ class Content:
         return isinstance(self._text, GrowingText) and self._text.is_part_of(log, log.length - added)
 
 
+@_copied_when_read("arguments", "raw", "data", "widget")
 @attrs.frozen
 class ToolCall:
     """One call of a tool by the agent.
@@ -187,7 +225,7 @@ class ToolCall:
 
 @attrs.frozen
 class Message:
-    """A message as it stood at one moment; nothing in it changes later.
+    """A message as it stood at one moment; nothing in it changes later, whatever is done with the values read from it.
 
     Attributes:
         id: The message's id.
@@ -230,11 +268,12 @@ class Message:
     @property
     def raw(self) -> Mapping[str, object]:
         """The last whole form of it that the server sent."""
-        return decoded(self._raw)
+        form: Mapping[str, object] = copied(decoded(self._raw))
+        return form
 
     @property
     def form(self) -> Form:
-        """The same, decoded or not; for what tells forms apart."""
+        """The same, decoded or not, and not copied; for what tells forms apart and never changes them."""
         return self._raw
 
     @property
@@ -279,6 +318,7 @@ class Message:
         return "".join(block.text for block in blocks if block.type == wanted)
 
 
+@_copied_when_read("output")
 @attrs.frozen
 class Run:
     """The agent's work on one user message.
@@ -313,6 +353,7 @@ class Run:
     output: Any = attrs.field(default=None, hash=False)
 
 
+@_copied_when_read("meta", "raw")
 @attrs.frozen
 class Interrupt:
     """Something that holds a run up until somebody acts.
@@ -348,6 +389,7 @@ class Interrupt:
     raw: Mapping[str, object] = attrs.field(factory=dict, repr=False, eq=False)
 
 
+@_copied_when_read("output", "context", "raw")
 @attrs.frozen
 class Chat:
     """A conversation with an agent.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import attrs
 
 from .finish import has_less_output, written_output
+from .late_form import decoded
 from .models import Message, ToolCall, ToolCallStatus
 
 __all__ = ["has_newer_calls", "is_repeat", "is_stale", "keep_calls"]
@@ -46,7 +47,7 @@ def keep_calls(message: Message, known: Message) -> Message:
     if not known.tool_calls:
         return message
     if not message.tool_calls:
-        if "tool_invocations" in message.raw and message.raw["tool_invocations"] is not None:
+        if decoded(message.form).get("tool_invocations") is not None:
             return message
         return attrs.evolve(message, tool_calls=known.tool_calls)
     further = {call.id: call for call in known.tool_calls}

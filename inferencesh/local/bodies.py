@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import orjson
 from attrs import frozen
+
+from inferencesh.json_text import encode_json
 
 from .agent_config import read_agent
 from .problems import invalid
@@ -102,7 +103,7 @@ class ToolResult:
         action = body.mapping("action")
         if action is not None and "result" not in body:
             form: dict[str, object] = {"action": action, "form_data": body.mapping("form_data")}
-            return cls(orjson.dumps(form).decode())
+            return cls(encode_json(form).decode())
         body.require("result")
         files = attachments.read(body)
         if len(files) > MAX_TOOL_ATTACHMENTS:

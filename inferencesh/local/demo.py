@@ -6,7 +6,7 @@ import re
 import zlib
 from typing import TYPE_CHECKING
 
-import orjson
+from inferencesh.json_text import UnreadableError, decode_json
 
 from .arithmetic import find_expressions
 from .demo_files import admit_files
@@ -147,8 +147,8 @@ def _error_in(result: str) -> str | None:
     """Return the text of an error that a tool answered with, or None; clients word them in a few ways."""
     text = result.strip()
     try:
-        data = orjson.loads(text)
-    except orjson.JSONDecodeError:
+        data = decode_json(text)
+    except UnreadableError:
         return text.partition(":")[2].strip() or text if _ERROR.match(text) else None
     if isinstance(data, dict) and data.get("error"):
         return str(data["error"])

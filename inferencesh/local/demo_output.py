@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import orjson
 from attrs import define, frozen
+
+from inferencesh.json_text import encode_json
 
 from .demo_tools import Filler
 from .schema_parts import SchemaError, limits, merged, resolved, type_of
@@ -178,7 +179,7 @@ class _Maker:
         while len(made) < least:
             made.append(self.make(f"{place}[{len(made)}]", items, depth + 1))
         if schema.get("uniqueItems") is True:
-            made = list({orjson.dumps(each.value): each for each in made}.values())
+            made = list({encode_json(each.value): each for each in made}.values())
         if not least <= len(made) <= most:
             raise SchemaError(place, "the demo model finds no list of that length")
         return _Made([each.value for each in made], any(each.told for each in made))

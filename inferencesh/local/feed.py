@@ -6,8 +6,9 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-import orjson
 from attrs import frozen
+
+from inferencesh.json_text import encode_json
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -142,7 +143,7 @@ class Feed:
         """Publish a run's state."""
         self._note(run)
         if self._subscriptions:
-            self._put(run.id, Frame("agent_runs", orjson.dumps(run.wire())))
+            self._put(run.id, Frame("agent_runs", encode_json(run.wire())))
 
     def message(self, message: Message) -> None:
         """Publish a message that is new, has ended or whose tool calls changed, whole to everybody."""
@@ -162,7 +163,7 @@ class Feed:
         if not self._subscriptions:
             return
         event = {"delta": delta, "seq": message.seq, "resource_id": message.id}
-        addition = Frame("delta", orjson.dumps(event))
+        addition = Frame("delta", encode_json(event))
         whole: Frame | None = None
         for subscription in self._subscriptions:
             if subscription.wants_delta(message):
@@ -187,8 +188,8 @@ class Feed:
 
 
 def _chat_frame(chat: Chat) -> Frame:
-    return Frame("chats", orjson.dumps(chat.wire()))
+    return Frame("chats", encode_json(chat.wire()))
 
 
 def _whole(message: Message) -> Frame:
-    return Frame("chat_messages", orjson.dumps(message.wire()), message)
+    return Frame("chat_messages", encode_json(message.wire()), message)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import orjson
+from inferencesh.json_text import UnreadableError, decode_json, encode_json
 
 from .problems import ProblemError, invalid
 
@@ -34,9 +34,9 @@ def parse_body(body: bytes) -> Fields:
     if not body.strip():
         return Fields({})
     try:
-        data = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise ProblemError(400, f"The body is not JSON: {error}.") from error
+        data = decode_json(body, strict=True)
+    except UnreadableError as error:
+        raise ProblemError(400, f"The body is {error}.") from error
     if not isinstance(data, dict):
         raise ProblemError(400, f"The body must be a JSON object, not {_kind(data)}.")
     _check_depth(body, data)
@@ -48,8 +48,8 @@ def _check_depth(body: bytes, data: object) -> None:
     if body.count(b"{") + body.count(b"[") <= MAX_DEPTH:  # nearly always
         return
     try:
-        orjson.dumps([[[[[[[[data]]]]]]]])
-    except orjson.JSONEncodeError as error:
+        encode_json([[[[[[[[data]]]]]]]])
+    except TypeError as error:
         raise ProblemError(400, f"The body is nested too deeply; up to {MAX_DEPTH} levels are fine.") from error
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-import orjson
 from aiohttp import web
+
+from inferencesh.json_text import encode_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,7 +85,7 @@ def answer(envelope: Envelope, data: object, status: int = 200) -> web.Response:
         body = {"success": True, "status": status, "data": data}
     elif envelope == "v3":
         body = {"data": data, "messages": []}
-    return web.Response(body=orjson.dumps(body), status=status, content_type="application/json")
+    return web.Response(body=encode_json(body), status=status, content_type="application/json")
 
 
 def refuse(envelope: Envelope, problem: ProblemError) -> web.Response:
@@ -107,7 +108,7 @@ def refuse(envelope: Envelope, problem: ProblemError) -> web.Response:
             body["field"] = problem.field
         content_type = "application/problem+json"
     return web.Response(
-        body=orjson.dumps(body),
+        body=encode_json(body),
         status=problem.status,
         content_type=content_type,
         headers=problem.headers,

@@ -18,6 +18,9 @@ from attrs import frozen
 from cattrs import BaseValidationError, Converter
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
+from inferencesh import json_text
+from inferencesh.json_text import decode_json, encode_json
+
 from .agent_config import AgentConfig
 from .chats import Chat, Run
 from .feed import Feed
@@ -62,7 +65,7 @@ def to_row(record: Record) -> Row:
     """Return a record as it is to be stored."""
     data = _WRITERS[type(record)](record)
     chat_id = getattr(record, "chat_id", None)
-    return Row(record.id, _NAMES[type(record)], chat_id, orjson.dumps(data).decode())
+    return Row(record.id, _NAMES[type(record)], chat_id, encode_json(data).decode())
 
 
 def load(rows: Iterable[Row], recorder: Recorder) -> Loaded:
@@ -161,8 +164,8 @@ class _Loader:
 
     def _read(self, row: Row, kind: type[RecordT], **more: object) -> RecordT:
         try:
-            record = self._readers[row.kind](orjson.loads(row.data) | more, kind)
-        except (BaseValidationError, orjson.JSONDecodeError, TypeError) as error:
+            record = self._readers[row.kind](decode_json(row.data) | more, kind)
+        except (BaseValidationError, json_text.UnreadableError, TypeError) as error:
             raise UnreadableError(f"{row.kind} {row.id} is damaged") from error
         assert isinstance(record, kind)
         return self._keep(record)
@@ -181,7 +184,7 @@ class _Loader:
 def _read_arguments(text: object) -> Arguments:
     if not isinstance(text, str):
         raise TypeError("Arguments are stored as JSON text.")
-    values = orjson.loads(text)
+    values = decode_json(text)
     return Arguments(values if isinstance(values, dict) else {}, text)
 
 
@@ -190,7 +193,7 @@ def _with_fragments(block: Block) -> Block:
     for call in block.tool_calls:
         function = call.get("function")
         if isinstance(function, dict):
-            function["arguments"] = orjson.Fragment(orjson.dumps(function.get("arguments")))
+            function["arguments"] = orjson.Fragment(encode_json(function.get("arguments")))
     return block
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-import orjson
 from attrs import define, field, frozen
+
+from inferencesh.json_text import decode_json, encode_json
 
 from .ids import new_id
 from .model import Ask, Fail, Finish, Reasoning, Text, ToolCall, Widget
@@ -135,12 +136,12 @@ def _called(
 
 def _checked(arguments: Mapping[str, object]) -> Arguments:
     """Return the arguments detached from the model's own object, and known to be JSON."""
-    text = orjson.dumps(dict(arguments)).decode()
-    return Arguments(orjson.loads(text), text)
+    text = encode_json(dict(arguments)).decode()
+    return Arguments(decode_json(text), text)
 
 
 def _checked_output(output: object) -> Arguments:
     """Return the output as the arguments of a call; only an object has any that can be read by name."""
-    text = orjson.dumps(output).decode()
-    values = orjson.loads(text)
+    text = encode_json(output).decode()
+    values = decode_json(text)
     return Arguments(values if isinstance(values, dict) else {}, text)
