@@ -75,7 +75,10 @@ def result_text(result: object) -> str:
 
 def _plain(value: object) -> object:
     """What orjson encodes by itself and the standard library does not, such as a datetime, as a plain value."""
-    return orjson.loads(orjson.dumps(value, default=_refuse))
+    try:
+        return orjson.loads(orjson.dumps(value))
+    except TypeError:
+        _refuse(value)
 
 
 def _refuse(value: object) -> NoReturn:

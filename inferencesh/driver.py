@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
 import anyio
@@ -71,6 +71,9 @@ class TurnDriver:
         self._lost_connections = ReconnectCounter(reconnects)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._drives = False  # whether this is what drives the turn now
+        self._failure: Exception | None = None  # raised when the snapshots before it have been handed out
+        self._wait = 0.0  # seconds before the next connection or request
+        self._unreadable_read = False  # whether what was read last has been counted as unreadable
 
     async def advance(self) -> list[Message]:
         """Wait for the next snapshots.
@@ -175,17 +178,36 @@ class TurnDriver:
         return self.turn
 
     async def _advance(self) -> list[Message]:
+        """Wait for snapshots; an error is raised only when all that were there before it have been handed out."""
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+        try:
+            await self._fill()
+        except Exception as error:
+            if not self.ready:
+                raise
+            self._failure = error
+        ready, self.ready = self.ready, []
+        return ready
+
+    async def _fill(self) -> None:
+        """Drive the turn until there are snapshots, or until it is over."""
         turn = await self._ensure_begun()
         while not self.ready:
             if self.closed:  # by another task, while this one was waiting
                 self._park()
-                return []
+                return
             if self._runner is not None and self._runner.failure is not None:
                 raise self._runner.failure
             if turn.outcome is not None:
                 await self._conclude(turn)
-                return []
+                return
             self._start_calls(turn)
+            wait, self._wait = self._wait, 0.0
+            if wait:
+                await anyio.sleep(wait)
+                continue  # it may have been closed, or a tool may have failed meanwhile
             if turn.wants_reread:
                 await self._reread(turn)
             elif not self._connection.is_open:
@@ -193,35 +215,39 @@ class TurnDriver:
             elif not self._take_events(turn):
                 await self._read(turn)
         self._gather(turn)
-        ready, self.ready = self.ready, []
-        return ready
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def _take_events(self, turn: Turn) -> bool:
         """Feed the turn with events that have arrived; returns whether something is to be done about it."""
-        try:
-            self._feed(turn)
-        except UnreadableError as error:
-            self._report(turn, error)
-        for problem in self._connection.take_problems():
-            self._report(turn, problem)
+        problems = self._feed(turn)
+        if problems:
+            self._report(turn, problems)
         return bool(self.ready) or turn.wants_action
 
-    def _feed(self, turn: Turn) -> None:
+    def _feed(self, turn: Turn) -> list[UnreadableError]:
+        """Feed the turn with events that have arrived; returns what could not be read."""
         now = self._now()
-        for event in self._connection.events:
-            snapshot = turn.receive(event, now)
-            if snapshot is not None:
-                self.ready.append(snapshot)
-                if len(self.ready) >= _BATCH:
-                    return
-            if turn.wants_action:
-                return
+        problems: list[UnreadableError] = []
+        try:
+            for event in self._connection.events:
+                try:
+                    snapshot = turn.receive(event, now)
+                except UnreadableError as error:
+                    problems.append(error)
+                    continue
+                if snapshot is not None:
+                    self.ready.append(snapshot)
+                if turn.wants_action or len(self.ready) >= _BATCH:
+                    break
+        except UnreadableError as error:  # an event is longer than the limit, and the rest of this read is lost
+            problems.append(error)
+        return problems + self._connection.take_problems()
 
     def _gather(self, turn: Turn) -> None:
         """Take along what has arrived already: a batch costs a thread's wake-up in the blocking client."""
         while len(self.ready) < _BATCH and not turn.wants_action and self._connection.read_now():
+            self._unreadable_read = False
             self._take_events(turn)
 
     async def _read(self, turn: Turn) -> None:
@@ -232,24 +258,34 @@ class TurnDriver:
         try:
             if not await self._connection.read(turn.deadline):
                 turn.tick(self._now())
-            elif self._connection.ended:
+                return
+            self._unreadable_read = False
+            if self._connection.ended:
                 self._end_of_stream(turn)
         except (APIConnectionError, UnreadableError) as error:
-            await self._lost(turn, error)
+            self._lost(turn, error)
 
     def _end_of_stream(self, turn: Turn) -> NoReturn:
-        self._feed(turn)  # the last line may be whole without its end
+        problems = self._feed(turn)  # the last line may be whole without its end
+        if problems:
+            self._distrust(turn, problems)
         raise APIConnectionError("the server closed the stream before the turn was over")
 
-    def _report(self, turn: Turn, error: UnreadableError) -> None:
+    def _report(self, turn: Turn, problems: Sequence[UnreadableError]) -> None:
         """Something could not be read: say so, read the state another way, and give up when it goes on."""
-        self._warn(turn, error)
-        turn.unreadable()
-        self._count_lost(turn, error)
+        self._distrust(turn, problems)
+        if not self._unreadable_read:  # however much of one read is unreadable, it counts once
+            self._unreadable_read = True
+            self._count_lost(turn, problems[0])
 
-    def _warn(self, turn: Turn, error: UnreadableError) -> None:
+    def _distrust(self, turn: Turn, problems: Sequence[UnreadableError]) -> None:
+        self._warn(turn, problems[0], len(problems) - 1)
+        turn.unreadable()
+
+    def _warn(self, turn: Turn, error: UnreadableError, more: int = 0) -> None:
         error.args = (self._transport.masked(str(error)),)  # it shows how the line began
-        logger.warning("chat %s: %s; reading the chat instead", turn.chat_id, error)
+        others = f" (and {more} more)" if more else ""
+        logger.warning("chat %s: %s%s; reading the chat instead", turn.chat_id, error, others)
 
     async def _reread(self, turn: Turn) -> None:
         chat_id = turn.chat_id
@@ -258,7 +294,7 @@ class TurnDriver:
             chat = await self._api.read_chat(chat_id)
             messages = await self._api.read_messages(chat, chat_id, turn.replies.begins_after)
         except (APIConnectionError, UnreadableError) as error:
-            await self._lost(turn, error)
+            self._lost(turn, error)
             return
         except NotFoundError as error:
             if not self._connection.is_open:
@@ -269,13 +305,13 @@ class TurnDriver:
         try:
             self.ready += turn.reread(chat, messages, self._now())
         except UnreadableError as error:
-            turn.wants_reread = False
-            self._report(turn, error)
+            self._distrust(turn, [error])
+            self._count_lost(turn, error)
 
     # -- reconnecting ----------------------------------------------------------------------------------------------
 
-    async def _lost(self, turn: Turn, cause: InferenceError) -> None:
-        """The connection is gone: wait as long as is fit before the next one."""
+    def _lost(self, turn: Turn, cause: InferenceError) -> None:
+        """The connection is gone: close it, and set how long to wait before the next one."""
         self._connection.close()
         if self.closed:
             return
@@ -284,9 +320,8 @@ class TurnDriver:
         before = self._count_lost(turn, cause)
         if turn.replied:
             turn.wants_reread = True  # most likely the end; then no other connection is needed
-        wait = self._lost_connections.delay(before, cause)
-        logger.info("chat %s: %s; connecting again in %.2f s", turn.chat_id, type(cause).__name__, wait)
-        await anyio.sleep(wait)
+        self._wait = self._lost_connections.delay(before, cause)
+        logger.info("chat %s: %s; connecting again in %.2f s", turn.chat_id, type(cause).__name__, self._wait)
 
     def _count_lost(self, turn: Turn, cause: InferenceError) -> int:
         """Count a connection that ended early; returns how many in a row brought nothing before it."""
@@ -303,7 +338,7 @@ class TurnDriver:
             if isinstance(error, APIError) and error.status_code not in {408, 429} and error.status_code < 500:
                 raise
             turn.wants_reread = True  # it may be over by now, and then needs no stream
-            await self._lost(turn, error)
+            self._lost(turn, error)
         else:
             if not is_first:
                 turn.reconnected()

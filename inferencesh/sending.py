@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import importlib
+import io
 import logging
 import sys
 import time
@@ -37,6 +38,7 @@ _KEEP_ALIVE = (
     4.0  # seconds; below the 5 after which common servers hang up, lest a message be sent into a closing socket
 )
 _MOST_BODY = 64 * 1024 * 1024  # bytes of an answer that is read whole
+_LARGE_BODY = 512 * 1024  # bytes that are sent at once at the most
 _MOST_EXPLANATION = 64 * 1024  # bytes of a storage server's refusal
 
 
@@ -96,7 +98,7 @@ class Sender:
             response = await session.request(
                 request.method,
                 yarl.URL(url, encoded=True) if isinstance(request, StorageRequest) else url,  # signed as it stands
-                data=request.body,
+                data=_payload(request.body),
                 params=request.params,
                 headers=request.headers(address),
                 timeout=aiohttp.ClientTimeout(
@@ -211,6 +213,11 @@ class Sender:
             (time.monotonic() - started) * 1000,
             self.masked(response.headers.get("X-Request-Id", "-")),
         )
+
+
+def _payload(body: bytes | aiohttp.Payload | None) -> bytes | io.BytesIO | aiohttp.Payload | None:
+    """A body as aiohttp wants it: it sends a file in parts, and warns of large bytes, which would block the loop."""
+    return io.BytesIO(body) if isinstance(body, bytes) and len(body) > _LARGE_BODY else body
 
 
 @functools.cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from attrs import frozen
@@ -48,13 +48,8 @@ class AttachmentReader:
         for each in fields.objects("attachments"):
             each.require("uri")
             uri = each.text("uri") or ""
-            named = Block(
-                "image" if (each.text("content_type") or "").startswith("image/") else "file",
-                uri=uri,
-                filename=each.text("filename") or "",
-                content_type=each.text("content_type") or "",
-                size=max(0, each.count("size") or 0),
-            )
+            size = max(0, each.count("size") or 0)
+            named = _block(uri, each.text("filename") or "", each.text("content_type") or "", size)
             blocks.append(self._known(named, each.path("uri")))
         return tuple(blocks) or tuple(self._read_older(fields))
 
@@ -68,7 +63,7 @@ class AttachmentReader:
         return [self._known(block, fields.path(name)) for block, name in named]
 
     def _known(self, block: Block, path: str) -> Block:
-        """Return the block with what is known of a file of this runtime, whatever the client says about it."""
+        """Return the block with what is known of a file of this runtime, where the client does not say otherwise."""
         uri = block.uri or ""
         file = self._files.named_by(uri)
         if file is None:
@@ -77,13 +72,12 @@ class AttachmentReader:
             return block
         if file.content is None:
             raise invalid(path, "names a file that was never uploaded; PUT its bytes to its upload_url first.")
-        return Block(
-            "image" if file.content_type.lower().startswith("image/") else "file",
-            uri=uri,
-            filename=file.filename,
-            content_type=file.content_type,
-            size=file.size,
-        )
+        return _block(uri, block.filename or file.filename, block.content_type or file.content_type, file.size)
+
+
+def _block(uri: str, filename: str, content_type: str, size: int) -> Block:
+    kind: Literal["image", "file"] = "image" if content_type.lower().startswith("image/") else "file"
+    return Block(kind, uri=uri, filename=filename, content_type=content_type, size=size)
 
 
 def move_addresses(chats: Iterable[Chat], files: Files, origin: str) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import pytest
 
 from inferencesh import APIError, AuthenticationError, NotFoundError, PermissionDeniedError, RateLimitError, StreamError
 
-from .forms import CHAT, chat, message
+from .forms import CHAT, Json, chat, event, message
 from .script import (
     CUT,
     EOF,
@@ -17,7 +19,9 @@ from .script import (
     RST,
     STALL,
     Reply,
+    Scenario,
     Script,
+    after,
     bytewise,
     delay,
     encode,
@@ -30,7 +34,8 @@ from .script import (
     refuse,
     together,
 )
-from .turns import TEXT, Case, RunTurn
+from .server import FaultServer
+from .turns import TEXT, Case, Kind, RunTurn, advance, call
 
 BUSY = chat("working")
 HEL = message("Hel")
@@ -40,11 +45,17 @@ DONE = chat("completed")
 WHOLE: Script = (BUSY, HEL, HELLO, READY, DONE)
 ODD = "Grüße\u2028\u0085\u2029 \U0001f600\r\n\t world"
 AGAIN = "Retry-After"
+OOPS = b"{oops\n"
 
 
 def long_text(size: int) -> str:
     """The text whose line is so many bytes long, newline included."""
     return "x" * (size - len(encode(message("-", "ready"))) + 1)
+
+
+def in_one(*lines: Json | bytes) -> bytes:
+    """Several lines in one segment, some of them as the bytes they are."""
+    return b"".join(line if isinstance(line, bytes) else encode(line) for line in lines)
 
 
 def in_seconds(seconds: float) -> str:
@@ -92,6 +103,13 @@ WHOLE_TEXT = [
         options={"max_reconnects": 2},
     ),
     Case("a malformed line", [(BUSY, HEL, b'{"event": "chat_mess\n', *WHOLE), WHOLE], TEXT, warns=True),
+    Case("ten malformed lines in one read", [(in_one(BUSY, HEL, *[OOPS] * 10, HELLO), *WHOLE)], TEXT, warns=True),
+    Case(
+        "ten lines in one read that are no messages",
+        [(in_one(BUSY, HEL, *[event("chat_messages", {"role": "assistant"})] * 10, HELLO), *WHOLE)],
+        TEXT,
+        warns=True,
+    ),
     Case("a line that is no object", [(BUSY, HEL, b"[1, 2]\n", *WHOLE), WHOLE], TEXT, warns=True),
     Case("a line that is not UTF-8", [(BUSY, b'{"event": "\xff\xfe"}\n', *WHOLE), WHOLE], TEXT, warns=True),
     Case("an HTML page", [page(), WHOLE], TEXT, warns=True),
@@ -175,6 +193,36 @@ def test_a_wait_may_be_an_http_date(run_turn: RunTurn) -> None:
     """Retry-After as a date is waited for."""
     later = refuse(503, "app_maintenance", Retry_After=in_seconds(2))
     run_turn(Case("503, date", [later, WHOLE], TEXT, pause=1.0))
+
+
+def test_what_is_unreadable_in_one_read_is_reported_once(run_turn: RunTurn, caplog: pytest.LogCaptureFixture) -> None:
+    """However many lines it is: one warning that counts them, and one look at the chat."""
+    script = (BUSY, in_one(HEL, *[OOPS] * 10, HELLO), after(f"GET /chats/{CHAT}"), READY, DONE)
+    outcome = run_turn(Case("ten", [script], TEXT, connects=1, warns=True))
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "(and 9 more)" in warning
+    assert [snapshot.text for snapshot in outcome.snapshots][:2] == ["Hel", "Hello"]
+    assert len(outcome.seen(f"GET /chats/{CHAT}")) == 1
+
+
+@pytest.mark.parametrize("conflate", [False, True], ids=["each", "newest"])
+def test_an_error_does_not_overtake_the_snapshots_before_it(kind: Kind, conflate: bool) -> None:
+    """What arrived together with the end of patience is handed out first, and the error carries the last of it."""
+    lines = in_one(BUSY, HEL, HELLO, OOPS)
+
+    def use(client: Any) -> Any:
+        stream = client.agent("a/b").send_message("Hi", stream=True, conflate=conflate)
+        texts = []
+        try:
+            while True:
+                texts.append((yield advance(kind, stream)).text)
+        except StreamError as error:
+            return texts, error.message
+
+    with FaultServer(Scenario(streams=[(lines, STALL)])) as server:
+        texts, last = call(kind, server, use, max_reconnects=0)
+    assert texts == (["Hello"] if conflate else ["Hel", "Hello"])
+    assert last.text == "Hello"
 
 
 def test_every_snapshot_is_delivered(run_turn: RunTurn) -> None:

@@ -55,31 +55,40 @@ async def test_the_demo_model_names_all_files_of_the_turn_and_no_older_ones() ->
         assert said == "I got shot.png (image/png), but I am a stand-in that cannot look at it. 42 * 17 is 714."
 
 
-async def test_a_model_sees_what_the_runtime_knows_of_a_file() -> None:
-    """Whatever the client says about one that it uploaded; of others it sees what the client says."""
+async def test_a_model_sees_what_the_attachment_says_of_a_file() -> None:
+    """Its name and type, of files here and elsewhere; where it says nothing of one here, what the runtime knows."""
     model = Scripted([ToolCall("calculator", {"expression": "1"})], [Text("Done.")])
     async with calling(model=model) as caller:
         mine = await uploaded(caller)
-        lies = {"uri": mine["uri"], "filename": "evil.exe", "content_type": "text/plain", "size": 7}
+        renamed = {"uri": mine["uri"], "filename": "n.txt", "content_type": "text/plain", "size": 7}
+        bare = {"uri": mine["uri"]}
         foreign = {
             "uri": "https://files.example/a.pdf",
             "filename": "a.pdf",
             "content_type": "application/pdf",
             "size": 9,
         }
-        _, reply = await caller.send("", input={"text": "Look", "attachments": [lies, foreign]}, agent_config=AGENT)
+        files = {"text": "Look", "attachments": [renamed, bare, foreign]}
+        _, reply = await caller.send("", input=files, agent_config=AGENT)
         async with caller.follow(reply["chat_id"]) as events:
             call = invocations(await events.until("chat_messages", lambda message: bool(invocations(message))))[0]
-            await caller.post(f"/tools/{call['id']}", {"result": "1", "attachments": [reference(mine)]})
+            again = [reference(mine), {"uri": mine["uri"], "filename": "again.png"}]
+            await caller.post(f"/tools/{call['id']}", {"result": "1", "attachments": again})
             await events.until_idle()
         messages = await caller.messages(reply["chat_id"])
     known = Attachment(mine["uri"], "picture.png", "image/png", len(PNG))
     assert model.asked[0].messages[0].attachments == (
+        Attachment(mine["uri"], "n.txt", "text/plain", len(PNG)),
         known,
         Attachment("https://files.example/a.pdf", "a.pdf", "application/pdf", 9),
     )
-    assert model.asked[1].messages[-1].attachments == (known,)
-    assert [block["image"] or block["file"] for block in messages[0]["content"]] == [None, mine["uri"], foreign["uri"]]
+    assert model.asked[1].messages[-1].attachments == (
+        known,
+        Attachment(mine["uri"], "again.png", "image/png", len(PNG)),
+    )
+    blocks = messages[0]["content"]
+    assert [block["file"] for block in blocks] == [None, mine["uri"], None, foreign["uri"]]
+    assert [block["image"] for block in blocks] == [None, None, mine["uri"], None]
     assert messages[2]["content"][1]["image"] == mine["uri"]
 
 
