@@ -21,12 +21,13 @@ class UnreadableError(StreamError):
     """The server sent something that cannot be read as what it should be."""
 
 
-def decode_json(text: bytes | str, *, strict: bool = False) -> Any:
+def decode_json(text: bytes | str, *, strict: bool = False, may_round: Callable[[Any], bool] = lambda _: False) -> Any:
     """Decode JSON. Integers are exact; lone surrogates (half an emoji cut off by a token's end) become U+FFFD.
 
     Args:
         text: The JSON text.
         strict: Whether lone surrogates are refused instead.
+        may_round: Whether nobody looks at the large integers of a value, so that it need not be searched for them.
 
     Returns:
         The value.
@@ -38,7 +39,7 @@ def decode_json(text: bytes | str, *, strict: bool = False) -> Any:
     try:
         value = orjson.loads(text)
         # Looking at the decoded numbers costs the same however long the strings are; searching the text does not.
-        return json.loads(text) if _has_large_float(value) else value
+        return value if may_round(value) or not _has_large_float(value) else json.loads(text)
     except ValueError as error:
         return _decode_exactly(text, error, strict=strict)
 
@@ -85,18 +86,15 @@ def whole_characters(text: str) -> str:
 
 
 def _has_large_float(value: object) -> bool:
-    pending = [[value]]
-    for values in pending:  # it grows meanwhile
-        for item in values:
-            kind = type(item)
-            if kind is str:
-                continue
-            if kind is dict:
-                pending.append(item.values())  # type: ignore[attr-defined]  # mypy does not follow ``type(item)``
-            elif kind is list:
-                pending.append(item)  # type: ignore[arg-type]
-            elif kind is float and not -_BEYOND_64_BITS < item < _BEYOND_64_BITS:  # type: ignore[operator]
-                return True
+    pending = [value]
+    for item in pending:  # it grows meanwhile
+        kind = type(item)
+        if kind is dict:
+            pending.extend(item.values())  # type: ignore[attr-defined]  # mypy does not follow ``type(item)``
+        elif kind is list:
+            pending.extend(item)  # type: ignore[arg-type]
+        elif kind is float and not -_BEYOND_64_BITS < item < _BEYOND_64_BITS:  # type: ignore[operator]
+            return True
     return False
 
 

@@ -127,7 +127,7 @@ class EventDecoder(abc.ABC):
 
     def _event(self, text: bytes, name: str = "") -> Event | None:
         try:
-            return read_event(decode_json(text), name)
+            return read_event(decode_json(text, may_round=_is_delta), name)
         except UnreadableError as error:
             if _may_carry_anything(name):
                 return None
@@ -278,6 +278,11 @@ def read_event(value: object, name: str = "") -> Event | None:
 
 def _grown_event(before: Form, form: LateForm, added: str) -> Event:
     return Event("chat_messages", form, (), before, added)
+
+
+def _is_delta(value: object) -> bool:
+    """Whether a line is a token delta: the most frequent of all, of which only texts and small numbers are used."""
+    return type(value) is dict and value.get("event") == "delta"
 
 
 def _may_carry_anything(name: str) -> bool:

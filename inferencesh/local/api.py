@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from attrs import define
 
+from inferencesh.json_text import copied
+
 from .attachments import AttachmentReader
 from .bodies import NewChat, Post, RunRequest, ToolResult, read_page_limit
 from .fields import Fields, parse_body
@@ -73,7 +75,7 @@ class Api:
         """Post a message into a new or an existing chat; with `stream`, follow the reply on this very answer."""
         body = await _body(request)
         wanted = RunRequest.from_body(body, self._attachments(request))
-        self._tell(SentMessage(wanted.post.text, wanted.chat_id, body.data))
+        self._tell(SentMessage(wanted.post.text, wanted.chat_id, copied(body.data)))
         chat = self._open(wanted)
         user, reply = self._engine.post(chat, wanted.post)
         if not wanted.stream or reply is None:
@@ -91,7 +93,7 @@ class Api:
         """Post a message into a chat; answers with the user's message."""
         body = await _body(request)
         chat, post = self._chat(request), Post.from_chat_body(body, self._attachments(request))
-        self._tell(SentMessage(post.text, chat.id, body.data))
+        self._tell(SentMessage(post.text, chat.id, copied(body.data)))
         user, _ = self._engine.post(chat, post)
         return self._answer(user.wire())
 
@@ -167,7 +169,9 @@ class Api:
         chat, invocation = self._store.invocation(request.match_info["id"])
         self._engine.answer(chat, invocation, result)
         self._tell(
-            SentResult(invocation.name, invocation.arguments.values, result.text, invocation.id, invocation.chat_id)
+            SentResult(
+                invocation.name, copied(invocation.arguments.values), result.text, invocation.id, invocation.chat_id
+            )
         )
         return self._answer(invocation.wire())
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from inferencesh.json_text import copied
+
 from .model import Attachment, Conversation, ConversationMessage, PastCall
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ def _shown(message: Message) -> ConversationMessage:
     return ConversationMessage(
         role=message.role,
         text=message.text or _output_of(message),
-        tool_calls=tuple(PastCall(each.call_id, each.name, each.arguments.values) for each in answered),
+        tool_calls=tuple(PastCall(each.call_id, each.name, copied(each.arguments.values)) for each in answered),
         tool_call_id=message.tool_call_id,
         attachments=tuple(
             Attachment(block.uri, block.filename, block.content_type, block.size)

@@ -13,9 +13,10 @@ import pytest
 
 from inferencesh import Chat, Content, ContentType, Interrupt, Message, Run, ToolCall, integer, obj, tool, web
 from inferencesh.converter import structure
-from inferencesh.local import Finish, Text
+from inferencesh.local import Finish, SentResult, Text
 from inferencesh.local import ToolCall as Calls
 from inferencesh.testing import ScriptedRuntime
+from tests.support import Served
 
 from .conftest import Connect, Serve
 from .sides import Kind, make_side
@@ -208,3 +209,21 @@ def test_a_model_that_copies_what_it_holds_is_an_ordinary_class_otherwise() -> N
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         call.arguments = {}  # type: ignore[misc]  # what must fail
     assert (Content(ContentType.TEXT, "x").raw, Run().output, Interrupt().meta) == ({}, None, {})
+
+
+def test_a_runtime_keeps_what_models_and_observers_edit(serve: Serve, connect: Connect) -> None:
+    """Both are given copies; the next step's conversation is what was said."""
+    sent: list[Any] = []
+    served = serve([Calls("pay", {"items": [1]})], ["done"], ["again"], observer=sent.append)
+    agent = (side := connect(served)).agent({"name": "x", "tools": [tool("pay").handler(lambda: "paid").build()]})
+    side.result(agent.send_message("Pay"))
+    spoil(next(each for each in sent if isinstance(each, SentResult)).arguments)
+    spoil(past_arguments(served))
+    side.result(agent.send_message("Again"))
+    assert past_arguments(served) == {"items": [1]}
+
+
+def past_arguments(served: Served) -> Any:
+    """The arguments of the only call so far, as the model was shown them last."""
+    (call,) = (call for message in served.script.asked[-1].messages for call in message.tool_calls)
+    return call.arguments

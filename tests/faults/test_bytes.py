@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from inferencesh import APIError, AuthenticationError, NotFoundError, PermissionDeniedError, RateLimitError, StreamError
+from inferencesh.retry import Backoff
 
 from .forms import CHAT, Json, chat, event, message
 from .script import (
@@ -223,6 +224,20 @@ def test_an_error_does_not_overtake_the_snapshots_before_it(kind: Kind, conflate
         texts, last = call(kind, server, use, max_reconnects=0)
     assert texts == (["Hello"] if conflate else ["Hel", "Hello"])
     assert last.text == "Hello"
+
+
+def test_a_last_snapshot_does_not_wait_for_the_next_connection(kind: Kind) -> None:
+    """It is handed out as soon as the stream has ended, however long the client waits before it connects again."""
+
+    def use(client: Any) -> Any:
+        stream = client.agent("a/b").send_message("Hi", stream=True)
+        texts = [(yield advance(kind, stream)).text, (yield advance(kind, stream)).text]
+        yield stream.close() if kind == "sync" else stream.aclose()
+        return texts
+
+    with FaultServer(Scenario(streams=[(BUSY, HEL, encode(HELLO)[:-1], EOF)])) as server:
+        waits = Backoff(initial=60, factor=1.0, maximum=60)
+        assert call(kind, server, use, backoff=waits) == ["Hel", "Hello"]
 
 
 def test_every_snapshot_is_delivered(run_turn: RunTurn) -> None:

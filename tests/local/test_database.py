@@ -96,6 +96,30 @@ async def test_a_conversation_is_found_as_it_was(db: Path) -> None:
     assert asked.messages[:4] == model.asked[2].messages[:4]
 
 
+async def test_large_integers_are_found_as_they_were(db: Path) -> None:
+    """In arguments, in an output, and in an agent's definition; and a model is shown them."""
+    large: dict[str, object] = {"wei": 2**64 + 1, "debts": [-(10**40)]}
+    schema = {"type": "object", "properties": {"wei": {"type": "integer", "maximum": 10**30}}}
+    config = {**AGENT, "tools": [*AGENT["tools"], {"name": "pay", "client": {"input_schema": schema}}]}
+    async with calling(db=db, model=Scripted([ToolCall("pay", large)], [Text("Done.")])) as caller:
+        _, reply = await caller.send("Pay", agent_config=config)
+        async with caller.follow(reply["chat_id"]) as events:
+            call = invocations(await events.until("chat_messages", lambda message: bool(invocations(message))))[0]
+            assert call["function"]["arguments"] == large
+            await caller.post(f"/tools/{call['id']}", {"result": "paid"})
+            await events.until_idle()
+        before = await caller.messages(reply["chat_id"])
+    again = Scripted([Text("Still here.")])
+    async with calling(db=db, model=again) as caller:
+        assert await caller.messages(reply["chat_id"]) == before
+        await caller.send("And now?", chat_id=reply["chat_id"])
+        await caller.finish(reply["chat_id"])
+    (asked,) = again.asked
+    assert [each.arguments for message in asked.messages for each in message.tool_calls] == [large]
+    (offered,) = (each for each in asked.tools if each.name == "pay")
+    assert offered.input_schema == schema
+
+
 async def test_files_are_found_with_their_bytes(db: Path) -> None:
     """Also one that is still to be uploaded; messages carry the address that a file has now."""
     large = PNG * (3 * PART // len(PNG))
