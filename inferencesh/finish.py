@@ -74,12 +74,15 @@ def with_finish(calls: tuple[ToolCall, ...], fragments: Sequence[ToolCall]) -> t
 
 
 def _written(call: ToolCall) -> object:
-    if call.undecoded_arguments is not None or call.arguments:
-        return call.arguments if call.undecoded_arguments is None else call.undecoded_arguments
+    if call.undecoded_arguments is not None:
+        return call.undecoded_arguments
+    arguments = call.arguments  # read once: each time is a copy
+    if arguments:
+        return arguments
     function = call.raw.get("function")
     stated = function.get("arguments") if isinstance(function, Mapping) else None
     begun = bool(stated.strip()) if isinstance(stated, str) else stated is not None
-    return call.arguments if begun else None
+    return arguments if begun else None
 
 
 def _in_blocks(content: Sequence[Content]) -> Iterator[object]:

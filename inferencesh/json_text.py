@@ -40,7 +40,7 @@ def decode_json(text: bytes | str, *, strict: bool = False, may_round: Callable[
         value = orjson.loads(text)
         # Looking at the decoded numbers costs the same however long the strings are; searching the text does not.
         return value if may_round(value) or not _has_large_float(value) else json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return _decode_exactly(text, error, strict=strict)
 
 
@@ -107,13 +107,13 @@ def _large_integer_as_text(value: object) -> object:
         raise TypeError(f"an integer has no JSON form: {error}") from None
 
 
-def _decode_exactly(text: bytes | str, refusal: ValueError, *, strict: bool) -> Any:
+def _decode_exactly(text: bytes | str, refusal: Exception, *, strict: bool) -> Any:
     """Decode what orjson refuses, if it is JSON apart from lone surrogates and the size of its integers."""
     try:
         read = json.dumps(json.loads(text), ensure_ascii=False, allow_nan=False)
         whole = whole_characters(read)
         if strict and whole != read:
-            raise refusal
+            raise UnreadableError(f"not JSON: {refusal}")
         orjson.loads(_LONG_NUMBER.sub("0", whole))  # refuses what is nested too deeply to be sent again
         return json.loads(whole)
     except (ValueError, RecursionError):

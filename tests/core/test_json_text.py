@@ -94,12 +94,19 @@ def test_an_integer_of_too_many_digits_cannot_be_written() -> None:
 @pytest.mark.parametrize("number", ["1", str(2**70), str(10**400)])
 def test_what_is_nested_too_deeply_is_refused(number: str) -> None:
     """With and without a large integer inside, and never with a RecursionError."""
-    with pytest.raises(UnreadableError):
-        decode_json("[" * 100_000 + number + "]" * 100_000)
+    for depth in (1025, 100_000):
+        with pytest.raises(UnreadableError):
+            decode_json("[" * depth + number + "]" * depth)
     deep: Any = decode_json("[" * 500 + number + "]" * 500)
     for _ in range(500):
         (deep,) = deep
     assert deep == int(number)
+
+
+def test_a_large_number_in_the_deepest_place_is_unreadable_at_worst() -> None:
+    """orjson takes up to 1024 levels, the exact decoder as many as the interpreter's stack has room for."""
+    with pytest.raises(UnreadableError, match="not JSON"):
+        decode_json("[" * 1020 + str(2**70) + "]" * 1020)
 
 
 def test_lone_surrogates_are_read_beside_exact_integers() -> None:
