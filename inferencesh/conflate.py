@@ -7,6 +7,7 @@ import asyncio
 import attrs
 
 from .driver import TurnDriver
+from .event_loops import hand_over
 from .models import Message, ToolCall
 
 __all__ = ["Conflator"]
@@ -53,8 +54,8 @@ class Conflator:
         """Close the connection at once, from any thread."""
         self._driver.park()
         task, self._task = self._task, None
-        if task is not None and not task.done() and not task.get_loop().is_closed():
-            task.get_loop().call_soon_threadsafe(task.cancel)
+        if task is not None and not task.done():
+            hand_over(task.get_loop(), task.cancel)
 
     async def aclose(self) -> None:
         """Close for good."""

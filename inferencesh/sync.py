@@ -163,9 +163,8 @@ class Inference:
             You said: "Hello". ...
             ```
         """
-        if not self._thread.closed:
-            self._thread.call(self._client.aclose())
-            self._thread.close()
+        self._thread.let_go(self._client.aclose)
+        self._thread.close()
 
     def __enter__(self) -> Self:
         return self

@@ -92,6 +92,7 @@ class BackgroundRuntime:
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._address: LocalAddress | None = None
+        self._started: Future[None] = Future()
         self._stopping: Future[None] = Future()
 
     @property
@@ -140,7 +141,7 @@ class BackgroundRuntime:
         # The thread is a daemon, so that it keeps no program alive; this lets it end properly all the same.
         atexit.register(self.stop)
         try:
-            asyncio.run_coroutine_threadsafe(self._runtime.start(), loop).result()
+            self._started.result()
         except BaseException:
             self.stop()
             raise
@@ -155,5 +156,11 @@ class BackgroundRuntime:
             loop.close()
 
     async def _serve(self) -> None:
+        try:
+            await self._runtime.start()
+        except BaseException as error:  # noqa: BLE001 - `start` raises it
+            self._started.set_exception(error)
+        else:
+            self._started.set_result(None)
         await asyncio.wrap_future(self._stopping)
         await self._runtime.aclose()
