@@ -92,6 +92,5 @@ class OneReader(Generic[W]):
 def _second_reader() -> InferenceError:
     return InferenceError(
         "this stream is being read already, and a stream has one reader: read it in one task or thread and pass the "
-        "messages on, or follow the same turn with a stream of its own, from stream_messages() of another agent object "
-        "with the same chat_id"
+        "messages on, or give each a stream of its own with agent.stream_messages()"
     )

@@ -14,6 +14,7 @@ from .invoke import Invoker, invoke
 from .models import Message
 from .one_reader import OneReader
 from .turn_request import OnMessage
+from .uncopied import Uncopied
 
 __all__ = ["AsyncMessageStream", "SnapshotSource"]
 
@@ -31,7 +32,7 @@ class SnapshotSource(Protocol):
         """Close for good."""
 
 
-class AsyncMessageStream:
+class AsyncMessageStream(Uncopied):
     """The snapshots of one turn's assistant messages, each the whole message so far.
 
     Iterate over it with ``async for``, take the result with ``get_final_message``, or both. Nothing is sent before the
@@ -51,6 +52,8 @@ class AsyncMessageStream:
             final = await stream.get_final_message()
         ```
     """
+
+    _instead = "keep its messages, which can be copied, and its chat_id, with which another agent can take the chat up"
 
     def __init__(
         self, driver: TurnDriver, source: SnapshotSource, invoker: Invoker, on_message: OnMessage | None
@@ -269,9 +272,10 @@ class AsyncMessageStream:
             await invoke(self._invoker, callback, lambda: callback(message.text, done))
 
 
-class _Loop:
+class _Loop(Uncopied):
     """The iterator of one ``async for`` over a stream: when the loop lets go of it, the loop was left."""
 
+    _instead = AsyncMessageStream._instead
     _claim: object | None = None
     _leaves = False
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections import deque
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,11 +17,12 @@ from .models import Message
 from .one_reader import OneReader
 from .stream import AsyncMessageStream
 from .turn_request import TurnRequest
+from .uncopied import Uncopied
 
 __all__ = ["MessageStream"]
 
 
-class MessageStream:
+class MessageStream(Uncopied):
     """The snapshots of one turn's assistant messages, each the whole message so far, for a plain ``for`` loop.
 
     Callbacks and sync tool handlers run on the thread that iterates, async ones on the background loop. Leaving the
@@ -40,6 +41,8 @@ class MessageStream:
             final = stream.get_final_message()
         ```
     """
+
+    _instead = "keep its messages, which can be copied, and its chat_id, with which another agent can take the chat up"
 
     def __init__(self, thread: LoopThread, agent: AsyncAgent, request: TurnRequest) -> None:
         self.message: Message | None = None
@@ -73,27 +76,25 @@ class MessageStream:
 
     def _following(self) -> Message:
         try:
-            return self._delivered(self._waiting or self._pump.take())
-        except StopIteration:
-            raise
+            if not self._waiting:
+                self._waiting.extend(self._pump.take())
+            if self._waiting:
+                message = self.message = self._waiting.popleft()
+                self._report(message, done=False)
+                return message
+            self._finish()
         except BaseException:
             self.leave()  # at once, and not when the exception, which holds this stream, is forgotten
             raise
+        raise StopIteration
 
-    def _delivered(self, batch: Sequence[Message]) -> Message:
-        if not batch:
-            self._reader.end_all()
-            final = self._stream.message
-            if final is not None and not self._ended:
-                self._ended = True
-                self.message = final
-                self._report(final, done=True)
-            raise StopIteration
-        if batch is not self._waiting:
-            self._waiting.extend(batch)
-        message = self.message = self._waiting.popleft()
-        self._report(message, done=False)
-        return message
+    def _finish(self) -> None:
+        self._reader.end_all()
+        final = self._stream.message
+        if final is not None and not self._ended:
+            self._ended = True
+            self.message = final
+            self._report(final, done=True)
 
     def get_final_message(self) -> Message:
         """Consume the rest of the stream and return its result.
@@ -212,9 +213,10 @@ class MessageStream:
             self._thread.call(_awaited(result))
 
 
-class _Loop:
+class _Loop(Uncopied):
     """The iterator of one ``for`` loop over a stream: when the loop lets go of it, the loop was left."""
 
+    _instead = MessageStream._instead
     _claim: object | None = None
     _leaves = False
 
