@@ -47,6 +47,8 @@ class OneReader(Generic[W]):
         with self._lock:
             current = self._current()
             if not self._is_read_by(current):
+                if self._waiting.locked():  # by somebody who reads without a loop
+                    raise _second_reader()
                 self._claim, self._owner = claim, weakref.ref(current) if current is not None else None
         return claim
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from .client import MAX_LINE_BYTES, AsyncInference, ClientOptions
 from .config import Runtime, Secret, Timeout
+from .green_threads import check_threads
 from .loop_thread import LoopThread
 from .retry import Backoff
 from .sync_agent import Agent
@@ -48,7 +49,7 @@ class Inference(Uncopied):
         max_line_bytes: The longest line of a stream, in bytes.
 
     Raises:
-        ConfigurationError: There is no API key, or an argument cannot work.
+        ConfigurationError: There is no API key, an argument cannot work, or gevent or eventlet has replaced threads.
 
     Example:
         ```python
@@ -75,6 +76,7 @@ class Inference(Uncopied):
         max_parallel_tools: int = 16,
         max_line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
+        check_threads("the blocking client")
         key = Secret(api_key) if api_key is not None else None
         del api_key  # lest a traceback with local variables shows it
         self._client = AsyncInference(

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, TypedDict
 
 from attrs import frozen
 
+from inferencesh.green_threads import check_threads
+
 from .runtime import LocalRuntime
 
 if TYPE_CHECKING:
@@ -69,7 +71,7 @@ class BackgroundRuntime:
         options: Those of `LocalRuntime`.
 
     Raises:
-        ValueError: An option is wrong.
+        ValueError: An option is wrong, or gevent or eventlet has replaced threads.
 
     Example:
         ```python
@@ -86,6 +88,7 @@ class BackgroundRuntime:
     """
 
     def __init__(self, **options: Unpack[RuntimeOptions]) -> None:
+        check_threads("an embedded runtime")
         self._runtime = LocalRuntime(**options)
         self._pid = os.getpid()
         # Reentrant: a signal handler that runs inside `start` may call `stop`.
