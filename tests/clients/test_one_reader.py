@@ -107,7 +107,7 @@ async def test_a_loop_is_the_reader_between_two_snapshots_too(serve: Serve) -> N
         async for _ in stream:
             for read in ASYNC_READS.values():
                 with pytest.raises(InferenceError, match="one reader"):
-                    await asyncio.ensure_future(read(stream))  # type: ignore[arg-type] # they are coroutines
+                    await asyncio.ensure_future(read(stream))
         assert (await stream.get_final_message()).text == TEXT
 
 

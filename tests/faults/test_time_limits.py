@@ -53,7 +53,12 @@ class Over:
         raise LimitError
 
 
-HANDLERS = {"function": over, "partial": functools.partial(over, 1), "method": Over().method, "instance": Over()}
+HANDLERS: dict[str, Callable[..., None]] = {
+    "function": over,
+    "partial": functools.partial(over, 1),
+    "method": Over().method,
+    "instance": Over(),
+}
 
 
 @pytest.fixture(params=["function"])
