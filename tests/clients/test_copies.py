@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import gc
+import inspect
 import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -76,8 +77,8 @@ def test_the_key_is_not_in_the_error() -> None:
 
 def _classes() -> Iterator[type]:
     for name in inferencesh.__all__:
-        thing = getattr(inferencesh, name)
-        if isinstance(thing, type) and thing.__new__ is object.__new__:
+        thing: Any = getattr(inferencesh, name)
+        if inspect.isclass(thing) and thing.__new__ is object.__new__:
             yield thing
     yield LoopThread
 
