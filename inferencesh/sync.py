@@ -30,7 +30,7 @@ class Inference(Uncopied):
     """The client for programs without an event loop; it also works inside one, for instance in a notebook.
 
     It may be used from several threads. Close it with ``with`` or ``close``; one that is never closed ends quietly with
-    the interpreter.
+    the interpreter. Where gevent or eventlet has replaced threads it raises a ConfigurationError.
 
     Args:
         api_key: The API key; ``INFERENCE_API_KEY`` when None.
@@ -49,7 +49,7 @@ class Inference(Uncopied):
         max_line_bytes: The longest line of a stream, in bytes.
 
     Raises:
-        ConfigurationError: There is no API key, an argument cannot work, or gevent or eventlet has replaced threads.
+        ConfigurationError: There is no API key, or an argument cannot work.
 
     Example:
         ```python
