@@ -21,6 +21,7 @@ from .stream import AsyncMessageStream
 from .transport import Transport
 from .turn_request import OnApproval, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest
 from .turns import AgentOptions, open_turn
+from .uncopied import Uncopied
 from .uploads import check_result_files, upload_all
 
 __all__ = ["AsyncAgent"]
@@ -28,7 +29,7 @@ __all__ = ["AsyncAgent"]
 T = TypeVar("T")
 
 
-class AsyncAgent:
+class AsyncAgent(Uncopied):
     """One conversation with an agent; made by ``AsyncInference.agent``.
 
     The first message begins a chat, later ones continue it. Send one message at a time; for several conversations make
@@ -46,6 +47,8 @@ class AsyncAgent:
         True
         ```
     """
+
+    _instead = "keep its chat_id, and take the chat up where it is needed with client.agent(..., chat_id=...)"
 
     def __init__(
         self,

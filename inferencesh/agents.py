@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from .agent import AsyncAgent
+from .uncopied import Uncopied
 
 __all__ = ["AsyncAgents"]
 
@@ -19,7 +20,7 @@ class MakeAgent(Protocol):
         """Make an agent."""
 
 
-class AsyncAgents:
+class AsyncAgents(Uncopied):
     """The other way to make agents; ``client.agents``.
 
     Example:

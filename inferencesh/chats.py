@@ -9,11 +9,12 @@ from .converter import structure
 from .errors import ConfigurationError
 from .models import Chat, Message
 from .paging import Items, Page
+from .uncopied import Uncopied
 
 __all__ = ["AsyncChats"]
 
 
-class AsyncChats:
+class AsyncChats(Uncopied):
     """The chats of the account; ``client.chats``.
 
     Example:

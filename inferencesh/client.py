@@ -14,7 +14,7 @@ from .agent_config import AgentConfig
 from .agents import AsyncAgents
 from .chat_api import ChatAPI
 from .chats import AsyncChats
-from .config import Secret, Timeout, read_api_key, read_base_url
+from .config import Runtime, Secret, Timeout, read_api_key, read_base_url
 from .driver import Reconnects
 from .errors import ConfigurationError
 from .files import AsyncFiles
@@ -22,10 +22,11 @@ from .retry import Backoff, RetryPolicy
 from .tool_runner import ToolLimits
 from .transport import Address, Transport, TransportOptions
 from .turns import AgentOptions
+from .uncopied import Uncopied
 from .wire import MAX_LINE_BYTES
 
 if TYPE_CHECKING:
-    from .local import BackgroundRuntime, RuntimeOptions
+    from .local import RuntimeOptions
 
 __all__ = ["MAX_LINE_BYTES", "AsyncInference", "ClientOptions", "async_inference"]
 
@@ -33,7 +34,7 @@ _DEFAULT_TIMEOUT = Timeout()
 _DEFAULT_BACKOFF = Backoff()
 
 
-class AsyncInference:
+class AsyncInference(Uncopied):
     """The client for asyncio programs.
 
     It may be made anywhere, at import time too, and used from any event loop: nothing is bound to one before the first
@@ -42,7 +43,9 @@ class AsyncInference:
 
     Args:
         api_key: The API key; ``INFERENCE_API_KEY`` when None.
-        base_url: The service's address; ``INFERENCE_BASE_URL`` or https://api.inference.sh when None.
+        base_url: The service's address; ``INFERENCE_BASE_URL`` or https://api.inference.sh when None. Or an embedded
+            runtime, which is started with the first request and stopped with the client; ``api_key`` and proxies are
+            then ignored.
         timeout: Time limits: a Timeout, or seconds for all of them, or None for none.
         max_retries: How often a failed request is repeated, where that is safe.
         max_reconnects: How many connections of a stream in a row may bring nothing new before the turn is given up.
@@ -64,11 +67,13 @@ class AsyncInference:
         ```
     """
 
+    _instead = "make another client where it is needed"
+
     def __init__(
         self,
         api_key: str | None = None,
         *,
-        base_url: str | None = None,
+        base_url: str | Runtime | None = None,
         timeout: float | Timeout | None = _DEFAULT_TIMEOUT,
         max_retries: int = 2,
         max_reconnects: int = 5,
@@ -80,14 +85,15 @@ class AsyncInference:
         max_parallel_tools: int = 16,
         max_line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
-        key = read_api_key(api_key)
-        del api_key  # lest a traceback with local variables shows it
-        address = Address(read_base_url(base_url), key)
-
-        async def locate() -> Address:
-            return address
-
-        self._runtime: BackgroundRuntime | None = None
+        if base_url is None or isinstance(base_url, str):
+            key = read_api_key(api_key)
+            del api_key  # lest a traceback with local variables shows it
+            self._runtime: Runtime | None = None
+            locate = _fixed(Address(read_base_url(base_url), key))
+        else:
+            self._runtime = _check_runtime(base_url)
+            locate = _locator(self._runtime)
+            proxy, trust_env = None, False
         self._transport = Transport(
             locate,
             TransportOptions(
@@ -112,7 +118,8 @@ class AsyncInference:
         """A client of an embedded runtime of its own: no key, no account, no network.
 
         The runtime starts with the first request, in a thread, and is stopped by ``aclose``. Its answers come from a
-        stand-in, not from a language model, unless another ``model`` is given.
+        stand-in, not from a language model, unless another ``model`` is given. A subclass is called with the runtime as
+        its ``base_url``, and nothing else.
 
         Args:
             runtime_options: Those of ``inferencesh.local.LocalRuntime``.
@@ -131,11 +138,7 @@ class AsyncInference:
         """
         from .local import BackgroundRuntime
 
-        runtime = BackgroundRuntime(**runtime_options)
-        client = cls("inf_local", base_url="http://127.0.0.1", trust_env=False)
-        client._runtime = runtime
-        client._transport = Transport(_locator(runtime), client._transport.options)
-        return client
+        return cls(base_url=BackgroundRuntime(**runtime_options))
 
     def agent(
         self,
@@ -217,7 +220,7 @@ class AsyncInference:
 class ClientOptions(TypedDict, total=False):
     """The keyword arguments of a client, for functions that pass them on."""
 
-    base_url: str | None
+    base_url: str | Runtime | None
     timeout: float | Timeout | None
     max_retries: int
     max_reconnects: int
@@ -241,7 +244,20 @@ def async_inference(api_key: str | None = None, **options: Unpack[ClientOptions]
     return AsyncInference(api_key, **options)
 
 
-def _locator(runtime: BackgroundRuntime) -> Callable[[], Awaitable[Address]]:
+def _fixed(address: Address) -> Callable[[], Awaitable[Address]]:
+    async def locate() -> Address:
+        return address
+
+    return locate
+
+
+def _check_runtime(given: object) -> Runtime:
+    if not isinstance(given, Runtime):
+        raise ConfigurationError(f"base_url must be text or a BackgroundRuntime, not {type(given).__name__}")
+    return given
+
+
+def _locator(runtime: Runtime) -> Callable[[], Awaitable[Address]]:
     """Says where an embedded runtime is, which starts it the first time."""
     known: list[Address] = []
 

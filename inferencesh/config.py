@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 import attrs
@@ -15,7 +15,15 @@ from .errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["API_KEY_VARIABLE", "BASE_URL_VARIABLE", "DEFAULT_BASE_URL", "Secret", "Timeout"]
+__all__ = [
+    "API_KEY_VARIABLE",
+    "BASE_URL_VARIABLE",
+    "DEFAULT_BASE_URL",
+    "Runtime",
+    "RuntimeAddress",
+    "Secret",
+    "Timeout",
+]
 
 API_KEY_VARIABLE = "INFERENCE_API_KEY"
 BASE_URL_VARIABLE = "INFERENCE_BASE_URL"
@@ -27,6 +35,29 @@ def _positive(_instance: object, attribute: attrs.Attribute[float], value: float
         raise ConfigurationError(
             f"timeout: {attribute.name} must be a positive number of seconds or None, not {value!r}"
         )
+
+
+class RuntimeAddress(Protocol):
+    """Where a runtime listens and a key it accepts."""
+
+    @property
+    def base_url(self) -> str:
+        """Its address."""
+
+    @property
+    def api_key(self) -> str:
+        """The key."""
+
+
+@runtime_checkable
+class Runtime(Protocol):
+    """A runtime that a client starts with its first request and stops at its end: ``local.BackgroundRuntime``."""
+
+    def start(self) -> RuntimeAddress:
+        """Start it unless it runs, and return where it listens; this may block."""
+
+    def stop(self) -> None:
+        """Stop it; this may block."""
 
 
 @attrs.frozen

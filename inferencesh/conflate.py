@@ -7,6 +7,7 @@ import asyncio
 import attrs
 
 from .driver import TurnDriver
+from .event_loops import hand_over
 from .models import Message, ToolCall
 
 __all__ = ["Conflator"]
@@ -33,9 +34,9 @@ class Conflator:
 
     async def advance(self) -> list[Message]:
         """Wait for the newest snapshot and return it alone, or nothing when the turn has ended or paused."""
-        if self._task is None and not self._over:
-            self._task = asyncio.create_task(self._read(), name="inferencesh conflate")
         while not self._kept and not self._over:
+            if self._task is None:
+                self._task = asyncio.create_task(self._read(), name="inferencesh conflate")
             self._changed.clear()
             try:
                 await self._changed.wait()
@@ -53,8 +54,9 @@ class Conflator:
         """Close the connection at once, from any thread."""
         self._driver.park()
         task, self._task = self._task, None
-        if task is not None and not task.done() and not task.get_loop().is_closed():
-            task.get_loop().call_soon_threadsafe(task.cancel)
+        if task is not None and not task.done():
+            hand_over(task.get_loop(), task.cancel)
+            hand_over(task.get_loop(), self._changed.set)  # whoever waits takes the turn up again
 
     async def aclose(self) -> None:
         """Close for good."""

@@ -7,7 +7,6 @@ server back instead of filling memory. Only tool handlers go on meanwhile, as ta
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,6 +18,7 @@ from .calls import Fate, Step, step_of
 from .chat_api import ChatAPI
 from .converter import UnreadableError
 from .errors import APIConnectionError, APIError, InferenceError, NotFoundError, RunFailedError, StreamError
+from .event_loops import hand_over, running_loop
 from .event_stream import EventStream
 from .models import Message, ToolCall
 from .reconnects import ReconnectCounter, Reconnects
@@ -140,17 +140,12 @@ class TurnDriver:
     def park(self) -> None:
         """Close the connection and stop the tools at once, from any thread; ``advance`` takes the turn up again."""
         loop = self._loop
-        if loop is None or loop.is_closed():
+        if loop is None:
             return
-        try:
-            here = asyncio.get_running_loop() is loop
-        except RuntimeError:
-            here = False
-        if here:
+        if running_loop() is loop:
             self._park()
         else:
-            with contextlib.suppress(RuntimeError):  # the loop was closed at this very moment, and its sockets with it
-                loop.call_soon_threadsafe(self._park)
+            hand_over(loop, self._park)  # a loop that is closed has closed its sockets
 
     async def aclose(self) -> None:
         """Close the connection for good and wait until the tools have stopped."""

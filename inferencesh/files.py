@@ -5,12 +5,13 @@ from __future__ import annotations
 from .file_sources import FileSource, OnProgress, check_source
 from .models import FileRef
 from .transport import Transport
+from .uncopied import Uncopied
 from .uploads import upload
 
 __all__ = ["AsyncFiles"]
 
 
-class AsyncFiles:
+class AsyncFiles(Uncopied):
     """The account's files; ``client.files``.
 
     Example:

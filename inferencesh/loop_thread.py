@@ -9,20 +9,26 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextvars
+import functools
 import os
 import queue
 import sys
 import threading
+import time
 import weakref
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 from .errors import InferenceError
+from .event_loops import hand_over
+from .signal_errors import raised_by_signal_handler
 
 __all__ = ["LoopThread", "Pump"]
 
 T = TypeVar("T")
 
+_CLOSED = "the client was closed while a call was under way"
 _CLEANUP = 2.0  # seconds that an interrupted caller and the end of the interpreter wait for connections to be closed
 # Where a wait without a limit cannot be interrupted by Ctrl-C, it is made of short ones.
 _SLICE = 0.1 if sys.platform == "win32" else None
@@ -39,10 +45,12 @@ class LoopThread:
         name: The thread's name.
     """
 
+    _loop: asyncio.AbstractEventLoop | None = None
+
     def __init__(self, name: str) -> None:
         self._name = name
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = threading.RLock()  # reentrant, for a signal handler may stop what is just being started
+        self._loop = None
         self._thread: threading.Thread | None = None
         self._tasks: set[asyncio.Task[None]] = set()  # a loop holds its tasks weakly
         self._pid = os.getpid()
@@ -56,45 +64,47 @@ class LoopThread:
 
         Raises:
             InferenceError: The caller is on the loop's own thread, where waiting would be for ever.
-            KeyboardInterrupt: The wait was interrupted; the coroutine was cancelled.
+            BaseException: What the coroutine raised; or what a signal handler raised on this thread, such as
+                KeyboardInterrupt, and then the coroutine was cancelled.
         """
         reply: queue.SimpleQueue[_Reply[T]] = queue.SimpleQueue()
+        task = _RemoteTask(functools.partial(_answer, coroutine, reply))
         try:
-            task = self.spawn(_answer(coroutine, reply))
-        except BaseException:
-            coroutine.close()
-            raise
-        try:
+            self.spawn(task)
             answer = wait_for(reply)
-        except KeyboardInterrupt:
-            task.cancel()
-            _wait_for_cleanup(reply)
+        except BaseException:
+            if task.cancel():
+                coroutine.close()
+            else:
+                _wait_for_cleanup(reply)
             raise
         try:
             return answer()
         except _StoppedError:
-            raise InferenceError("the client was closed while a call was under way") from None
+            raise InferenceError(_CLOSED) from None
 
-    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> _RemoteTask:
-        """Start a coroutine as a task of the loop.
+    def let_go(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a coroutine that closes something, unless the loop was closed, by any thread, and has done so itself."""
+        if self.closed:
+            return
+        try:
+            self.call(close())
+        except InferenceError:
+            if not self.closed:
+                raise
+
+    def spawn(self, task: _RemoteTask) -> None:
+        """Start a task on the loop.
 
         Raises:
-            InferenceError: The caller is on the loop's own thread.
+            InferenceError: The caller is on the loop's own thread, or the loop was closed.
         """
-        try:
-            loop = self.loop()
-        except BaseException:
-            coroutine.close()
-            raise
-        task = _RemoteTask(loop, self._tasks)
+        loop = self.loop()
+        task.loop = loop
         with self._lock:  # stop() takes it too, so that nothing is scheduled behind a loop's end
-            runs = self._loop is loop
-            if runs:
-                loop.call_soon_threadsafe(task.start, coroutine, contextvars.copy_context())
-        if not runs:
-            coroutine.close()
-            raise InferenceError("the client was closed while a call was under way")
-        return task
+            started = self._loop is loop and hand_over(loop, task.start, self._tasks, contextvars.copy_context())
+        if not started:
+            raise InferenceError(_CLOSED)
 
     def loop(self) -> asyncio.AbstractEventLoop:
         """The loop, which is running; not for its own thread.
@@ -135,7 +145,7 @@ class LoopThread:
             self._loop = self._thread = None
             if loop is None or thread is None or not thread.is_alive():
                 return
-            loop.call_soon_threadsafe(loop.stop)
+            hand_over(loop, loop.stop)
         if thread is not threading.current_thread():
             thread.join(timeout)
 
@@ -146,14 +156,14 @@ class LoopThread:
 
     def __del__(self) -> None:
         loop = self._loop
-        if loop is not None and os.getpid() == self._pid and not loop.is_closed():
-            loop.call_soon_threadsafe(loop.stop)  # the thread closes everything and ends by itself
+        if loop is not None and os.getpid() == self._pid:
+            hand_over(loop, loop.stop)  # the thread closes everything and ends by itself
 
     def _abandon(self) -> None:
         """In a forked child: the thread does not exist here, and the loop's descriptors are the parent's."""
         _inherited.append((self._loop, self._thread))
         self._loop = self._thread = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._pid = os.getpid()
 
 
@@ -177,45 +187,45 @@ class Pump(Generic[T]):
         self.source: Callable[[], Awaitable[list[T]]] | None = None
         self._thread = thread
         self._course: _Course[T] | None = None
+        self._calls: deque[_Call] = deque()  # on their way to the inbox of a course
 
     def take(self) -> list[T]:
         """Wait for the next batch; meanwhile run, on this thread, what the loop asks to have run here.
 
         Raises:
-            Exception: What the source raised.
-            KeyboardInterrupt: The wait was interrupted; the source was cancelled.
+            BaseException: What the source raised; or what was raised on this thread, by a signal handler for instance,
+                and then the source was cancelled.
         """
         loop = self._thread.loop()
         course = self._course
-        if course is None or course.ended(loop):
-            course = self._begin()
-        _submit(loop, course.wanted.set)
         try:
-            while True:
-                item = wait_for(course.inbox)
-                if isinstance(item, _Call):
-                    item.run()
-                    continue
-                batch = item()
-                if not batch:
-                    self._course = None  # it is over, though it may take another moment until it says so
-                return batch
-        except _StoppedError:
-            raise InferenceError("the client was closed while this stream was open") from None
-        except BaseException as error:
-            if isinstance(error, Exception):
-                self._course = None
-            else:
-                self.cancel()
+            if course is None or course.ended(loop):
+                course = self._begin()
+            course.want(loop)
+            while isinstance(item := wait_for(course.inbox), _Call):
+                item.run()
+        except BaseException:
+            course = self._course or course
+            self.cancel()
+            if course is not None:
                 _wait_for_cleanup(course.inbox)
             raise
+        try:
+            batch = item()
+        except _StoppedError:
+            raise InferenceError("the client was closed while this stream was open") from None
+        except BaseException:
+            self._course = None
+            raise
+        if not batch:
+            self._course = None  # it is over, though it may take another moment until it says so
+        return batch
 
     async def call_blocking(self, call: Callable[[], Any]) -> Any:
         """Have a call made on the consumer's thread when it next waits for a batch; for the loop's side."""
         request = _Call(call)
-        course = self._course
-        if course is not None:  # else nobody takes any more, and this is about to be cancelled
-            course.inbox.put(request)
+        self._calls.append(request)
+        self._pass_calls_on()
         return await request.result
 
     def cancel(self) -> None:
@@ -226,9 +236,23 @@ class Pump(Generic[T]):
 
     def _begin(self) -> _Course[T]:
         # Known before it starts: the source may call back at once, and another thread may cancel it.
-        course = self._course = _Course[T]()
-        course.start(self._thread.spawn(self._run(course)))
+        course = self._course = _Course(self._run)
+        self._pass_calls_on()
+        self._thread.spawn(course.task)
         return course
+
+    def _pass_calls_on(self) -> None:
+        """Put calls where the consumer finds them; while there is no course they wait for the next one.
+
+        Both sides do so, the loop's when there is a new call and the consumer's when there is a new course.
+        """
+        course = self._course
+        while course is not None and self._calls:
+            try:
+                call = self._calls.popleft()
+            except IndexError:  # the other side was faster
+                return
+            course.inbox.put(call)
 
     async def _run(self, course: _Course[T]) -> None:
         batch: list[T] | None = None
@@ -247,29 +271,26 @@ class Pump(Generic[T]):
 class _Course(Generic[T]):
     """One run of a source, from the first batch to the last: what its two sides share."""
 
-    __slots__ = ("_left", "_task", "inbox", "wanted")
+    __slots__ = ("inbox", "task", "wanted")
 
-    def __init__(self) -> None:
+    def __init__(self, run: Callable[[_Course[T]], Coroutine[Any, Any, None]]) -> None:
         self.inbox: queue.SimpleQueue[_Reply[list[T]] | _Call] = queue.SimpleQueue()
         self.wanted = asyncio.Event()
-        self._task: _RemoteTask | None = None
-        self._left = False
+        self.task = _RemoteTask(functools.partial(run, self))
 
-    def start(self, task: _RemoteTask) -> None:
-        """Note the task, and cancel it if the course was left meanwhile."""
-        self._task = task
-        if self._left:
-            task.cancel()
+    def want(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have the source asked for a batch."""
+        if not hand_over(loop, self.wanted.set):
+            raise InferenceError(_CLOSED)
 
     def leave(self) -> None:
-        """Cancel the task, now or as soon as there is one."""
-        self._left = True
-        if self._task is not None:
-            self._task.cancel()
+        """Cancel the task; whoever waits for a batch is told so, by the task or in its place."""
+        if self.task.cancel():
+            self.inbox.put(_Reply(error=asyncio.CancelledError()))
 
     def ended(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether nothing comes of it any more."""
-        return self._task is None or self._task.done or self._task.loop is not loop
+        return self.task.done or self.task.loop is not loop
 
 
 class _StoppedError(Exception):
@@ -314,10 +335,13 @@ class _Call:
             value = self._call()
         except StopIteration as error:  # the one exception that a future cannot carry
             self._settle(error=RuntimeError(f"a callback raised {error!r}"))
-        except Exception as error:  # noqa: BLE001 - carried to the loop's side, which decides
-            self._settle(error=error)
+        except Exception as error:
+            if raised_by_signal_handler(error):  # it is meant for the caller, whatever has run here
+                hand_over(self._loop, self.result.cancel)
+                raise
+            self._settle(error=error)  # carried to the loop's side, which decides
         except BaseException:
-            self._loop.call_soon_threadsafe(self.result.cancel)
+            hand_over(self._loop, self.result.cancel)
             raise
         else:
             self._settle(value)
@@ -331,37 +355,54 @@ class _Call:
             else:
                 self.result.set_result(value)
 
-        self._loop.call_soon_threadsafe(settle)
+        hand_over(self._loop, settle)  # a loop that was closed meanwhile has cancelled the result
 
 
 class _RemoteTask:
-    """A task of another thread's loop, which can be cancelled before it has started."""
+    """A task of another thread's loop, which can be cancelled at any time, before it has begun too.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, running: set[asyncio.Task[None]]) -> None:
-        self.loop = loop
-        self._running = running
+    Args:
+        begin: Makes the task's coroutine, on the loop.
+
+    Attributes:
+        loop: The loop, once the task is about to be started.
+    """
+
+    def __init__(self, begin: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None
+        # Either the loop takes it, to begin, or whoever cancels the task: one of them, whenever that happens.
+        self._begin = [begin]
         self._task: asyncio.Task[None] | None = None
-        self._cancelled = False
 
     @property
     def done(self) -> bool:
+        """Whether it has begun and ended."""
         return self._task is not None and self._task.done()
 
-    def start(self, coroutine: Coroutine[Any, Any, None], context: contextvars.Context) -> None:
-        self._task = self.loop.create_task(coroutine, context=context)
-        self._running.add(self._task)
-        self._task.add_done_callback(self._running.discard)
-        if self._cancelled:
-            self.loop.call_soon(self._task.cancel)
+    def start(self, running: set[asyncio.Task[None]], context: contextvars.Context) -> None:
+        """Begin, on the loop."""
+        try:
+            begin = self._begin.pop()
+        except IndexError:  # cancelled before
+            return
+        assert self.loop is not None
+        self._task = self.loop.create_task(begin(), context=context)
+        running.add(self._task)
+        self._task.add_done_callback(running.discard)
 
-    def cancel(self) -> None:
-        def cancel() -> None:
-            self._cancelled = True
-            if self._task is not None:
-                self.loop.call_soon(self._task.cancel)  # not before its first step, without which it could not answer
+    def cancel(self) -> bool:
+        """Cancel it, from any thread; returns whether it had not begun, and never will."""
+        try:
+            self._begin.pop()
+        except IndexError:
+            if self.loop is not None:
+                hand_over(self.loop, self._cancel)
+            return False
+        return True
 
-        if not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(cancel)
+    def _cancel(self) -> None:
+        if self._task is not None and self.loop is not None:
+            self.loop.call_soon(self._task.cancel)  # not before its first step, without which it could not answer
 
 
 async def _answer(coroutine: Coroutine[Any, Any, T], reply: queue.SimpleQueue[_Reply[T]]) -> None:
@@ -370,13 +411,6 @@ async def _answer(coroutine: Coroutine[Any, Any, T], reply: queue.SimpleQueue[_R
         reply.put(_Reply(await coroutine))
     except BaseException as error:  # noqa: BLE001 - it is raised in the caller's thread
         reply.put(_Reply(error=error))
-
-
-def _submit(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *arguments: object) -> None:
-    try:
-        loop.call_soon_threadsafe(function, *arguments)
-    except RuntimeError:  # the loop was closed at this very moment
-        raise InferenceError("the client was closed while a call was under way") from None
 
 
 def wait_for(inbox: queue.SimpleQueue[T]) -> T:
@@ -388,9 +422,12 @@ def wait_for(inbox: queue.SimpleQueue[T]) -> T:
             continue
 
 
-def _wait_for_cleanup(inbox: queue.SimpleQueue[T]) -> None:
+def _wait_for_cleanup(inbox: queue.SimpleQueue[Any]) -> None:
+    """Wait for what a cancelled task has to say at its end; the calls that it wanted are not made any more."""
+    deadline = time.monotonic() + _CLEANUP
     try:
-        inbox.get(timeout=_CLEANUP)
+        while isinstance(inbox.get(timeout=max(0.0, deadline - time.monotonic())), _Call):
+            continue
     except queue.Empty:
         return  # a handler that does not give up; the caller's Ctrl-C does not wait for it
 

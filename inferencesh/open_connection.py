@@ -6,6 +6,8 @@ import asyncio
 import os
 from abc import ABC, abstractmethod
 
+from .event_loops import hand_over, running_loop
+
 __all__ = ["OpenConnection"]
 
 _inherited: list[object] = []  # what a forked child got from its parent, and must not close
@@ -26,12 +28,10 @@ class OpenConnection(ABC):
         """Close the connection, from any thread, at any time."""
         if os.getpid() != self._pid:
             _inherited.append(self._held())
-        elif self.loop.is_closed():
-            return
-        elif _runs_here(self.loop):
+        elif running_loop() is self.loop:
             self._close()
         else:
-            self.loop.call_soon_threadsafe(self._close)
+            hand_over(self.loop, self._close)  # a loop that is closed has closed its sockets
 
     @abstractmethod
     def _held(self) -> object:
@@ -40,10 +40,3 @@ class OpenConnection(ABC):
     @abstractmethod
     def _close(self) -> None:
         """Close it, on its loop."""
-
-
-def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
-    try:
-        return asyncio.get_running_loop() is loop
-    except RuntimeError:
-        return False

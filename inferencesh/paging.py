@@ -10,13 +10,15 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Generic, Self, TypeAlias, TypeVar
 
+from .uncopied import Uncopied
+
 __all__ = ["Items", "Page", "Pages", "objects"]
 
 T = TypeVar("T")
 Page: TypeAlias = list[Mapping[str, Any]]
 
 
-class Pages:
+class Pages(Uncopied):
     """The pages of a list.
 
     Args:
@@ -49,7 +51,7 @@ class Pages:
         return {"cursor": cursor}
 
 
-class Items(Generic[T]):
+class Items(Uncopied, Generic[T]):
     """What is in the pages, one by one.
 
     Args:

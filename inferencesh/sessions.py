@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from .errors import InferenceError
+from .event_loops import hand_over
 
 if TYPE_CHECKING:
     import aiohttp
@@ -87,9 +88,7 @@ class Sessions:
                 _let_go({loop: slot})
             elif loop is here:
                 await slot.closer.aclose()
-            elif loop.is_running():
-                asyncio.run_coroutine_threadsafe(slot.closer.aclose(), loop)
-            else:
+            elif not loop.is_running() or not hand_over(loop, _begin_closing, slot.closer):
                 _let_go({loop: slot})
 
 
@@ -102,6 +101,15 @@ async def _closer(session: aiohttp.ClientSession, in_use: Collection[OpenConnect
             if connection.loop is asyncio.get_running_loop():
                 connection.close()
         await session.close()
+
+
+_closing: set[asyncio.Task[None]] = set()  # a loop holds its tasks weakly
+
+
+def _begin_closing(closer: AsyncGenerator[None, None]) -> None:
+    task = asyncio.ensure_future(closer.aclose())
+    _closing.add(task)
+    task.add_done_callback(_closing.discard)
 
 
 def _let_go(slots: dict[asyncio.AbstractEventLoop, _Slot]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Generator
 from types import TracebackType
@@ -11,7 +12,9 @@ from .driver import TurnDriver
 from .errors import StreamError
 from .invoke import Invoker, invoke
 from .models import Message
+from .one_reader import OneReader
 from .turn_request import OnMessage
+from .uncopied import Uncopied
 
 __all__ = ["AsyncMessageStream", "SnapshotSource"]
 
@@ -29,13 +32,14 @@ class SnapshotSource(Protocol):
         """Close for good."""
 
 
-class AsyncMessageStream:
+class AsyncMessageStream(Uncopied):
     """The snapshots of one turn's assistant messages, each the whole message so far.
 
     Iterate over it with ``async for``, take the result with ``get_final_message``, or both. Nothing is sent before the
     first of these, or before it is awaited or entered. Leaving the loop early, dropping the stream, or a cancelled task
     closes the connection at once; the run goes on at the server, and iterating again takes it up where it was left.
-    Inside ``async with`` the connection is kept until the block is left. Not for use by several tasks at once.
+    Inside ``async with`` the connection is kept until the block is left. A stream has one reader: a second task that
+    reads it gets an InferenceError, and the first goes on.
 
     Attributes:
         message: The latest snapshot, or None.
@@ -49,6 +53,8 @@ class AsyncMessageStream:
         ```
     """
 
+    _instead = "keep its messages, which can be copied, and its chat_id, with which another agent can take the chat up"
+
     def __init__(
         self, driver: TurnDriver, source: SnapshotSource, invoker: Invoker, on_message: OnMessage | None
     ) -> None:
@@ -61,6 +67,7 @@ class AsyncMessageStream:
         self._entered = False
         self._over = False
         self._error: Exception | None = None
+        self._reader: OneReader[asyncio.Task[Any]] = OneReader(asyncio.current_task, asyncio.Task.done)
 
     @property
     def chat_id(self) -> str | None:
@@ -68,11 +75,15 @@ class AsyncMessageStream:
         return self._driver.turn.chat_id if self._driver.turn is not None else None
 
     def __aiter__(self) -> AsyncIterator[Message]:
-        return self if self._entered else _Loop(self)
+        return _Loop(self, leaves=not self._entered)
 
     async def __anext__(self) -> Message:
+        self._reader.check()
+        return await self._next()
+
+    async def _next(self) -> Message:
         if not self._waiting:
-            batch = await self.next_batch()
+            batch = await self._next_batch()
             if not batch:
                 raise StopAsyncIteration
             self._waiting.extend(batch)
@@ -89,6 +100,7 @@ class AsyncMessageStream:
 
         Raises:
             RunFailedError, StreamError, APIError, APIConnectionError: The turn failed; once, then it is over.
+            InferenceError: Another task reads the stream.
 
         Example:
             ```python
@@ -97,20 +109,25 @@ class AsyncMessageStream:
                 print(batch[-1].text)
             ```
         """
+        self._reader.check()
         if self._waiting:
             batch = list(self._waiting)
             self._waiting.clear()
             return batch
-        if self._over:
-            return []
-        try:
-            batch = await self._source.advance()
-        except Exception as error:
-            self._over = True
-            self._error = error
-            raise
+        return await self._next_batch()
+
+    async def _next_batch(self) -> list[Message]:
+        with self._reader:
+            if self._over:
+                return []
+            try:
+                batch = await self._source.advance()
+            except Exception as error:
+                self._end()
+                self._error = error
+                raise
         if not batch:
-            self._over = True
+            self._end()
             final = self._final()
             if final is not None:
                 self.message = final
@@ -206,7 +223,7 @@ class AsyncMessageStream:
                 await stream.aclose()
             ```
         """
-        self._over = True
+        self._end()
         self._waiting.clear()
         await self._source.aclose()
 
@@ -237,6 +254,10 @@ class AsyncMessageStream:
         """Close the connection at once, from any thread; iterating again would take the turn up where it is."""
         self._source.park()
 
+    def _end(self) -> None:
+        self._over = True
+        self._reader.end_all()
+
     async def _open(self) -> Self:
         await self._driver.open()
         return self
@@ -251,19 +272,27 @@ class AsyncMessageStream:
             await invoke(self._invoker, callback, lambda: callback(message.text, done))
 
 
-class _Loop:
+class _Loop(Uncopied):
     """The iterator of one ``async for`` over a stream: when the loop lets go of it, the loop was left."""
 
-    __slots__ = ("_stream",)
+    _instead = AsyncMessageStream._instead
+    _claim: object | None = None
+    _leaves = False
 
-    def __init__(self, stream: AsyncMessageStream) -> None:
+    def __init__(self, stream: AsyncMessageStream, *, leaves: bool) -> None:
         self._stream = stream
+        self._leaves = leaves
 
     def __aiter__(self) -> Self:
         return self
 
     def __anext__(self) -> Awaitable[Message]:
-        return self._stream.__anext__()
+        if self._claim is None:
+            self._claim = self._stream._reader.begin()
+        return self._stream._next()
 
     def __del__(self) -> None:
-        self._stream.leave()
+        if self._claim is not None:
+            self._stream._reader.end(self._claim)
+            if self._leaves:
+                self._stream.leave()

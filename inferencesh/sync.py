@@ -8,12 +8,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from .client import MAX_LINE_BYTES, AsyncInference, ClientOptions
-from .config import Secret, Timeout
+from .config import Runtime, Secret, Timeout
+from .green_threads import check_threads
 from .loop_thread import LoopThread
 from .retry import Backoff
 from .sync_agent import Agent
 from .sync_resources import Agents, Chats, Files
 from .sync_stream import MessageStream
+from .uncopied import Uncopied
 
 if TYPE_CHECKING:
     from .local import RuntimeOptions
@@ -24,15 +26,17 @@ _DEFAULT_TIMEOUT = Timeout()
 _DEFAULT_BACKOFF = Backoff()
 
 
-class Inference:
+class Inference(Uncopied):
     """The client for programs without an event loop; it also works inside one, for instance in a notebook.
 
     It may be used from several threads. Close it with ``with`` or ``close``; one that is never closed ends quietly with
-    the interpreter.
+    the interpreter. Where gevent or eventlet has replaced threads it raises a ConfigurationError.
 
     Args:
         api_key: The API key; ``INFERENCE_API_KEY`` when None.
-        base_url: The service's address; ``INFERENCE_BASE_URL`` or https://api.inference.sh when None.
+        base_url: The service's address; ``INFERENCE_BASE_URL`` or https://api.inference.sh when None. Or an embedded
+            runtime, which is started with the first request and stopped with the client; ``api_key`` and proxies are
+            then ignored.
         timeout: Time limits: a Timeout, or seconds for all of them, or None for none.
         max_retries: How often a failed request is repeated, where that is safe.
         max_reconnects: How many connections of a stream in a row may bring nothing new before the turn is given up.
@@ -54,11 +58,13 @@ class Inference:
         ```
     """
 
+    _instead = "make another client where it is needed"
+
     def __init__(
         self,
         api_key: str | None = None,
         *,
-        base_url: str | None = None,
+        base_url: str | Runtime | None = None,
         timeout: float | Timeout | None = _DEFAULT_TIMEOUT,
         max_retries: int = 2,
         max_reconnects: int = 5,
@@ -70,6 +76,7 @@ class Inference:
         max_parallel_tools: int = 16,
         max_line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
+        check_threads("the blocking client")
         key = Secret(api_key) if api_key is not None else None
         del api_key  # lest a traceback with local variables shows it
         self._client = AsyncInference(
@@ -105,7 +112,7 @@ class Inference:
 
     @classmethod
     def local(cls, **runtime_options: Unpack[RuntimeOptions]) -> Self:
-        """A client of an embedded runtime of its own: no key, no account, no network.
+        """A client of an embedded runtime of its own: no key, no account, no network; as ``AsyncInference.local``.
 
         Args:
             runtime_options: Those of ``inferencesh.local.LocalRuntime``.
@@ -121,10 +128,9 @@ class Inference:
             The ...
             ```
         """
-        client = cls.__new__(cls)
-        client._client = AsyncInference.local(**runtime_options)
-        client._thread = LoopThread("inferencesh")
-        return client
+        from .local import BackgroundRuntime
+
+        return cls(base_url=BackgroundRuntime(**runtime_options))
 
     def agent(
         self,
@@ -163,9 +169,8 @@ class Inference:
             You said: "Hello". ...
             ```
         """
-        if not self._thread.closed:
-            self._thread.call(self._client.aclose())
-            self._thread.close()
+        self._thread.let_go(self._client.aclose)
+        self._thread.close()
 
     def __enter__(self) -> Self:
         return self

@@ -14,13 +14,14 @@ from .loop_thread import LoopThread
 from .models import Chat, FileRef, Interrupt, Message
 from .sync_stream import MessageStream
 from .turn_request import OnApproval, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest
+from .uncopied import Uncopied
 
 __all__ = ["Agent"]
 
 T = TypeVar("T")
 
 
-class Agent:
+class Agent(Uncopied):
     """One conversation with an agent; made by ``Inference.agent``.
 
     The first message begins a chat, later ones continue it. Send one message at a time; for several conversations make
@@ -38,6 +39,8 @@ class Agent:
         True
         ```
     """
+
+    _instead = "keep its chat_id, and take the chat up where it is needed with client.agent(..., chat_id=...)"
 
     def __init__(self, thread: LoopThread, agent: AsyncAgent) -> None:
         self._thread = thread

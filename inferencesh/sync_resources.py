@@ -13,13 +13,14 @@ from .files import AsyncFiles
 from .loop_thread import LoopThread
 from .models import Chat, FileRef, Message
 from .sync_agent import Agent
+from .uncopied import Uncopied
 
 __all__ = ["Agents", "Chats", "Files"]
 
 T = TypeVar("T")
 
 
-class Chats:
+class Chats(Uncopied):
     """The chats of the account; ``client.chats``.
 
     Example:
@@ -99,7 +100,7 @@ class Chats:
         self._thread.call(self._chats.cancel_message(message_id))
 
 
-class Agents:
+class Agents(Uncopied):
     """The other way to make agents; ``client.agents``.
 
     Example:
@@ -130,7 +131,7 @@ class Agents:
         return Agent(self._thread, self._agents.create(config, chat_id=chat_id, context=context))
 
 
-class Files:
+class Files(Uncopied):
     """The account's files; ``client.files``.
 
     Example:
@@ -178,7 +179,7 @@ class Files:
         )
 
 
-class _Each(Generic[T]):
+class _Each(Uncopied, Generic[T]):
     """What an async iterator has, one by one; a page is read when it is needed, and nothing is held in between."""
 
     def __init__(self, thread: LoopThread, items: AsyncIterator[T]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from collections import deque
 from collections.abc import Awaitable, Iterator
 from types import TracebackType
@@ -13,19 +14,21 @@ import attrs
 from .agent import AsyncAgent
 from .loop_thread import LoopThread, Pump
 from .models import Message
+from .one_reader import OneReader
 from .stream import AsyncMessageStream
 from .turn_request import TurnRequest
+from .uncopied import Uncopied
 
 __all__ = ["MessageStream"]
 
 
-class MessageStream:
+class MessageStream(Uncopied):
     """The snapshots of one turn's assistant messages, each the whole message so far, for a plain ``for`` loop.
 
     Callbacks and sync tool handlers run on the thread that iterates, async ones on the background loop. Leaving the
     loop early or dropping the stream closes the connection at once; the run goes on at the server, and iterating again
-    takes it up where it was left. Inside ``with`` the connection is kept until the block is left. Not for several
-    threads at once.
+    takes it up where it was left. Inside ``with`` the connection is kept until the block is left. A stream has one
+    reader: a second thread that reads it gets an InferenceError, and the first goes on.
 
     Attributes:
         message: The latest snapshot, or None.
@@ -39,6 +42,8 @@ class MessageStream:
         ```
     """
 
+    _instead = "keep its messages, which can be copied, and its chat_id, with which another agent can take the chat up"
+
     def __init__(self, thread: LoopThread, agent: AsyncAgent, request: TurnRequest) -> None:
         self.message: Message | None = None
         self._thread = thread
@@ -48,6 +53,7 @@ class MessageStream:
         self._pump.source = self._stream.next_batch
         self._waiting: deque[Message] = deque()
         self._entered = False
+        self._reader = OneReader(threading.current_thread, lambda thread: not thread.is_alive())
         self._ended = False
 
     @property
@@ -56,22 +62,39 @@ class MessageStream:
         return self._stream.chat_id
 
     def __iter__(self) -> Iterator[Message]:
-        return self if self._entered else _Loop(self)
+        return _Loop(self, leaves=not self._entered)
 
     def __next__(self) -> Message:
-        batch = self._waiting or self._pump.take()
-        if not batch:
-            final = self._stream.message
-            if final is not None and not self._ended:
-                self._ended = True
-                self.message = final
-                self._report(final, done=True)
-            raise StopIteration
-        if batch is not self._waiting:
-            self._waiting.extend(batch)
-        message = self.message = self._waiting.popleft()
-        self._report(message, done=False)
-        return message
+        self._reader.check()
+        return self._next()
+
+    def _next(self) -> Message:
+        if self._waiting:
+            return self._following()
+        with self._reader:
+            return self._following()
+
+    def _following(self) -> Message:
+        try:
+            if not self._waiting:
+                self._waiting.extend(self._pump.take())
+            if self._waiting:
+                message = self.message = self._waiting.popleft()
+                self._report(message, done=False)
+                return message
+            self._finish()
+        except BaseException:
+            self.leave()  # at once, and not when the exception, which holds this stream, is forgotten
+            raise
+        raise StopIteration
+
+    def _finish(self) -> None:
+        self._reader.end_all()
+        final = self._stream.message
+        if final is not None and not self._ended:
+            self._ended = True
+            self.message = final
+            self._report(final, done=True)
 
     def get_final_message(self) -> Message:
         """Consume the rest of the stream and return its result.
@@ -155,8 +178,8 @@ class MessageStream:
         """
         self._waiting.clear()
         self._pump.cancel()
-        if not self._thread.closed:  # otherwise the client has closed it
-            self._thread.call(self._stream.aclose())
+        self._reader.end_all()
+        self._thread.let_go(self._stream.aclose)
 
     def leave(self) -> None:
         """Close the connection at once, from any thread; iterating again would take the turn up where it is."""
@@ -164,7 +187,11 @@ class MessageStream:
 
     def __enter__(self) -> Self:
         self._entered = True
-        self._thread.call(_awaited(self._stream))
+        try:
+            self._thread.call(_awaited(self._stream))
+        except BaseException:  # then nobody leaves the block
+            self.leave()
+            raise
         return self
 
     def __exit__(
@@ -186,22 +213,30 @@ class MessageStream:
             self._thread.call(_awaited(result))
 
 
-class _Loop:
+class _Loop(Uncopied):
     """The iterator of one ``for`` loop over a stream: when the loop lets go of it, the loop was left."""
 
-    __slots__ = ("_stream",)
+    _instead = MessageStream._instead
+    _claim: object | None = None
+    _leaves = False
 
-    def __init__(self, stream: MessageStream) -> None:
+    def __init__(self, stream: MessageStream, *, leaves: bool) -> None:
         self._stream = stream
+        self._leaves = leaves
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Message:
-        return next(self._stream)
+        if self._claim is None:
+            self._claim = self._stream._reader.begin()
+        return self._stream._next()
 
     def __del__(self) -> None:
-        self._stream.leave()
+        if self._claim is not None:
+            self._stream._reader.end(self._claim)
+            if self._leaves:
+                self._stream.leave()
 
 
 async def _awaited(awaitable: Awaitable[object]) -> None:

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
+from .event_loops import hand_over
 from .invoke import Invoker
 
 __all__ = ["last_value"]
@@ -124,8 +125,7 @@ class _Steps:
 
         def close() -> None:
             self._close()
-            with contextlib.suppress(RuntimeError):  # the loop has not waited
-                loop.call_soon_threadsafe(closed.set)
+            hand_over(loop, closed.set)
 
         try:
             threading.Thread(target=close, name="inferencesh generator").start()

@@ -17,6 +17,8 @@ from .calls import Fate, Step, step_of
 from .claims import Claims
 from .client_tool import Tool
 from .converter import result_text
+from .errors import InferenceError
+from .event_loops import hand_over
 from .handlers import ArgumentsError
 from .invoke import Invoker, invoke, runs_on_loop
 from .models import ToolCall
@@ -225,7 +227,8 @@ class ToolRunner:
                 limit.reschedule(loop.time() + timeout)
 
         def timed() -> Any:
-            loop.call_soon_threadsafe(start)
+            if not hand_over(loop, start):
+                raise InferenceError("the client was closed before the handler was called")
             return call()
 
         return timed

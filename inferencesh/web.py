@@ -54,6 +54,7 @@ from .errors import (
     RunFailedError,
     StreamError,
 )
+from .event_loops import hand_over, running_loop
 from .models import Message, ToolCall, ToolCallStatus
 from .stream import AsyncMessageStream
 
@@ -303,11 +304,10 @@ class WebStream:
     def __del__(self) -> None:
         if self._closed:
             return
-        loop = self._loop or _running_loop()
-        if loop is None or loop.is_closed():
+        loop = self._loop or running_loop()
+        close = partial(_begin_closing, self._reader, self._stream, stop=self._stop)
+        if loop is None or not hand_over(loop, close):
             self._stream.leave()
-        else:
-            loop.call_soon_threadsafe(partial(_begin_closing, self._reader, self._stream, stop=self._stop))
 
 
 class _Form(NamedTuple):
@@ -366,13 +366,6 @@ async def _close(reader: asyncio.Task[None] | None, stream: AsyncMessageStream, 
             await stream.stop()
         except InferenceError as error:
             logger.warning("chat %s: the reader has left, but the run could not be stopped: %s", stream.chat_id, error)
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
 
 
 def _call(call: ToolCall, *, paused: bool) -> dict[str, object]:

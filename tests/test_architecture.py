@@ -133,7 +133,7 @@ def test_the_blocking_client_knows_nothing_of_the_protocol() -> None:
 
 def test_the_background_loop_knows_nothing_of_anything() -> None:
     """It could serve any other package."""
-    assert reachable("loop_thread") == {"errors"}
+    assert reachable("loop_thread") == {"errors", "event_loops", "signal_errors"}
 
 
 @pytest.mark.parametrize("name", sorted(name for name in NAMES if name.split(".")[0] == "local"))

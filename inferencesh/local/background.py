@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, TypedDict
 
 from attrs import frozen
 
+from inferencesh.green_threads import check_threads
+
 from .runtime import LocalRuntime
 
 if TYPE_CHECKING:
@@ -69,7 +71,7 @@ class BackgroundRuntime:
         options: Those of `LocalRuntime`.
 
     Raises:
-        ValueError: An option is wrong.
+        ValueError: An option is wrong, or gevent or eventlet has replaced threads.
 
     Example:
         ```python
@@ -86,12 +88,14 @@ class BackgroundRuntime:
     """
 
     def __init__(self, **options: Unpack[RuntimeOptions]) -> None:
+        check_threads("an embedded runtime")
         self._runtime = LocalRuntime(**options)
         self._pid = os.getpid()
         # Reentrant: a signal handler that runs inside `start` may call `stop`.
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._address: LocalAddress | None = None
+        self._started: Future[None] = Future()
         self._stopping: Future[None] = Future()
 
     @property
@@ -140,7 +144,7 @@ class BackgroundRuntime:
         # The thread is a daemon, so that it keeps no program alive; this lets it end properly all the same.
         atexit.register(self.stop)
         try:
-            asyncio.run_coroutine_threadsafe(self._runtime.start(), loop).result()
+            self._started.result()
         except BaseException:
             self.stop()
             raise
@@ -155,5 +159,11 @@ class BackgroundRuntime:
             loop.close()
 
     async def _serve(self) -> None:
+        try:
+            await self._runtime.start()
+        except BaseException as error:  # noqa: BLE001 - `start` raises it
+            self._started.set_exception(error)
+        else:
+            self._started.set_result(None)
         await asyncio.wrap_future(self._stopping)
         await self._runtime.aclose()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import signal
 import threading
 import traceback
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from inferencesh import InferenceError
+from inferencesh import InferenceError, event_loops, loop_thread
 from inferencesh.loop_thread import LoopThread, Pump
 from tests.support import wait_until
 
@@ -40,6 +41,10 @@ async def endless(ended: list[str] | None = None) -> None:
     finally:
         if ended is not None:
             ended.append("cancelled")
+
+
+class Interruption(BaseException):
+    """What is no Exception, like KeyboardInterrupt."""
 
 
 class Waiting:
@@ -334,6 +339,45 @@ def test_a_call_that_comes_while_the_loop_is_being_closed(thread: LoopThread) ->
     del kept
 
 
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_an_interruption_while_a_call_is_being_scheduled(
+    thread: LoopThread, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Right before the loop has the coroutine or right after: it is closed, or cancelled by the loop, never both."""
+    ended: list[str] = []
+    hand_over = event_loops.hand_over
+    strikes = [Interruption]
+
+    def interrupted(*arguments: Any) -> bool:
+        if not strikes:
+            return hand_over(*arguments)
+        strike = strikes.pop()
+        if moment == "before":
+            raise strike
+        hand_over(*arguments)
+        for _ in range(100_000):  # long enough for the loop to be in the middle of it
+            if ended:
+                break
+        raise strike
+
+    async def work() -> None:
+        ended.append("begun")
+        try:
+            await endless(ended)
+        except GeneratorExit:
+            ended.append(f"closed by {threading.current_thread().name}")
+            raise
+
+    thread.call(value())
+    monkeypatch.setattr(loop_thread, "hand_over", interrupted)
+    coroutine = work()
+    with pytest.raises(Interruption):
+        thread.call(coroutine)
+    assert ended in ([], ["begun", "cancelled"])
+    assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
+    assert thread.call(value()) == "value"
+
+
 # -- the pump ----------------------------------------------------------------------------------------------------------
 
 
@@ -437,13 +481,66 @@ def test_a_call_that_is_not_wanted_any_more_is_not_made(pump: Pump[int], thread:
     assert pump.take() == [1]
 
 
-class Interruption(BaseException):
-    """What is no Exception, like KeyboardInterrupt."""
-
-
 def interrupt() -> None:
     """A call of the user's that is interrupted."""
     raise Interruption
+
+
+def test_a_call_that_nobody_waits_for_is_made_by_the_next_who_does(pump: Pump[int], thread: LoopThread) -> None:
+    """The source has failed, what it had begun goes on and wants a call made: it is, and does not wait for ever."""
+    outcomes: list[object] = []
+    begun: list[asyncio.Task[None]] = []
+    go = asyncio.Event()
+
+    async def later() -> None:
+        await go.wait()
+        outcomes.append(await pump.call_blocking(lambda: "made"))
+
+    async def failing() -> list[int]:
+        begun.append(asyncio.create_task(later()))
+        raise ValueError("not today")
+
+    async def source() -> list[int]:
+        await asyncio.wait_for(begun[0], 5)
+        return [1]
+
+    pump.source = failing
+    with pytest.raises(ValueError, match="not today"):
+        pump.take()
+
+    async def let_it_go() -> None:
+        go.set()
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    thread.call(let_it_go())
+    pump.source = source
+    assert Waiting(pump.take).end() == [1]
+    assert outcomes == ["made"]
+
+
+@pytest.mark.parametrize("error", [ValueError, Interruption])
+def test_whatever_interrupts_a_take_cancels_the_source(
+    pump: Pump[int], monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    """An Exception too, as signal handlers raise them."""
+    ended: list[str] = []
+    started = threading.Event()
+
+    async def source() -> list[int]:
+        started.set()
+        await endless(ended)
+        return []
+
+    def interrupted(*_: object) -> None:
+        assert started.wait(5)
+        raise error
+
+    pump.source = source
+    monkeypatch.setattr(loop_thread, "wait_for", interrupted)
+    with pytest.raises(error):
+        pump.take()
+    assert ended == ["cancelled"]
 
 
 def test_an_interrupted_call_leaves_nothing_for_the_next_batch(pump: Pump[int]) -> None:
@@ -499,7 +596,10 @@ def test_an_end_that_meets_a_take(pump: Pump[int], thread: LoopThread, ending: s
     steps = 1 if taken_before else 2
     held.wait_until_scheduled(steps)
     end = Waiting(pump.cancel if ending == "cancel" else thread.stop)
-    held.wait_until_scheduled(steps + 1)
+    if ending == "cancel" and not taken_before:  # then it never begins, and there is nothing for the loop to do
+        end.end()
+    else:
+        held.wait_until_scheduled(steps + 1)
     held.release()
     outcome = taken.end()
     assert isinstance(outcome, InferenceError | list)
