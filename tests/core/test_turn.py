@@ -1281,21 +1281,6 @@ def test_a_turn_that_is_resumed_before_its_call_was_answered_pauses_again() -> N
     assert len(caller.calls) == 1
 
 
-def test_a_turn_says_whether_it_is_paused_for_its_caller() -> None:
-    """Or for something else, or not at all."""
-    caller = new_chat()
-    waits = [caller.turn.waits_for_caller]
-    caller.take(BUSY, said(asks("awaiting_input")), runs(run("input_required")))
-    caller.declines("call-1")
-    waits.append(caller.turn.waits_for_caller)
-    caller.answers("call-1")
-    waits.append(caller.turn.waits_for_caller)
-    assert waits == [False, True, False]
-    caller = new_chat()
-    caller.take(BUSY, said(asks("awaiting_approval")), runs(run("input_required")))
-    assert caller.turn.waits_for_caller
-
-
 def test_a_call_that_somebody_else_answers_ends_the_pause() -> None:
     """Another client, or a person."""
     caller = new_chat()

@@ -14,9 +14,9 @@ import pytest
 from inferencesh import (
     ConfigurationError,
     ConflictError,
+    InputRequiredError,
     Message,
     PermissionDeniedError,
-    StreamError,
     ToolCall,
     string,
     tool,
@@ -454,8 +454,9 @@ def test_a_message_behind_an_approval_is_told_so(kind: Kind, record: Record) -> 
 
         def turn(client: Any) -> Generator[Any, Any, None]:
             agent, _ = yield from paused(client, record)
-            with pytest.raises(StreamError, match="approve_tool or reject_tool"):
+            with pytest.raises(InputRequiredError, match="approve_tool or reject_tool") as caught:
                 yield agent.send_message("And then?")
+            assert [each.id for each in caught.value.pending_approvals] == [CALL]
 
         call(kind, server, turn)
 
