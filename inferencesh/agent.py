@@ -544,7 +544,7 @@ class AsyncAgent:
 
 
 def _id_of(thing: str | ToolCall | Interrupt) -> str:
-    return thing if isinstance(thing, str) else thing.id
+    return thing.id if isinstance(thing, ToolCall | Interrupt) else thing
 
 
 async def _output(stream: AsyncMessageStream, request: TurnRequest) -> Any:

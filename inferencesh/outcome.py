@@ -7,7 +7,7 @@ import enum
 import attrs
 
 from .calls import CallLedger
-from .models import Interrupt, InterruptReason, Message, MessageStatus, RunState
+from .models import Interrupt, InterruptReason, Message, MessageStatus, RunState, ToolCall, ToolCallStatus
 from .pauses import Pause, questions
 from .replies import Replies
 from .rereads import MISSING_BEFORE_READ, REREAD_EVERY, RereadSchedule
@@ -137,7 +137,8 @@ class OutcomeDecider:
         """The run before waits for input, and this turn's with it."""
         if self.through_pauses:
             return None
-        stuck = self._rereads.stuck(now) >= PAUSE_PATIENCE
+        # A message that is not said to be queued may have its turn at any moment; the chat's state may be outdated.
+        stuck = self._rereads.stuck(now) >= (PAUSE_PATIENCE if self._run.queued else PATIENCE)
         if fresh and (stuck or (self._run.queued and self.pause.needs_a_person)):
             return Outcome(End.HELD_UP, self._replies.last, pause=self.pause)
         self._rereads.await_news(now, fresh=fresh)
@@ -149,9 +150,13 @@ class OutcomeDecider:
         last = self._replies.last
         return last is None or not (last.done or last.content or last.tool_calls)
 
-    def _paused(self, message: Message | None) -> Outcome | None:
-        """The turn waits for input; its message carries what a person is asked."""
+    def _paused(self, message: Message | None, now: float, *, fresh: bool) -> Outcome | None:
+        """The turn waits for input; its message carries what a person is asked, read from the chat if need be."""
         if self.through_pauses:
+            return None
+        asks = message is not None and any(_asks_a_person(call) for call in message.tool_calls)
+        if asks and not self._run.interrupts and not fresh and self._rereads.stuck(now) < PATIENCE:
+            self._rereads.await_news(now, fresh=False)
             return None
         if message is not None:
             asked = tuple(each for each in questions(self._run.interrupts) if each.id not in self.resolved)
@@ -169,7 +174,8 @@ class OutcomeDecider:
         waiting = self._calls.waiting(self._replies.current)
         if waiting:
             if self._run.phase is Phase.PAUSED or self._rereads.quiet(now) >= QUIET_BEFORE_PAUSE:
-                return self._paused(max(reversed(waiting), key=lambda message: message.order))
+                newest = max(reversed(waiting), key=lambda message: message.order)
+                return self._paused(newest, now, fresh=fresh)
         elif self._run.phase is Phase.PAUSED:
             return self._decide_unexplained_pause(now, fresh=fresh)
         else:
@@ -184,7 +190,7 @@ class OutcomeDecider:
         stuck = self._rereads.stuck(now) >= PATIENCE
         outdated = bool(self._calls or self.resolved) and not self._is_held_up  # the pause may be one that is over
         if self._run.counts and ((fresh and (stuck or not outdated)) or (stuck and not outdated)):
-            return self._paused(self._replies.last)
+            return self._paused(self._replies.last, now, fresh=fresh)
         if fresh and stuck and self._is_blank and not self._run.counts and not self.through_pauses:
             return Outcome(End.HELD_UP, self._replies.last, pause=self.pause)
         self._rereads.plan(now + (REREAD_EVERY if fresh else MISSING_BEFORE_READ))
@@ -243,6 +249,11 @@ class OutcomeDecider:
         """The last message as the cancelled one that the server did not send."""
         base = last or Message(id="", chat_id=self._replies.chat_id or "", run_id=self._run.run.id)
         return attrs.evolve(base, status=MessageStatus.CANCELLED, delta="")
+
+
+def _asks_a_person(call: ToolCall) -> bool:
+    """Whether a call waits for a person, and not for an approval."""
+    return call.waits and not call.pending and call.status != ToolCallStatus.AWAITING_APPROVAL
 
 
 def _content_error(message: Message) -> str:

@@ -24,6 +24,12 @@ def statuses(client: Inference, chat_id: str) -> list[MessageStatus]:
     return [message.status for message in client.chats.messages(chat_id) if message.role == "user"][::-1]
 
 
+def open_when_queued(watcher: Inference, chat_id: str, gate: Gate) -> None:
+    """Let the run go on once a message waits behind it."""
+    queued(watcher, chat_id)
+    gate.open()
+
+
 # -- messages to a chat that waits -------------------------------------------------------------------------------------
 
 
@@ -105,7 +111,7 @@ def test_a_message_is_withdrawn_when_the_run_before_it_begins_to_wait(serve: Ser
     agent = side.agent(deleting([]))
     chat_id = begin(side, agent)
     with Inference(**served.address) as watcher, ThreadPoolExecutor(1) as pool:
-        opened = pool.submit(lambda: (queued(watcher, chat_id), gate.open()))
+        opened = pool.submit(open_when_queued, watcher, chat_id, gate)
         with pytest.raises(InputRequiredError, match="the approval of delete"):
             other.result(other.agent(deleting([]), chat_id=chat_id).send_message("x"))
         opened.result(1)
@@ -124,7 +130,7 @@ def test_a_tool_that_runs_elsewhere_does_not_send_a_queued_message_back(serve: S
         first = pool.submit(lambda: side.result(agent.send_message("Delete it")))
         wait_until(lambda: agent.chat_id is not None, "chat", 5.0)
         gate.reached()
-        opened = pool.submit(lambda: (queued(watcher, agent.chat_id), gate.open()))
+        opened = pool.submit(open_when_queued, watcher, agent.chat_id, gate)
         assert other.result(other.agent(PLAIN, chat_id=agent.chat_id).send_message("x")).text == "Hello."
         opened.result(1)
         assert first.result(5).text == "Done."
@@ -174,11 +180,12 @@ def test_wait_until_the_end_goes_through_pauses_that_others_end(serve: Serve, co
         with Inference(**served.address) as client:
             for _ in range(2):
                 approver = client.agent({}, chat_id=agent.chat_id)
-                wait_until(lambda agent=approver: agent.wait().pending_approvals, "approval", 5.0)
+                while not (reply := approver.wait()).pending_approvals:
+                    assert reply.paused, "the requester is running the call before"
                 for _ in range(4 if cut else 0):
                     wait_until(lambda: served.runtime.open_streams == 1, "stream", 5.0)
                     served.run(cut_streams())
-                approver.approve_tool(approver.wait().pending_approvals[0])
+                approver.approve_tool(reply.pending_approvals[0])
 
     async def cut_streams() -> None:
         served.runtime.cut_streams()
