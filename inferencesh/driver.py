@@ -339,7 +339,7 @@ class TurnDriver:
         self._connection.wake()
 
     async def _withdraw(self, turn: Turn) -> None:
-        """Take back a message that comes after a run that waits for input; returns only if its turn has come meanwhile.
+        """Take back a message that comes after a run that waits for input; returns only if it is not queued any more.
 
         Raises:
             InputRequiredError: It has no turn before the input is given.
@@ -348,11 +348,11 @@ class TurnDriver:
         assert pause is not None
         left: InferenceError | None = None
         try:
-            withdrawn = await self._api.cancel_message(turn.run.user_message_id)
+            withdrawn = turn.replies.withdrawn or await self._api.cancel_message(turn.run.user_message_id)
         except (APIError, APIConnectionError, ConfigurationError) as error:
             withdrawn, left = False, error
-        if not withdrawn and turn.run.queued and (left is None or isinstance(left, ConflictError)):
-            turn.not_withdrawn(self._now())
+        if not withdrawn and turn.may_be_withdrawn and (left is None or isinstance(left, ConflictError)):
+            turn.withdrawal_refused(self._now())
             return
         await self.aclose()
         if withdrawn:

@@ -65,6 +65,7 @@ class OutcomeDecider:
         resolved: Ids of interrupts that were decided about here.
         through_pauses: Whether a pause is for others to end, and does not end the wait for this turn.
         pause: What the run before waits for, as the chat was read last.
+        withdrawn_here: Whether this side has tried to withdraw the turn's message because of that.
         nothing_ran: Whether the chat, when it was read, had nothing that a queued message waits for.
     """
 
@@ -73,6 +74,7 @@ class OutcomeDecider:
         self.nothing_ran = False
         self.through_pauses = False
         self.pause = Pause()
+        self.withdrawn_here = False
         self._run = run
         self._calls = calls
         self._replies = replies
@@ -88,6 +90,8 @@ class OutcomeDecider:
         Returns:
             How it ended or paused; None while it goes on or that is to be found out.
         """
+        if self._replies.withdrawn and self.withdrawn_here:
+            return Outcome(End.HELD_UP, self._replies.last, pause=self.pause)
         if self._replies.withdrawn:
             detail = "the message was withdrawn before its turn came; it has no reply"
             return Outcome(End.LOST, self._replies.last, detail)

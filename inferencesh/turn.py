@@ -208,9 +208,9 @@ class Turn:
         self.calls.reopen()
         self._rereads.resume(now)
 
-    def not_withdrawn(self, now: float) -> None:
-        """The message could not be withdrawn from the queue, because its turn has come meanwhile."""
-        self.run.dequeued()
+    def withdrawal_refused(self, now: float) -> None:
+        """The message is not queued any more: its turn has come, or it was withdrawn; the chat tells which."""
+        self._decider.withdrawn_here = True
         self.resume(now)
 
     def next(self) -> Turn:
@@ -262,6 +262,11 @@ class Turn:
     @through_pauses.setter
     def through_pauses(self, through: bool) -> None:
         self._decider.through_pauses = through
+
+    @property
+    def may_be_withdrawn(self) -> bool:
+        """Whether its message is queued, and nobody has tried to withdraw it yet."""
+        return self.run.queued and not self._decider.withdrawn_here
 
     @property
     def is_current(self) -> bool:

@@ -54,7 +54,7 @@ from .errors import (
     RunFailedError,
     StreamError,
 )
-from .models import Message, ToolCall, ToolCallStatus
+from .models import Message, ToolCall
 from .stream import AsyncMessageStream
 
 __all__ = ["NDJSON_HEADERS", "SSE_HEADERS", "Problem", "WebStream", "describe_error", "ndjson", "snapshot", "sse"]
@@ -387,8 +387,7 @@ def _call(call: ToolCall, *, paused: bool) -> dict[str, object]:
 
 def _waits(message: Message) -> bool:
     """Whether the turn has paused at this message."""
-    waiting = any(call.pending or call.status == ToolCallStatus.AWAITING_APPROVAL for call in message.tool_calls)
-    return waiting or not message.done
+    return message.paused or not message.done
 
 
 def _logged(error: Exception, chat_id: str | None) -> Problem:

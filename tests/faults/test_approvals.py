@@ -532,6 +532,35 @@ def test_a_message_that_is_not_said_to_be_queued_is_refused_too(kind: Kind, reco
 
 
 @pytest.mark.timeout(10)
+def test_a_withdrawal_whose_answer_is_lost_counts(kind: Kind, record: Record) -> None:
+    """A conflict after the repetition leaves open what has happened; the chat tells."""
+    waiting = (chat("input_required", active_run=run_of("input_required", user_message_id="asked1")), WAITS)
+    withdrawn = message("And then?", "cancelled", id="asked2", order=15, role="user")
+    scenario = Scenario(
+        post=[(Reply(BEHIND),)],
+        streams=[(*waiting, after(CANCEL, 2), withdrawn)],
+        answers={CANCEL: [(RST,), refuse(409, "conflict")]},
+    )
+    with FaultServer(scenario) as server:
+
+        def turn(client: Any) -> Generator[Any, Any, None]:
+            with pytest.raises(InputRequiredError, match="was withdrawn"):
+                yield record.agent(client, chat_id=CHAT).send_message("And then?")
+
+        call(kind, server, turn)
+
+
+@pytest.mark.timeout(10)
+def test_a_withdrawal_that_is_refused_for_no_reason_is_not_repeated_for_ever(kind: Kind, record: Record) -> None:
+    """The message is still shown as queued."""
+    shown = message("And then?", "queued", id="asked2", order=15, role="user")
+    withdrawals, error = sent_behind(kind, record, BEHIND, refuse(409, "conflict"), (shown,))
+    assert isinstance(error, InputRequiredError)
+    assert "could not be withdrawn" in str(error)
+    assert withdrawals == [CANCEL] * 2
+
+
+@pytest.mark.timeout(10)
 def test_a_message_whose_turn_has_come_before_it_was_withdrawn_gets_its_reply(kind: Kind, record: Record) -> None:
     """The conflict says that it is not queued any more."""
     own = run_of("working", id="run2", user_message_id="asked2")
