@@ -49,6 +49,7 @@ from .errors import (
     ConfigurationError,
     ConflictError,
     InferenceError,
+    InputRequiredError,
     NotFoundError,
     RateLimitError,
     RunFailedError,
@@ -233,6 +234,8 @@ def describe_error(error: BaseException) -> Problem:
             return Problem("upstream_timeout", "The agent service did not answer in time.", 504)
         case APIConnectionError():
             return Problem("upstream_unreachable", "The agent service could not be reached.", 502)
+        case InputRequiredError():
+            return Problem("input_required", "The chat waits for an approval or other input; give that first.", 409)
         case StreamError():
             return Problem("stream_lost", "The reply was lost before it was complete.", 502)
         case _:
