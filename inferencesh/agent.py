@@ -16,10 +16,10 @@ from .errors import ConfigurationError
 from .file_sources import FileSource, OnProgress
 from .files import AsyncFiles
 from .invoke import Invoker
-from .models import Chat, FileRef, Interrupt, Message
+from .models import Chat, FileRef, Interrupt, Message, ToolCall
 from .stream import AsyncMessageStream
 from .transport import Transport
-from .turn_request import OnApproval, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest
+from .turn_request import OnApproval, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest, Until
 from .turns import AgentOptions, open_turn
 from .uncopied import Uncopied
 from .uploads import check_result_files, upload_all
@@ -100,6 +100,11 @@ class AsyncAgent(Uncopied):
         Client tools that have a handler are run, and the turn goes on with their results. One that has none pauses the
         turn: the reply carries it in ``pending_tool_calls``; answer it with ``submit_tool_result``, then ``wait``.
 
+        A message that is sent while the chat is busy is queued until its turn comes. While the chat waits for input, or
+        when it begins to while the message is queued, the message is withdrawn and InputRequiredError says what is
+        pending; where that is only the result of a client tool, which another program may be about to give, after two
+        seconds.
+
         Args:
             text: The message.
             stream: Whether to return a stream of snapshots, each the whole message so far, instead of the final one.
@@ -121,6 +126,7 @@ class AsyncAgent(Uncopied):
 
         Raises:
             RunFailedError: The run failed.
+            InputRequiredError: The chat waits for a tool's result, an approval or the like; the message was withdrawn.
             StreamError: The reply was lost for good, or the message, queued behind another turn, was withdrawn.
             FileError: A file cannot be read; the message was not sent.
             PermissionDeniedError: The server takes approvals from signed-in people only (code ``requires_sign_in``).
@@ -202,7 +208,8 @@ class AsyncAgent(Uncopied):
         Raises:
             ConfigurationError: ``output_type`` has no JSON Schema; at the call, and nothing is sent.
             OutputError: There is no output, or one of another shape; ``output`` has it as it came.
-            InputRequiredError: The run waits for a tool's result, an approval or the like instead of ending.
+            InputRequiredError: The run waits for a tool's result, an approval or the like instead of ending; or the
+                chat did before, as for ``send_message``.
             RunFailedError, StreamError, APIError, APIConnectionError: As for ``send_message``.
 
         Example:
@@ -272,13 +279,19 @@ class AsyncAgent(Uncopied):
             )
         )
 
-    async def wait(self) -> Message:
+    async def wait(self, *, until: Until = "input") -> Message:
         """Wait until the current turn ends or needs input.
+
+        Args:
+            until: ``"input"`` returns when the turn pauses as well: the message's ``paused`` is true then, and
+                ``pending_tool_calls``, ``pending_approvals`` and ``pending_interrupts`` say what is waited for.
+                ``"end"`` waits through pauses, which others have to end, until the run is over.
 
         Returns:
             The turn's final message, or the one that waits for input; the chat's last message when nothing is running.
 
         Raises:
+            ConfigurationError: ``until`` is neither.
             InferenceError: There is no chat yet.
             RunFailedError, StreamError, APIError, APIConnectionError: As for ``send_message``.
 
@@ -287,21 +300,23 @@ class AsyncAgent(Uncopied):
             async for message in agent.send_message("Tell me a story", stream=True):
                 break  # the run goes on at the server
 
-            message = await agent.wait()
-            print(message.done)
+            message = await agent.wait(until="end")
+            print(message.done, message.paused)
             ```
 
             ```text
-            True
+            True False
             ```
         """
-        return await self.stream_messages().get_final_message()
+        return await self.open_stream(TurnRequest.of_wait(until)).get_final_message()
 
-    async def submit_tool_result(self, tool_call_id: str, result: object, *, files: Sequence[FileSource] = ()) -> None:
+    async def submit_tool_result(
+        self, tool_call_id: str | ToolCall, result: object, *, files: Sequence[FileSource] = ()
+    ) -> None:
         """Answer a tool call; the result is posted until the server has acknowledged it.
 
         Args:
-            tool_call_id: The call's id.
+            tool_call_id: The call, or its id.
             result: A string, or anything with a JSON form (mappings, sequences, numbers, attrs classes), sent as JSON.
             files: What goes with it, at most 20, as for ``client.files.upload``; images reach the model as images.
 
@@ -317,7 +332,7 @@ class AsyncAgent(Uncopied):
             agent = client.agent({"name": "librarian", "tools": [look_up]})
             message = await agent.send_message('Look up "pelican"')
             for call in message.pending_tool_calls:
-                await agent.submit_tool_result(call.id, {"meaning": "a bird"})
+                await agent.submit_tool_result(call, {"meaning": "a bird"})
             message = await agent.wait()
             print(message.text)
             ```
@@ -328,7 +343,7 @@ class AsyncAgent(Uncopied):
         """
         text, sources = result_text(result), check_result_files(files)
         uploaded = await upload_all(self._transport, sources) if sources else ()
-        await self._conversation.submit(tool_call_id, text, files=uploaded)
+        await self._conversation.submit(_id_of(tool_call_id), text, files=uploaded)
 
     async def upload_file(
         self,
@@ -356,11 +371,15 @@ class AsyncAgent(Uncopied):
             source, filename=filename, content_type=content_type, on_progress=on_progress
         )
 
-    async def approve_tool(self, tool_call_id: str) -> None:
+    async def approve_tool(self, tool_call_id: str | ToolCall) -> None:
         """Approve a call that waits for a person's approval; ``wait`` or ``stream_messages`` takes up the turn.
 
+        A client tool's call then waits for its result. A ``wait`` that finds no handler for it here logs a warning and
+        returns a message with the call in ``pending_tool_calls``: a program that has the tool may go on with it, or
+        ``submit_tool_result`` answers it.
+
         Args:
-            tool_call_id: The id of one of ``message.pending_approvals``.
+            tool_call_id: One of ``message.pending_approvals``, or its id.
 
         Raises:
             PermissionDeniedError: The server wants a signed-in person, not an API key (code ``requires_sign_in``).
@@ -374,7 +393,7 @@ class AsyncAgent(Uncopied):
             message = await agent.send_message('Delete "notes.txt"')
             for call in message.pending_approvals:
                 print(call.name, call.arguments)
-                await agent.approve_tool(call.id)
+                await agent.approve_tool(call)
             message = await agent.wait()
             ```
 
@@ -382,13 +401,13 @@ class AsyncAgent(Uncopied):
             delete {'name': 'notes.txt'}
             ```
         """
-        await self._conversation.decide(tool_call_id, approved=True)
+        await self._conversation.decide(_id_of(tool_call_id), approved=True)
 
-    async def reject_tool(self, tool_call_id: str, reason: str = "") -> None:
+    async def reject_tool(self, tool_call_id: str | ToolCall, reason: str = "") -> None:
         """Reject a call that waits for a person's approval; the agent goes on without it.
 
         Args:
-            tool_call_id: The id of one of ``message.pending_approvals``.
+            tool_call_id: One of ``message.pending_approvals``, or its id.
             reason: Why, for the agent to read.
 
         Raises:
@@ -400,19 +419,19 @@ class AsyncAgent(Uncopied):
             agent = client.agent({"name": "janitor", "tools": [delete]})
             message = await agent.send_message('Delete "notes.txt"')
             for call in message.pending_approvals:
-                await agent.reject_tool(call.id, "The notes are still needed")
+                await agent.reject_tool(call, "The notes are still needed")
             message = await agent.wait()
             ```
         """
-        await self._conversation.decide(tool_call_id, approved=False, reason=reason)
+        await self._conversation.decide(_id_of(tool_call_id), approved=False, reason=reason)
 
-    async def resolve_interrupt(self, interrupt_id: str, decision: Literal["allow", "deny"]) -> Interrupt:
-        """Decide about something that holds the run up: one of ``chat.pending_interrupts``.
+    async def resolve_interrupt(self, interrupt_id: str | Interrupt, decision: Literal["allow", "deny"]) -> Interrupt:
+        """Decide about something that holds the run up: one of ``message.pending_interrupts``.
 
         A client tool's or widget's interrupt is answered with ``submit_tool_result`` instead.
 
         Args:
-            interrupt_id: Its id.
+            interrupt_id: The interrupt, or its id.
             decision: Whether it may go on.
 
         Returns:
@@ -424,10 +443,10 @@ class AsyncAgent(Uncopied):
 
         Example:
             ```python
-            await agent.send_message("Publish the report")
-            for interrupt in (await agent.get_chat()).pending_interrupts:
+            message = await agent.send_message("Publish the report")
+            for interrupt in message.pending_interrupts:
                 print(interrupt.reason)
-                await agent.resolve_interrupt(interrupt.id, "allow")
+                await agent.resolve_interrupt(interrupt, "allow")
             message = await agent.wait()
             ```
 
@@ -437,7 +456,7 @@ class AsyncAgent(Uncopied):
         """
         if decision not in ("allow", "deny"):
             raise ConfigurationError(f"the decision about an interrupt is 'allow' or 'deny', not {decision!r}")
-        return await self._conversation.resolve(interrupt_id, allow=decision == "allow")
+        return await self._conversation.resolve(_id_of(interrupt_id), allow=decision == "allow")
 
     async def stop(self) -> None:
         """End the run on the server; the stream that follows it ends normally. Without a chat nothing happens.
@@ -525,6 +544,10 @@ class AsyncAgent(Uncopied):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(chat_id={self.chat_id!r})"
+
+
+def _id_of(thing: str | ToolCall | Interrupt) -> str:
+    return thing.id if isinstance(thing, ToolCall | Interrupt) else thing
 
 
 async def _output(stream: AsyncMessageStream, request: TurnRequest) -> Any:

@@ -12,7 +12,6 @@ from typing import TypeAlias
 
 import attrs
 
-from .finish import is_finish
 from .models import Message, ToolCall, ToolCallStatus
 
 __all__ = ["CallLedger", "Fate", "Step", "step_of"]
@@ -178,6 +177,4 @@ def step_of(call: ToolCall) -> Step | None:
     """What a call waits for, or None."""
     if call.status == ToolCallStatus.AWAITING_APPROVAL:
         return Step.APPROVAL
-    if call.pending:
-        return Step.RESULT
-    return Step.RESULT if call.status == ToolCallStatus.AWAITING_INPUT and not is_finish(call) else None
+    return Step.RESULT if call.waits else None

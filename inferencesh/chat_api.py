@@ -93,9 +93,9 @@ class ChatAPI:
             if not error.repetitions:  # else an earlier attempt has deleted it, its answer being lost
                 raise
 
-    async def cancel_message(self, message_id: str) -> None:
-        """Withdraw a queued message."""
-        await self._settle(f"/chats/messages/{_segment('message', message_id)}/cancel", None)
+    async def cancel_message(self, message_id: str) -> bool:
+        """Withdraw a queued message; returns False where it was settled before, most likely by this very request."""
+        return None is not await self._settle(f"/chats/messages/{_segment('message', message_id)}/cancel", None)
 
     async def submit(
         self, call_id: str, result: object, *, anybodys: bool = False, files: Sequence[FileRef] = ()

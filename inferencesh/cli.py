@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from . import Agent, ConfigurationError, FileError, FileRef, Inference, InferenceError, __version__
-from .terminal import complain, converse, log_to_stderr, note, show_turn
+from .terminal import complain, converse, log_to_stderr, note, show_pending, show_turn
 from .upload_bar import UploadBar
 
 __all__ = ["main"]
@@ -162,6 +162,8 @@ def _chat(options: argparse.Namespace) -> bool:
         agent = client.agent(config, chat_id=options.chat_id)
         files = [_upload(agent, path, file) for path, file in zip(options.files, opened, strict=True)]
         try:
+            if agent.chat_id is not None:
+                show_pending(agent)
             if prompt is None:
                 return converse(agent, files)
             show_turn(agent, prompt, files)

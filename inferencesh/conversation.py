@@ -38,12 +38,13 @@ class Conversation:
         self._agent = agent
         self._context = context
         self._turn: Turn | None = None
+        self._before: Turn | None = None  # the turn before, which stays the present one where a message is refused
         self._untold: list[Callable[[Turn], None]] = []  # what was settled while the turn was not at hand
 
     def reset(self) -> None:
         """Forget the chat."""
         self.chat_id = None
-        self._turn = None
+        self._turn = self._before = None
         self._untold.clear()
 
     def require_chat(self) -> str:
@@ -61,7 +62,7 @@ class Conversation:
 
         A chat that exists has its stream opened first, so that nothing of the reply can be missed.
         """
-        before, chat_id = self._turn, self.chat_id
+        before, chat_id = self._present, self.chat_id
         turn = Turn(chat_id) if before is None else before.next()
         if chat_id is not None:
             await driver.connect(chat_id)
@@ -84,13 +85,8 @@ class Conversation:
         snapshot = turn.begin(_message(answer, "user_message"), _message(answer, "assistant_message"), _now())
         if turn.chat_id is None:
             raise StreamError("the server's answer to the message names no chat, so its reply cannot be found")
-        self.chat_id, self._turn = turn.chat_id, turn
+        self.chat_id, self._turn, self._before = turn.chat_id, turn, before
         self._untold.clear()
-        if before is not None and turn.run.queued and before.waits_for_caller:
-            raise StreamError(
-                "the message is queued behind a turn that waits for the results of its tool calls or for approvals; "
-                "answer them with submit_tool_result, approve_tool or reject_tool, then wait() for the reply"
-            )
         if snapshot is not None:
             driver.ready.append(snapshot)
         return turn
@@ -98,8 +94,8 @@ class Conversation:
     async def attach(self, driver: TurnDriver) -> Turn:
         """Take up the turn that is running or paused; where there is none, one that is over with the last message."""
         chat_id = self.require_chat()
-        turn = self._turn
-        if turn is not None and not turn.driven and (turn.outcome is None or turn.outcome.end is End.PAUSED):
+        turn = self._present
+        if turn is not None and not turn.driven and turn.is_current:
             await driver.connect(chat_id)
             turn.resume(_now())
             return turn
@@ -136,10 +132,15 @@ class Conversation:
         self._tell(lambda turn: turn.interrupt_resolved(interrupt, _now(), allowed=allow))
         return interrupt
 
+    @property
+    def _present(self) -> Turn | None:
+        """The latest turn that has begun, or is to begin."""
+        return self._before if self._turn is not None and self._turn.was_refused else self._turn
+
     def _tell(self, news: Callable[[Turn], None]) -> None:
         """Tell the turn that goes on or is paused; where none is at hand, the next that is taken up."""
-        turn = self._turn
-        if turn is not None and (turn.outcome is None or turn.outcome.end is End.PAUSED):
+        turn = self._present
+        if turn is not None and turn.is_current:
             news(turn)
         else:
             self._untold.append(news)

@@ -17,7 +17,16 @@ import anyio
 from .calls import Fate, Step, step_of
 from .chat_api import ChatAPI
 from .converter import UnreadableError
-from .errors import APIConnectionError, APIError, InferenceError, NotFoundError, RunFailedError, StreamError
+from .errors import (
+    APIConnectionError,
+    APIError,
+    ConfigurationError,
+    ConflictError,
+    InferenceError,
+    NotFoundError,
+    RunFailedError,
+    StreamError,
+)
 from .event_loops import hand_over, running_loop
 from .event_stream import EventStream
 from .models import Message, ToolCall
@@ -195,6 +204,9 @@ class TurnDriver:
                 return
             if self._runner is not None and self._runner.failure is not None:
                 raise self._runner.failure
+            if turn.was_refused:
+                await self._withdraw(turn)
+                continue
             if turn.outcome is not None:
                 await self._conclude(turn)
                 return
@@ -355,6 +367,31 @@ class TurnDriver:
             approved = {Fate.APPROVED: True, Fate.REJECTED: False}.get(fate)
             turn.call_decided(call.id, self._now(), approved=approved)
         self._connection.wake()
+
+    async def _withdraw(self, turn: Turn) -> None:
+        """Take back a message that comes after a run that waits for input; returns only if it is not queued any more.
+
+        Raises:
+            InputRequiredError: It has no turn before the input is given.
+        """
+        pause = turn.outcome.pause if turn.outcome is not None else None
+        assert pause is not None
+        left: InferenceError | None = None
+        try:
+            withdrawn = turn.replies.withdrawn or await self._api.cancel_message(turn.run.user_message_id)
+        except (APIError, APIConnectionError, ConfigurationError) as error:
+            withdrawn, left = False, error
+        if not withdrawn and turn.may_be_withdrawn and (left is None or isinstance(left, ConflictError)):
+            turn.withdrawal_refused(self._now())
+            return
+        await self.aclose()
+        if withdrawn:
+            raise pause.error("the chat", "; the message was withdrawn: answer that, wait(), then send it again")
+        raise pause.error(
+            "the chat",
+            "; the message could not be withdrawn and may be answered after that, so do not send it again: answer what "
+            "is waited for, then wait() and look at history()",
+        ) from left
 
     async def _conclude(self, turn: Turn) -> None:
         outcome = turn.outcome

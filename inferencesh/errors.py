@@ -15,7 +15,7 @@
     ├── FileError                 a file to be uploaded cannot be read (also an OSError)
     ├── StreamError               a reply's stream was lost for good, or could not be read
     ├── RunFailedError            the agent's run failed on the server (see .detail)
-    ├── InputRequiredError        the run waits for somebody instead of giving its output
+    ├── InputRequiredError        the chat's run waits for somebody (see .pending_approvals and the like)
     └── OutputError               the run gave no output, or one of another shape (see .output)
 
 Every one of them carries ``message``, the last snapshot received in the turn it ended (``None`` outside a turn), and
@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # models imports this module; the name is needed for typing alone
     from collections.abc import Mapping, Sequence
 
-    from .models import Message
+    from .models import Interrupt, Message, ToolCall
 
 __all__ = [
     "APIConnectionError",
@@ -305,22 +305,34 @@ class RunFailedError(InferenceError):
 
 
 class InputRequiredError(InferenceError):
-    """The run waits for input instead of giving its output: for a tool's result, an approval, a form.
+    """The chat's run waits for input: for a tool's result, an approval, a decision of a person.
 
-    ``message`` has what it waits for in ``pending_tool_calls`` and ``pending_approvals``. Once that is answered,
-    ``agent.wait()`` takes up the turn, and ``agent.get_chat().output`` has the output in the end.
+    ``run`` raises it when its own run pauses instead of giving its output: once the input is given, ``agent.wait()``
+    takes up the turn, and ``agent.get_chat().output`` has the output in the end. Everything that sends a message raises
+    it when the chat waits for input already; the message was not answered, and unless the error says otherwise it was
+    withdrawn: give the input, ``wait``, then send it again.
+
+    Attributes:
+        message: The message that waits, or None when it is not known.
+        pending_tool_calls: The calls that wait for ``submit_tool_result``.
+        pending_approvals: The calls that wait for ``approve_tool`` or ``reject_tool``.
+        pending_interrupts: What waits for ``resolve_interrupt``.
 
     Example:
         ```python
         try:
             agent.run("Publish the report")
-        except InputRequiredError:
-            for interrupt in agent.get_chat().pending_interrupts:
-                agent.resolve_interrupt(interrupt.id, "allow")
+        except InputRequiredError as error:
+            for interrupt in error.pending_interrupts:
+                agent.resolve_interrupt(interrupt, "allow")
             agent.wait()
             print(agent.get_chat().output)
         ```
     """
+
+    pending_tool_calls: tuple[ToolCall, ...] = ()
+    pending_approvals: tuple[ToolCall, ...] = ()
+    pending_interrupts: tuple[Interrupt, ...] = ()
 
 
 class OutputError(InferenceError):

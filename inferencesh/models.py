@@ -26,7 +26,7 @@ from .enums import (
     ToolCallStatus,
     ToolType,
 )
-from .finish import written_output
+from .finish import is_finish, written_output
 from .growing_text import GrowingText, TextLog
 from .json_text import copied
 from .late_form import Form, block_of, decoded
@@ -218,6 +218,13 @@ class ToolCall:
         return self.type == ToolType.CLIENT and self.status in AWAITS_CLIENT
 
     @property
+    def waits(self) -> bool:
+        """Whether it waits for somebody: for its result, an approval, or what a person answers."""
+        if self.status == ToolCallStatus.AWAITING_INPUT:
+            return not is_finish(self)
+        return self.pending or self.status == ToolCallStatus.AWAITING_APPROVAL
+
+    @property
     def done(self) -> bool:
         """Whether it is completed, failed or cancelled."""
         return self.status in FINAL_CALL
@@ -239,6 +246,9 @@ class Message:
         run_id: The run it belongs to, or "".
         delta: What this snapshot added to the text of the one before it: "" when only the status or a tool changed,
             None when the text was rewritten. Of a first snapshot it is the whole text.
+        pending_interrupts: What a person is asked, such as a confirmation or a sign-in, where this is the message at
+            which a turn has paused; each is answered with ``resolve_interrupt``. Empty in all other snapshots. One
+            without an id stands for a pause about which the server says no more.
 
     Example:
         ```python
@@ -264,6 +274,7 @@ class Message:
     run_id: str = ""
     delta: str | None = attrs.field(default=None, eq=False)
     _raw: Form = attrs.field(factory=dict, repr=False, eq=False)
+    pending_interrupts: tuple[Interrupt, ...] = attrs.field(default=(), repr=False, eq=False)
 
     @property
     def raw(self) -> Mapping[str, object]:
@@ -288,8 +299,16 @@ class Message:
 
     @property
     def done(self) -> bool:
-        """Whether it is ready, failed or cancelled, so that no later snapshot of it follows."""
+        """Whether it is ready, failed or cancelled, so that its text is complete; the run may still go on."""
         return self.status in FINAL_MESSAGE
+
+    @property
+    def paused(self) -> bool:
+        """Whether it waits for the result of a tool, an approval, or an answer of a person; the run has not ended.
+
+        While a turn is streamed this also holds for a call whose handler is running here.
+        """
+        return bool(self.pending_interrupts) or any(call.waits for call in self.tool_calls)
 
     @property
     def pending_tool_calls(self) -> tuple[ToolCall, ...]:

@@ -7,7 +7,8 @@ import enum
 import attrs
 
 from .calls import CallLedger
-from .models import InterruptReason, InterruptStatus, Message, MessageStatus, RunState
+from .models import Interrupt, InterruptReason, Message, MessageStatus, RunState, ToolCall, ToolCallStatus
+from .pauses import Pause, questions
 from .replies import Replies
 from .rereads import MISSING_BEFORE_READ, REREAD_EVERY, RereadSchedule
 from .run_state import Phase, RunTracker
@@ -17,11 +18,11 @@ __all__ = ["End", "Outcome", "OutcomeDecider"]
 # Seconds: what is borne before a decision is made without the word of the server that it should rest on.
 QUIET_BEFORE_PAUSE = 0.5  # a call waits for its result and the run's state was not said
 QUIET_BEFORE_READ = 1.0  # the reply is final and the run's state was not said
+PAUSE_PATIENCE = 2.0  # the run before waits for a tool's result, which another program may be about to give
 PATIENCE = 5.0  # the run is over and its reply is not final
 LONG_PATIENCE = 60.0  # the same where nothing shows that the ended run was this turn's
 
 _FINAL_RUN = frozenset({RunState.COMPLETED, RunState.FAILED, RunState.CANCELED, RunState.REJECTED})
-_ABOUT_CALLS = frozenset({InterruptReason.TOOL_APPROVAL, InterruptReason.CLIENT_TOOL, InterruptReason.WIDGET})
 
 
 class End(enum.Enum):
@@ -30,6 +31,7 @@ class End(enum.Enum):
     FINISHED = "its reply is final"
     PAUSED = "it waits for input"
     FAILED = "its run failed"
+    HELD_UP = "its message comes after a run that waits for input"
     LOST = "its run is over, but no final reply came"
 
 
@@ -41,11 +43,13 @@ class Outcome:
         end: How it ended.
         message: The final message, or the one that waits for input; None when there is none.
         detail: Why it failed or was lost; "" otherwise.
+        pause: What the run waits for that holds it up; None otherwise.
     """
 
     end: End
     message: Message | None = None
     detail: str = ""
+    pause: Pause | None = None
 
 
 class OutcomeDecider:
@@ -59,12 +63,18 @@ class OutcomeDecider:
 
     Attributes:
         resolved: Ids of interrupts that were decided about here.
+        through_pauses: Whether a pause is for others to end, and does not end the wait for this turn.
+        pause: What the run before waits for, as the chat was read last.
+        withdrawn_here: Whether this side has tried to withdraw the turn's message because of that.
         nothing_ran: Whether the chat, when it was read, had nothing that a queued message waits for.
     """
 
     def __init__(self, run: RunTracker, calls: CallLedger, replies: Replies, rereads: RereadSchedule) -> None:
         self.resolved: set[str] = set()
         self.nothing_ran = False
+        self.through_pauses = False
+        self.pause = Pause()
+        self.withdrawn_here = False
         self._run = run
         self._calls = calls
         self._replies = replies
@@ -80,11 +90,15 @@ class OutcomeDecider:
         Returns:
             How it ended or paused; None while it goes on or that is to be found out.
         """
+        if self._replies.withdrawn and self.withdrawn_here:
+            return Outcome(End.HELD_UP, self._replies.last, pause=self.pause)
         if self._replies.withdrawn:
             detail = "the message was withdrawn before its turn came; it has no reply"
             return Outcome(End.LOST, self._replies.last, detail)
         if fresh and self._replies.overtaken and (last := self._replies.last) is not None and last.done:
             return self._finish(last, now, failed=last.status == MessageStatus.FAILED, fresh=True)
+        if self._run.held_up and (self._run.queued or self._is_blank):
+            return self._decide_held_up(now, fresh=fresh)
         if self._run.queued:
             return self._decide_queue(now, fresh=fresh)
         if self._run.phase is not Phase.ENDED or self._idles_for_a_call:
@@ -105,6 +119,8 @@ class OutcomeDecider:
     @property
     def quiet_before_pause(self) -> float | None:
         """After how many seconds without anything the turn counts as paused; None while it would not."""
+        if self.through_pauses:
+            return None
         current = self._replies.current
         waits = self._calls.waiting(current) and not self.is_over and not self._calls.busy(current)
         return QUIET_BEFORE_PAUSE if waits else None
@@ -121,6 +137,40 @@ class OutcomeDecider:
             self._rereads.await_news(now, fresh=fresh)
         return None
 
+    def _decide_held_up(self, now: float, *, fresh: bool) -> Outcome | None:
+        """The run before waits for input, and this turn's with it."""
+        if self.through_pauses:
+            return None
+        # A message that is not said to be queued may have its turn at any moment; the chat's state may be outdated.
+        stuck = self._rereads.stuck(now) >= (PAUSE_PATIENCE if self._run.queued else PATIENCE)
+        if fresh and (stuck or (self._run.queued and self.pause.needs_a_person)):
+            return Outcome(End.HELD_UP, self._replies.last, pause=self.pause)
+        self._rereads.await_news(now, fresh=fresh)
+        return None
+
+    @property
+    def _is_blank(self) -> bool:
+        """Whether nothing of the reply has come yet but a placeholder."""
+        last = self._replies.last
+        return last is None or not (last.done or last.content or last.tool_calls)
+
+    def _paused(self, message: Message | None, now: float, *, fresh: bool) -> Outcome | None:
+        """The turn waits for input; its message carries what a person is asked, read from the chat if need be."""
+        if self.through_pauses:
+            return None
+        asks = message is not None and any(_asks_a_person(call) for call in message.tool_calls)
+        if asks and not self._run.interrupts and not fresh and self._rereads.stuck(now) < PATIENCE:
+            self._rereads.await_news(now, fresh=False)
+            return None
+        if message is not None:
+            asked = tuple(each for each in questions(self._run.interrupts) if each.id not in self.resolved)
+            if not asked and not message.paused:
+                auth = self._run.run.state == RunState.AUTH_REQUIRED
+                reason = InterruptReason.AUTH if auth else InterruptReason.UNKNOWN
+                asked = (Interrupt(reason=reason, run_id=self._run.run.id, chat_id=message.chat_id),)
+            message = attrs.evolve(message, pending_interrupts=asked)
+        return Outcome(End.PAUSED, message)
+
     def _decide_pause(self, now: float, *, fresh: bool) -> Outcome | None:
         """The end was not said, or a call still waits for its result."""
         if self._calls.busy(self._replies.current):
@@ -128,7 +178,8 @@ class OutcomeDecider:
         waiting = self._calls.waiting(self._replies.current)
         if waiting:
             if self._run.phase is Phase.PAUSED or self._rereads.quiet(now) >= QUIET_BEFORE_PAUSE:
-                return Outcome(End.PAUSED, max(reversed(waiting), key=lambda message: message.order))
+                newest = max(reversed(waiting), key=lambda message: message.order)
+                return self._paused(newest, now, fresh=fresh)
         elif self._run.phase is Phase.PAUSED:
             return self._decide_unexplained_pause(now, fresh=fresh)
         else:
@@ -143,7 +194,9 @@ class OutcomeDecider:
         stuck = self._rereads.stuck(now) >= PATIENCE
         outdated = bool(self._calls or self.resolved) and not self._is_held_up  # the pause may be one that is over
         if self._run.counts and ((fresh and (stuck or not outdated)) or (stuck and not outdated)):
-            return Outcome(End.PAUSED, self._replies.last)
+            return self._paused(self._replies.last, now, fresh=fresh)
+        if fresh and stuck and self._is_blank and not self._run.counts and not self.through_pauses:
+            return Outcome(End.HELD_UP, self._replies.last, pause=self.pause)
         self._rereads.plan(now + (REREAD_EVERY if fresh else MISSING_BEFORE_READ))
         return None
 
@@ -151,8 +204,7 @@ class OutcomeDecider:
     def _is_held_up(self) -> bool:
         """Whether the chat names something that the run waits for, is no call, and was not decided about here."""
         calls = {call.id for message in self._replies.current for call in message.tool_calls}
-        pending = [each for each in self._run.interrupts if each.status == InterruptStatus.PENDING]
-        others = [each for each in pending if each.reason not in _ABOUT_CALLS and each.resource_id not in calls]
+        others = [each for each in questions(self._run.interrupts) if each.resource_id not in calls]
         return any(each.id not in self.resolved for each in others)
 
     # -- over ------------------------------------------------------------------------------------------------------
@@ -201,6 +253,11 @@ class OutcomeDecider:
         """The last message as the cancelled one that the server did not send."""
         base = last or Message(id="", chat_id=self._replies.chat_id or "", run_id=self._run.run.id)
         return attrs.evolve(base, status=MessageStatus.CANCELLED, delta="")
+
+
+def _asks_a_person(call: ToolCall) -> bool:
+    """Whether a call waits for a person, and not for an approval."""
+    return call.waits and not call.pending and call.status != ToolCallStatus.AWAITING_APPROVAL
 
 
 def _content_error(message: Message) -> str:

@@ -215,7 +215,8 @@ class Replies:
 
     def _note_next(self, message: Message) -> None:
         """Another message of the user's: if it stands behind the turn's own, and has its turn, it ends this one."""
-        known = self._run.user_message_id and self.after is not None and message.status != MessageStatus.QUEUED
+        has_turn = message.status not in {MessageStatus.QUEUED, MessageStatus.CANCELLED}  # the latter was withdrawn
+        known = self._run.user_message_id and self.after is not None and has_turn
         if self._run.queued:
             return  # it has its turn before
         if known and (self.after or 0) < message.order < (self._until or message.order + 1):

@@ -10,14 +10,13 @@ from typing import Any
 
 from .chat_api import ChatAPI
 from .converter import UnreadableError, decode_json
-from .errors import InputRequiredError, OutputError
+from .errors import OutputError
 from .finish import written_output
-from .models import Message, MessageStatus, RunState, ToolCall
+from .models import Message, MessageStatus, RunState
+from .pauses import Pause
 from .turn import End, Turn
 
 __all__ = ["read_output"]
-
-_MOST_NAMED = 5  # calls in an error's text
 
 
 async def read_output(turn: Turn, api: ChatAPI) -> Any:
@@ -38,7 +37,10 @@ async def read_output(turn: Turn, api: ChatAPI) -> Any:
     outcome = turn.outcome
     assert outcome is not None
     if outcome.end is End.PAUSED:
-        raise _paused(outcome.message)
+        interrupts = outcome.message.pending_interrupts if outcome.message is not None else ()
+        raise Pause(outcome.message, interrupts).error(
+            "the run", " instead of ending; answer that, then wait(), then read the output from get_chat()"
+        )
     if _cancelled(turn):
         raise OutputError("the run was cancelled before it gave its output")
     output, part = turn.run.output, None
@@ -86,23 +88,3 @@ def _of_chat(chat: Mapping[str, Any], turn: Turn) -> object:
         if "output" in run and not turn.run.began_chat:
             return None
     return chat.get("output")
-
-
-def _paused(message: Message | None) -> InputRequiredError:
-    waits = []
-    if message is not None:
-        if message.pending_tool_calls:
-            waits.append(f"the result of {_named(message.pending_tool_calls)} (submit_tool_result)")
-        if message.pending_approvals:
-            waits.append(f"the approval of {_named(message.pending_approvals)} (approve_tool or reject_tool)")
-    error = InputRequiredError(
-        f"the run waits for {' and '.join(waits) or 'input (see pending_interrupts of the chat)'} instead of ending; "
-        "answer that, then wait(), then read the output from get_chat()"
-    )
-    error.message = message
-    return error
-
-
-def _named(calls: Sequence[ToolCall]) -> str:
-    names = [f"{call.name:.60} ({call.id:.60})" for call in calls[:_MOST_NAMED]]
-    return ", ".join(names) + (" and others" if len(calls) > _MOST_NAMED else "")

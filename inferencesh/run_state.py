@@ -14,7 +14,7 @@ from typing import Any
 from .converter import structure
 from .models import Chat, ChatStatus, Interrupt, Run, RunState
 
-__all__ = ["Phase", "RunTracker", "goes_on"]
+__all__ = ["Phase", "RunTracker", "goes_on", "phase_of"]
 
 
 class Phase(enum.Enum):
@@ -59,6 +59,7 @@ class RunTracker:
         self.queued = False  # whether the turn's message waits behind another turn
         self.began_chat = settled
         self.interrupts: tuple[Interrupt, ...] = ()  # what holds the chat's run up, as the chat said last
+        self.held_up = False  # whether another turn's run, which this one comes after, waits for input
         self._settled = settled
         self._sure = False  # whether the phase was said of this very run
         self._foreign: set[str] = set()  # runs that the turn's message waited behind
@@ -114,9 +115,12 @@ class RunTracker:
         if run is not None:
             self._newest_run = dict(self._chat["active_run"])
         state = _RUN_PHASES.get(run.state) if run is not None else None
+        owned = self._owns(run) if run is not None else None
         by_itself = chat.status == ChatStatus.WAITING and state is Phase.PAUSED  # on the agent's own wait call
+        phase = _CHAT_PHASES.get(chat.status) if state is None or by_itself else state
+        self.held_up = phase is Phase.PAUSED and (owned is False or (self.queued and not owned))
         if run is None or state is None or by_itself:
-            self._take_phase(_CHAT_PHASES.get(chat.status))
+            self._take_phase(phase)
         elif not self._take_run(run) and chat.status == ChatStatus.BUSY:
             self._take_phase(Phase.BUSY)  # the run is still shown as another turn's, but that the chat is busy is news
 
@@ -126,7 +130,7 @@ class RunTracker:
         self._newest_run = _merged(known, data, fields)
         run = structure(self._newest_run, Run)
         if run.state in _RUN_PHASES:
-            self._take_run(run)
+            self.held_up = not self._take_run(run) and _RUN_PHASES[run.state] is Phase.PAUSED
 
     def _take_run(self, run: Run) -> bool:
         """Take in a run's state; returns whether it can be the turn's run."""
@@ -170,11 +174,16 @@ class RunTracker:
         return None
 
 
-def goes_on(chat: Mapping[str, Any]) -> bool:
-    """Whether a chat, as it was read, has a run that is at work or waits."""
+def phase_of(chat: Mapping[str, Any]) -> Phase:
+    """What the run of a chat, as it was read, is doing."""
     tracker = RunTracker(settled=True)
     tracker.take_chat(chat)
-    return tracker.phase in {Phase.BUSY, Phase.PAUSED}
+    return tracker.phase
+
+
+def goes_on(chat: Mapping[str, Any]) -> bool:
+    """Whether a chat, as it was read, has a run that is at work or waits."""
+    return phase_of(chat) in {Phase.BUSY, Phase.PAUSED}
 
 
 def _merged(known: Mapping[str, Any], data: Mapping[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from .agent import AsyncAgent
 from .calling_thread import call_with_callbacks
 from .file_sources import FileSource, OnProgress
 from .loop_thread import LoopThread
-from .models import Chat, FileRef, Interrupt, Message
+from .models import Chat, FileRef, Interrupt, Message, ToolCall
 from .sync_stream import MessageStream
-from .turn_request import OnApproval, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest
+from .turn_request import OnApproval, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest, Until
 from .uncopied import Uncopied
 
 __all__ = ["Agent"]
@@ -92,6 +92,7 @@ class Agent(Uncopied):
 
         Raises:
             RunFailedError: The run failed.
+            InputRequiredError: The chat waits for a tool's result, an approval or the like; the message was withdrawn.
             StreamError: The reply was lost for good, or the message, queued behind another turn, was withdrawn.
             FileError: A file cannot be read; the message was not sent.
             PermissionDeniedError: The server takes approvals from signed-in people only (code ``requires_sign_in``).
@@ -163,7 +164,8 @@ class Agent(Uncopied):
         Raises:
             ConfigurationError: ``output_type`` has no JSON Schema; nothing is sent.
             OutputError: There is no output, or one of another shape; ``output`` has it as it came.
-            InputRequiredError: The run waits for a tool's result, an approval or the like instead of ending.
+            InputRequiredError: The run waits for a tool's result, an approval or the like instead of ending; or the
+                chat did before, as for ``send_message``.
             RunFailedError, StreamError, APIError, APIConnectionError: As for ``send_message``.
 
         Example:
@@ -223,7 +225,7 @@ class Agent(Uncopied):
             )
         )
 
-    def wait(self) -> Message:
+    def wait(self, *, until: Until = "input") -> Message:
         """Wait until the current turn ends or needs input; as ``AsyncAgent.wait``, blocking.
 
         Example:
@@ -231,17 +233,19 @@ class Agent(Uncopied):
             for message in agent.send_message("Tell me a story", stream=True):
                 break  # the run goes on at the server
 
-            message = agent.wait()
-            print(message.done)
+            message = agent.wait(until="end")
+            print(message.done, message.paused)
             ```
 
             ```text
-            True
+            True False
             ```
         """
-        return _finish(self.stream_messages())
+        return _finish(self._open(TurnRequest.of_wait(until)))
 
-    def submit_tool_result(self, tool_call_id: str, result: object, *, files: Sequence[FileSource] = ()) -> None:
+    def submit_tool_result(
+        self, tool_call_id: str | ToolCall, result: object, *, files: Sequence[FileSource] = ()
+    ) -> None:
         """Answer a tool call; as ``AsyncAgent.submit_tool_result``, blocking.
 
         Example:
@@ -250,7 +254,7 @@ class Agent(Uncopied):
             agent = client.agent({"name": "librarian", "tools": [look_up]})
             message = agent.send_message('Look up "pelican"')
             for call in message.pending_tool_calls:
-                agent.submit_tool_result(call.id, {"meaning": "a bird"})
+                agent.submit_tool_result(call, {"meaning": "a bird"})
             print(agent.wait().text)
             ```
 
@@ -283,7 +287,7 @@ class Agent(Uncopied):
             ),
         )
 
-    def approve_tool(self, tool_call_id: str) -> None:
+    def approve_tool(self, tool_call_id: str | ToolCall) -> None:
         """Approve a call that waits for a person's approval; as ``AsyncAgent.approve_tool``, blocking.
 
         Example:
@@ -293,7 +297,7 @@ class Agent(Uncopied):
             message = agent.send_message('Delete "notes.txt"')
             for call in message.pending_approvals:
                 print(call.name, call.arguments)
-                agent.approve_tool(call.id)
+                agent.approve_tool(call)
             message = agent.wait()
             ```
 
@@ -303,7 +307,7 @@ class Agent(Uncopied):
         """
         self._thread.call(self._agent.approve_tool(tool_call_id))
 
-    def reject_tool(self, tool_call_id: str, reason: str = "") -> None:
+    def reject_tool(self, tool_call_id: str | ToolCall, reason: str = "") -> None:
         """Reject a call that waits for a person's approval; as ``AsyncAgent.reject_tool``, blocking.
 
         Example:
@@ -312,21 +316,21 @@ class Agent(Uncopied):
             agent = client.agent({"name": "janitor", "tools": [delete]})
             message = agent.send_message('Delete "notes.txt"')
             for call in message.pending_approvals:
-                agent.reject_tool(call.id, "The notes are still needed")
+                agent.reject_tool(call, "The notes are still needed")
             message = agent.wait()
             ```
         """
         self._thread.call(self._agent.reject_tool(tool_call_id, reason))
 
-    def resolve_interrupt(self, interrupt_id: str, decision: Literal["allow", "deny"]) -> Interrupt:
+    def resolve_interrupt(self, interrupt_id: str | Interrupt, decision: Literal["allow", "deny"]) -> Interrupt:
         """Decide about something that holds the run up; as ``AsyncAgent.resolve_interrupt``, blocking.
 
         Example:
             ```python
-            agent.send_message("Publish the report")
-            for interrupt in agent.get_chat().pending_interrupts:
+            message = agent.send_message("Publish the report")
+            for interrupt in message.pending_interrupts:
                 print(interrupt.reason)
-                agent.resolve_interrupt(interrupt.id, "allow")
+                agent.resolve_interrupt(interrupt, "allow")
             message = agent.wait()
             ```
 

@@ -15,21 +15,25 @@ from collections.abc import Sequence
 from . import (
     Agent,
     APIConnectionError,
+    ChatStatus,
     FileRef,
     InferenceError,
+    InputRequiredError,
     InternalServerError,
+    InterruptReason,
     Message,
     RateLimitError,
     RunFailedError,
+    RunState,
     StreamError,
     ToolCall,
     ToolCallStatus,
 )
 
-__all__ = ["complain", "converse", "log_to_stderr", "note", "one_line", "show_turn", "tell"]
+__all__ = ["complain", "converse", "log_to_stderr", "note", "one_line", "show_pending", "show_turn", "tell"]
 
 # After these the next message may well get its answer, so that a conversation in a terminal goes on.
-_PASSING = (RunFailedError, StreamError, APIConnectionError, RateLimitError, InternalServerError)
+_PASSING = (InputRequiredError, RunFailedError, StreamError, APIConnectionError, RateLimitError, InternalServerError)
 # C0 and C1 control characters but newline and tab, and those that make text read in another order than it stands.
 _UNSHOWN = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 
@@ -76,6 +80,22 @@ def converse(agent: Agent, files: Sequence[FileRef] = ()) -> bool:
             replied = False
 
 
+def show_pending(agent: Agent) -> None:
+    """Where the chat waits for input, say so, ask for it, and show how the turn goes on.
+
+    Args:
+        agent: An agent that takes up a chat.
+
+    Raises:
+        InferenceError, KeyboardInterrupt: As for ``show_turn``.
+    """
+    chat = agent.get_chat()
+    state = chat.active_run.state if chat.active_run is not None else None
+    if chat.status == ChatStatus.AWAITING_INPUT or state in {RunState.INPUT_REQUIRED, RunState.AUTH_REQUIRED}:
+        note("this chat waits for input before it takes a message")
+        _show(agent, None)
+
+
 def show_turn(agent: Agent, prompt: str, files: Sequence[FileRef] = ()) -> None:
     """Send a message and show the reply while it grows; results of tools and approvals are asked for on the terminal.
 
@@ -88,22 +108,27 @@ def show_turn(agent: Agent, prompt: str, files: Sequence[FileRef] = ()) -> None:
         InferenceError: The turn failed, or a tool's result was asked for and the input has ended.
         KeyboardInterrupt: It was interrupted; the run was stopped.
     """
+    _show(agent, prompt, files)
+
+
+def _show(agent: Agent, prompt: str | None, files: Sequence[FileRef] = ()) -> None:
+    """Show a turn; without a message the present one."""
     view = _View()
 
     def on_approval(call: ToolCall) -> bool | str | None:
         view.end_line()
         return _ask_approval(call)
 
-    stream = agent.send_message(prompt, stream=True, files=files, on_approval=on_approval)
+    if prompt is None:
+        stream = agent.stream_messages(on_approval=on_approval)
+    else:
+        stream = agent.send_message(prompt, stream=True, files=files, on_approval=on_approval)
     try:
         while True:
             for message in stream:
                 view.show(message)
-            pending = view.conclude(stream.message)
-            if not pending:
+            if not _answer(agent, view.conclude(stream.message)):
                 return
-            for call in pending:
-                agent.submit_tool_result(call.id, _ask_result(call))
             stream = agent.stream_messages(on_approval=on_approval)
     except KeyboardInterrupt:
         stream.close()
@@ -113,6 +138,30 @@ def show_turn(agent: Agent, prompt: str, files: Sequence[FileRef] = ()) -> None:
         raise
     finally:
         view.end_line()
+
+
+def _answer(agent: Agent, message: Message | None) -> bool:
+    """Ask for what a turn waits for besides approvals; returns whether anything of it was given."""
+    if message is None:
+        return False
+    for call in message.pending_tool_calls:
+        agent.submit_tool_result(call, _ask_result(call))
+    answered = bool(message.pending_tool_calls)
+    for interrupt in message.pending_interrupts:
+        if interrupt.reason == InterruptReason.CONFIRMATION and (allowed := _ask_decision(message)) is not None:
+            agent.resolve_interrupt(interrupt, "allow" if allowed else "deny")
+            answered = True
+    if not answered:
+        _say_what_waits(message)
+    return answered
+
+
+def _say_what_waits(message: Message) -> None:
+    """Say what a turn is left to wait for."""
+    for call in message.pending_approvals:
+        note(f"the agent still waits for the approval of {_described(call)}")
+    if (message.paused or not message.done) and not message.pending_approvals:
+        note("the agent waits for something that cannot be given here, such as a sign-in")
 
 
 class _View:
@@ -136,18 +185,15 @@ class _View:
                     self.end_line()
                 note(f"tool {_described(call)}")
 
-    def conclude(self, message: Message | None) -> Sequence[ToolCall]:
-        """Show what a reply has besides text; returns the calls that wait for a result."""
+    def conclude(self, message: Message | None) -> Message | None:
+        """Show what a reply has besides text; returns it."""
         if message is None:
-            return ()
+            return None
         self.end_line()
         for block in message.content:
             if uri := block.image or block.file:
                 self._write(f"[{one_line(f'{block.type}: {uri}')}]\n")
-        pending = message.pending_tool_calls
-        if not message.done and not pending:
-            note("the agent waits for something that cannot be given here, such as a sign-in")
-        return pending
+        return message
 
     def end_line(self) -> None:
         """Begin a new line, unless one has begun."""
@@ -177,6 +223,15 @@ def _ask_approval(call: ToolCall) -> bool | str | None:
     except EOFError:
         return None
     return answer.lower() in {"y", "yes"} or (False if answer.lower() in {"", "n", "no"} else answer)
+
+
+def _ask_decision(message: Message) -> bool | None:
+    """Ask whether the run may go on; None where nobody answers."""
+    note(f"the agent asks for a confirmation{': ' if message.text else ''}{message.text}")
+    try:
+        return _read("allow? [y/N] ", ask=True).strip().lower() in {"y", "yes"}
+    except EOFError:
+        return None
 
 
 def _read(question: str, *, ask: bool) -> str:

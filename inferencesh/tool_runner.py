@@ -159,6 +159,12 @@ class ToolRunner:
             return Fate.ANSWERED
         tool = self._tools.get(call.name)
         if tool is None or tool.handler is None:
+            if self._turn.calls.decided.get(call.id):
+                logger.warning(
+                    "chat %s: the call %s of the tool %s was approved here, but this agent has no handler for it: the "
+                    "run waits until a program that has one goes on with it, or submit_tool_result answers it",
+                    *(self._turn.chat_id, call.id, call.name),
+                )
             return Fate.LEFT
         claimed = self._claims.take(call.id, self._turn)
         if isinstance(claimed, Fate):

@@ -13,11 +13,12 @@ from typing import Any
 
 from .calls import CallLedger, Step
 from .converter import structure
-from .models import Interrupt, InterruptReason, Message, MessageStatus, Role
+from .models import Chat, Interrupt, InterruptReason, Message, MessageStatus, Role
 from .outcome import End, Outcome, OutcomeDecider
+from .pauses import Pause
 from .replies import Replies
 from .rereads import REREAD_EVERY, RereadSchedule
-from .run_state import Phase, RunTracker, goes_on
+from .run_state import Phase, RunTracker, goes_on, phase_of
 from .wire import Event
 
 __all__ = ["End", "Outcome", "Turn"]
@@ -68,6 +69,7 @@ class Turn:
         queued = user is not None and user.status == MessageStatus.QUEUED
         run_id = (assistant.run_id if assistant is not None else "") or (user.run_id if user is not None else "")
         self.run.begin(user.id if user is not None else "", run_id, queued=queued)
+        self.wants_reread = queued  # what it waits behind may itself be waiting for input
         return self._count(self.replies.begin(user, assistant))
 
     def receive(self, event: Event, now: float) -> Message | None:
@@ -129,6 +131,9 @@ class Turn:
             self.replies.look_for_own(read)
         if not (self._decider.is_over and self.replied and goes_on(chat)):  # else the stream knows better
             self.run.take_chat(chat)
+        self._decider.pause = Pause.of_chat(read, structure(chat, Chat).pending_interrupts)
+        if self.through_pauses and Phase.PAUSED in {self.run.phase, phase_of(chat)}:
+            self.progress += 1  # that the pause lasts is all the news that a new connection can bring
         self._evaluate(now, fresh=True)
         self._rereads.restart_quiet(now)
         return [snapshot for snapshot in snapshots if snapshot is not None]
@@ -203,6 +208,11 @@ class Turn:
         self.calls.reopen()
         self._rereads.resume(now)
 
+    def withdrawal_refused(self, now: float) -> None:
+        """The message is not queued any more: its turn has come, or it was withdrawn; the chat tells which."""
+        self._decider.withdrawn_here = True
+        self.resume(now)
+
     def next(self) -> Turn:
         """A turn that follows this one in its chat, not begun yet."""
         return Turn(self.chat_id, after=self.replies.last_order, earlier=self.replies.unordered_ids)
@@ -245,10 +255,28 @@ class Turn:
         return self._rereads.wanted or self.outcome is not None or self.calls.has_new
 
     @property
-    def waits_for_caller(self) -> bool:
-        """Whether the turn is paused for results of client tools, or for approvals."""
-        paused = self.outcome is not None and self.outcome.end is End.PAUSED
-        return paused and any(each.pending_tool_calls or each.pending_approvals for each in self.replies.current)
+    def through_pauses(self) -> bool:
+        """Whether a pause is for others to end, so that the turn goes on being read."""
+        return self._decider.through_pauses
+
+    @through_pauses.setter
+    def through_pauses(self, through: bool) -> None:
+        self._decider.through_pauses = through
+
+    @property
+    def may_be_withdrawn(self) -> bool:
+        """Whether its message is queued, and nobody has tried to withdraw it yet."""
+        return self.run.queued and not self._decider.withdrawn_here
+
+    @property
+    def is_current(self) -> bool:
+        """Whether it goes on or is paused, so that it can be taken up again."""
+        return self.outcome is None or self.outcome.end is End.PAUSED
+
+    @property
+    def was_refused(self) -> bool:
+        """Whether its message came after a run that waits for input, and got no turn."""
+        return self.outcome is not None and self.outcome.end is End.HELD_UP
 
     @property
     def replied(self) -> bool:

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias, TypedDict, Unpack
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 
 import attrs
 
+from .errors import ConfigurationError
 from .file_sources import FileSource, check_sources
 from .models import Message, ToolCall
 from .output import OutputType
 
-__all__ = ["OnApproval", "OnMessage", "OnToolCall", "OnToolProgress", "TurnCallbacks", "TurnOptions", "TurnRequest"]
+__all__ = [
+    "OnApproval",
+    "OnMessage",
+    "OnToolCall",
+    "OnToolProgress",
+    "TurnCallbacks",
+    "TurnOptions",
+    "TurnRequest",
+    "Until",
+]
 
 OnMessage: TypeAlias = Callable[[str, bool], Any]  # the whole text so far, and whether it is the last
 OnToolCall: TypeAlias = Callable[[ToolCall], Any]
 OnToolProgress: TypeAlias = Callable[[ToolCall, Any], Any]  # the call, and what its handler has yielded
+Until: TypeAlias = Literal["input", "end"]
 OnApproval: TypeAlias = Callable[[ToolCall], Any]  # returns True, False, a reason to reject, or None; or an awaitable
 
 
@@ -48,6 +59,7 @@ class TurnRequest:
         on_tool_progress: As for ``AsyncAgent.send_message``.
         on_approval: As for ``AsyncAgent.send_message``.
         conflate: As for ``AsyncAgent.send_message``.
+        until: What ends it: the first pause for input, or the end of the run alone.
         agent: The agent object that was asked, for handlers that want to know it.
     """
 
@@ -59,6 +71,7 @@ class TurnRequest:
     on_tool_progress: OnToolProgress | None = None
     on_approval: OnApproval | None = None
     conflate: bool = False
+    until: Until = "input"
     agent: object = None
 
     @classmethod
@@ -73,6 +86,17 @@ class TurnRequest:
             raise TypeError(f"a message is a str, not {type(text).__name__}")
         options["files"] = check_sources(options.get("files", ()))
         return cls(text, output=OutputType.of(output_type) if output_type is not None else None, **options)
+
+    @classmethod
+    def of_wait(cls, until: Until) -> TurnRequest:
+        """A wait for the current turn.
+
+        Raises:
+            ConfigurationError: ``until`` is neither of its values.
+        """
+        if until not in ("input", "end"):
+            raise ConfigurationError(f"a turn is waited for until 'input' or 'end', not {until!r}")
+        return cls(until=until)
 
     def read_output(self, output: object, message: Message | None, chat_id: str | None) -> Any:
         """The turn's output as what it is to be; as it came where nothing was said of that.

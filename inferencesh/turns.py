@@ -84,6 +84,7 @@ def open_turn(
             error.chat_id = error.chat_id or conversation.chat_id
             raise
         turn.calls.asks = request.on_approval is not None
+        turn.through_pauses = request.until == "end"
         return turn
 
     async def _begin(driver: TurnDriver) -> Turn:

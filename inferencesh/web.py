@@ -49,13 +49,14 @@ from .errors import (
     ConfigurationError,
     ConflictError,
     InferenceError,
+    InputRequiredError,
     NotFoundError,
     RateLimitError,
     RunFailedError,
     StreamError,
 )
 from .event_loops import hand_over, running_loop
-from .models import Message, ToolCall, ToolCallStatus
+from .models import Message, ToolCall
 from .stream import AsyncMessageStream
 
 __all__ = ["NDJSON_HEADERS", "SSE_HEADERS", "Problem", "WebStream", "describe_error", "ndjson", "snapshot", "sse"]
@@ -234,6 +235,8 @@ def describe_error(error: BaseException) -> Problem:
             return Problem("upstream_timeout", "The agent service did not answer in time.", 504)
         case APIConnectionError():
             return Problem("upstream_unreachable", "The agent service could not be reached.", 502)
+        case InputRequiredError():
+            return Problem("input_required", "The chat waits for an approval or other input; give that first.", 409)
         case StreamError():
             return Problem("stream_lost", "The reply was lost before it was complete.", 502)
         case _:
@@ -380,8 +383,7 @@ def _call(call: ToolCall, *, paused: bool) -> dict[str, object]:
 
 def _waits(message: Message) -> bool:
     """Whether the turn has paused at this message."""
-    waiting = any(call.pending or call.status == ToolCallStatus.AWAITING_APPROVAL for call in message.tool_calls)
-    return waiting or not message.done
+    return message.paused or not message.done
 
 
 def _logged(error: Exception, chat_id: str | None) -> Problem:

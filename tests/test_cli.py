@@ -24,7 +24,7 @@ from inferencesh.local.problems import Envelope
 
 from .command_line import COMMAND, LIMIT, ROOT, Terminal, address, environment, piped, run
 from .faults.forms import KEY, call_of, chat, message
-from .faults.script import Scenario, Script
+from .faults.script import Scenario, Script, after
 from .faults.server import FaultServer
 from .support import Gate, Served
 
@@ -419,6 +419,73 @@ def test_where_nobody_answers_nothing_is_decided(served: Served, careful: tuple[
     assert "the agent asks to use calculator" in done.stderr
     with Inference(**served.address) as client:
         assert client.agent("tests/calculator", chat_id=careful[-1]).wait().pending_approvals
+
+
+# -- a chat that waits ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def left(served: Served, careful: tuple[str, ...]) -> tuple[str, ...]:
+    """The arguments that lead to a chat that somebody has left while it waits for an approval."""
+    with Inference(**served.address) as client:
+        client.agent("tests/calculator", chat_id=careful[-1]).send_message("What's 42 * 17?")
+    return careful
+
+
+def test_what_a_chat_waits_for_is_asked_for_before_the_conversation_goes_on(
+    served: Served, left: tuple[str, ...]
+) -> None:
+    """The approval, then the result; then the reply, and the prompt."""
+    with Terminal([*COMMAND, *left], **variables(served)) as terminal:
+        terminal.expect("this chat waits for input")
+        terminal.expect('the agent asks to use calculator {"expression": "42 \\* 17"}')
+        terminal.press("y\r")
+        terminal.expect("result> ")
+        terminal.press("714\r")
+        terminal.expect("\n42 \\* 17 is 714.\r\n")
+        terminal.expect("> ")
+        terminal.press("Hello\r")
+        terminal.expect("You said")
+        terminal.expect("> ")
+        terminal.press("\x04")
+        assert terminal.end()[0] == 0
+
+
+def test_what_a_chat_waits_for_may_come_from_a_pipe(served: Served, left: tuple[str, ...]) -> None:
+    """Before the message of the command line."""
+    done = run(*left, "Hello", stdin="not today\n", **variables(served))
+    assert done.returncode == 0
+    first, second = done.stdout.splitlines()[:2]
+    assert "not today" in first
+    assert second.startswith('You said: "Hello"')
+
+
+def test_a_message_is_not_left_behind_what_nobody_answers(served: Served, left: tuple[str, ...]) -> None:
+    """The input has ended: an error that names what is pending, and no message in the queue."""
+    done = run(*left, "Hello", **variables(served))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "still waits for the approval of calculator" in done.stderr
+    assert "the message was withdrawn" in done.stderr
+
+
+def test_a_confirmation_is_asked_for() -> None:
+    """A yes from the pipe lets the run go on."""
+    asking = chat("input_required", pending_interrupts=[{"id": "int1", "reason": "confirmation", "status": "pending"}])
+    script: Script = (
+        chat("working"),
+        message("Shall I?", "ready"),
+        asking,
+        after("POST /interrupts/int1/resolve"),
+        chat("working"),
+        message("Done.", "ready", id="reply2", order=14),
+        *END,
+    )
+    with FaultServer(Scenario(streams=[script])) as server:
+        done = run("chat", "--agent", "a/b", "Hi", stdin="y\n", **address(server.url, KEY))
+        (resolved,) = server.seen("POST /interrupts/int1/resolve")
+    assert resolved.json == {"decision": "allow"}
+    assert (done.returncode, done.stdout) == (0, "Shall I?\nDone.\n")
+    assert "asks for a confirmation: Shall I?" in done.stderr
 
 
 # -- serve -------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Programs that tests run in a process of their own: ``python -m tests.clients.programs NAME``.
 
-All use the embedded runtime, in the same process. They say on stdout how far they are.
+All but the last two use the embedded runtime in the same process; those use the one that their environment names. They
+say on stdout how far they are.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import signal
 import sys
 import threading
 
-from inferencesh import AsyncInference, Inference, Message, string, tool
+from inferencesh import AsyncInference, Inference, InputRequiredError, Message, string, tool
 
 kept: list[object] = []  # until the interpreter ends
 
@@ -137,6 +138,30 @@ def forked() -> None:
         say(f"child ended {os.waitstatus_to_exitcode(status)}")
         say(f"parent {seen[-1].status}")
         assert "".join(message.delta or "" for message in seen) == seen[-1].text
+
+
+def requester() -> None:
+    """Asks for something that somebody in another process has to approve, and waits until it is done."""
+    with Inference() as client:
+        built = tool("refund").param("order", string()).require_approval().handler(lambda order: f"{order} refunded")
+        agent = client.agent({"name": "shop", "tools": [built.build()]})
+        message = agent.send_message('Refund "17"')
+        say(f"{agent.chat_id} {message.done} {message.paused}")
+        message = agent.wait(until="end")
+        say(f"{message.paused} {message.text}")
+
+
+def approver() -> None:
+    """Approves what a chat waits for, which it has no tools for; a message that it sends before that is refused."""
+    with Inference() as client:
+        agent = client.agent({}, chat_id=sys.argv[2])
+        try:
+            agent.send_message("What is the matter?")
+        except InputRequiredError as error:
+            say(",".join(call.name for call in error.pending_approvals))
+        for call in agent.wait().pending_approvals:
+            agent.approve_tool(call)
+        say("approved")
 
 
 if __name__ == "__main__":

@@ -11,17 +11,21 @@ from typing import IO, Self, cast
 
 import pytest
 
+from tests.command_line import address, environment
+from tests.support import Served
+
 ROOT = Path(__file__).parents[2]
 
 
 class Program:
     """A running program of ``programs``, in development mode and with warnings as errors; ``with`` ends it for sure."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, *arguments: str, **variables: str) -> None:
         self._began = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "-X", "dev", "-W", "error", "-m", "tests.clients.programs", name],
+            [sys.executable, "-X", "dev", "-W", "error", "-m", "tests.clients.programs", *arguments],
             cwd=ROOT,
+            env=environment(variables),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -80,3 +84,21 @@ def test_a_fork_in_the_middle_of_a_stream() -> None:
     """The child has a whole turn of its own; the parent's stream goes on and misses nothing."""
     with Program("forked") as program:
         assert program.end() == ["child ready", "child ended 0", "parent ready"]
+
+
+@pytest.mark.timeout(30)
+def test_one_process_approves_what_another_waits_for() -> None:
+    """The requester is told that it waits, and waits until its tool has run and the agent has replied."""
+    with Served() as served:
+        variables = address(served.runtime.base_url, served.runtime.api_key)
+        with Program("requester", **variables) as requester:
+            chat_id, *state = requester.hear().split()
+            assert state == ["True", "True"]
+            with Program("approver", chat_id, **variables) as approver:
+                assert approver.hear() == "refund"
+                assert approver.hear() == "approved"
+                approver.end()
+            heard = requester.hear()
+            assert heard.startswith("False ")
+            assert "17 refunded" in heard
+            requester.end()

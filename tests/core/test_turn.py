@@ -1133,16 +1133,34 @@ def test_a_run_that_waits_for_a_person_pauses_the_turn(state: str) -> None:
     assert (the_end(caller), caller.final.text, caller.final.pending_tool_calls) == (End.PAUSED, "Please sign in.", ())
 
 
-def test_a_stale_pause_of_the_turn_before_does_not_pause_this_one() -> None:
+STALE_PAUSES = [chat("awaiting_input", old_run("input_required")), chat("awaiting_input")]
+
+
+def wait_behind(caller: Caller, pause: Wire, seconds: float) -> None:
+    """Let time pass while the chat goes on to show a pause of the turn before."""
+    begun = caller.now
+    while caller.turn.outcome is None and caller.now - begun < seconds:
+        caller.passes(0.5)
+        if caller.turn.wants_reread:
+            caller.reads(pause, user(), message())
+
+
+@pytest.mark.parametrize("pause", STALE_PAUSES, ids=["its run", "no run"])
+def test_a_pause_of_the_turn_before_that_lasts_holds_this_one_up(pause: Wire) -> None:
+    """Although the message was not said to be queued: nothing will come of it before the input is given."""
+    caller = follow_up()
+    caller.take(chats(pause))
+    wait_behind(caller, pause, 20)
+    assert the_end(caller) is End.HELD_UP
+
+
+@pytest.mark.parametrize("pause", STALE_PAUSES, ids=["its run", "no run"])
+def test_a_stale_pause_of_the_turn_before_does_not_pause_this_one(pause: Wire) -> None:
     """Its run is another."""
     caller = follow_up()
-    caller.take(chats(chat("awaiting_input", old_run("input_required"))), chats(chat("awaiting_input")))
-    begun = caller.now
-    while caller.now - begun < 20:
-        caller.passes(1)
-        if caller.turn.wants_reread:
-            caller.reads(chat("awaiting_input"), user(), message())
-        assert caller.turn.outcome is None
+    caller.take(chats(pause))
+    wait_behind(caller, pause, 4)
+    assert caller.turn.outcome is None
     caller.take(BUSY, said(message("Hello", "ready")), DONE)
     assert the_end(caller) is End.FINISHED
 
@@ -1279,21 +1297,6 @@ def test_a_turn_that_is_resumed_before_its_call_was_answered_pauses_again() -> N
     caller.reads(chat("awaiting_input", run("input_required")), asks("awaiting_input"))
     assert the_end(caller) is End.PAUSED
     assert len(caller.calls) == 1
-
-
-def test_a_turn_says_whether_it_is_paused_for_its_caller() -> None:
-    """Or for something else, or not at all."""
-    caller = new_chat()
-    waits = [caller.turn.waits_for_caller]
-    caller.take(BUSY, said(asks("awaiting_input")), runs(run("input_required")))
-    caller.declines("call-1")
-    waits.append(caller.turn.waits_for_caller)
-    caller.answers("call-1")
-    waits.append(caller.turn.waits_for_caller)
-    assert waits == [False, True, False]
-    caller = new_chat()
-    caller.take(BUSY, said(asks("awaiting_approval")), runs(run("input_required")))
-    assert caller.turn.waits_for_caller
 
 
 def test_a_call_that_somebody_else_answers_ends_the_pause() -> None:

@@ -14,15 +14,29 @@ import pytest
 from inferencesh import (
     ConfigurationError,
     ConflictError,
+    InputRequiredError,
     Message,
     PermissionDeniedError,
-    StreamError,
     ToolCall,
     string,
     tool,
 )
 
-from .forms import CALL, CHAT, Json, accepted_of, asked, call_of, chat, chat_of, message, page_of, run
+from .forms import (
+    CALL,
+    CHAT,
+    Json,
+    accepted_of,
+    asked,
+    call_of,
+    chat,
+    chat_of,
+    message,
+    message_of,
+    page_of,
+    run,
+    run_of,
+)
 from .script import CUT, EOF, RST, Reply, Scenario, Script, after, bytewise, hold, refuse, together
 from .server import FaultServer
 from .turns import Kind, call, rest_of
@@ -454,10 +468,113 @@ def test_a_message_behind_an_approval_is_told_so(kind: Kind, record: Record) -> 
 
         def turn(client: Any) -> Generator[Any, Any, None]:
             agent, _ = yield from paused(client, record)
-            with pytest.raises(StreamError, match="approve_tool or reject_tool"):
+            with pytest.raises(InputRequiredError, match="approve_tool or reject_tool") as caught:
                 yield agent.send_message("And then?")
+            assert [each.id for each in caught.value.pending_approvals] == [CALL]
 
         call(kind, server, turn)
+
+
+# -- what the server says to a message that comes after a pause
+
+BEHIND: Json = {"user_message": asked(status="queued", id="asked2", order=15)}
+UNNOTED: Json = {
+    "user_message": asked(id="asked2", order=15),
+    "assistant_message": message_of("", id="reply2", order=16, agent_run_id="run2"),
+}
+CANCEL = "POST /chats/messages/asked2/cancel"
+
+
+def sent_behind(
+    kind: Kind, record: Record, answer: Json, withdrawal: Script, more: Script = ()
+) -> tuple[list[str], InputRequiredError | Message]:
+    """A message that a new agent sends to the paused chat; returns the withdrawals, and what came of it."""
+    waiting = (chat("input_required", active_run=run_of("input_required", user_message_id="asked1")), WAITS)
+    scenario = Scenario(post=[(Reply(answer),)], streams=[(*waiting, *more)], answers={CANCEL: [withdrawal]})
+    with FaultServer(scenario) as server:
+
+        def turn(client: Any) -> Generator[Any, Any, Any]:
+            agent = record.agent(client, chat_id=CHAT)
+            try:
+                return (yield agent.send_message("And then?"))
+            except InputRequiredError as error:
+                return error
+
+        came = call(kind, server, turn, max_reconnects=50)  # the silent stream is lost twice a second
+        server.wait_until_no_streams()
+        return [request.line for request in server.seen(CANCEL)], came
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("answer", [BEHIND, UNNOTED], ids=["queued", "not said to be queued"])
+@pytest.mark.parametrize(
+    "withdrawal", [refuse(404, "not_found"), refuse(500, "internal_error"), (RST,)], ids=["404", "500", "RST"]
+)
+def test_a_message_that_cannot_be_withdrawn_is_said_to_be_left(
+    withdrawal: Script, answer: Json, kind: Kind, record: Record
+) -> None:
+    """It may still be answered, so that the caller must not send it again."""
+    withdrawals, error = sent_behind(kind, record, answer, withdrawal)
+    assert isinstance(error, InputRequiredError)
+    assert "could not be withdrawn" in str(error)
+    assert [each.id for each in error.pending_approvals] == [CALL]
+    assert error.__cause__ is not None
+    assert withdrawals
+
+
+@pytest.mark.timeout(10)
+def test_a_message_that_is_not_said_to_be_queued_is_refused_too(kind: Kind, record: Record) -> None:
+    """The chat shows another message's run, and that it waits."""
+    withdrawals, error = sent_behind(kind, record, UNNOTED, OK)
+    assert isinstance(error, InputRequiredError)
+    assert "was withdrawn" in str(error)
+    assert withdrawals == [CANCEL]
+
+
+@pytest.mark.timeout(10)
+def test_a_withdrawal_whose_answer_is_lost_counts(kind: Kind, record: Record) -> None:
+    """A conflict after the repetition leaves open what has happened; the chat tells."""
+    waiting = (chat("input_required", active_run=run_of("input_required", user_message_id="asked1")), WAITS)
+    withdrawn = message("And then?", "cancelled", id="asked2", order=15, role="user")
+    scenario = Scenario(
+        post=[(Reply(BEHIND),)],
+        streams=[(*waiting, after(CANCEL, 2), withdrawn)],
+        answers={CANCEL: [(RST,), refuse(409, "conflict")]},
+    )
+    with FaultServer(scenario) as server:
+
+        def turn(client: Any) -> Generator[Any, Any, None]:
+            with pytest.raises(InputRequiredError, match="was withdrawn"):
+                yield record.agent(client, chat_id=CHAT).send_message("And then?")
+
+        call(kind, server, turn)
+
+
+@pytest.mark.timeout(10)
+def test_a_withdrawal_that_is_refused_for_no_reason_is_not_repeated_for_ever(kind: Kind, record: Record) -> None:
+    """The message is still shown as queued."""
+    shown = message("And then?", "queued", id="asked2", order=15, role="user")
+    withdrawals, error = sent_behind(kind, record, BEHIND, refuse(409, "conflict"), (shown,))
+    assert isinstance(error, InputRequiredError)
+    assert "could not be withdrawn" in str(error)
+    assert withdrawals == [CANCEL] * 2
+
+
+@pytest.mark.timeout(10)
+def test_a_message_whose_turn_has_come_before_it_was_withdrawn_gets_its_reply(kind: Kind, record: Record) -> None:
+    """The conflict says that it is not queued any more."""
+    own = run_of("working", id="run2", user_message_id="asked2")
+    own_done = run_of("completed", id="run2", user_message_id="asked2")
+    rest: Script = (
+        after(CANCEL),
+        message("", "ready", id="asked2", order=15, role="user"),
+        chat("working", active_run=own),
+        message(TEXT, "ready", id="reply2", order=16, agent_run_id="run2"),
+        chat("completed", active_run=own_done),
+    )
+    _, came = sent_behind(kind, record, BEHIND, refuse(409, "conflict"), rest)
+    assert isinstance(came, Message)
+    assert came.text == TEXT
 
 
 # -- what the server says to a decision
