@@ -11,6 +11,8 @@ from typing import IO, Self, cast
 
 import pytest
 
+from tests.children import start
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -19,12 +21,11 @@ class Program:
 
     def __init__(self, name: str) -> None:
         self._began = time.monotonic()
-        self.process = subprocess.Popen(
+        self.process = start(
             [sys.executable, "-X", "dev", "-W", "error", "-m", "tests.clients.programs", name],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
         )
 
     def hear(self) -> str:

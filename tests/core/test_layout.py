@@ -21,7 +21,15 @@ CORE = [
     *("enums", "errors", "finish", "growing_text", "growth", "handlers", "hints", "hooks", "json_types"),
     *("late_form", "line_growth", "live", "models", "outcome", "output", "output_schema", "partial_json"),
     *("proxies", "reconnects", "references", "replies", "rereads", "responses", "retry", "run_state"),
-    *("schemas", "service_tools", "staleness", "strict_containers", "strict_converter", "strict_problems"),
+    *(
+        "schemas",
+        "service_tools",
+        "signatures",
+        "staleness",
+        "strict_containers",
+        "strict_converter",
+        "strict_problems",
+    ),
     *("strict_scalars", "superseded", "tool_builder", "tool_context", "tools", "turn", "type_schemas"),
     *("typed_signature", "typed_tools", "web_tools", "widgets", "wire"),
 ]

@@ -12,6 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.children import start
+
 SERVE = Path(__file__).parents[2] / "examples" / "fastapi_chat" / "serve.py"
 
 
@@ -19,7 +21,7 @@ SERVE = Path(__file__).parents[2] / "examples" / "fastapi_chat" / "serve.py"
 def test_the_page_is_there_as_soon_as_its_address_is(workers: str) -> None:
     """Whoever opens the address the moment it is printed gets the page; Ctrl-C ends it without a word."""
     command = [sys.executable, str(SERVE), "--port", "0", "--workers", workers]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
             lines = [process.stdout.readline(), process.stdout.readline()]
