@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .agent import AsyncAgent
+
+if TYPE_CHECKING:
+    from .config_names import AgentConfig
 
 __all__ = ["AsyncAgents"]
 
@@ -14,7 +17,11 @@ class MakeAgent(Protocol):
     """``AsyncInference.agent``."""
 
     def __call__(
-        self, config: str | Mapping[str, Any], *, chat_id: str | None = None, context: Mapping[str, str] | None = None
+        self,
+        config: str | AgentConfig | Mapping[str, Any],
+        *,
+        chat_id: str | None = None,
+        context: Mapping[str, str] | None = None,
     ) -> AsyncAgent:
         """Make an agent."""
 
@@ -34,7 +41,7 @@ class AsyncAgents:
 
     def create(
         self,
-        config: str | Mapping[str, Any],
+        config: str | AgentConfig | Mapping[str, Any],
         *,
         chat_id: str | None = None,
         context: Mapping[str, str] | None = None,

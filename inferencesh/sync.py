@@ -16,6 +16,7 @@ from .sync_resources import Agents, Chats, Files
 from .sync_stream import MessageStream
 
 if TYPE_CHECKING:
+    from .config_names import AgentConfig
     from .local import RuntimeOptions
 
 __all__ = ["Agent", "Inference", "MessageStream", "inference"]
@@ -128,7 +129,7 @@ class Inference:
 
     def agent(
         self,
-        config: str | Mapping[str, Any],
+        config: str | AgentConfig | Mapping[str, Any],
         *,
         chat_id: str | None = None,
         context: Mapping[str, str] | None = None,

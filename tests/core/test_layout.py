@@ -17,7 +17,17 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(inferencesh.__file__).parent
 CORE = [
-    *("agent_config", "call_fragments", "calls", "claims", "client_tool", "config", "converter", "deltas"),
+    *(
+        "agent_config",
+        "call_fragments",
+        "calls",
+        "claims",
+        "client_tool",
+        "config",
+        "config_names",
+        "converter",
+        "deltas",
+    ),
     *("enums", "errors", "finish", "growing_text", "growth", "handlers", "hints", "hooks", "json_types"),
     *("late_form", "line_growth", "live", "models", "outcome", "output", "output_schema", "partial_json"),
     *("proxies", "reconnects", "references", "replies", "rereads", "responses", "retry", "run_state"),

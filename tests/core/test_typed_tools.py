@@ -30,7 +30,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inferencesh import ConfigurationError, FunctionTool, Tool, ToolContext, tool
-from inferencesh.agent_config import AgentConfig
+from inferencesh.agent_config import AgentSetup
 from inferencesh.handlers import ArgumentsError
 
 if TYPE_CHECKING:
@@ -675,8 +675,8 @@ def test_static_and_class_methods() -> None:
 def test_a_method_without_its_object_cannot_be_given_to_an_agent() -> None:
     """There would be nothing to call it on."""
     with pytest.raises(ConfigurationError, match=r"shop\.find"):
-        AgentConfig.read({"tools": [Shop.find]})
-    assert AgentConfig.read({"tools": [Shop("x").find, Shop.of_class, Shop.outer_static]}).tools["find"]
+        AgentSetup.read({"tools": [Shop.find]})
+    assert AgentSetup.read({"tools": [Shop("x").find, Shop.of_class, Shop.outer_static]}).tools["find"]
 
 
 def test_a_tool_that_a_class_holds_is_no_method_of_it() -> None:
@@ -686,7 +686,7 @@ def test_a_tool_that_a_class_holds_is_no_method_of_it() -> None:
         order = order
 
     assert Holder.order is order
-    assert AgentConfig.read({"tools": [order]}).tools == {"order": order}
+    assert AgentSetup.read({"tools": [order]}).tools == {"order": order}
 
 
 def add(a: int, b: int) -> int:
