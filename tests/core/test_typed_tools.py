@@ -447,6 +447,19 @@ def test_two_classes_that_no_name_tells_apart_are_refused() -> None:
         tool(f)
 
 
+def test_a_default_that_can_be_changed_is_not_shared_between_calls() -> None:
+    """What one conversation has put into it is not seen by another."""
+
+    @tool
+    def collect(item: str, kept: list[list[str]] = [[]], seen: dict[str, int] = {}) -> str:  # noqa: B006 - the point
+        kept[0].append(item)
+        seen[item] = seen.get(item, 0) + 1
+        return f"{kept} {seen}"
+
+    assert [call(collect, item="a"), call(collect, item="a")] == ["[['a']] {'a': 1}"] * 2
+    assert schema_of(collect)["properties"]["kept"]["default"] == [[]]
+
+
 def test_defaults_that_json_cannot_say_are_not_told() -> None:
     """The agent only learns that the argument may be left out."""
     nothing = object()
