@@ -36,6 +36,25 @@ def test_the_page_is_there_as_soon_as_its_address_is(workers: str) -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_it_ends_on_sigterm_where_ctrl_c_is_ignored(workers: str) -> None:
+    """As when a shell has started it in the background; its workers are gone too, since nobody holds its output."""
+    command = [sys.executable, str(SERVE), "--port", "0", "--workers", workers]
+    with start(
+        ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        try:
+            assert process.stdout is not None
+            address = re.search(r"http://\S+", process.stdout.readline() + process.stdout.readline())
+            assert address is not None
+            assert httpx.get(address[0], timeout=30, trust_env=False).status_code == 200
+            process.send_signal(signal.SIGTERM)
+            assert process.communicate(timeout=30) == ("", "")
+        finally:
+            process.kill()
+    assert process.returncode in {0, -signal.SIGTERM}
+
+
 def test_a_port_that_is_taken_is_told_of() -> None:
     """In one line, with what to do."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
