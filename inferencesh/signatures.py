@@ -52,7 +52,12 @@ def called_signature(function: Callable[..., Any]) -> Signature:
         if wrapped is None:
             raise
         return called_signature(wrapped)
-    return own if wrapped is None else _passed_on(own, called_signature(wrapped), function)
+    if wrapped is None:
+        return own
+    try:
+        return _passed_on(own, called_signature(wrapped), function)
+    except ValueError:  # of a function that is written in C
+        return own
 
 
 def is_written_in_class(function: Callable[..., Any]) -> bool:

@@ -165,6 +165,16 @@ def test_a_builders_handler_is_called_as_its_wrapper_takes_it(
     assert run(builder.handler(function).build(), given) == result
 
 
+def test_a_wrapper_of_a_function_that_does_not_tell_its_signature() -> None:
+    """As some that are written in C."""
+
+    @functools.wraps(max)
+    def largest(a: int, b: int) -> int:
+        return max(a, b)
+
+    assert run(tool(largest), {"a": 1, "b": 2}) == 2
+
+
 async def test_an_async_wrapper_of_a_plain_function() -> None:
     """It is awaited."""
     assert await run(tool(asynchronous(find)), {"a": 1}) == "1 'db' 'm'"
