@@ -34,12 +34,14 @@ if TYPE_CHECKING:
     from .chats import AsyncChats
     from .client import AsyncInference, async_inference
     from .config import Timeout
+    from .config_names import AgentConfig
     from .errors import (
         APIConnectionError,
         APIError,
         APITimeoutError,
         AuthenticationError,
         ConfigurationError,
+        ConfigurationWarning,
         ConflictError,
         FileError,
         InferenceError,
@@ -110,6 +112,7 @@ __all__ = [
     "APIError",
     "APITimeoutError",
     "Agent",
+    "AgentConfig",
     "AgentToolBuilder",
     "Agents",
     "AppToolBuilder",
@@ -126,6 +129,7 @@ __all__ = [
     "ChatStatus",
     "Chats",
     "ConfigurationError",
+    "ConfigurationWarning",
     "ConflictError",
     "Content",
     "ContentType",
@@ -197,9 +201,10 @@ _MODULES = {
     "chats": "AsyncChats",
     "client": "AsyncInference async_inference",
     "config": "Timeout",
-    "errors": "APIConnectionError APIError APITimeoutError AuthenticationError ConfigurationError ConflictError "
-    "FileError InferenceError InputRequiredError InternalServerError NotFoundError OutputError PermissionDeniedError "
-    "RateLimitError RequirementsNotMetError RunFailedError StreamError",
+    "config_names": "AgentConfig",
+    "errors": "APIConnectionError APIError APITimeoutError AuthenticationError ConfigurationError ConfigurationWarning "
+    "ConflictError FileError InferenceError InputRequiredError InternalServerError NotFoundError OutputError "
+    "PermissionDeniedError RateLimitError RequirementsNotMetError RunFailedError StreamError",
     "files": "AsyncFiles",
     "models": "Chat ChatStatus Content ContentType FileRef Interrupt InterruptReason InterruptStatus Message "
     "MessageStatus Role Run RunState ToolCall ToolCallStatus ToolType",

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar, Unpack, cast, overload
 
 import attrs
 
-from .agent_config import AgentConfig
+from .agent_config import AgentSetup
 from .chat_api import ChatAPI
 from .conversation import Conversation
 from .converter import result_text, structure
@@ -53,7 +53,7 @@ class AsyncAgent(Uncopied):
     def __init__(
         self,
         transport: Transport,
-        config: AgentConfig,
+        config: AgentSetup,
         chat_id: str | None,
         context: Mapping[str, str] | None,
         options: AgentOptions,

@@ -8,18 +8,19 @@ from typing import Any
 import attrs
 
 from .client_tool import Tool
+from .config_names import AgentConfig, warn_of_unknown_names
 from .converter import decode_json, dump_json
 from .errors import ConfigurationError
 from .finish import FINISH
 from .references import reference_problem
 from .tool_builder import Builder
 
-__all__ = ["AgentConfig"]
+__all__ = ["AgentSetup", "read_context"]
 
 
 @attrs.frozen
-class AgentConfig:
-    """An agent's configuration.
+class AgentSetup:
+    """An agent as the caller has configured it.
 
     Attributes:
         body: What names or describes the agent in a request.
@@ -43,7 +44,7 @@ class AgentConfig:
         return {**body, "agent_config": {**config, "output_schema": schema, "internal_tools": tools}}
 
     @classmethod
-    def read(cls, config: str | Mapping[str, Any]) -> AgentConfig:
+    def read(cls, config: str | AgentConfig | Mapping[str, Any]) -> AgentSetup:
         """Read what the caller gave.
 
         Args:
@@ -68,11 +69,31 @@ class AgentConfig:
             sent = decode_json(dump_json(plain))  # a copy: what the caller changes later is not sent
         except TypeError as error:
             raise ConfigurationError(f"the agent's configuration cannot be sent as JSON: {error}") from None
+        warn_of_unknown_names(sent)
         tools: dict[str, Tool] = {}
         for item in given:
             if isinstance(item, Tool) and tools.setdefault(item.name, item) is not item:
                 raise ConfigurationError(f"two tools have the name {item.name!r}")
         return cls({"agent_config": sent, "agent_name": sent.get("name")}, tools)
+
+
+def read_context(context: Mapping[Any, Any] | None) -> dict[str, str] | None:
+    """Read the variables for a new chat.
+
+    Raises:
+        ConfigurationError: They are not texts by name.
+    """
+    if context is None:
+        return None
+    if not isinstance(context, Mapping):
+        raise ConfigurationError(f"context is a mapping of names to texts, not a {type(context).__name__}")
+    for name, value in context.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise ConfigurationError(
+                f"context maps names to texts, but {name!r} is of the type {type(name).__name__} and its value of the "
+                f"type {type(value).__name__}; write numbers and the like as text, as in str(5)"
+            )
+    return dict(context)
 
 
 def _listed(config: Mapping[str, Any], key: str) -> list[object]:

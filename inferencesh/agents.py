@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .agent import AsyncAgent
 from .uncopied import Uncopied
+
+if TYPE_CHECKING:
+    from .config_names import AgentConfig
 
 __all__ = ["AsyncAgents"]
 
@@ -15,7 +18,11 @@ class MakeAgent(Protocol):
     """``AsyncInference.agent``."""
 
     def __call__(
-        self, config: str | Mapping[str, Any], *, chat_id: str | None = None, context: Mapping[str, str] | None = None
+        self,
+        config: str | AgentConfig | Mapping[str, Any],
+        *,
+        chat_id: str | None = None,
+        context: Mapping[str, str] | None = None,
     ) -> AsyncAgent:
         """Make an agent."""
 
@@ -35,7 +42,7 @@ class AsyncAgents(Uncopied):
 
     def create(
         self,
-        config: str | Mapping[str, Any],
+        config: str | AgentConfig | Mapping[str, Any],
         *,
         chat_id: str | None = None,
         context: Mapping[str, str] | None = None,

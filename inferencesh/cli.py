@@ -10,17 +10,18 @@ import io
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from . import Agent, ConfigurationError, FileError, FileRef, Inference, InferenceError, __version__
-from .terminal import complain, converse, log_to_stderr, note, show_pending, show_turn
+from .terminal import TerminatedError, complain, converse, log_to_stderr, note, show_pending, show_turn
 from .upload_bar import UploadBar
 
 __all__ = ["main"]
 
-_SUCCESS, _FAILURE, _INTERRUPTED = 0, 1, 130
+_SUCCESS, _FAILURE, _INTERRUPTED, _TERMINATED = 0, 1, 130, 143
 
 _CHAT = """
 Send a message to an agent and show its reply while it grows; without a message, have a conversation. With an API key in
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The arguments after the program's name; those of the process when None.
 
     Returns:
-        The exit status: 0, or 1 after an error, or 130 when interrupted.
+        The exit status: 0, or 1 after an error, 130 when interrupted, or 143 when ``chat`` is ended by SIGTERM.
 
     Raises:
         SystemExit: The arguments are wrong (status 2), or asked for help or the version.
@@ -59,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # nobody reads any more, as in «inferencesh chat ... | head»
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is unwritten goes there at exit
         return _FAILURE
+    except TerminatedError:
+        return _TERMINATED
     except KeyboardInterrupt:
         return _INTERRUPTED
     return _SUCCESS if succeeded else _FAILURE
@@ -156,6 +159,7 @@ def _chat(options: argparse.Namespace) -> bool:
         raise ConfigurationError("the message is empty")
     config = _agent_config(options)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_stopping_when_terminated())
         opened = [stack.enter_context(_opened(path)) for path in options.files]  # all, before anything is sent
         client, local = _client(options)
         stack.enter_context(client)
@@ -171,6 +175,23 @@ def _chat(options: argparse.Namespace) -> bool:
         finally:
             if agent.chat_id is not None and not local:
                 note(f"this chat goes on with --chat-id {agent.chat_id}")
+
+
+@contextlib.contextmanager
+def _stopping_when_terminated() -> Iterator[None]:
+    """Have SIGTERM end what runs here as Ctrl-C does, so that the run is stopped and everything is closed."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may set a handler
+        yield
+        return
+
+    def terminate(_number: int, _frame: object) -> NoReturn:
+        raise TerminatedError
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

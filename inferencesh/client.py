@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 import anyio.to_thread
 
 from .agent import AsyncAgent
-from .agent_config import AgentConfig
+from .agent_config import AgentSetup, read_context
 from .agents import AsyncAgents
 from .chat_api import ChatAPI
 from .chats import AsyncChats
@@ -26,6 +26,7 @@ from .uncopied import Uncopied
 from .wire import MAX_LINE_BYTES
 
 if TYPE_CHECKING:
+    from .config_names import AgentConfig
     from .local import RuntimeOptions
 
 __all__ = ["MAX_LINE_BYTES", "AsyncInference", "ClientOptions", "async_inference"]
@@ -142,7 +143,7 @@ class AsyncInference(Uncopied):
 
     def agent(
         self,
-        config: str | Mapping[str, Any],
+        config: str | AgentConfig | Mapping[str, Any],
         *,
         chat_id: str | None = None,
         context: Mapping[str, str] | None = None,
@@ -168,7 +169,7 @@ class AsyncInference(Uncopied):
             same_chat = client.agent({"name": "guide"}, chat_id=message.chat_id)
             ```
         """
-        return AsyncAgent(self._transport, AgentConfig.read(config), chat_id, context, self._agent_options)
+        return AsyncAgent(self._transport, AgentSetup.read(config), chat_id, read_context(context), self._agent_options)
 
     @property
     def agents(self) -> AsyncAgents:

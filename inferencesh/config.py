@@ -30,8 +30,8 @@ BASE_URL_VARIABLE = "INFERENCE_BASE_URL"
 DEFAULT_BASE_URL = "https://api.inference.sh"
 
 
-def _positive(_instance: object, attribute: attrs.Attribute[float], value: float | None) -> None:
-    if value is not None and (isinstance(value, bool | str) or not value > 0):
+def _positive(_instance: object, attribute: attrs.Attribute[float], value: object) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
         raise ConfigurationError(
             f"timeout: {attribute.name} must be a positive number of seconds or None, not {value!r}"
         )

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .agent_config import AgentConfig
+from .agent_config import AgentSetup
 from .chat_api import ChatAPI
 from .converter import structure
 from .driver import TurnDriver
@@ -69,7 +69,7 @@ class Conversation:
         # A chat keeps its agent: an empty description is there to take it up, not to replace it.
         agent = {} if chat_id is not None and self._agent.get("agent_config") == {} else self._agent
         if request.output is not None and agent:
-            agent = AgentConfig.with_output_schema(agent, request.output.schema)
+            agent = AgentSetup.with_output_schema(agent, request.output.schema)
         body: dict[str, Any] = {"chat_id": chat_id, **agent, "input": {"text": request.text}}
         if files:
             body["input"]["attachments"] = attachments(files)

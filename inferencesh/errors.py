@@ -38,6 +38,7 @@ __all__ = [
     "APITimeoutError",
     "AuthenticationError",
     "ConfigurationError",
+    "ConfigurationWarning",
     "ConflictError",
     "FileError",
     "InferenceError",
@@ -93,6 +94,25 @@ class ConfigurationError(InferenceError, ValueError):
 
         ```text
         the tool '' cannot be built: it has no name
+        ```
+    """
+
+
+class ConfigurationWarning(UserWarning):
+    """A name in an agent's configuration is unknown, and probably misspelt; it is sent all the same.
+
+    Example:
+        ```python
+        import warnings
+
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            client.agent({"nmae": "guide"})
+        print(caught[0].category.__name__)
+        ```
+
+        ```text
+        ConfigurationWarning
         ```
     """
 

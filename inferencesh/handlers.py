@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
+from .signatures import called_signature
 from .tool_context import ToolContext, context_parameters
 
 __all__ = ["ArgumentsError", "Bind", "Handler", "binder", "inline", "is_inline"]
@@ -66,7 +67,7 @@ def binder(handler: Handler, parameters: Mapping[str, object]) -> Bind:
         parameters: The tool's parameters by name.
     """
     try:
-        signature = inspect.signature(handler)
+        signature = called_signature(handler)
     except (TypeError, ValueError):  # a builtin that does not tell its signature
         return lambda arguments, _: lambda: handler(arguments)
     contexts = context_parameters(handler, signature)
@@ -77,10 +78,11 @@ def binder(handler: Handler, parameters: Mapping[str, object]) -> Bind:
         given: dict[str, object] = dict.fromkeys(contexts, context)
         if mapping is None:
             # An argument with the name of the context's parameter is a TypeError: only the client gives one.
-            bound = signature.bind(**arguments, **given)
-        else:
-            given[mapping.name] = (arguments,) if mapping.kind is mapping.VAR_POSITIONAL else arguments
-            bound = inspect.BoundArguments(signature, given)
+            signature.bind(**arguments, **given)
+            # By name also where it could be by place: a wrapper may put arguments of its own before the others.
+            return lambda: handler(**arguments, **given)
+        given[mapping.name] = (arguments,) if mapping.kind is mapping.VAR_POSITIONAL else arguments
+        bound = inspect.BoundArguments(signature, given)
         return lambda: handler(*bound.args, **bound.kwargs)
 
     return bind

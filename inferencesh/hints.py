@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import re
 import types
 import typing
@@ -11,6 +12,7 @@ from typing import Annotated, Any, TypeVar, Union
 
 __all__ = ["hints_of", "local_names", "members_of", "resolve", "type_name", "underlying"]
 
+_MARKERS = {typing.Generic, typing.Protocol}
 _QUALIFIER = re.compile(r"(?<!['\"\w.>])(?:[\w<>]+\.)+(?=\w)")  # of a name in a type's repr
 
 
@@ -85,7 +87,16 @@ def hints_of(kind: Any) -> dict[str, Any]:
     """
     cls = typing.get_origin(kind) or kind
     given = dict(zip(getattr(cls, "__parameters__", ()), typing.get_args(kind), strict=False))
-    return {name: _filled(hint, given) for name, hint in typing.get_type_hints(cls, include_extras=True).items()}
+    inherited: dict[str, Any] = {}
+    for base in reversed(vars(cls).get("__orig_bases__") or getattr(cls, "__bases__", ())):
+        if isinstance(typing.get_origin(base) or base, type) and typing.get_origin(base) not in _MARKERS:
+            inherited.update(hints_of(_filled(base, given)))
+    # The annotations of a TypedDict are those of its bases too.
+    own = () if typing.is_typeddict(cls) else inspect.get_annotations(cls)
+    return {
+        name: inherited[name] if name in inherited and name not in own else _filled(hint, given)
+        for name, hint in typing.get_type_hints(cls, include_extras=True).items()
+    }
 
 
 def _filled(hint: Any, given: Mapping[Any, Any]) -> Any:

@@ -12,17 +12,17 @@ import enum
 import functools
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any, Literal, NoReturn, TypeVar
 
 import attrs
 from cattrs import Converter
 from cattrs.dispatch import StructureHook
-from cattrs.errors import BaseValidationError
-from cattrs.gen import make_dict_structure_fn
+from cattrs.errors import AttributeValidationNote, BaseValidationError, ClassValidationError
 
 from .errors import ConfigurationError
-from .hints import type_name
+from .hints import hints_of, type_name
 from .strict_containers import CONTAINERS, hook_of, only, origin_of
 from .strict_problems import MismatchError, short
 from .strict_scalars import SCALARS, Hook
@@ -75,42 +75,98 @@ def _refuse(kind: Any) -> NoReturn:
 # -- classes and mappings with known keys ------------------------------------------------------------------------------
 
 
+@attrs.frozen
+class _Field:
+    """A field of a class, or a key of a TypedDict.
+
+    Attributes:
+        key: Its name in JSON.
+        argument: What the class's ``__init__`` calls it.
+        hint: Its type.
+        required: Whether it must be given.
+        hook: Reads its value.
+    """
+
+    key: str
+    argument: str
+    hint: Any
+    required: bool
+    hook: Hook
+
+
+# The classes whose hooks are being made: one that holds itself is met again meanwhile.
+_under_way: ContextVar[tuple[Any, ...]] = ContextVar("_under_way", default=())
+
+
+def _fields(kind: Any, found: Sequence[tuple[str, str, Any, bool]], converter: Converter) -> tuple[_Field, ...]:
+    """Add the hooks to what is known of a class's fields.
+
+    Raises:
+        RecursionError: They are being made already.
+    """
+    cls = origin_of(kind)
+    if cls in _under_way.get():
+        raise RecursionError(f"{type_name(kind)} holds itself")
+    token = _under_way.set((*_under_way.get(), cls))
+    try:
+        return tuple(_Field(*each, hook_of(each[2], converter)) for each in found)
+    finally:
+        _under_way.reset(token)
+
+
+def _read_fields(kind: Any, fields: Sequence[_Field], value: Mapping[str, object]) -> dict[str, Any]:
+    """Read an object's fields, and tell of all that is wrong with them."""
+    read: dict[str, Any] = {}
+    errors: list[Exception] = []
+    for each in fields:
+        try:
+            if each.required or each.key in value:
+                read[each.argument] = each.hook(value[each.key], each.hint)
+        except Exception as error:  # noqa: BLE001 - told of with all the others
+            error.add_note(AttributeValidationNote("", each.key, each.hint))
+            errors.append(error)
+    if errors:
+        raise ClassValidationError(f"in {type_name(kind)}", errors, origin_of(kind))
+    return read
+
+
 def _class_factory(kind: Any, converter: Converter) -> Hook:
-    _resolve(origin_of(kind))
-    return only(dict, kind, make_dict_structure_fn(_specified(kind), converter))
+    cls, hints = origin_of(kind), hints_of(kind)
+    found = [(name, argument, hints.get(name, Any), needed) for name, argument, needed in _init_fields(cls)]
+    fields = _fields(kind, found, converter)
+
+    def read(value: Mapping[str, object], _: object) -> Any:
+        arguments = _read_fields(kind, fields, value)
+        try:
+            return cls(**arguments)
+        except Exception as error:
+            raise ClassValidationError(f"in {type_name(kind)}", [error], cls) from error
+
+    return only(dict, kind, read)
 
 
-def _specified(kind: Any) -> Any:
-    """A generic class with what its type variables can be at most, where nothing was given for them."""
-    variables = getattr(kind, "__parameters__", ())
-    return kind[tuple(_most(each) for each in variables)] if variables else kind
-
-
-def _resolve(cls: Any) -> None:
-    """Put the types in the places of their names, which cattrs leaves in ``list["Node"]`` as they are."""
+def _init_fields(cls: Any) -> Iterator[tuple[str, str, bool]]:
+    """The name, the argument and the necessity of each field that ``__init__`` takes."""
     if attrs.has(cls):
-        attrs.resolve_types(cls)
+        yield from ((each.name, each.alias, each.default is attrs.NOTHING) for each in attrs.fields(cls) if each.init)
         return
-    hints = typing.get_type_hints(cls, include_extras=True)
+    missing = dataclasses.MISSING
     for field in dataclasses.fields(cls):
-        field.type = hints[field.name]
+        if field.init:
+            yield field.name, field.name, field.default is missing and field.default_factory is missing
 
 
 def _typed_dict_factory(kind: Any, converter: Converter) -> Hook:
-    cls = origin_of(kind)
-    _resolve_required(cls)
-    known = cls.__required_keys__ | cls.__optional_keys__
-    read = converter.gen_structure_typeddict(_specified(kind))  # which would keep the other keys
-    return only(dict, kind, lambda value, _: read({key: value[key] for key in value if key in known}, kind))
-
-
-def _resolve_required(cls: Any) -> None:
-    """Note which keys a TypedDict requires: one whose annotations were written as strings has overlooked that."""
-    marks = {name: typing.get_origin(hint) for name, hint in typing.get_type_hints(cls, include_extras=True).items()}
-    required = {name for name, mark in marks.items() if mark is typing.Required}
-    optional = {name for name, mark in marks.items() if mark is typing.NotRequired}
-    cls.__required_keys__ = frozenset((cls.__required_keys__ - optional) | required)
-    cls.__optional_keys__ = frozenset(marks.keys() - cls.__required_keys__)
+    """Reads the known keys; which of them are required a class with annotations in strings does not know itself."""
+    cls, hints = origin_of(kind), hints_of(kind)
+    found = []
+    for name, hint in hints.items():
+        mark = typing.get_origin(hint)
+        required = mark is typing.Required or (mark is not typing.NotRequired and name in cls.__required_keys__)
+        marked = mark in {typing.Required, typing.NotRequired}
+        found.append((name, name, typing.get_args(hint)[0] if marked else hint, required))
+    fields = _fields(kind, found, converter)
+    return only(dict, kind, lambda value, _: _read_fields(kind, fields, value))
 
 
 # -- choices -----------------------------------------------------------------------------------------------------------

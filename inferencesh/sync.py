@@ -18,6 +18,7 @@ from .sync_stream import MessageStream
 from .uncopied import Uncopied
 
 if TYPE_CHECKING:
+    from .config_names import AgentConfig
     from .local import RuntimeOptions
 
 __all__ = ["Agent", "Inference", "MessageStream", "inference"]
@@ -134,7 +135,7 @@ class Inference(Uncopied):
 
     def agent(
         self,
-        config: str | Mapping[str, Any],
+        config: str | AgentConfig | Mapping[str, Any],
         *,
         chat_id: str | None = None,
         context: Mapping[str, str] | None = None,

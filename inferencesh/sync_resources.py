@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from .agents import AsyncAgents
 from .calling_thread import call_with_callbacks
@@ -14,6 +14,9 @@ from .loop_thread import LoopThread
 from .models import Chat, FileRef, Message
 from .sync_agent import Agent
 from .uncopied import Uncopied
+
+if TYPE_CHECKING:
+    from .config_names import AgentConfig
 
 __all__ = ["Agents", "Chats", "Files"]
 
@@ -116,7 +119,7 @@ class Agents(Uncopied):
 
     def create(
         self,
-        config: str | Mapping[str, Any],
+        config: str | AgentConfig | Mapping[str, Any],
         *,
         chat_id: str | None = None,
         context: Mapping[str, str] | None = None,

@@ -30,12 +30,26 @@ from . import (
     ToolCallStatus,
 )
 
-__all__ = ["complain", "converse", "log_to_stderr", "note", "one_line", "show_pending", "show_turn", "tell"]
+__all__ = [
+    "TerminatedError",
+    "complain",
+    "converse",
+    "log_to_stderr",
+    "note",
+    "one_line",
+    "show_pending",
+    "show_turn",
+    "tell",
+]
 
 # After these the next message may well get its answer, so that a conversation in a terminal goes on.
 _PASSING = (InputRequiredError, RunFailedError, StreamError, APIConnectionError, RateLimitError, InternalServerError)
 # C0 and C1 control characters but newline and tab, and those that make text read in another order than it stands.
 _UNSHOWN = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+
+
+class TerminatedError(BaseException):
+    """The program was told to end by SIGTERM."""
 
 
 def converse(agent: Agent, files: Sequence[FileRef] = ()) -> bool:
@@ -51,6 +65,7 @@ def converse(agent: Agent, files: Sequence[FileRef] = ()) -> bool:
     Raises:
         InferenceError: A turn failed, and nobody is there to decide what to do, or nothing that follows can succeed.
         KeyboardInterrupt: The same with Ctrl-C during a reply.
+        TerminatedError: The program was told to end.
     """
     terminal = sys.stdin.isatty()
     if terminal:
@@ -107,6 +122,7 @@ def show_turn(agent: Agent, prompt: str, files: Sequence[FileRef] = ()) -> None:
     Raises:
         InferenceError: The turn failed, or a tool's result was asked for and the input has ended.
         KeyboardInterrupt: It was interrupted; the run was stopped.
+        TerminatedError: The same with SIGTERM.
     """
     _show(agent, prompt, files)
 
@@ -130,7 +146,7 @@ def _show(agent: Agent, prompt: str | None, files: Sequence[FileRef] = ()) -> No
             if not _answer(agent, view.conclude(stream.message)):
                 return
             stream = agent.stream_messages(on_approval=on_approval)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, TerminatedError):
         stream.close()
         view.end_line()
         agent.stop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from .agent_config import AgentConfig
+from .agent_config import AgentSetup
 from .approvals import Approver
 from .claims import Claims
 from .conflate import Conflator
@@ -42,7 +42,7 @@ class AgentOptions:
 def open_turn(
     transport: Transport,
     conversation: Conversation,
-    config: AgentConfig,
+    config: AgentSetup,
     options: AgentOptions,
     request: TurnRequest,
     invoker: Invoker | None = None,

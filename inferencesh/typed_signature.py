@@ -12,6 +12,7 @@ import attrs
 
 from .errors import ConfigurationError
 from .hints import local_names, resolve, underlying
+from .signatures import HIDDEN, called_signature, is_written_in_class
 from .tool_context import is_context
 from .type_schemas import annotated_text, docs_of
 
@@ -67,7 +68,7 @@ class TypedSignature:
             ConfigurationError: A parameter cannot be filled in by the agent, or its hint means nothing.
         """
         try:
-            signature = inspect.signature(function)
+            signature = called_signature(function)
         except (TypeError, ValueError) as error:
             raise ConfigurationError(
                 f"{what} cannot be a tool by itself, for it does not tell its parameters: wrap it in a function"
@@ -82,8 +83,8 @@ class TypedSignature:
             if is_context(each.annotation, function):
                 contexts.add(each.name)
                 continue
-            if not (place == 0 and _is_written_in_class(function)):
-                _check_kind(each, what)
+            if not (place == 0 and is_written_in_class(function)):
+                _check(each, what)
             hint = _hint_of(each, function, names, what)
             if is_context(hint, function):  # known by a local name
                 contexts.add(each.name)
@@ -106,24 +107,25 @@ def _docstring(function: Callable[..., Any]) -> str | None:
     return underlying(function).__doc__ or type(function).__doc__
 
 
-def _is_written_in_class(function: Callable[..., Any]) -> bool:
-    """Whether it may be a method, the first parameter of which is not the agent's affair."""
-    around = getattr(function, "__qualname__", "").rpartition(".")[0]
-    return bool(around) and not around.endswith("<locals>")
-
-
-def _check_kind(parameter: inspect.Parameter, what: str) -> None:
+def _check(parameter: inspect.Parameter, what: str) -> None:
     problems = {
         parameter.POSITIONAL_ONLY: "is positional-only, but the agent gives arguments by name; take the / out",
-        parameter.VAR_POSITIONAL: "takes any number of arguments, which have no names; take a list instead",
+        parameter.VAR_POSITIONAL: "takes any number of arguments, which have no names; take a list instead, or "
+        "**kwargs besides where it is a wrapper's",
         parameter.VAR_KEYWORD: "takes arguments of any name, which no schema describes; take a dict instead",
     }
     if parameter.kind in problems:
         raise ConfigurationError(f"the parameter {str(parameter)!r} of {what} {problems[parameter.kind]}")
+    if parameter.annotation is HIDDEN:
+        raise ConfigurationError(
+            f"the parameter {parameter.name!r} belongs to a wrapper of {what}, and its hint is lost, because "
+            "functools.wraps has replaced the wrapper's annotations by those of the function: set __signature__ on the "
+            "wrapper, or leave out '__annotations__' of the assigned= that is given to functools.wraps"
+        )
 
 
 def _hint_of(parameter: inspect.Parameter, function: Callable[..., Any], names: Mapping[str, Any], what: str) -> Any:
-    if parameter.annotation is parameter.empty:
+    if parameter.annotation is parameter.empty or parameter.annotation is HIDDEN:
         return Any
     try:
         return resolve(parameter.annotation, function, names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import types
 from collections.abc import Callable, Sequence
@@ -97,6 +98,8 @@ class TypedArguments:
                     problems.append(told(error, name))
             elif self._parameters[name].required:
                 problems.append(f"{name}: is missing")
+            elif isinstance(default := self._parameters[name].default, list | dict | set):
+                converted[name] = copy.deepcopy(default)  # what one call does to it must not reach the next chat
         if problems:
             raise ArgumentsError(f"invalid arguments: {'; '.join(problems)}")
         return converted

@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from .children import start
+
 __all__ = ["COMMAND", "ROOT", "Terminal", "address", "environment", "piped", "run", "started"]
 
 ROOT = Path(__file__).parent.parent
@@ -60,12 +62,11 @@ def run(*arguments: str, stdin: str = "", **variables: str) -> subprocess.Comple
 @contextmanager
 def started(command: Sequence[str], /, **variables: str) -> Iterator[subprocess.Popen[str]]:
     """A program with pipes, which is gone at the end."""
-    process = subprocess.Popen(
+    process = start(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
         cwd=ROOT,
         env=environment(variables),
     )
@@ -109,6 +110,10 @@ class Terminal:
         """Press keys; ``\\x03`` is Ctrl-C, ``\\x04`` Ctrl-D."""
         os.write(self._keyboard, keys.encode())
 
+    def terminate(self) -> None:
+        """Send it SIGTERM."""
+        self._process.terminate()
+
     def end(self) -> tuple[int, str]:
         """Wait until the program has ended; returns its status and what is left on the screen."""
         deadline = time.monotonic() + LIMIT
@@ -146,7 +151,7 @@ class Terminal:
     def __enter__(self) -> Self:
         self._keyboard, screen = pty.openpty()
         try:
-            self._process = subprocess.Popen(
+            self._process = start(
                 [sys.executable, "-c", _ATTACH, os.ttyname(screen), *self._command],
                 start_new_session=True,
                 cwd=ROOT,

@@ -22,7 +22,7 @@ from inferencesh.local.approvals import ApprovedBy
 from inferencesh.local.feed import Updates
 from inferencesh.local.problems import Envelope
 
-from .command_line import COMMAND, LIMIT, ROOT, Terminal, address, environment, piped, run
+from .command_line import COMMAND, LIMIT, ROOT, Terminal, address, environment, piped, run, started
 from .faults.forms import KEY, call_of, chat, message
 from .faults.script import Scenario, Script, after
 from .faults.server import FaultServer
@@ -252,19 +252,35 @@ def test_wrong_arguments_are_refused(arguments: tuple[str, ...]) -> None:
 # -- Ctrl-C ------------------------------------------------------------------------------------------------------------
 
 
-def test_ctrl_c_stops_the_run() -> None:
-    """A SIGINT during the reply ends the program with 130, and the run at the server."""
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_the_run(number: signal.Signals, status: int) -> None:
+    """A signal during the reply ends the program with 128 and its number, and the run at the server."""
     with Served(["Once ", gate := Gate(), "upon"]) as served, piped("chat", "Hi", **variables(served)) as process:
-        assert cast("IO[str]", process.stdout).read(4) == "Once"
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=LIMIT)
+        check_that_it_stops_the_run(process, number, status, served)
         gate.open()
-        assert (process.returncode, out.strip()) == (130, "")
-        assert [line for line in err.splitlines() if not line.startswith("inferencesh: ")] == []
-        with Inference(**served.address) as client:
-            run_of_chat = client.agent({}, chat_id=err.split()[-1]).get_chat().active_run
-        assert run_of_chat is not None
-        assert run_of_chat.state == RunState.CANCELED
+
+
+def test_sigterm_stops_the_run_when_ctrl_c_is_ignored() -> None:
+    """As in the background of a shell script."""
+    command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *COMMAND, "chat", "Hi"]
+    with Served(["Once ", gate := Gate(), "upon"]) as served, started(command, **variables(served)) as process:
+        check_that_it_stops_the_run(process, signal.SIGTERM, 143, served)
+        gate.open()
+
+
+def check_that_it_stops_the_run(
+    process: subprocess.Popen[str], number: signal.Signals, status: int, served: Served
+) -> None:
+    """Send a signal in the middle of a reply."""
+    assert cast("IO[str]", process.stdout).read(4) == "Once"
+    process.send_signal(number)
+    out, err = process.communicate(timeout=LIMIT)
+    assert (process.returncode, out.strip()) == (status, "")
+    assert [line for line in err.splitlines() if not line.startswith("inferencesh: ")] == []
+    with Inference(**served.address) as client:
+        run_of_chat = client.agent({}, chat_id=err.split()[-1]).get_chat().active_run
+    assert run_of_chat is not None
+    assert run_of_chat.state == RunState.CANCELED
 
 
 # -- a conversation in a terminal --------------------------------------------------------------------------------------
@@ -281,6 +297,21 @@ def test_a_conversation() -> None:
         terminal.expect('second edition\\?"\r\n> ')
         terminal.press("\x04")
         assert terminal.end() == (0, "\r\n")
+
+
+def test_sigterm_ends_a_conversation() -> None:
+    """At the prompt and during a reply."""
+    for prompt, shown in (("", "> "), ("Hello\r", "Once ")):
+        with (
+            Served(["Once ", gate := Gate(), "upon"]) as served,
+            Terminal([*COMMAND, "chat"], **variables(served)) as terminal,
+        ):
+            terminal.expect("> " if prompt else "using the service")
+            terminal.press(prompt)
+            terminal.expect(shown)
+            terminal.terminate()
+            assert terminal.end()[0] == 143
+            gate.open()
 
 
 def test_ctrl_c_during_a_reply_leads_back_to_the_prompt() -> None:

@@ -165,5 +165,4 @@ def approver() -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
     globals()[sys.argv[1]]()

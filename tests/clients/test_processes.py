@@ -11,6 +11,7 @@ from typing import IO, Self, cast
 
 import pytest
 
+from tests.children import start
 from tests.command_line import address, environment
 from tests.support import Served
 
@@ -22,13 +23,12 @@ class Program:
 
     def __init__(self, *arguments: str, **variables: str) -> None:
         self._began = time.monotonic()
-        self.process = subprocess.Popen(
+        self.process = start(
             [sys.executable, "-X", "dev", "-W", "error", "-m", "tests.clients.programs", *arguments],
             cwd=ROOT,
             env=environment(variables),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
         )
 
     def hear(self) -> str:

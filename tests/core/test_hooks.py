@@ -17,7 +17,7 @@ from inferencesh import (
     tool,
     widget_action,
 )
-from inferencesh.agent_config import AgentConfig
+from inferencesh.agent_config import AgentSetup
 
 URL = "https://example.com/hook"
 FOUR = ("plan", "memory", "widget", "finish")
@@ -128,9 +128,9 @@ def test_an_agent_takes_what_was_built_and_plain_mappings() -> None:
     """They are sent as they are."""
     hook = lifecycle_hook("agent.start").webhook(URL).build()
     other = {"event": "agent.idle", "type": "gate", "default_resolution": "deny"}
-    config = AgentConfig.read({"internal_tools": internal_tools().plan().build(), "hooks": (hook, other)})
+    config = AgentSetup.read({"internal_tools": internal_tools().plan().build(), "hooks": (hook, other)})
     assert config.body["agent_config"] == {"internal_tools": {"plan": True}, "hooks": [hook, other]}
-    assert AgentConfig.read({"internal_tools": {"plan": False}}).body["agent_config"] == {
+    assert AgentSetup.read({"internal_tools": {"plan": False}}).body["agent_config"] == {
         "internal_tools": {"plan": False}
     }
 
@@ -147,7 +147,7 @@ def test_an_agent_takes_what_was_built_and_plain_mappings() -> None:
 def test_what_is_not_built_yet_is_named(config: dict[str, Any]) -> None:
     """With what to do, wherever it stands."""
     with pytest.raises(ConfigurationError, match=r"\.build\(\)"):
-        AgentConfig.read(config)
+        AgentSetup.read(config)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_what_is_not_built_yet_is_named(config: dict[str, Any]) -> None:
 def test_what_is_none_of_it_is_refused(config: dict[str, Any], says: str) -> None:
     """Before anything is sent."""
     with pytest.raises(ConfigurationError, match=says):
-        AgentConfig.read(config)
+        AgentSetup.read(config)
 
 
 # -- widgets

@@ -17,11 +17,29 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(inferencesh.__file__).parent
 CORE = [
-    *("agent_config", "call_fragments", "calls", "claims", "client_tool", "config", "converter", "deltas"),
+    *(
+        "agent_config",
+        "call_fragments",
+        "calls",
+        "claims",
+        "config_names",
+        "client_tool",
+        "config",
+        "converter",
+        "deltas",
+    ),
     *("enums", "errors", "finish", "growing_text", "growth", "handlers", "hints", "hooks", "json_text", "json_types"),
     *("late_form", "line_growth", "live", "models", "outcome", "output", "output_schema", "partial_json", "pauses"),
     *("proxies", "reconnects", "references", "replies", "rereads", "responses", "retry", "run_state"),
-    *("schemas", "service_tools", "staleness", "strict_containers", "strict_converter", "strict_problems"),
+    *(
+        "schemas",
+        "service_tools",
+        "signatures",
+        "staleness",
+        "strict_containers",
+        "strict_converter",
+        "strict_problems",
+    ),
     *("strict_scalars", "superseded", "tool_builder", "tool_context", "tools", "turn", "type_schemas"),
     *("typed_signature", "typed_tools", "web_tools", "widgets", "wire"),
 ]

@@ -30,7 +30,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inferencesh import ConfigurationError, FunctionTool, Tool, ToolContext, tool
-from inferencesh.agent_config import AgentConfig
+from inferencesh.agent_config import AgentSetup
 from inferencesh.handlers import ArgumentsError
 
 if TYPE_CHECKING:
@@ -447,6 +447,19 @@ def test_two_classes_that_no_name_tells_apart_are_refused() -> None:
         tool(f)
 
 
+def test_a_default_that_can_be_changed_is_not_shared_between_calls() -> None:
+    """What one conversation has put into it is not seen by another."""
+
+    @tool
+    def collect(item: str, kept: list[list[str]] = [[]], seen: dict[str, int] = {}) -> str:  # noqa: B006 - the point
+        kept[0].append(item)
+        seen[item] = seen.get(item, 0) + 1
+        return f"{kept} {seen}"
+
+    assert [call(collect, item="a"), call(collect, item="a")] == ["[['a']] {'a': 1}"] * 2
+    assert schema_of(collect)["properties"]["kept"]["default"] == [[]]
+
+
 def test_defaults_that_json_cannot_say_are_not_told() -> None:
     """The agent only learns that the argument may be left out."""
     nothing = object()
@@ -675,8 +688,8 @@ def test_static_and_class_methods() -> None:
 def test_a_method_without_its_object_cannot_be_given_to_an_agent() -> None:
     """There would be nothing to call it on."""
     with pytest.raises(ConfigurationError, match=r"shop\.find"):
-        AgentConfig.read({"tools": [Shop.find]})
-    assert AgentConfig.read({"tools": [Shop("x").find, Shop.of_class, Shop.outer_static]}).tools["find"]
+        AgentSetup.read({"tools": [Shop.find]})
+    assert AgentSetup.read({"tools": [Shop("x").find, Shop.of_class, Shop.outer_static]}).tools["find"]
 
 
 def test_a_tool_that_a_class_holds_is_no_method_of_it() -> None:
@@ -686,7 +699,7 @@ def test_a_tool_that_a_class_holds_is_no_method_of_it() -> None:
         order = order
 
     assert Holder.order is order
-    assert AgentConfig.read({"tools": [order]}).tools == {"order": order}
+    assert AgentSetup.read({"tools": [order]}).tools == {"order": order}
 
 
 def add(a: int, b: int) -> int:

@@ -12,6 +12,8 @@ from typing import IO, TYPE_CHECKING, cast
 
 import pytest
 
+from tests.children import start
+
 from .forms import call_of, chat, message
 from .script import STALL, Scenario, Script, heartbeats, hold
 from .server import FaultServer
@@ -32,13 +34,12 @@ class Program:
     """A running program of ``programs``."""
 
     def __init__(self, name: str, server: FaultServer) -> None:
-        self.process = subprocess.Popen(
+        self.process = start(
             [sys.executable, "-W", "error", "-X", "faulthandler", "-m", "tests.faults.programs", name, server.url],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
         )
 
     def hear(self) -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.children import start
+
 SERVE = Path(__file__).parents[2] / "examples" / "fastapi_chat" / "serve.py"
 
 
@@ -19,7 +21,7 @@ SERVE = Path(__file__).parents[2] / "examples" / "fastapi_chat" / "serve.py"
 def test_the_page_is_there_as_soon_as_its_address_is(workers: str) -> None:
     """Whoever opens the address the moment it is printed gets the page; Ctrl-C ends it without a word."""
     command = [sys.executable, str(SERVE), "--port", "0", "--workers", workers]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
             lines = [process.stdout.readline(), process.stdout.readline()]
@@ -32,6 +34,25 @@ def test_the_page_is_there_as_soon_as_its_address_is(workers: str) -> None:
             process.kill()
     assert (out, err) == ("", "")
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_it_ends_on_sigterm_where_ctrl_c_is_ignored(workers: str) -> None:
+    """As when a shell has started it in the background; its workers are gone too, since nobody holds its output."""
+    command = [sys.executable, str(SERVE), "--port", "0", "--workers", workers]
+    with start(
+        ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        try:
+            assert process.stdout is not None
+            address = re.search(r"http://\S+", process.stdout.readline() + process.stdout.readline())
+            assert address is not None
+            assert httpx.get(address[0], timeout=30, trust_env=False).status_code == 200
+            process.send_signal(signal.SIGTERM)
+            assert process.communicate(timeout=30) == ("", "")
+        finally:
+            process.kill()
+    assert process.returncode in {0, -signal.SIGTERM}
 
 
 def test_a_port_that_is_taken_is_told_of() -> None:
