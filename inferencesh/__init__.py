@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         APIError,
         APITimeoutError,
         AuthenticationError,
+        CallbackCancelledError,
         ConfigurationError,
         ConflictError,
         FileError,
@@ -122,6 +123,7 @@ __all__ = [
     "AuthenticationError",
     "Backoff",
     "BuiltinHook",
+    "CallbackCancelledError",
     "Chat",
     "ChatStatus",
     "Chats",
@@ -197,9 +199,9 @@ _MODULES = {
     "chats": "AsyncChats",
     "client": "AsyncInference async_inference",
     "config": "Timeout",
-    "errors": "APIConnectionError APIError APITimeoutError AuthenticationError ConfigurationError ConflictError "
-    "FileError InferenceError InputRequiredError InternalServerError NotFoundError OutputError PermissionDeniedError "
-    "RateLimitError RequirementsNotMetError RunFailedError StreamError",
+    "errors": "APIConnectionError APIError APITimeoutError AuthenticationError CallbackCancelledError "
+    "ConfigurationError ConflictError FileError InferenceError InputRequiredError InternalServerError NotFoundError "
+    "OutputError PermissionDeniedError RateLimitError RequirementsNotMetError RunFailedError StreamError",
     "files": "AsyncFiles",
     "models": "Chat ChatStatus Content ContentType FileRef Interrupt InterruptReason InterruptStatus Message "
     "MessageStatus Role Run RunState ToolCall ToolCallStatus ToolType",

@@ -6,6 +6,7 @@ import asyncio
 
 import attrs
 
+from .cancellation import cancel_and_wait
 from .driver import TurnDriver
 from .models import Message, ToolCall
 
@@ -40,7 +41,7 @@ class Conflator:
             try:
                 await self._changed.wait()
             except asyncio.CancelledError:
-                self.park()
+                await self.leave()
                 raise
         if self._kept:
             return [self._against_last(self._kept.pop(0))]
@@ -56,15 +57,18 @@ class Conflator:
         if task is not None and not task.done() and not task.get_loop().is_closed():
             task.get_loop().call_soon_threadsafe(task.cancel)
 
+    async def leave(self) -> None:
+        """Close the connection and wait until the tools have stopped; ``advance`` takes the turn up again."""
+        task, self._task = self._task, None
+        if task is not None:
+            await cancel_and_wait([task])
+        await self._driver.leave()
+
     async def aclose(self) -> None:
         """Close for good."""
-        task, self._task = self._task, None
-        self._over = True
+        self._over = self._driver.closed = True
         self._changed.set()
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
-        await self._driver.aclose()
+        await self.leave()
 
     async def _read(self) -> None:
         try:

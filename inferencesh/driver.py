@@ -108,7 +108,7 @@ class TurnDriver:
         return await self._guard(lambda: read_output(turn, self._api))
 
     async def _guard(self, step: Callable[[], Awaitable[T]]) -> T:
-        """Take a step; whatever it raises carries the last snapshot, and leaves no connection open."""
+        """Take a step; what it raises carries the last snapshot; then no connection is open and no tool runs."""
         try:
             return await step()
         except BaseException as error:
@@ -117,7 +117,10 @@ class TurnDriver:
                 error.chat_id = error.chat_id or self.turn.chat_id
             if isinstance(error, Exception):
                 self.closed = True
-            self.park()
+            if isinstance(error, GeneratorExit):  # nothing can be awaited any more
+                self.park()
+            else:
+                await self.leave()
             raise
 
     async def connect(self, chat_id: str, *, again: bool = False) -> None:
@@ -152,8 +155,12 @@ class TurnDriver:
     async def aclose(self) -> None:
         """Close the connection for good and wait until the tools have stopped."""
         self.closed = True
+        await self.leave()
+
+    async def leave(self) -> None:
+        """Close the connection and wait until the tools have stopped; ``advance`` takes the turn up again."""
         runner = self._runner
-        self._park()
+        self.park()
         if runner is not None:
             await runner.aclose()
 

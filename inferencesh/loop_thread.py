@@ -75,6 +75,20 @@ class LoopThread:
         except _StoppedError:
             raise InferenceError("the client was closed while a call was under way") from None
 
+    def clean_up(self, coroutine: Coroutine[Any, Any, object]) -> None:
+        """Run a coroutine that lets go of something, and wait for its end, but not for ever.
+
+        Args:
+            coroutine: The coroutine; where the loop has been closed there is nothing left to let go of.
+        """
+        reply: queue.SimpleQueue[_Reply[object]] = queue.SimpleQueue()
+        try:
+            self.spawn(_answer(coroutine, reply))
+        except InferenceError:  # closed
+            coroutine.close()
+        else:
+            _wait_for_cleanup(reply)
+
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> _RemoteTask:
         """Start a coroutine as a task of the loop.
 

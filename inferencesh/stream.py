@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Generator
+from collections.abc import AsyncIterator, Awaitable, Generator, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
 from .driver import TurnDriver
-from .errors import StreamError
+from .errors import InferenceError, StreamError
 from .invoke import Invoker, invoke
 from .models import Message
+from .reentry import HasChat, waiting_for
 from .turn_request import OnMessage
 
 __all__ = ["AsyncMessageStream", "SnapshotSource"]
@@ -25,6 +27,9 @@ class SnapshotSource(Protocol):
     def park(self) -> None:
         """Close the connection at once, from any thread."""
 
+    async def leave(self) -> None:
+        """Close the connection and wait until the tools have stopped."""
+
     async def aclose(self) -> None:
         """Close for good."""
 
@@ -36,6 +41,10 @@ class AsyncMessageStream:
     first of these, or before it is awaited or entered. Leaving the loop early, dropping the stream, or a cancelled task
     closes the connection at once; the run goes on at the server, and iterating again takes it up where it was left.
     Inside ``async with`` the connection is kept until the block is left. Not for use by several tasks at once.
+
+    Async tool handlers that are running when a turn is left are cancelled. Their clean-up has run before the end of
+    ``async with``, ``aclose``, or an awaited method that is cancelled or raises. A ``break`` out of a loop without
+    ``async with`` cannot wait for it; it runs soon afterwards. Sync handlers cannot be stopped: they are given up.
 
     Attributes:
         message: The latest snapshot, or None.
@@ -50,13 +59,19 @@ class AsyncMessageStream:
     """
 
     def __init__(
-        self, driver: TurnDriver, source: SnapshotSource, invoker: Invoker, on_message: OnMessage | None
+        self,
+        driver: TurnDriver,
+        source: SnapshotSource,
+        invoker: Invoker,
+        on_message: OnMessage | None,
+        conversation: HasChat,
     ) -> None:
         self.message: Message | None = None
         self._driver = driver
         self._source = source
         self._invoker = invoker
         self._on_message = on_message
+        self._conversation = conversation
         self._waiting: deque[Message] = deque()
         self._entered = False
         self._over = False
@@ -237,6 +252,25 @@ class AsyncMessageStream:
         """Close the connection at once, from any thread; iterating again would take the turn up where it is."""
         self._source.park()
 
+    async def leave_and_wait(self) -> None:
+        """Close the connection and wait until no handler runs any more; iterating again would take the turn up."""
+        await self._source.leave()
+
+    @contextlib.contextmanager
+    def reporting(self, message: Message, *, done: bool) -> Iterator[None]:
+        """Call ``on_message`` in here: the turn waits for it, and errors of ours that it raises are told of the turn.
+
+        Args:
+            message: What is reported.
+            done: Whether the turn is over; then its conversation is free for the next one.
+        """
+        try:
+            with contextlib.nullcontext() if done else waiting_for(self._conversation):
+                yield
+        except InferenceError as error:
+            error.message, error.chat_id = error.message or message, error.chat_id or self.chat_id
+            raise
+
     async def _open(self) -> Self:
         await self._driver.open()
         return self
@@ -247,8 +281,16 @@ class AsyncMessageStream:
 
     async def _report(self, message: Message, *, done: bool) -> None:
         callback = self._on_message
-        if callback is not None:
-            await invoke(self._invoker, callback, lambda: callback(message.text, done))
+        if callback is None:
+            return
+        try:
+            with self.reporting(message, done=done):
+                await invoke(self._invoker, callback, lambda: callback(message.text, done))
+        except GeneratorExit:  # nothing can be awaited any more
+            raise
+        except BaseException:
+            await self.leave_and_wait()
+            raise
 
 
 class _Loop:

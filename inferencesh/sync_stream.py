@@ -11,6 +11,7 @@ from typing import Any, Self
 import attrs
 
 from .agent import AsyncAgent
+from .invoke import awaited, called
 from .loop_thread import LoopThread, Pump
 from .models import Message
 from .stream import AsyncMessageStream
@@ -181,9 +182,14 @@ class MessageStream:
         callback = self._on_message
         if callback is None:
             return
-        result = callback(message.text, done)
-        if inspect.isawaitable(result):
-            self._thread.call(_awaited(result))
+        try:
+            with self._stream.reporting(message, done=done):
+                result = called(lambda: callback(message.text, done))
+                if inspect.isawaitable(result):
+                    self._thread.call(awaited(result))
+        except BaseException:
+            self._thread.clean_up(self._stream.leave_and_wait())
+            raise
 
 
 class _Loop:

@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import aiohttp.abc
-import anyio.to_thread
 
 from .open_connection import OpenConnection
 from .upload_source import Tell, UploadSource
+from .worker_threads import start_in_thread
 
 __all__ = ["UploadBody"]
 
@@ -143,7 +143,7 @@ class UploadBody(aiohttp.Payload):
         try:
             if start:
                 await self._tell(start)
-            return memoryview(await anyio.to_thread.run_sync(self._source.read, start, _READ))
+            return memoryview(await start_in_thread(lambda: self._source.read(start, _READ)))
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - the caller raises it
