@@ -210,16 +210,15 @@ class Pump(Generic[T]):
                 if isinstance(item, _Call):
                     item.run()
                     continue
-                batch = item()
-                if not batch:
+                if item.is_last:
                     self._course = None  # it is over, though it may take another moment until it says so
-                return batch
+                return item()
         except _StoppedError:
             raise InferenceError("the client was closed while this stream was open") from None
         except BaseException as error:
             if isinstance(error, Exception):
                 self._course = None
-            else:
+            elif self._course is not None:  # else the source raised it, and cleans up nothing any more
                 self.cancel()
                 _wait_for_cleanup(course.inbox)
             raise
@@ -298,6 +297,11 @@ class _Reply(Generic[T]):
     def __init__(self, value: T | None = None, error: BaseException | None = None) -> None:
         self._value = value
         self._error = error
+
+    @property
+    def is_last(self) -> bool:
+        """Whether a source's task ends with it: it raises, or has nothing."""
+        return not self._value
 
     def __call__(self) -> T:
         error, self._error = self._error, None

@@ -253,12 +253,14 @@ class AsyncMessageStream:
         self._source.park()
 
     async def leave_and_wait(self) -> None:
-        """Close the connection and wait until no handler runs any more; iterating again would take the turn up."""
+        """Close the connection and wait until no handler runs any more, for bridges to other threads; as ``leave``."""
         await self._source.leave()
 
     @contextlib.contextmanager
     def reporting(self, message: Message, *, done: bool) -> Iterator[None]:
-        """Call ``on_message`` in here: the turn waits for it, and errors of ours that it raises are told of the turn.
+        """Make a context in which ``on_message`` is called, for bridges to other threads.
+
+        The turn waits for what is called in there, and this package's errors out of it get its message and chat.
 
         Args:
             message: What is reported.
@@ -287,6 +289,7 @@ class AsyncMessageStream:
             with self.reporting(message, done=done):
                 await invoke(self._invoker, callback, lambda: callback(message.text, done))
         except GeneratorExit:  # nothing can be awaited any more
+            self.leave()
             raise
         except BaseException:
             await self.leave_and_wait()

@@ -188,6 +188,7 @@ class MessageStream:
                 if inspect.isawaitable(result):
                     self._thread.call(awaited(result))
         except BaseException:
+            self._pump.cancel()
             self._thread.clean_up(self._stream.leave_and_wait())
             raise
 
