@@ -1,4 +1,4 @@
-"""Cancelling tasks and waiting for their end, so that none outlives whoever started it."""
+"""Waiting for the end of tasks that were cancelled, so that none outlives whoever started it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["cancel_and_wait"]
+__all__ = ["wait_for_end"]
 
 _PATIENCE = 5.0  # seconds after which it is logged that tasks have not ended
 
 logger = logging.getLogger("inferencesh")
 
 
-async def cancel_and_wait(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks and wait until they have ended, their clean-up included.
+async def wait_for_end(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Wait until tasks that were cancelled have ended, their clean-up included.
 
     A cancellation of the caller meanwhile is passed on to them and raised at the end, as by ``asyncio.TaskGroup``.
 
@@ -23,8 +23,6 @@ async def cancel_and_wait(tasks: Iterable[asyncio.Task[Any]]) -> None:
         tasks: The tasks, of the running loop; what they raise is not looked at.
     """
     pending, interrupted = {task for task in tasks if not task.done()}, None
-    for task in pending:
-        task.cancel()
     while pending:
         try:
             ended, pending = await asyncio.wait(pending, timeout=_PATIENCE)

@@ -6,7 +6,7 @@ import asyncio
 
 import attrs
 
-from .cancellation import cancel_and_wait
+from .cancellation import wait_for_end
 from .driver import TurnDriver
 from .models import Message, ToolCall
 
@@ -61,7 +61,8 @@ class Conflator:
         """Close the connection and wait until the tools have stopped; ``advance`` takes the turn up again."""
         task, self._task = self._task, None
         if task is not None:
-            await cancel_and_wait([task])
+            task.cancel()
+            await wait_for_end([task])
         await self._driver.leave()
 
     async def aclose(self) -> None:

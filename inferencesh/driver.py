@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn, TypeVar
 
@@ -67,6 +68,7 @@ class TurnDriver:
         self._begin = begin
         self._make_runner = runner
         self._runner: ToolRunner | None = None
+        self._runners: weakref.WeakSet[ToolRunner] = weakref.WeakSet()  # with those that were parked and clean up
         self._connection = EventStream(transport)
         self._lost_connections = ReconnectCounter(reconnects)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -159,9 +161,8 @@ class TurnDriver:
 
     async def leave(self) -> None:
         """Close the connection and wait until the tools have stopped; ``advance`` takes the turn up again."""
-        runner = self._runner
         self.park()
-        if runner is not None:
+        for runner in list(self._runners):
             await runner.aclose()
 
     def _park(self) -> None:
@@ -321,6 +322,7 @@ class TurnDriver:
         for call in turn.calls.take():
             if self._runner is None:
                 self._runner = self._make_runner(turn)
+                self._runners.add(self._runner)
             self._runner.start(call, functools.partial(self._call_done, turn, call))
 
     def _call_done(self, turn: Turn, call: ToolCall, fate: Fate) -> None:

@@ -14,7 +14,7 @@ import attrs
 
 from .approvals import Approver
 from .calls import Fate, Step, step_of
-from .cancellation import cancel_and_wait
+from .cancellation import wait_for_end
 from .claims import Claims
 from .client_tool import Tool
 from .converter import result_text
@@ -125,7 +125,9 @@ class ToolRunner:
         task.add_done_callback(self._tasks.discard)
 
     def cancel(self) -> None:
-        """Stop all calls under way, on their loop; nothing more is posted."""
+        """Stop all calls under way, on their loop; nothing more is posted. Once more, it leaves clean-up in peace."""
+        if self._cancelled:
+            return
         self._cancelled = True
         for task in self._tasks:
             task.cancel()
@@ -141,7 +143,7 @@ class ToolRunner:
             return
         self.cancel()
         if not waits(self._conversation):
-            await cancel_and_wait(self._tasks)
+            await wait_for_end(self._tasks)
 
     async def _take_care(self, call: ToolCall, done: Done) -> None:
         step = step_of(call) or Step.RESULT

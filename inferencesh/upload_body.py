@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import aiohttp.abc
 
-from .cancellation import cancel_and_wait
+from .cancellation import wait_for_end
 from .open_connection import OpenConnection
 from .upload_source import Tell, UploadSource
 from .worker_threads import start_in_thread
@@ -104,7 +104,8 @@ class UploadBody(aiohttp.Payload):
             self.connection.close()
             # The caller's function may be under way in aiohttp's task, which nobody else would wait for.
             if self._writing is not None and not isinstance(error, GeneratorExit):
-                await cancel_and_wait([self._writing])
+                self._writing.cancel()
+                await wait_for_end([self._writing])
             raise
 
     async def write(self, writer: aiohttp.abc.AbstractStreamWriter) -> None:

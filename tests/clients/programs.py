@@ -21,6 +21,25 @@ def say(word: str) -> None:
     print(word, flush=True)
 
 
+def stuck() -> None:
+    """A sync handler of the async client that never returns, in a turn that was given up."""
+
+    def handler() -> None:
+        threading.Event().wait()
+
+    async def main() -> None:
+        worker = tool("calculator").param("expression", string()).handler(handler).build()
+        config = {"name": "t", "tools": [worker]}
+        async with AsyncInference.local(pace=0) as client:
+            turn = client.agent(config).send_message("What's 42 * 17?")
+            try:
+                await asyncio.wait_for(turn, 0.5)
+            except TimeoutError:
+                say("over")
+
+    asyncio.run(main())
+
+
 def page() -> None:
     """The async snippet of the documentation: nothing is ever closed."""
 

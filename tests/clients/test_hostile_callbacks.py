@@ -77,6 +77,13 @@ RAISED: dict[str, Callable[[], BaseException]] = {
 DEEDS = [*RAISED, "awaits what was cancelled", "cancels its own task", "never returns"]
 ASYNC_ONLY = {"awaits what was cancelled", "cancels its own task"}
 CANCELLED = {"CancelledError", *ASYNC_ONLY}
+WAYS = [(style, deed) for style in ("sync", "async") for deed in DEEDS if style == "async" or deed not in ASYNC_ONLY]
+NO_CALLBACKS = ("wait", "on_message")  # a method that takes none
+
+
+def make_error(deed: str) -> BaseException:
+    """What is raised."""
+    return RAISED[deed]()
 
 
 def hostile(deed: str, style: str, endless: Endless) -> Function:
@@ -86,7 +93,7 @@ def hostile(deed: str, style: str, endless: Endless) -> Function:
         if deed == "never returns":
             endless.block()
         else:
-            raise RAISED[deed]()
+            raise make_error(deed)
 
     async def asynchronous(*_: object) -> Any:
         if deed == "never returns":
@@ -101,7 +108,7 @@ def hostile(deed: str, style: str, endless: Endless) -> Function:
             task.cancel()
             await asyncio.sleep(0)
         else:
-            raise RAISED[deed]()
+            raise make_error(deed)
 
     return plain if style == "sync" else asynchronous
 
@@ -262,13 +269,13 @@ def check_callback(result: object, place: str, deed: str) -> None:
         assert isinstance(result.__cause__, asyncio.CancelledError)
         assert result.chat_id is not None
     else:
-        assert type(result) is type(RAISED[deed]()), repr(result)
+        assert type(result) is type(make_error(deed)), repr(result)
 
 
 def check_handler(result: object, deed: str, served: Any) -> None:
     """Exceptions are told to the agent and the turn goes on; what ends programs reaches the caller."""
     if deed in {"BaseException", "SystemExit", "GeneratorExit"}:
-        assert type(result) is type(RAISED[deed]()), repr(result)
+        assert type(result) is type(make_error(deed)), repr(result)
     elif deed == "cancels its own task":
         assert isinstance(result, CallbackCancelledError), repr(result)
     else:
@@ -281,27 +288,24 @@ def check_handler(result: object, deed: str, served: Any) -> None:
         assert said in told(served)
 
 
-@pytest.mark.parametrize("deed", DEEDS)
-@pytest.mark.parametrize("style", ["sync", "async"])
+@pytest.mark.parametrize(("style", "deed"), WAYS)
 @pytest.mark.parametrize("place", PLACES)
 def test_a_message_ends_whatever_is_called(
     serve: Serve, connect: Connect, endless: Endless, place: str, style: str, deed: str
 ) -> None:
     """Every place at which a turn calls a function of the user, sync and async."""
-    if style == "sync" and deed in ASYNC_ONLY:
-        pytest.skip("plain functions await nothing")
     drive(serve, connect, "send_message", place, style, deed, endless)
 
 
 @pytest.mark.parametrize("deed", DEEDS)
-@pytest.mark.parametrize("place", ["handler", "on_message"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("method", "place"),
+    [(method, place) for method in METHODS for place in ("handler", "on_message") if (method, place) != NO_CALLBACKS],
+)
 def test_every_method_ends(
     serve: Serve, connect: Connect, endless: Endless, method: str, place: str, deed: str
 ) -> None:
     """Everything that follows a turn, with an async function as the tool's handler and as a callback."""
-    if method == "wait" and place == "on_message":
-        pytest.skip("wait takes no callbacks")
     drive(serve, connect, method, place, "async", deed, endless)
 
 
@@ -311,16 +315,13 @@ UPLOADS: dict[str, Callable[[Side], Function]] = {
 }
 
 
-@pytest.mark.parametrize("deed", DEEDS)
-@pytest.mark.parametrize("style", ["sync", "async"])
+@pytest.mark.parametrize(("style", "deed"), WAYS)
 @pytest.mark.parametrize("moment", ["at its start", "on the way", "at its end"])
 @pytest.mark.parametrize("method", UPLOADS)
 def test_an_upload_ends_whatever_is_called(
     serve: Serve, connect: Connect, endless: Endless, method: str, moment: str, style: str, deed: str
 ) -> None:
     """What on_progress does reaches the caller, whichever of its calls it is."""
-    if style == "sync" and deed in ASYNC_ONLY:
-        pytest.skip("plain functions await nothing")
     served = serve()
     side = connect(served)
     act = hostile(deed, style, endless)
@@ -340,5 +341,5 @@ def test_an_upload_ends_whatever_is_called(
     elif deed in CANCELLED:
         assert isinstance(result, CallbackCancelledError), repr(result)
     else:
-        assert type(result) is type(RAISED[deed]()), repr(result)
+        assert type(result) is type(make_error(deed)), repr(result)
     check_nothing_left(side, served)
