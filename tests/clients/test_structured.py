@@ -139,20 +139,9 @@ async def by_a_failing_callback(agent: AsyncAgent, work: Work, options: dict[str
         await agent.send_message("Go", on_tool_call=on_tool_call, **options)
 
 
-async def by_a_failing_on_message(agent: AsyncAgent, work: Work, options: dict[str, Any]) -> None:
-    """on_message raises about the snapshot that comes when the other call was answered; one that conflate may skip."""
-
-    async def on_message(text: str, done: bool) -> None:
-        if work.begun.is_set():
-            raise CallbackError
-
-    with pytest.raises(CallbackError):
-        await agent.send_message("Go", on_message=on_message)
-
-
 WAYS: list[Leave] = [
     *(by_a_timeout, by_cancelling, by_cancelling_twice, by_the_end_of_a_block),
-    *(by_an_error_in_a_block, by_closing, by_a_failing_callback, by_a_failing_on_message),
+    *(by_an_error_in_a_block, by_closing, by_a_failing_callback),
 ]
 
 
@@ -275,21 +264,18 @@ async def test_clean_up_of_on_progress_has_run_when_an_upload_was_left(serve: Se
 
 
 @pytest.mark.parametrize("error", [CallbackError, KeyboardInterrupt])
-@pytest.mark.parametrize("callback", ["on_message", "on_tool_call"])
-def test_a_blocking_call_waits_for_clean_up(serve: Serve, callback: str, error: type[BaseException]) -> None:
+def test_a_blocking_call_waits_for_clean_up(serve: Serve, error: type[BaseException]) -> None:
     """What a callback raises comes out when the handler that runs on the background loop has cleaned up."""
     work = Work()
     served = serve([TEXT, Calls("work", {}), Calls("other", {})], ["done"])
 
-    def fail(*arguments: Any) -> None:
-        if callback == "on_tool_call" and arguments[0].name == "other":
+    def fail(call: ToolCall) -> None:
+        if call.name == "other":
             assert work.begun.wait(5)
-        if work.begun.is_set():
             raise error
 
     with Inference(**served.address) as client:
-        agent: Any = client.agent(tools(work))
         with pytest.raises(error):
-            agent.send_message("Go", **{callback: fail})
+            client.agent(tools(work)).send_message("Go", on_tool_call=fail)
         assert work.cleaned_up
         served.wait_until_left()
