@@ -24,18 +24,21 @@ def say(word: str) -> None:
 def stuck() -> None:
     """A sync handler of the async client that never returns, in a turn that was given up."""
 
-    def handler() -> None:
+    begun = threading.Event()
+
+    def handler(expression: str) -> None:
+        begun.set()
         threading.Event().wait()
 
     async def main() -> None:
         worker = tool("calculator").param("expression", string()).handler(handler).build()
         config = {"name": "t", "tools": [worker]}
         async with AsyncInference.local(pace=0) as client:
-            turn = client.agent(config).send_message("What's 42 * 17?")
-            try:
-                await asyncio.wait_for(turn, 0.5)
-            except TimeoutError:
-                say("over")
+            turn = asyncio.create_task(client.agent(config).send_message("What's 42 * 17?"))
+            await asyncio.to_thread(begun.wait)
+            turn.cancel()
+            await asyncio.wait([turn])
+            say("over")
 
     asyncio.run(main())
 
