@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+import attrs
 import pytest
 
 from inferencesh import CallbackCancelledError, InferenceError, tool
@@ -343,3 +344,28 @@ def test_an_upload_ends_whatever_is_called(
     else:
         assert type(result) is type(make_error(deed)), repr(result)
     check_nothing_left(side, served)
+
+
+@attrs.define
+class Picky:
+    """A class whose check fails in a way that cannot be shown."""
+
+    name: str = attrs.field()
+
+    @name.validator
+    def _check(self, attribute: object, value: str) -> None:
+        raise UnprintableError
+
+
+def test_an_argument_whose_check_cannot_be_shown_is_told_to_the_agent(serve: Serve, connect: Connect) -> None:
+    """By the name of its exception, and the place."""
+
+    @tool
+    def work(city: Picky) -> str:
+        """Work."""
+        raise AssertionError("it was called")
+
+    served = serve([Calls("work", {"city": {"name": "Rome"}})], ["done"])
+    side = connect(served)
+    assert side.result(side.agent({"name": "t", "tools": [work]}).send_message("Go")).text == "done"
+    assert "city: UnprintableError" in told(served)
