@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         APIError,
         APITimeoutError,
         AuthenticationError,
+        CallbackCancelledError,
         ConfigurationError,
         ConfigurationWarning,
         ConflictError,
@@ -125,6 +126,7 @@ __all__ = [
     "AuthenticationError",
     "Backoff",
     "BuiltinHook",
+    "CallbackCancelledError",
     "Chat",
     "ChatStatus",
     "Chats",
@@ -202,9 +204,10 @@ _MODULES = {
     "client": "AsyncInference async_inference",
     "config": "Timeout",
     "config_names": "AgentConfig",
-    "errors": "APIConnectionError APIError APITimeoutError AuthenticationError ConfigurationError ConfigurationWarning "
-    "ConflictError FileError InferenceError InputRequiredError InternalServerError NotFoundError OutputError "
-    "PermissionDeniedError RateLimitError RequirementsNotMetError RunFailedError StreamError",
+    "errors": "APIConnectionError APIError APITimeoutError AuthenticationError CallbackCancelledError "
+    "ConfigurationError ConfigurationWarning ConflictError FileError InferenceError InputRequiredError "
+    "InternalServerError NotFoundError OutputError PermissionDeniedError RateLimitError RequirementsNotMetError "
+    "RunFailedError StreamError",
     "files": "AsyncFiles",
     "models": "Chat ChatStatus Content ContentType FileRef Interrupt InterruptReason InterruptStatus Message "
     "MessageStatus Role Run RunState ToolCall ToolCallStatus ToolType",

@@ -187,7 +187,7 @@ class AsyncInference(Uncopied):
         return AsyncFiles(self._transport)
 
     async def aclose(self) -> None:
-        """Close all connections and streams. May be called more than once.
+        """Close all connections and streams, and cancel the tool handlers that run. May be called more than once.
 
         Example:
             ```python
@@ -203,6 +203,8 @@ class AsyncInference(Uncopied):
             ```
         """
         await self._transport.aclose()
+        for runner in list(self._agent_options.runners):
+            await runner.aclose()
         if self._runtime is not None:
             await anyio.to_thread.run_sync(self._runtime.stop)
 

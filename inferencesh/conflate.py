@@ -6,6 +6,7 @@ import asyncio
 
 import attrs
 
+from .cancellation import wait_for_end
 from .driver import TurnDriver
 from .event_loops import hand_over
 from .models import Message, ToolCall
@@ -41,7 +42,7 @@ class Conflator:
             try:
                 await self._changed.wait()
             except asyncio.CancelledError:
-                self.park()
+                await self.leave()
                 raise
         if self._kept:
             return [self._against_last(self._kept.pop(0))]
@@ -58,15 +59,19 @@ class Conflator:
             hand_over(task.get_loop(), task.cancel)
             hand_over(task.get_loop(), self._changed.set)  # whoever waits takes the turn up again
 
-    async def aclose(self) -> None:
-        """Close for good."""
+    async def leave(self) -> None:
+        """Close the connection and wait until the tools have stopped; ``advance`` takes the turn up again."""
         task, self._task = self._task, None
-        self._over = True
-        self._changed.set()
         if task is not None:
             task.cancel()
-            await asyncio.wait([task])
-        await self._driver.aclose()
+            await wait_for_end([task])
+        await self._driver.leave()
+
+    async def aclose(self) -> None:
+        """Close for good."""
+        self._over = self._driver.closed = True
+        self._changed.set()
+        await self.leave()
 
     async def _read(self) -> None:
         try:

@@ -12,6 +12,7 @@ from .converter import structure
 from .driver import TurnDriver
 from .errors import InferenceError, StreamError
 from .models import FileRef, Interrupt, Message, Role
+from .reentry import waits
 from .run_state import goes_on
 from .turn import End, Outcome, Turn
 from .turn_request import TurnRequest
@@ -42,10 +43,28 @@ class Conversation:
         self._untold: list[Callable[[Turn], None]] = []  # what was settled while the turn was not at hand
 
     def reset(self) -> None:
-        """Forget the chat."""
+        """Forget the chat.
+
+        Raises:
+            InferenceError: The conversation's turn waits for the function that calls this.
+        """
+        self.require_free()
         self.chat_id = None
         self._turn = self._before = None
         self._untold.clear()
+
+    def require_free(self) -> None:
+        """Check that no turn waits for the function that asks.
+
+        Raises:
+            InferenceError: One does: what it asks for would wait behind that turn, and the turn for it.
+        """
+        if waits(self):
+            raise InferenceError(
+                "this was called from a handler or callback that a turn of the same conversation is waiting for: it "
+                "would wait behind that turn, and the turn for it, for ever; use another agent, which has a "
+                "conversation of its own, such as client.agent(config), or call it when the turn is over"
+            )
 
     def require_chat(self) -> str:
         """The chat's id.

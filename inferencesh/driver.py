@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
@@ -76,6 +77,7 @@ class TurnDriver:
         self._begin = begin
         self._make_runner = runner
         self._runner: ToolRunner | None = None
+        self._runners: weakref.WeakSet[ToolRunner] = weakref.WeakSet()  # with those that were parked and clean up
         self._connection = EventStream(transport)
         self._lost_connections = ReconnectCounter(reconnects)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -120,7 +122,7 @@ class TurnDriver:
         return await self._guard(lambda: read_output(turn, self._api))
 
     async def _guard(self, step: Callable[[], Awaitable[T]]) -> T:
-        """Take a step; whatever it raises carries the last snapshot, and leaves no connection open."""
+        """Take a step; what it raises carries the last snapshot; then no connection is open and no tool runs."""
         try:
             return await step()
         except BaseException as error:
@@ -129,7 +131,10 @@ class TurnDriver:
                 error.chat_id = error.chat_id or self.turn.chat_id
             if isinstance(error, Exception):
                 self.closed = True
-            self.park()
+            if isinstance(error, GeneratorExit):  # nothing can be awaited any more
+                self.park()
+            else:
+                await self.leave()
             raise
 
     async def connect(self, chat_id: str, *, again: bool = False) -> None:
@@ -159,9 +164,12 @@ class TurnDriver:
     async def aclose(self) -> None:
         """Close the connection for good and wait until the tools have stopped."""
         self.closed = True
-        runner = self._runner
-        self._park()
-        if runner is not None:
+        await self.leave()
+
+    async def leave(self) -> None:
+        """Close the connection and wait until the tools have stopped; ``advance`` takes the turn up again."""
+        self.park()
+        for runner in list(self._runners):
             await runner.aclose()
 
     def _park(self) -> None:
@@ -356,6 +364,7 @@ class TurnDriver:
         for call in turn.calls.take():
             if self._runner is None:
                 self._runner = self._make_runner(turn)
+                self._runners.add(self._runner)
             self._runner.start(call, functools.partial(self._call_done, turn, call))
 
     def _call_done(self, turn: Turn, call: ToolCall, fate: Fate) -> None:

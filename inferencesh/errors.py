@@ -12,6 +12,7 @@
     │   └── InternalServerError       5xx: the server failed
     ├── APIConnectionError        the server could not be reached, or hung up
     │   └── APITimeoutError           it did not answer in time
+    ├── CallbackCancelledError    what a handler or callback waited for was cancelled, but not the turn
     ├── FileError                 a file to be uploaded cannot be read (also an OSError)
     ├── StreamError               a reply's stream was lost for good, or could not be read
     ├── RunFailedError            the agent's run failed on the server (see .detail)
@@ -37,6 +38,7 @@ __all__ = [
     "APIError",
     "APITimeoutError",
     "AuthenticationError",
+    "CallbackCancelledError",
     "ConfigurationError",
     "ConfigurationWarning",
     "ConflictError",
@@ -246,6 +248,34 @@ class APIConnectionError(InferenceError):
 
 class APITimeoutError(APIConnectionError):
     """The server did not answer in time."""
+
+
+class CallbackCancelledError(InferenceError):
+    """What a handler or callback was waiting for was cancelled, but not the turn; ``__cause__`` is the CancelledError.
+
+    A callback that lets such a CancelledError out ends the turn with this error. It is not passed on as it is: the
+    caller's task would look cancelled, which nobody asked for. A tool's handler that does so answers the agent with an
+    error, as with any other exception.
+
+    Example:
+        ```python
+        import asyncio
+
+
+        async def on_message(text, done):
+            raise asyncio.CancelledError  # as if it had awaited a task that somebody cancelled
+
+
+        try:
+            agent.send_message("Hello", on_message=on_message)
+        except CallbackCancelledError as error:
+            print(type(error.__cause__).__name__)
+        ```
+
+        ```text
+        CancelledError
+        ```
+    """
 
 
 class FileError(InferenceError, OSError):

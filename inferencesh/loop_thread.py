@@ -93,6 +93,21 @@ class LoopThread:
             if not self.closed:
                 raise
 
+    def clean_up(self, coroutine: Coroutine[Any, Any, object]) -> None:
+        """Run a coroutine that closes something, and wait for its end, but not for ever.
+
+        Args:
+            coroutine: The coroutine; where the loop has been closed there is nothing left to close.
+        """
+        reply: queue.SimpleQueue[_Reply[object]] = queue.SimpleQueue()
+        task = _RemoteTask(functools.partial(_answer, coroutine, reply))
+        try:
+            self.spawn(task)
+        except InferenceError:  # closed
+            coroutine.close()
+        else:
+            _wait_for_cleanup(reply)
+
     def spawn(self, task: _RemoteTask) -> None:
         """Start a task on the loop.
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Generator
+from collections.abc import AsyncIterator, Awaitable, Generator, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
 from .driver import TurnDriver
-from .errors import StreamError
+from .errors import InferenceError, StreamError
 from .invoke import Invoker, invoke
 from .models import Message
 from .one_reader import OneReader
+from .reentry import HasChat, waiting_for
 from .turn_request import OnMessage
 from .uncopied import Uncopied
 
@@ -28,6 +30,9 @@ class SnapshotSource(Protocol):
     def park(self) -> None:
         """Close the connection at once, from any thread."""
 
+    async def leave(self) -> None:
+        """Close the connection and wait until the tools have stopped."""
+
     async def aclose(self) -> None:
         """Close for good."""
 
@@ -40,6 +45,10 @@ class AsyncMessageStream(Uncopied):
     closes the connection at once; the run goes on at the server, and iterating again takes it up where it was left.
     Inside ``async with`` the connection is kept until the block is left. A stream has one reader: a second task that
     reads it gets an InferenceError, and the first goes on.
+
+    Async tool handlers that are running when a turn is left are cancelled. Their clean-up has run before the end of
+    ``async with``, ``aclose``, or an awaited method that is cancelled or raises. A ``break`` out of a loop without
+    ``async with`` cannot wait for it; it runs soon afterwards. Sync handlers cannot be stopped: they are given up.
 
     Attributes:
         message: The latest snapshot, or None.
@@ -56,13 +65,19 @@ class AsyncMessageStream(Uncopied):
     _instead = "keep its messages, which can be copied, and its chat_id, with which another agent can take the chat up"
 
     def __init__(
-        self, driver: TurnDriver, source: SnapshotSource, invoker: Invoker, on_message: OnMessage | None
+        self,
+        driver: TurnDriver,
+        source: SnapshotSource,
+        invoker: Invoker,
+        on_message: OnMessage | None,
+        conversation: HasChat,
     ) -> None:
         self.message: Message | None = None
         self._driver = driver
         self._source = source
         self._invoker = invoker
         self._on_message = on_message
+        self._conversation = conversation
         self._waiting: deque[Message] = deque()
         self._entered = False
         self._over = False
@@ -254,6 +269,27 @@ class AsyncMessageStream(Uncopied):
         """Close the connection at once, from any thread; iterating again would take the turn up where it is."""
         self._source.park()
 
+    async def leave_and_wait(self) -> None:
+        """Close the connection and wait until no handler runs any more, for bridges to other threads; as ``leave``."""
+        await self._source.leave()
+
+    @contextlib.contextmanager
+    def reporting(self, message: Message, *, done: bool) -> Iterator[None]:
+        """Make a context in which ``on_message`` is called, for bridges to other threads.
+
+        The turn waits for what is called in there, and this package's errors out of it get its message and chat.
+
+        Args:
+            message: What is reported.
+            done: Whether the turn is over; then its conversation is free for the next one.
+        """
+        try:
+            with contextlib.nullcontext() if done else waiting_for(self._conversation):
+                yield
+        except InferenceError as error:
+            error.message, error.chat_id = error.message or message, error.chat_id or self.chat_id
+            raise
+
     def _end(self) -> None:
         self._over = True
         self._reader.end_all()
@@ -268,8 +304,17 @@ class AsyncMessageStream(Uncopied):
 
     async def _report(self, message: Message, *, done: bool) -> None:
         callback = self._on_message
-        if callback is not None:
-            await invoke(self._invoker, callback, lambda: callback(message.text, done))
+        if callback is None:
+            return
+        try:
+            with self.reporting(message, done=done):
+                await invoke(self._invoker, callback, lambda: callback(message.text, done))
+        except GeneratorExit:  # nothing can be awaited any more
+            self.leave()
+            raise
+        except BaseException:
+            await self.leave_and_wait()
+            raise
 
 
 class _Loop(Uncopied):

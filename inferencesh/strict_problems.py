@@ -5,6 +5,7 @@ from __future__ import annotations
 import reprlib
 from typing import Any
 
+from .exception_text import exception_text
 from .hints import type_name
 
 __all__ = ["MismatchError", "problems", "short", "told"]
@@ -68,7 +69,7 @@ def _explain(error: BaseException, kind: object) -> str:
     if isinstance(error, KeyError) and kind is not None:  # of a field, and not from a class's own code
         return "is missing"
     # The validators of attrs give the attribute and the value beside the text.
-    said = error.args[0] if len(error.args) > 1 and isinstance(error.args[0], str) else str(error)
+    said = error.args[0] if len(error.args) > 1 and isinstance(error.args[0], str) else exception_text(error)
     return _cut(said.partition("\n")[0] or type(error).__name__)
 
 

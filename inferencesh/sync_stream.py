@@ -12,6 +12,7 @@ from typing import Any, Self
 import attrs
 
 from .agent import AsyncAgent
+from .invoke import awaited, called
 from .loop_thread import LoopThread, Pump
 from .models import Message
 from .one_reader import OneReader
@@ -208,9 +209,15 @@ class MessageStream(Uncopied):
         callback = self._on_message
         if callback is None:
             return
-        result = callback(message.text, done)
-        if inspect.isawaitable(result):
-            self._thread.call(_awaited(result))
+        try:
+            with self._stream.reporting(message, done=done):
+                result = called(lambda: callback(message.text, done))
+                if inspect.isawaitable(result):
+                    self._thread.call(awaited(result))
+        except BaseException:
+            self._pump.cancel()
+            self._thread.clean_up(self._stream.leave_and_wait())
+            raise
 
 
 class _Loop(Uncopied):

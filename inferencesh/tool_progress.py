@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import contextvars
 import inspect
 import logging
@@ -14,8 +12,8 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from .event_loops import hand_over
-from .invoke import Invoker
+from .invoke import Invoker, awaited, called
+from .worker_threads import start_in_thread
 
 __all__ = ["last_value"]
 
@@ -44,10 +42,14 @@ async def last_value(result: Any, invoker: Invoker | None, report: Report) -> An
 
 async def _drain(values: AsyncGenerator[Any, None], report: Report) -> Any:
     last = None
-    async with contextlib.aclosing(values):
-        async for last in values:
+    try:
+        while True:
+            last = await awaited(anext(values))
             await report(last)
-    return last
+    except StopAsyncIteration:
+        return last
+    finally:
+        await awaited(values.aclose())
 
 
 @attrs.frozen
@@ -99,15 +101,19 @@ class _Steps:
                 return _Returned(None)
             self._running = True
         try:
-            return _Yielded(self._context.run(next, self._generator))
-        except StopIteration as end:
-            return _Returned(end.value)
+            return called(self._step)
         finally:
             with self._lock:
                 self._running = False
                 left = self._left.is_set()
             if left:  # while this step was under way; nobody else can close it before its end
                 self._close()
+
+    def _step(self) -> _Yielded | _Returned:
+        try:
+            return _Yielded(self._context.run(next, self._generator))
+        except StopIteration as end:
+            return _Returned(end.value)
 
     def _leave(self) -> bool:
         """Make no further step; returns whether the generator is to be closed here and now."""
@@ -116,26 +122,20 @@ class _Steps:
             return not self._running and inspect.getgeneratorstate(self._generator) != inspect.GEN_CLOSED
 
     async def _close_elsewhere(self) -> None:
-        """Close it in a thread of its own, for that may block.
+        """Close it in a thread, for that may block.
 
-        Not by the invoker: whoever left the turn need not be there any more to make calls for it. And not by a pool,
-        which would drop the call where this task is cancelled once more.
+        Not by the invoker: whoever left the turn need not be there any more to make calls for it, and where this task
+        is cancelled once more, the call must have begun.
         """
-        loop, closed = asyncio.get_running_loop(), asyncio.Event()
-
-        def close() -> None:
-            self._close()
-            hand_over(loop, closed.set)
-
         try:
-            threading.Thread(target=close, name="inferencesh generator").start()
+            closing = start_in_thread(self._close)
         except RuntimeError:  # the interpreter is about to end and starts no more threads
             self._close()
             return
-        await closed.wait()
+        await closing
 
     def _close(self) -> None:
         try:
-            self._context.run(self._generator.close)
+            called(lambda: self._context.run(self._generator.close))
         except Exception:
             logger.warning("a tool's handler failed while it was closed", exc_info=True)

@@ -14,14 +14,17 @@ import attrs
 
 from .approvals import Approver
 from .calls import Fate, Step, step_of
+from .cancellation import wait_for_end
 from .claims import Claims
 from .client_tool import Tool
 from .converter import result_text
-from .errors import InferenceError
+from .errors import CallbackCancelledError, InferenceError
 from .event_loops import hand_over
+from .exception_text import exception_text, typed_text
 from .handlers import ArgumentsError
 from .invoke import Invoker, invoke, runs_on_loop
 from .models import ToolCall
+from .reentry import HasChat, waiting_for, waits
 from .tool_context import ToolContext
 from .tool_progress import last_value
 from .turn import Turn
@@ -74,6 +77,7 @@ class ToolRunner:
         approver: Asks about calls that wait for approval.
         limits: Limits of tool calls.
         claims: The calls that the client's turns have taken on.
+        conversation: What the turn is part of.
         on_tool_progress: Called with each call and what its handler has yielded, or None.
         agent: The agent object that handlers may ask for.
     """
@@ -88,6 +92,7 @@ class ToolRunner:
         approver: Approver,
         limits: ToolLimits,
         claims: Claims,
+        conversation: HasChat,
         on_tool_progress: OnToolProgress | None = None,
         agent: object = None,
     ) -> None:
@@ -99,11 +104,14 @@ class ToolRunner:
         self._limits = limits
         self._turn = turn
         self._claims = claims
+        self._conversation = conversation
         self._on_tool_progress = on_tool_progress
         self._agent = agent
         self._slots = asyncio.Semaphore(limits.at_once)
         self._one_callback = asyncio.Lock()  # callbacks of several calls come one after the other
         self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._cancelled = False
         self.failure: BaseException | None = None
 
     def start(self, call: ToolCall, done: Done) -> None:
@@ -118,24 +126,38 @@ class ToolRunner:
         task.add_done_callback(self._tasks.discard)
 
     def cancel(self) -> None:
-        """Stop all calls under way; nothing more is posted."""
+        """Stop all calls under way, on their loop; nothing more is posted. Once more, it leaves clean-up in peace."""
+        if self._cancelled:
+            return
+        self._cancelled = True
         for task in self._tasks:
             task.cancel()
 
     async def aclose(self) -> None:
-        """Stop all calls under way and wait until they have stopped."""
+        """Stop all calls under way and wait until they have stopped, from any loop.
+
+        On another loop, and inside a handler or callback that the turn waits for, it does not wait.
+        """
+        if asyncio.get_running_loop() is not self._loop:
+            with contextlib.suppress(RuntimeError):  # that loop is closed, and its tasks have ended
+                self._loop.call_soon_threadsafe(self.cancel)
+            return
         self.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if not waits(self._conversation):
+            await wait_for_end(self._tasks)
 
     async def _take_care(self, call: ToolCall, done: Done) -> None:
         step = step_of(call) or Step.RESULT
         try:
-            fate = await (self._approve(call) if step is Step.APPROVAL else self._answer(call))
+            with waiting_for(self._conversation):
+                fate = await (self._approve(call) if step is Step.APPROVAL else self._answer(call))
             if fate is not Fate.LEFT:
                 self._claims.settle(call.id, self._turn, step, fate)
-        except asyncio.CancelledError:
-            raise
+        except asyncio.CancelledError as error:
+            if self._cancelled:
+                raise
+            self.failure = self.failure or _cancelled_by_others(call, error)
+            fate = Fate.LEFT
         except BaseException as error:  # noqa: BLE001 - it is handed to the caller, who raises it
             self.failure = self.failure or (error.error if isinstance(error, _CallbackFailedError) else error)
             fate = Fate.LEFT
@@ -190,13 +212,13 @@ class ToolRunner:
             raise
         except ArgumentsError as error:
             logger.info("the agent gave the tool %s arguments that do not fit; it was told so", tool.name)
-            return _error_text(str(error))
+            return _error_text(exception_text(error))
         except Exception as error:
             if isinstance(error, TimeoutError) and limit.expired():
                 logger.warning("the handler of the tool %s took longer than %g s", tool.name, self._limits.timeout)
                 return _error_text(f"the tool took longer than {self._limits.timeout:g} seconds")
             logger.warning("the handler of the tool %s failed; the agent was told so", tool.name, exc_info=error)
-            return _error_text(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+            return _error_text(typed_text(error))
 
     async def call_handler(self, tool: Tool, call: ToolCall, bound: Callable[[], Any]) -> Any:
         """Call a tool's handler, on the loop or where it may block, and report what it yields.
@@ -244,7 +266,7 @@ class _CallbackFailedError(Exception):
     """What a callback of the caller raised, on its way past what catches the handler's own exceptions."""
 
     def __init__(self, error: Exception) -> None:
-        super().__init__(str(error))
+        super().__init__(type(error).__name__)
         self.error = error
 
 
@@ -253,6 +275,12 @@ async def _settled_by(owner: Turn, call_id: str, settled: Container[str]) -> Non
     # It may be on another loop: there is no event to share with it.
     while owner.driven and call_id not in settled:  # noqa: ASYNC110
         await anyio.sleep(_LOOK_AGAIN)
+
+
+def _cancelled_by_others(call: ToolCall, error: asyncio.CancelledError) -> CallbackCancelledError:
+    failure = CallbackCancelledError(f"the task of a call of the tool {call.name} was cancelled, and not by its turn")
+    failure.__cause__ = error
+    return failure
 
 
 def _error_text(text: str) -> str:

@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
-import anyio.to_thread
 
 from .converter import dump_json
 from .errors import APIConnectionError, APIError, APITimeoutError, InferenceError
@@ -22,6 +21,7 @@ from .outgoing import Address, ServiceRequest, StorageRequest, TransportOptions,
 from .responses import read_response
 from .retry import Safety
 from .sending import Sender
+from .worker_threads import start_in_thread
 
 if TYPE_CHECKING:
     from .byte_stream import ByteStream
@@ -139,7 +139,7 @@ class Transport:
             body = UploadBody(source, tell, limits.idle)
             self._open.add(body.connection)
             request = StorageRequest(target, source.content_type, source.size, body)
-            await anyio.to_thread.run_sync(source.check)
+            await start_in_thread(source.check)
             try:
                 async with body.under_way(limits.connect):
                     response = await self._sender.send(request)

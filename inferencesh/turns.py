@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import attrs
 
 from .agent_config import AgentSetup
@@ -32,11 +34,13 @@ class AgentOptions:
         reconnects: How lost streams are taken up again.
         tools: Limits of tool calls.
         claims: The calls that are taken care of.
+        runners: What takes care of them at present.
     """
 
     reconnects: Reconnects = attrs.Factory(Reconnects)
     tools: ToolLimits = attrs.Factory(ToolLimits)
     claims: Claims = attrs.Factory(Claims)
+    runners: weakref.WeakSet[ToolRunner] = attrs.Factory(weakref.WeakSet)
 
 
 def open_turn(
@@ -62,7 +66,7 @@ def open_turn(
 
     def runner(turn: Turn) -> ToolRunner:
         make = runner_class()
-        return make(
+        made = make(
             turn,
             config.tools,
             request.on_tool_call,
@@ -71,13 +75,17 @@ def open_turn(
             Approver(turn, request.on_approval, caller, conversation.decide),
             limits,
             options.claims,
+            conversation,
             on_tool_progress=request.on_tool_progress,
             agent=request.agent,
         )
+        options.runners.add(made)
+        return made
 
     uploaded: list[FileRef] = []  # once, also for a turn that is left before its message was sent, and taken up again
 
     async def begin(driver: TurnDriver) -> Turn:
+        conversation.require_free()
         try:
             turn = await _begin(driver)
         except InferenceError as error:
@@ -98,4 +106,4 @@ def open_turn(
 
     driver = turn_driver(transport, begin, runner, options.reconnects, agent=config.body, text=request.text)
     source: SnapshotSource = Conflator(driver) if request.conflate else driver
-    return AsyncMessageStream(driver, source, caller, request.on_message)
+    return AsyncMessageStream(driver, source, caller, request.on_message, conversation)

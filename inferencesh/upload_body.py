@@ -9,13 +9,15 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 import aiohttp.abc
-import anyio.to_thread
 
+from .cancellation import wait_for_end
 from .open_connection import OpenConnection
 from .upload_source import Tell, UploadSource
+from .worker_threads import start_in_thread
 
 __all__ = ["UploadBody"]
 
@@ -83,6 +85,7 @@ class UploadBody(aiohttp.Payload):
         self._tell = tell
         self._idle = idle
         self._clock: asyncio.Timeout | None = None
+        self._writing: asyncio.Task[Any] | None = None
         self.connection = _Connection()
 
     @contextlib.asynccontextmanager
@@ -97,12 +100,17 @@ class UploadBody(aiohttp.Payload):
         try:
             async with asyncio.timeout(None if self._idle is None else self._idle + (connect or 0.0)) as self._clock:
                 yield
-        except BaseException:
+        except BaseException as error:
             self.connection.close()
+            # The caller's function may be under way in aiohttp's task, which nobody else would wait for.
+            if self._writing is not None and not isinstance(error, GeneratorExit):
+                self._writing.cancel()
+                await wait_for_end([self._writing])
             raise
 
     async def write(self, writer: aiohttp.abc.AbstractStreamWriter) -> None:
         """Send all of it; called by aiohttp."""
+        self._writing = asyncio.current_task()
         self.connection.use(writer.transport)
         try:
             for start in range(0, self._source.size, _READ):
@@ -143,7 +151,7 @@ class UploadBody(aiohttp.Payload):
         try:
             if start:
                 await self._tell(start)
-            return memoryview(await anyio.to_thread.run_sync(self._source.read, start, _READ))
+            return memoryview(await start_in_thread(lambda: self._source.read(start, _READ)))
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - the caller raises it

@@ -7,7 +7,6 @@ import contextlib
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import anyio.to_thread
 import attrs
 
 from .converter import UnreadableError, structure
@@ -17,6 +16,7 @@ from .invoke import Invoker, ThreadInvoker, invoke
 from .models import FileRef
 from .retry import Safety
 from .transport import Transport
+from .worker_threads import start_in_thread
 
 if TYPE_CHECKING:  # imported by those who upload something: tempfile and the like take a while
     from .upload_source import UploadSource
@@ -137,7 +137,7 @@ class _Progress:
 async def _open(sources: Collection[UploadSource]) -> AsyncIterator[None]:
     try:
         for source in sources:
-            await anyio.to_thread.run_sync(source.open, abandon_on_cancel=True)
+            await start_in_thread(source.open)
         yield
     finally:
         for source in sources:

@@ -152,7 +152,12 @@ SIGNATURES: dict[str, Signature] = {
     **ERRORS,
 }
 # Public by name, but for this package's own modules alone: what they take or give, nobody else can make.
-OWN = {"AsyncAgent.open_stream", "Content.continued_by"}
+OWN = {
+    "AsyncAgent.open_stream",
+    "AsyncMessageStream.leave_and_wait",
+    "AsyncMessageStream.reporting",
+    "Content.continued_by",
+}
 
 # An exception, what it is a kind of, and the statuses that it stands for.
 TREE: list[tuple[str, type[Exception], tuple[int, ...]]] = [
@@ -168,6 +173,7 @@ TREE: list[tuple[str, type[Exception], tuple[int, ...]]] = [
     ("InternalServerError", APIError, (500, 502, 503, 599)),
     ("APIConnectionError", InferenceError, ()),
     ("APITimeoutError", APIConnectionError, ()),
+    ("CallbackCancelledError", InferenceError, ()),
     ("FileError", InferenceError, ()),
     ("FileError", OSError, ()),
     ("StreamError", InferenceError, ()),

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
+from inferencesh.exception_text import typed_text
+
 from .chats import Run
 from .conversation import conversation_of
 from .problems import ProblemError
@@ -209,7 +211,7 @@ class Engine:
             self._fail(chat, run, str(failure))
         except Exception as error:
             _logger.exception("The model raised; its run has failed.")
-            self._fail(chat, run, f"{type(error).__name__}: {error}")
+            self._fail(chat, run, typed_text(error))
         except asyncio.CancelledError:
             self._fail(chat, run, "The run was interrupted.")
             raise

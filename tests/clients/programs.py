@@ -22,6 +22,28 @@ def say(word: str) -> None:
     print(word, flush=True)
 
 
+def stuck() -> None:
+    """A sync handler of the async client that never returns, in a turn that was given up."""
+
+    begun = threading.Event()
+
+    def handler(expression: str) -> None:
+        begun.set()
+        threading.Event().wait()
+
+    async def main() -> None:
+        worker = tool("calculator").param("expression", string()).handler(handler).build()
+        config = {"name": "t", "tools": [worker]}
+        async with AsyncInference.local(pace=0) as client:
+            turn = asyncio.create_task(client.agent(config).send_message("What's 42 * 17?"))
+            await asyncio.to_thread(begun.wait)
+            turn.cancel()
+            await asyncio.wait([turn])
+            say("over")
+
+    asyncio.run(main())
+
+
 def page() -> None:
     """The async snippet of the documentation: nothing is ever closed."""
 

@@ -218,6 +218,19 @@ async def test_a_blocked_handler_does_not_hold_up_leaving(serve: Serve) -> None:
         assert [call.name for call in reply.pending_tool_calls] == ["worker"]
 
 
+async def test_threads_of_functions_are_used_again(serve: Serve) -> None:
+    """By the turns that follow one another on a loop; they are daemons, which do not hold up the interpreter's end."""
+    threads: set[threading.Thread] = set()
+    async with AsyncInference(**serve(["Hello"]).address) as client:
+        for _ in range(3):
+            message = await client.agent("a/b").send_message(
+                "Hi", on_message=lambda *_: threads.add(threading.current_thread())
+            )
+            assert message.text == "Hello"
+    (thread,) = threads
+    assert thread.daemon
+
+
 async def test_functions_declared_cheap_run_on_the_loop(serve: Serve) -> None:
     """Callbacks and handlers marked with ``inline`` are called on the loop's own thread."""
     threads: set[int] = set()

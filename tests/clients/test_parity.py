@@ -45,7 +45,7 @@ SYNC_NAMES = {
     "__anext__": "__next__",
 }
 # Awaiting a stream has no blocking counterpart; the others are for the bridge between the two, and say so.
-ASYNC_ALONE = {"__await__", "__iter__", "open_stream", "next_batch"}
+ASYNC_ALONE = {"__await__", "__iter__", "open_stream", "next_batch", "leave_and_wait", "reporting"}
 # Agents and streams are made by their client, each with what it needs.
 UNCOMPARED = {"__init__"}
 

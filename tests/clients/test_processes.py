@@ -55,7 +55,7 @@ class Program:
 
 @pytest.mark.parametrize(
     ("name", "code"),
-    [("page", 0), ("page_left_early", 0), ("page_raises", 3), ("sync", 0), ("sync_in_a_thread", 0)],
+    [("page", 0), ("page_left_early", 0), ("page_raises", 3), ("stuck", 0), ("sync", 0), ("sync_in_a_thread", 0)],
 )
 def test_a_client_that_is_never_closed_ends_with_its_program(name: str, code: int) -> None:
     """Silently and at once, whatever was going on."""
