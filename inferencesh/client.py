@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl as tls
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from .local import RuntimeOptions
 
 __all__ = ["MAX_LINE_BYTES", "AsyncInference", "ClientOptions", "async_inference"]
+
+# Without a handler Python prints warnings on stderr: where logs go is for the program to decide.
+logging.getLogger("inferencesh").addHandler(logging.NullHandler())
 
 _DEFAULT_TIMEOUT = Timeout()
 _DEFAULT_BACKOFF = Backoff()

@@ -25,6 +25,7 @@ from .handlers import ArgumentsError
 from .invoke import Invoker, invoke, runs_on_loop
 from .models import ToolCall
 from .reentry import HasChat, waiting_for, waits
+from .signal_errors import raised_by_signal_handler
 from .tool_context import ToolContext
 from .tool_progress import last_value
 from .turn import Turn
@@ -139,8 +140,7 @@ class ToolRunner:
         On another loop, and inside a handler or callback that the turn waits for, it does not wait.
         """
         if asyncio.get_running_loop() is not self._loop:
-            with contextlib.suppress(RuntimeError):  # that loop is closed, and its tasks have ended
-                self._loop.call_soon_threadsafe(self.cancel)
+            hand_over(self._loop, self.cancel)  # where that loop is closed, its tasks have ended
             return
         self.cancel()
         if not waits(self._conversation):
@@ -214,6 +214,8 @@ class ToolRunner:
             logger.info("the agent gave the tool %s arguments that do not fit; it was told so", tool.name)
             return _error_text(exception_text(error))
         except Exception as error:
+            if raised_by_signal_handler(error):
+                raise  # such as a time limit: it is meant for whoever waits for the turn
             if isinstance(error, TimeoutError) and limit.expired():
                 logger.warning("the handler of the tool %s took longer than %g s", tool.name, self._limits.timeout)
                 return _error_text(f"the tool took longer than {self._limits.timeout:g} seconds")

@@ -7,13 +7,14 @@ keeps the process from ending, although its caller has given it up. These are da
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import queue
 import threading
 import weakref
 from collections.abc import Callable
 from typing import Any, TypeAlias
+
+from .event_loops import hand_over
 
 __all__ = ["start_in_thread"]
 
@@ -44,8 +45,7 @@ def start_in_thread(call: Callable[[], Any]) -> asyncio.Future[Any]:
             value = context.run(call)
         except BaseException as error:  # noqa: BLE001 - whoever awaits the future raises it
             failure = error
-        with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits any more
-            loop.call_soon_threadsafe(_settle, future, value, failure)
+        hand_over(loop, _settle, future, value, failure)  # where the loop is closed, nobody waits any more
 
     pool = _pools.get(loop)
     if pool is None:

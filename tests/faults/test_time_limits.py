@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import io
 import signal
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from inferencesh import Inference, Tool, tool
+from inferencesh import AsyncInference, Inference, Tool, tool
 from tests.files.storage import Storage, Way, service
 
 from .forms import CALL, CHAT, call_of, chat, message
@@ -283,3 +284,25 @@ def test_what_a_handler_raises_itself_is_told_to_the_agent(own: bool) -> None:
             signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         assert client.agent(asks(handler)).send_message("Hi").text == TEXT
         assert "LimitError" in str(server.seen(answered)[0].json)
+
+
+@pytest.mark.usefixtures("limit")
+def test_a_time_limit_in_an_async_handler_leaves_the_turn() -> None:
+    """The agent is not told of it as of a failure of the tool: it is meant for whoever waits for the turn."""
+    begun = threading.Event()
+
+    async def busy(expression: str) -> str:
+        begun.set()
+        until = time.monotonic() + 5
+        while time.monotonic() < until:
+            pass
+        return expression
+
+    async def main(server: FaultServer) -> None:
+        async with AsyncInference(**client_options(server)) as client:
+            with struck(begun.wait):
+                await client.agent(asks(busy)).send_message("Hi")
+
+    with FaultServer(Scenario(streams=[ASKS])) as server:
+        asyncio.run(main(server))
+        assert server.seen(f"POST /tools/{CALL}") == []
