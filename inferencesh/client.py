@@ -15,7 +15,7 @@ from .agent_config import AgentSetup, read_context
 from .agents import AsyncAgents
 from .chat_api import ChatAPI
 from .chats import AsyncChats
-from .config import Runtime, Secret, Timeout, read_api_key, read_base_url
+from .config import Secret, Timeout, read_api_key, read_base_url
 from .driver import Reconnects
 from .errors import ConfigurationError
 from .files import AsyncFiles
@@ -28,7 +28,7 @@ from .wire import MAX_LINE_BYTES
 
 if TYPE_CHECKING:
     from .config_names import AgentConfig
-    from .local import RuntimeOptions
+    from .local import BackgroundRuntime, RuntimeOptions
 
 __all__ = ["MAX_LINE_BYTES", "AsyncInference", "ClientOptions", "async_inference"]
 
@@ -78,7 +78,7 @@ class AsyncInference(Uncopied):
         self,
         api_key: str | None = None,
         *,
-        base_url: str | Runtime | None = None,
+        base_url: str | BackgroundRuntime | None = None,
         timeout: float | Timeout | None = _DEFAULT_TIMEOUT,
         max_retries: int = 2,
         max_reconnects: int = 5,
@@ -93,7 +93,7 @@ class AsyncInference(Uncopied):
         if base_url is None or isinstance(base_url, str):
             key = read_api_key(api_key)
             del api_key  # lest a traceback with local variables shows it
-            self._runtime: Runtime | None = None
+            self._runtime: BackgroundRuntime | None = None
             locate = _fixed(Address(read_base_url(base_url), key))
         else:
             self._runtime = _check_runtime(base_url)
@@ -227,7 +227,7 @@ class AsyncInference(Uncopied):
 class ClientOptions(TypedDict, total=False):
     """The keyword arguments of a client, for functions that pass them on."""
 
-    base_url: str | Runtime | None
+    base_url: str | BackgroundRuntime | None
     timeout: float | Timeout | None
     max_retries: int
     max_reconnects: int
@@ -258,13 +258,15 @@ def _fixed(address: Address) -> Callable[[], Awaitable[Address]]:
     return locate
 
 
-def _check_runtime(given: object) -> Runtime:
-    if not isinstance(given, Runtime):
+def _check_runtime(given: object) -> BackgroundRuntime:
+    from .local import BackgroundRuntime
+
+    if not isinstance(given, BackgroundRuntime):
         raise ConfigurationError(f"base_url must be text or a BackgroundRuntime, not {type(given).__name__}")
     return given
 
 
-def _locator(runtime: Runtime) -> Callable[[], Awaitable[Address]]:
+def _locator(runtime: BackgroundRuntime) -> Callable[[], Awaitable[Address]]:
     """Says where an embedded runtime is, which starts it the first time."""
     known: list[Address] = []
 

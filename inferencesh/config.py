@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import attrs
@@ -19,8 +19,6 @@ __all__ = [
     "API_KEY_VARIABLE",
     "BASE_URL_VARIABLE",
     "DEFAULT_BASE_URL",
-    "Runtime",
-    "RuntimeAddress",
     "Secret",
     "Timeout",
 ]
@@ -35,29 +33,6 @@ def _positive(_instance: object, attribute: attrs.Attribute[float], value: objec
         raise ConfigurationError(
             f"timeout: {attribute.name} must be a positive number of seconds or None, not {value!r}"
         )
-
-
-class RuntimeAddress(Protocol):
-    """Where a runtime listens and a key it accepts."""
-
-    @property
-    def base_url(self) -> str:
-        """Its address."""
-
-    @property
-    def api_key(self) -> str:
-        """The key."""
-
-
-@runtime_checkable
-class Runtime(Protocol):
-    """A runtime that a client starts with its first request and stops at its end: ``local.BackgroundRuntime``."""
-
-    def start(self) -> RuntimeAddress:
-        """Start it unless it runs, and return where it listens; this may block."""
-
-    def stop(self) -> None:
-        """Stop it; this may block."""
 
 
 @attrs.frozen

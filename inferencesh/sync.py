@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from .client import MAX_LINE_BYTES, AsyncInference, ClientOptions
-from .config import Runtime, Secret, Timeout
+from .config import Secret, Timeout
 from .green_threads import check_threads
 from .loop_thread import LoopThread
 from .retry import Backoff
@@ -19,7 +19,7 @@ from .uncopied import Uncopied
 
 if TYPE_CHECKING:
     from .config_names import AgentConfig
-    from .local import RuntimeOptions
+    from .local import BackgroundRuntime, RuntimeOptions
 
 __all__ = ["Agent", "Inference", "MessageStream", "inference"]
 
@@ -65,7 +65,7 @@ class Inference(Uncopied):
         self,
         api_key: str | None = None,
         *,
-        base_url: str | Runtime | None = None,
+        base_url: str | BackgroundRuntime | None = None,
         timeout: float | Timeout | None = _DEFAULT_TIMEOUT,
         max_retries: int = 2,
         max_reconnects: int = 5,

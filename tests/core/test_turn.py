@@ -1174,10 +1174,13 @@ def test_a_stale_pause_of_the_turn_before_does_not_pause_this_one(pause: Wire) -
     ],
 )
 def test_a_call_that_waits_for_approval_or_a_form_pauses_the_turn(call: Wire) -> None:
-    """It is not ours to run."""
+    """It is not ours to run; what a person is asked is read from the chat, unless it was said."""
     caller = new_chat()
-    caller.take(BUSY, said(message("Hm.", tool_invocations=[call])), runs(run("input_required")))
+    reply = message("Hm.", tool_invocations=[call])
+    caller.take(BUSY, said(reply), runs(run("input_required")))
     assert caller.calls == []
+    if caller.wants():
+        caller.reads(chat("awaiting_input", active_run=run("input_required")), reply)
     assert the_end(caller) is End.PAUSED
 
 
