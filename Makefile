@@ -68,7 +68,7 @@ $(LOWEST)/.ready: pyproject.toml $(READY)
 	@touch $@
 
 lowest: $(LOWEST)/.ready  ## run the tests that touch dependencies on the oldest versions that pyproject.toml allows
-	$(LOWEST)/bin/python -m pytest -q $(PARALLEL) tests/core tests/local tests/clients tests/faults/test_turns.py tests/faults/test_hosts.py
+	$(LOWEST)/bin/python -m pytest -q $(PARALLEL) tests/protocol tests/types tests/tools tests/http tests/turns tests/local tests/clients tests/faults/test_turns.py tests/faults/test_hosts.py
 
 check: lint types docs cover lowest test-browser  ## everything CI runs
 

@@ -26,15 +26,32 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from ._version import __version__
-
 if TYPE_CHECKING:
+    from ._http.retry import Backoff
     from .agent import AsyncAgent
-    from .agents import AsyncAgents
-    from .chats import AsyncChats
-    from .client import AsyncInference, async_inference
-    from .config import Timeout
-    from .config_names import AgentConfig
+    from .builders import (
+        AgentToolBuilder,
+        AppToolBuilder,
+        BuiltinHook,
+        HookEvent,
+        HTTPToolBuilder,
+        InternalToolsBuilder,
+        LifecycleHookBuilder,
+        MCPToolBuilder,
+        WebhookToolBuilder,
+        agent_tool,
+        app_tool,
+        call_tool,
+        http_tool,
+        internal_tools,
+        learning_hooks,
+        lifecycle_hook,
+        mcp_tool,
+        webhook_tool,
+        widget_action,
+    )
+    from .client import AsyncAgents, AsyncInference, async_inference
+    from .config import AgentConfig, Timeout
     from .errors import (
         APIConnectionError,
         APIError,
@@ -56,16 +73,6 @@ if TYPE_CHECKING:
         RunFailedError,
         StreamError,
     )
-    from .files import AsyncFiles
-    from .hooks import (
-        BuiltinHook,
-        HookEvent,
-        InternalToolsBuilder,
-        LifecycleHookBuilder,
-        internal_tools,
-        learning_hooks,
-        lifecycle_hook,
-    )
     from .models import (
         Chat,
         ChatStatus,
@@ -84,12 +91,9 @@ if TYPE_CHECKING:
         ToolCallStatus,
         ToolType,
     )
-    from .retry import Backoff
-    from .service_tools import AgentToolBuilder, AppToolBuilder, MCPToolBuilder, agent_tool, app_tool, mcp_tool
+    from .resources import AsyncChats, AsyncFiles
     from .stream import AsyncMessageStream
-    from .sync import Agent, Inference, MessageStream, inference
-    from .sync_resources import Agents, Chats, Files
-    from .tool_context import ToolContext
+    from .sync import Agent, Agents, Chats, Files, Inference, MessageStream, inference
     from .tools import (
         FunctionTool,
         Tool,
@@ -105,8 +109,9 @@ if TYPE_CHECKING:
         string,
         tool,
     )
-    from .web_tools import HTTPToolBuilder, WebhookToolBuilder, call_tool, http_tool, webhook_tool
-    from .widgets import widget_action
+    from .tools.handler import ToolContext
+
+__version__ = "0.1.0"
 
 __all__ = [
     "APIConnectionError",
@@ -198,30 +203,24 @@ __all__ = [
 ]
 
 _MODULES = {
+    "_http.retry": "Backoff",
     "agent": "AsyncAgent",
-    "agents": "AsyncAgents",
-    "chats": "AsyncChats",
-    "client": "AsyncInference async_inference",
-    "config": "Timeout",
-    "config_names": "AgentConfig",
+    "builders": "AgentToolBuilder AppToolBuilder BuiltinHook HookEvent HTTPToolBuilder InternalToolsBuilder "
+    "LifecycleHookBuilder MCPToolBuilder WebhookToolBuilder agent_tool app_tool call_tool http_tool internal_tools "
+    "learning_hooks lifecycle_hook mcp_tool webhook_tool widget_action",
+    "client": "AsyncAgents AsyncInference async_inference",
+    "config": "AgentConfig Timeout",
     "errors": "APIConnectionError APIError APITimeoutError AuthenticationError CallbackCancelledError "
     "ConfigurationError ConfigurationWarning ConflictError FileError InferenceError InputRequiredError "
     "InternalServerError NotFoundError OutputError PermissionDeniedError RateLimitError RequirementsNotMetError "
     "RunFailedError StreamError",
-    "files": "AsyncFiles",
     "models": "Chat ChatStatus Content ContentType FileRef Interrupt InterruptReason InterruptStatus Message "
     "MessageStatus Role Run RunState ToolCall ToolCallStatus ToolType",
-    "hooks": "BuiltinHook HookEvent InternalToolsBuilder LifecycleHookBuilder "
-    "internal_tools learning_hooks lifecycle_hook",
-    "retry": "Backoff",
-    "service_tools": "AgentToolBuilder AppToolBuilder MCPToolBuilder agent_tool app_tool mcp_tool",
+    "resources": "AsyncChats AsyncFiles",
     "stream": "AsyncMessageStream",
-    "sync": "Agent Inference MessageStream inference",
-    "sync_resources": "Agents Chats Files",
-    "tool_context": "ToolContext",
+    "sync": "Agent Agents Chats Files Inference MessageStream inference",
     "tools": "FunctionTool Tool ToolBuilder array boolean enum_of inline integer number obj optional string tool",
-    "web_tools": "HTTPToolBuilder WebhookToolBuilder call_tool http_tool webhook_tool",
-    "widgets": "widget_action",
+    "tools.handler": "ToolContext",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 

@@ -1,7 +1,9 @@
 """``python -m inferencesh``: the command line."""
 
+from __future__ import annotations
+
 import sys
 
-from .cli import main
+from ._cli import main
 
 sys.exit(main())

@@ -2,29 +2,116 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Coroutine, Mapping, Sequence
 from types import CoroutineType
 from typing import Any, Literal, TypeVar, Unpack, cast, overload
 
 import attrs
 
-from .agent_config import AgentSetup
-from .chat_api import ChatAPI
-from .conversation import Conversation
-from .converter import result_text, structure
-from .errors import ConfigurationError
-from .file_sources import FileSource, OnProgress
-from .files import AsyncFiles
-from .invoke import Invoker
+from ._http.api import ChatAPI
+from ._http.sources import FileSource, OnProgress
+from ._http.transport import Transport
+from ._http.uploads import check_result_files, upload_all
+from ._loops.invoke import Invoker, ThreadInvoker
+from ._loops.threads import Uncopied
+from ._protocol.turn import Turn
+from ._turns.conversation import AgentSetup, Conversation
+from ._turns.driver import Reconnects, TurnDriver
+from ._turns.request import OnApproval, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest, Until
+from ._turns.tools import Approver, Claims, ToolLimits, ToolRunner
+from ._turns.tracing import runner_class, turn_driver
+from ._types.codec import result_text, structure
+from .errors import ConfigurationError, InferenceError, StreamError
 from .models import Chat, FileRef, Interrupt, Message, ToolCall
-from .stream import AsyncMessageStream
-from .transport import Transport
-from .turn_request import OnApproval, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest, Until
-from .turns import AgentOptions, open_turn
-from .uncopied import Uncopied
-from .uploads import check_result_files, upload_all
+from .resources import AsyncFiles
+from .stream import AsyncMessageStream, Conflator, SnapshotSource
 
-__all__ = ["AsyncAgent"]
+__all__ = ["AgentOptions", "AsyncAgent", "open_turn"]
+
+
+@attrs.frozen
+class AgentOptions:
+    """What a client's agents have in common.
+
+    Attributes:
+        reconnects: How lost streams are taken up again.
+        tools: Limits of tool calls.
+        claims: The calls that are taken care of.
+        runners: What takes care of them at present.
+    """
+
+    reconnects: Reconnects = attrs.Factory(Reconnects)
+    tools: ToolLimits = attrs.Factory(ToolLimits)
+    claims: Claims = attrs.Factory(Claims)
+    runners: weakref.WeakSet[ToolRunner] = attrs.Factory(weakref.WeakSet)
+
+
+def open_turn(
+    transport: Transport,
+    conversation: Conversation,
+    config: AgentSetup,
+    options: AgentOptions,
+    request: TurnRequest,
+    invoker: Invoker | None = None,
+) -> AsyncMessageStream:
+    """Make a turn's stream; nothing is sent yet.
+
+    Args:
+        transport: Makes the requests.
+        conversation: What the turn is part of.
+        config: The agent, with the tools that run here.
+        options: What the client's agents have in common.
+        request: What is asked of the turn.
+        invoker: Calls functions that may block; worker threads by default.
+    """
+    limits = options.tools
+    caller: Invoker = invoker or ThreadInvoker(limits.at_once + 1)
+
+    def runner(turn: Turn) -> ToolRunner:
+        make = runner_class()
+        made = make(
+            turn,
+            config.tools,
+            request.on_tool_call,
+            caller,
+            conversation.submit,
+            Approver(turn, request.on_approval, caller, conversation.decide),
+            limits,
+            options.claims,
+            conversation,
+            on_tool_progress=request.on_tool_progress,
+            agent=request.agent,
+        )
+        options.runners.add(made)
+        return made
+
+    uploaded: list[FileRef] = []  # once, also for a turn that is left before its message was sent, and taken up again
+
+    async def begin(driver: TurnDriver) -> Turn:
+        conversation.require_free()
+        try:
+            turn = await _begin(driver)
+        except InferenceError as error:
+            error.chat_id = error.chat_id or conversation.chat_id
+            raise
+        turn.calls.asks = request.on_approval is not None
+        turn.through_pauses = request.until == "end"
+        return turn
+
+    async def _begin(driver: TurnDriver) -> Turn:
+        if request.text is None:
+            return await conversation.attach(driver)
+        if request.files and not uploaded:
+            uploaded.extend(await upload_all(transport, request.files))
+            if driver.closed:
+                raise StreamError("the stream was closed while files were uploaded; the message was not sent")
+        return await conversation.send(driver, request, uploaded)
+
+    driver = turn_driver(transport, begin, runner, options.reconnects, agent=config.body, text=request.text)
+    source: SnapshotSource = Conflator(driver) if request.conflate else driver
+    return AsyncMessageStream(driver, source, caller, request.on_message, conversation)
+
 
 T = TypeVar("T")
 

@@ -6,31 +6,72 @@ import logging
 import ssl as tls
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypedDict, Unpack
 
 import anyio.to_thread
 
-from .agent import AsyncAgent
-from .agent_config import AgentSetup, read_context
-from .agents import AsyncAgents
-from .chat_api import ChatAPI
-from .chats import AsyncChats
+from ._http.api import ChatAPI
+from ._http.retry import Backoff, RetryPolicy
+from ._http.transport import Address, Transport, TransportOptions
+from ._loops.threads import Uncopied
+from ._protocol.wire import MAX_LINE_BYTES
+from ._turns.conversation import AgentSetup, read_context
+from ._turns.driver import Reconnects
+from ._turns.tools import ToolLimits
+from .agent import AgentOptions, AsyncAgent
 from .config import Secret, Timeout, read_api_key, read_base_url
-from .driver import Reconnects
 from .errors import ConfigurationError
-from .files import AsyncFiles
-from .retry import Backoff, RetryPolicy
-from .tool_runner import ToolLimits
-from .transport import Address, Transport, TransportOptions
-from .turns import AgentOptions
-from .uncopied import Uncopied
-from .wire import MAX_LINE_BYTES
+from .resources import AsyncChats, AsyncFiles
 
 if TYPE_CHECKING:
-    from .config_names import AgentConfig
+    from .config import AgentConfig
     from .local import BackgroundRuntime, RuntimeOptions
 
-__all__ = ["MAX_LINE_BYTES", "AsyncInference", "ClientOptions", "async_inference"]
+__all__ = ["MAX_LINE_BYTES", "AsyncAgents", "AsyncInference", "ClientOptions", "async_inference"]
+
+
+class MakeAgent(Protocol):
+    """``AsyncInference.agent``."""
+
+    def __call__(
+        self,
+        config: str | AgentConfig | Mapping[str, Any],
+        *,
+        chat_id: str | None = None,
+        context: Mapping[str, str] | None = None,
+    ) -> AsyncAgent:
+        """Make an agent."""
+
+
+class AsyncAgents(Uncopied):
+    """The other way to make agents; ``client.agents``.
+
+    Example:
+        ```python
+        agent = client.agents.create({"name": "greeter"})
+        message = await agent.send_message("Hello")
+        ```
+    """
+
+    def __init__(self, make: MakeAgent) -> None:
+        self._make = make
+
+    def create(
+        self,
+        config: str | AgentConfig | Mapping[str, Any],
+        *,
+        chat_id: str | None = None,
+        context: Mapping[str, str] | None = None,
+    ) -> AsyncAgent:
+        """Make an agent; as ``AsyncInference.agent``.
+
+        Example:
+            ```python
+            agent = client.agents.create("acme/support@v2", context={"language": "fr"})
+            ```
+        """
+        return self._make(config, chat_id=chat_id, context=context)
+
 
 # Without a handler Python prints warnings on stderr: where logs go is for the program to decide.
 logging.getLogger("inferencesh").addHandler(logging.NullHandler())

@@ -1,34 +1,11 @@
-"""The exceptions of this package, one tree.
-
-    InferenceError
-    ├── ConfigurationError        the client, agent or tool was set up wrongly (also a ValueError)
-    ├── APIError                  the server answered with an error status
-    │   ├── AuthenticationError       401: the API key is missing, wrong or revoked
-    │   ├── PermissionDeniedError     403: the key may not do this
-    │   ├── NotFoundError             404: no such chat, agent or tool call
-    │   ├── ConflictError             409: the thing is not in a state that allows this
-    │   ├── RequirementsNotMetError   412: secrets, connections or scopes are missing (see .errors)
-    │   ├── RateLimitError            429: too many requests (see .retry_after)
-    │   └── InternalServerError       5xx: the server failed
-    ├── APIConnectionError        the server could not be reached, or hung up
-    │   └── APITimeoutError           it did not answer in time
-    ├── CallbackCancelledError    what a handler or callback waited for was cancelled, but not the turn
-    ├── FileError                 a file to be uploaded cannot be read (also an OSError)
-    ├── StreamError               a reply's stream was lost for good, or could not be read
-    ├── RunFailedError            the agent's run failed on the server (see .detail)
-    ├── InputRequiredError        the chat's run waits for somebody (see .pending_approvals and the like)
-    └── OutputError               the run gave no output, or one of another shape (see .output)
-
-Every one of them carries ``message``, the last snapshot received in the turn it ended (``None`` outside a turn), and
-``chat_id``, so that nothing that has arrived is lost with the exception.
-"""
+"""What exceptions of the user's code say, where their own text may fail to come into being."""
 
 from __future__ import annotations
 
 import copyreg
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # models imports this module; the name is needed for typing alone
+if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .models import Interrupt, Message, ToolCall
@@ -53,7 +30,10 @@ __all__ = [
     "RequirementsNotMetError",
     "RunFailedError",
     "StreamError",
+    "UnreadableError",
     "error_class",
+    "exception_text",
+    "typed_text",
 ]
 
 
@@ -431,3 +411,31 @@ def error_class(status_code: int) -> type[APIError]:
     if status_code >= 500:
         return InternalServerError
     return _BY_STATUS.get(status_code, APIError)
+
+
+def exception_text(error: BaseException) -> str:
+    """Return an exception's text; "" where it has none, or where making it fails.
+
+    Args:
+        error: The exception.
+    """
+    try:
+        return str(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - the text is made by code of the user, which may raise anything
+        return ""
+
+
+def typed_text(error: BaseException) -> str:
+    """Return the name of an exception's class with its text, as in ``ValueError: no such city``.
+
+    Args:
+        error: The exception.
+    """
+    name, text = type(error).__name__, exception_text(error)
+    return f"{name}: {text}" if text else name
+
+
+class UnreadableError(StreamError):
+    """The server sent something that cannot be read as what it should be."""

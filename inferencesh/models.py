@@ -10,29 +10,16 @@ Field names and enum values come from the official Python, JavaScript and Swift 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, Self, TypeVar
 
 import attrs
 
-from .enums import (
-    ChatStatus,
-    ContentType,
-    InterruptReason,
-    InterruptStatus,
-    MessageStatus,
-    Role,
-    RunState,
-    ToolCallStatus,
-    ToolType,
-)
-from .finish import is_finish, written_output
-from .growing_text import GrowingText, TextLog
-from .json_text import copied
-from .late_form import Form, block_of, decoded
-from .partial_json import read_partial
+from ._text import Form, GrowingText, TextLog, block_of, copied, decoded
 
 __all__ = [
+    "FINISH",
     "Chat",
     "ChatStatus",
     "Content",
@@ -43,13 +30,171 @@ __all__ = [
     "InterruptStatus",
     "Message",
     "MessageStatus",
+    "OpenEnum",
     "Role",
     "Run",
     "RunState",
     "ToolCall",
     "ToolCallStatus",
     "ToolType",
+    "is_finish",
+    "read_partial",
+    "written_output",
 ]
+
+
+class OpenEnum(StrEnum):
+    """A string enum that takes in values of later server versions instead of failing on them."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        if not isinstance(value, str):
+            return None
+        member = str.__new__(cls, value)
+        member._name_ = value
+        member._value_ = value
+        return member
+
+
+class Role(OpenEnum):
+    """Who a message is from."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+    INJECTION = "injection"
+    COMPACTION = "compaction"
+    EVENT = "event"
+
+
+class MessageStatus(OpenEnum):
+    """How far a message has got; ready, failed and cancelled are final."""
+
+    PENDING = "pending"
+    QUEUED = "queued"
+    READY = "ready"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class ContentType(OpenEnum):
+    """What a block of a message's content is."""
+
+    TEXT = "text"
+    REASONING = "reasoning"
+    IMAGE = "image"
+    FILE = "file"
+    TOOL = "tool"
+    EVENT = "event"
+
+
+class ToolCallStatus(OpenEnum):
+    """How far a tool call has got; completed, failed and cancelled are final."""
+
+    PENDING = "pending"
+    IN_PROGRESS = "in_progress"
+    AWAITING_INPUT = "awaiting_input"
+    AWAITING_APPROVAL = "awaiting_approval"
+    WAITING = "waiting"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class ToolType(OpenEnum):
+    """Who runs a tool; ``client`` tools are run by the program that uses this package."""
+
+    APP = "app"
+    AGENT = "agent"
+    HOOK = "hook"
+    HTTP = "http"
+    CALL = "call"
+    MCP = "mcp"
+    CLIENT = "client"
+    INTERNAL = "internal"
+    HARNESS = "harness"
+
+
+class RunState(OpenEnum):
+    """How far a run, the agent's work on one user message, has got; UNKNOWN when the server did not say."""
+
+    SUBMITTED = "submitted"
+    WORKING = "working"
+    INPUT_REQUIRED = "input_required"
+    AUTH_REQUIRED = "auth_required"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    REJECTED = "rejected"
+    UNKNOWN = "unknown"
+
+
+class ChatStatus(OpenEnum):
+    """What a chat is doing; UNKNOWN when the server did not say."""
+
+    BUSY = "busy"
+    IDLE = "idle"
+    AWAITING_INPUT = "awaiting_input"
+    WAITING = "waiting"
+    COMPLETED = "completed"
+    UNKNOWN = "unknown"
+
+
+class InterruptReason(OpenEnum):
+    """What an interrupted run waits for."""
+
+    TOOL_APPROVAL = "tool_approval"
+    CLIENT_TOOL = "client_tool"
+    WIDGET = "widget"
+    AUTH = "auth"
+    CONFIRMATION = "confirmation"
+    HOOK_GATE = "hook_gate"
+    WAIT = "wait"
+    UNKNOWN = "unknown"
+
+
+class InterruptStatus(OpenEnum):
+    """Whether an interrupt still holds its run up; only a pending one does."""
+
+    PENDING = "pending"
+    RESOLVED = "resolved"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+
+_OF_A_NUMBER = "0123456789+-.eE"
+_BEGINS_A_NUMBER = "-0123456789"
+
+
+def read_partial(text: str, *, over: bool = False) -> object:
+    """Read the complete part of a JSON value whose text may break off anywhere.
+
+    Args:
+        text: The text so far.
+        over: Whether no more of it will come, so that a number at its end is complete.
+
+    Returns:
+        Objects and lists hold the entries that are complete; a string, number or literal still being written is not
+        there yet. None when nothing is complete, and when the text is no JSON.
+    """
+    settled = text.rstrip(_OF_A_NUMBER)
+    if text[len(settled) :].startswith(tuple(_BEGINS_A_NUMBER)):
+        if over and (whole := _read(text, partial=False)) is not None:
+            return whole
+        text = settled
+    return _read(text, partial=True)
+
+
+def _read(text: str, *, partial: bool) -> object:
+    import jiter
+
+    data = text.encode(errors="replace")
+    try:
+        value: object = jiter.from_json(data, partial_mode=partial, allow_inf_nan=False, cache_mode="none")
+    except ValueError:  # nothing yet, or no JSON at all: it comes from a language model
+        return None
+    return value
 
 
 FINAL_MESSAGE = frozenset({MessageStatus.READY, MessageStatus.FAILED, MessageStatus.CANCELLED})
@@ -447,3 +592,52 @@ class Chat:
     created_at: str = ""
     updated_at: str = ""
     raw: Mapping[str, object] = attrs.field(factory=dict, repr=False, eq=False)
+
+
+FINISH = "finish"
+
+
+def is_finish(call: ToolCall) -> bool:
+    """Whether a call is one of the service's finish tool, and not of a client's tool with that name."""
+    return call.name == FINISH and call.type == ToolType.INTERNAL
+
+
+def written_output(calls: Sequence[ToolCall], content: Sequence[Content]) -> object:
+    """What the agent has written of its output in one message.
+
+    Args:
+        calls: The message's tool calls.
+        content: Its blocks, which some servers alone put the model's calls into.
+
+    Returns:
+        The value, or the JSON text so far as a ``str`` where it is not a whole object; None when there is none.
+    """
+    if any(call.name == FINISH for call in calls):
+        found = [_written(call) for call in calls if is_finish(call) and call.status not in _REFUSED]
+    else:
+        found = list(_in_blocks(content)) if content else []
+    return next((each for each in reversed(found) if each is not None), None)
+
+
+def _written(call: ToolCall) -> object:
+    if call.undecoded_arguments is not None:
+        return call.undecoded_arguments
+    arguments = call.arguments  # read once: each time is a copy
+    if arguments:
+        return arguments
+    function = call.raw.get("function")
+    stated = function.get("arguments") if isinstance(function, Mapping) else None
+    begun = bool(stated.strip()) if isinstance(stated, str) else stated is not None
+    return arguments if begun else None
+
+
+def _in_blocks(content: Sequence[Content]) -> Iterator[object]:
+    for block in content:
+        calls = block.raw.get("tool_calls") if block.type == ContentType.TOOL else None
+        for item in calls if isinstance(calls, list) else ():
+            function = item.get("function") if isinstance(item, Mapping) else None
+            if isinstance(function, Mapping) and function.get("name") == FINISH:
+                yield function.get("arguments") or None
+
+
+_REFUSED = frozenset({ToolCallStatus.FAILED, ToolCallStatus.CANCELLED})

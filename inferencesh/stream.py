@@ -4,21 +4,204 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
+import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Generator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, Self, TypeVar
 
-from .driver import TurnDriver
+import attrs
+
+from ._loops.invoke import HasChat, Invoker, invoke, waiting_for
+from ._loops.threads import Uncopied, hand_over, wait_for_end
+from ._turns.driver import TurnDriver
+from ._turns.request import OnMessage
 from .errors import InferenceError, StreamError
-from .invoke import Invoker, invoke
-from .models import Message
-from .one_reader import OneReader
-from .reentry import HasChat, waiting_for
-from .turn_request import OnMessage
-from .uncopied import Uncopied
+from .models import Message, ToolCall
 
-__all__ = ["AsyncMessageStream", "SnapshotSource"]
+__all__ = ["AsyncMessageStream", "Conflator", "OneReader", "SnapshotSource"]
+
+W = TypeVar("W")
+
+
+class OneReader(Generic[W]):
+    """Keeps a stream to one reader at a time.
+
+    A loop is the reader from its first item until it ends or is dropped. The task or thread that runs it may read in
+    other ways meanwhile, for instance with ``get_final_message`` in the loop's body; no other may. As a context manager
+    this stands around waiting for items, which only one may do, even with an iterator that several share.
+
+    Args:
+        current: Returns the task or thread that runs.
+        is_over: Whether a task or thread has ended, so that its loop, though it is still referenced, reads no more.
+    """
+
+    __slots__ = ("_claim", "_current", "_is_over", "_lock", "_owner", "_waiting")
+
+    def __init__(self, current: Callable[[], W | None], is_over: Callable[[W], bool]) -> None:
+        self._current = current
+        self._is_over = is_over
+        self._claim: object | None = None
+        self._owner: weakref.ref[W] | None = None
+        self._lock = threading.Lock()
+        self._waiting = threading.Lock()
+
+    def begin(self) -> object:
+        """Have a loop begin to read; returns its claim, for ``end``.
+
+        Raises:
+            InferenceError: Another task or thread reads the stream.
+        """
+        claim = object()
+        with self._lock:
+            current = self._current()
+            if not self._is_read_by(current):
+                if self._waiting.locked():  # by somebody who reads without a loop
+                    raise _second_reader()
+                self._claim, self._owner = claim, weakref.ref(current) if current is not None else None
+        return claim
+
+    def check(self) -> None:
+        """Check that the caller may read without a loop.
+
+        Raises:
+            InferenceError: Another task or thread reads the stream.
+        """
+        if self._claim is not None:
+            with self._lock:
+                self._is_read_by(self._current())
+
+    def end(self, claim: object) -> None:
+        """End a loop; nothing happens when it is not, or no longer, the reader."""
+        with self._lock:
+            if self._claim is claim:
+                self._claim = self._owner = None
+
+    def end_all(self) -> None:
+        """End whatever loop there is, because the stream is over."""
+        self._claim = self._owner = None
+
+    def _is_read_by(self, current: W | None) -> bool:
+        """Whether a loop of this task or thread is the reader; not when there is none."""
+        owner = self._owner() if self._owner is not None else None
+        if self._claim is None or owner is None or self._is_over(owner):
+            return False
+        if owner is not current:
+            raise _second_reader()
+        return True
+
+    def __enter__(self) -> None:
+        if not self._waiting.acquire(blocking=False):
+            raise _second_reader()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._waiting.release()
+
+
+def _second_reader() -> InferenceError:
+    return InferenceError(
+        "this stream is being read already, and a stream has one reader: read it in one task or thread and pass the "
+        "messages on, or give each a stream of its own with agent.stream_messages()"
+    )
+
+
+class Conflator:
+    """Reads a turn ahead of its reader and keeps, of each message, the newest snapshot that was not handed out yet.
+
+    Final snapshots, and those in which a tool call begins to wait, are always handed out.
+
+    Args:
+        driver: The turn.
+    """
+
+    def __init__(self, driver: TurnDriver) -> None:
+        self._driver = driver
+        driver.newest_only = True
+        self._kept: list[Message] = []
+        self._texts: dict[str, str] = {}  # of each live message, the text that was handed out last
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._error: BaseException | None = None
+        self._over = False
+
+    async def advance(self) -> list[Message]:
+        """Wait for the newest snapshot and return it alone, or nothing when the turn has ended or paused."""
+        while not self._kept and not self._over:
+            if self._task is None:
+                self._task = asyncio.create_task(self._read(), name="inferencesh conflate")
+            self._changed.clear()
+            try:
+                await self._changed.wait()
+            except asyncio.CancelledError:
+                await self.leave()
+                raise
+        if self._kept:
+            return [self._against_last(self._kept.pop(0))]
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        return []
+
+    def park(self) -> None:
+        """Close the connection at once, from any thread."""
+        self._driver.park()
+        task, self._task = self._task, None
+        if task is not None and not task.done():
+            hand_over(task.get_loop(), task.cancel)
+            hand_over(task.get_loop(), self._changed.set)  # whoever waits takes the turn up again
+
+    async def leave(self) -> None:
+        """Close the connection and wait until the tools have stopped; ``advance`` takes the turn up again."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await wait_for_end([task])
+        await self._driver.leave()
+
+    async def aclose(self) -> None:
+        """Close for good."""
+        self._over = self._driver.closed = True
+        self._changed.set()
+        await self.leave()
+
+    async def _read(self) -> None:
+        try:
+            while batch := await self._driver.advance():
+                for message in batch:
+                    self._keep(message)
+                self._changed.set()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the reader raises it
+            self._error = error
+        self._over = True
+        self._changed.set()
+
+    def _keep(self, message: Message) -> None:
+        for index in reversed(range(len(self._kept))):
+            older = self._kept[index]
+            if older.id == message.id:  # the newest of its kind: what stands before it must be handed out anyway
+                if not older.done and _waiting(older) == _waiting(message):
+                    self._kept[index] = message
+                    return
+                break
+        self._kept.append(message)
+
+    def _against_last(self, message: Message) -> Message:
+        """The snapshot with its ``delta`` counted from the one that was handed out before it."""
+        before, text = self._texts.get(message.id, ""), message.text
+        if message.done:
+            self._texts.pop(message.id, None)
+        else:
+            self._texts[message.id] = text
+        return attrs.evolve(message, delta=text[len(before) :] if text.startswith(before) else None)
+
+
+def _waiting(message: Message) -> tuple[ToolCall, ...]:
+    return message.pending_tool_calls + message.pending_approvals
 
 
 class SnapshotSource(Protocol):

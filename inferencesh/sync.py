@@ -2,26 +2,839 @@
 
 from __future__ import annotations
 
+import inspect
 import ssl as tls
-from collections.abc import Mapping
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, Unpack, overload
 
-from .client import MAX_LINE_BYTES, AsyncInference, ClientOptions
+import attrs
+
+from ._http.retry import Backoff
+from ._http.sources import FileSource, OnProgress
+from ._loops.invoke import awaited, called
+from ._loops.loop_thread import LoopThread, Pump, call_with_callbacks
+from ._loops.threads import Uncopied, check_threads
+from ._turns.request import OnApproval, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest, Until
+from .agent import AsyncAgent
+from .client import MAX_LINE_BYTES, AsyncAgents, AsyncInference, ClientOptions
 from .config import Secret, Timeout
-from .green_threads import check_threads
-from .loop_thread import LoopThread
-from .retry import Backoff
-from .sync_agent import Agent
-from .sync_resources import Agents, Chats, Files
-from .sync_stream import MessageStream
-from .uncopied import Uncopied
+from .models import Chat, FileRef, Interrupt, Message, ToolCall
+from .resources import AsyncChats, AsyncFiles
+from .stream import AsyncMessageStream, OneReader
 
 if TYPE_CHECKING:
-    from .config_names import AgentConfig
+    from .config import AgentConfig
     from .local import BackgroundRuntime, RuntimeOptions
 
-__all__ = ["Agent", "Inference", "MessageStream", "inference"]
+__all__ = ["Agent", "Agents", "Chats", "Files", "Inference", "MessageStream", "inference"]
+
+
+class MessageStream(Uncopied):
+    """The snapshots of one turn's assistant messages, each the whole message so far, for a plain ``for`` loop.
+
+    Callbacks and sync tool handlers run on the thread that iterates, async ones on the background loop. Leaving the
+    loop early or dropping the stream closes the connection at once; the run goes on at the server, and iterating again
+    takes it up where it was left. Inside ``with`` the connection is kept until the block is left. A stream has one
+    reader: a second thread that reads it gets an InferenceError, and the first goes on.
+
+    Attributes:
+        message: The latest snapshot, or None.
+
+    Example:
+        ```python
+        with agent.send_message("Tell me a story", stream=True) as stream:
+            for message in stream:
+                print(message.text)
+            final = stream.get_final_message()
+        ```
+    """
+
+    _instead = "keep its messages, which can be copied, and its chat_id, with which another agent can take the chat up"
+
+    def __init__(self, thread: LoopThread, agent: AsyncAgent, request: TurnRequest) -> None:
+        self.message: Message | None = None
+        self._thread = thread
+        self._on_message = request.on_message
+        self._pump: Pump[Message] = Pump(thread)
+        self._stream: AsyncMessageStream = agent.open_stream(attrs.evolve(request, on_message=None), self._pump)
+        self._pump.source = self._stream.next_batch
+        self._waiting: deque[Message] = deque()
+        self._entered = False
+        self._reader = OneReader(threading.current_thread, lambda thread: not thread.is_alive())
+        self._ended = False
+
+    @property
+    def chat_id(self) -> str | None:
+        """The chat's id, known once the stream was opened."""
+        return self._stream.chat_id
+
+    def __iter__(self) -> Iterator[Message]:
+        return _Loop(self, leaves=not self._entered)
+
+    def __next__(self) -> Message:
+        self._reader.check()
+        return self._next()
+
+    def _next(self) -> Message:
+        if self._waiting:
+            return self._following()
+        with self._reader:
+            return self._following()
+
+    def _following(self) -> Message:
+        try:
+            if not self._waiting:
+                self._waiting.extend(self._pump.take())
+            if self._waiting:
+                message = self.message = self._waiting.popleft()
+                self._report(message, done=False)
+                return message
+            self._finish()
+        except BaseException:
+            self.leave()  # at once, and not when the exception, which holds this stream, is forgotten
+            raise
+        raise StopIteration
+
+    def _finish(self) -> None:
+        self._reader.end_all()
+        final = self._stream.message
+        if final is not None and not self._ended:
+            self._ended = True
+            self.message = final
+            self._report(final, done=True)
+
+    def get_final_message(self) -> Message:
+        """Consume the rest of the stream and return its result.
+
+        Returns:
+            The turn's final message, or the one that waits for input.
+
+        Raises:
+            RunFailedError: The run failed.
+            StreamError: The stream was lost, or was closed before its end.
+            APIError, APIConnectionError: A request failed.
+
+        Example:
+            ```python
+            stream = agent.send_message("Tell me a story", stream=True)
+            message = stream.get_final_message()
+            print(message.status)
+            ```
+
+            ```text
+            ready
+            ```
+        """
+        for _ in self:
+            continue
+        return self._thread.call(self._stream.get_final_message())
+
+    def get_final_output(self) -> Any:
+        """Consume the rest of the stream and return the agent's structured output.
+
+        Returns:
+            What the agent gave to its ``finish`` tool, as JSON has it; None when it ended without that.
+
+        Raises:
+            InputRequiredError: The run waits for input instead of ending.
+            OutputError: The run was cancelled, or only a part of the output came.
+            RunFailedError, StreamError, APIError, APIConnectionError: As for ``get_final_message``.
+
+        Example:
+            ```python
+            agent = client.agent({"name": "rater", "output_schema": obj({"stars": integer()})})
+            stream = agent.send_message("It gets 4 stars", stream=True)
+            for message in stream:
+                print(message.output)  # what is complete so far
+            print(stream.get_final_output())
+            ```
+
+            ```text
+            ...
+            {'stars': 4}
+            ```
+        """
+        for _ in self:
+            continue
+        return self._thread.call(self._stream.get_final_output())
+
+    def stop(self) -> None:
+        """End the run on the server; a stream that is still read then ends normally.
+
+        Example:
+            ```python
+            stream = agent.send_message("Tell me a story", stream=True)
+            for message in stream:
+                if len(message.text) > 20:  # characters
+                    stream.stop()
+            ```
+        """
+        self._thread.call(self._stream.stop())
+
+    def close(self) -> None:
+        """Close the connection; the run goes on at the server. May be called more than once.
+
+        Example:
+            ```python
+            stream = agent.send_message("Tell me a story", stream=True)
+            try:
+                print(next(iter(stream)).text)
+            finally:
+                stream.close()
+            ```
+        """
+        self._waiting.clear()
+        self._pump.cancel()
+        self._reader.end_all()
+        self._thread.let_go(self._stream.aclose)
+
+    def leave(self) -> None:
+        """Close the connection at once, from any thread; iterating again would take the turn up where it is."""
+        self._stream.leave()
+
+    def __enter__(self) -> Self:
+        self._entered = True
+        try:
+            self._thread.call(_awaited(self._stream))
+        except BaseException:  # then nobody leaves the block
+            self.leave()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_ended"):
+            self._pump.cancel()
+            self.leave()
+
+    def _report(self, message: Message, *, done: bool) -> None:
+        callback = self._on_message
+        if callback is None:
+            return
+        try:
+            with self._stream.reporting(message, done=done):
+                result = called(lambda: callback(message.text, done))
+                if inspect.isawaitable(result):
+                    self._thread.call(awaited(result))
+        except BaseException:
+            self._pump.cancel()
+            self._thread.clean_up(self._stream.leave_and_wait())
+            raise
+
+
+class _Loop(Uncopied):
+    """The iterator of one ``for`` loop over a stream: when the loop lets go of it, the loop was left."""
+
+    _instead = MessageStream._instead
+    _claim: object | None = None
+    _leaves = False
+
+    def __init__(self, stream: MessageStream, *, leaves: bool) -> None:
+        self._stream = stream
+        self._leaves = leaves
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Message:
+        if self._claim is None:
+            self._claim = self._stream._reader.begin()
+        return self._stream._next()
+
+    def __del__(self) -> None:
+        if self._claim is not None:
+            self._stream._reader.end(self._claim)
+            if self._leaves:
+                self._stream.leave()
+
+
+async def _awaited(awaitable: Awaitable[object]) -> None:
+    await awaitable
+
+
+T = TypeVar("T")
+
+
+class Agent(Uncopied):
+    """One conversation with an agent; made by ``Inference.agent``.
+
+    The first message begins a chat, later ones continue it. Send one message at a time; for several conversations make
+    several agents, which cost nothing.
+
+    Example:
+        ```python
+        agent = client.agent({"name": "greeter"})
+        first = agent.send_message("Hello")
+        second = agent.send_message("Hello again")
+        print(first.chat_id == second.chat_id == agent.chat_id)
+        ```
+
+        ```text
+        True
+        ```
+    """
+
+    _instead = "keep its chat_id, and take the chat up where it is needed with client.agent(..., chat_id=...)"
+
+    def __init__(self, thread: LoopThread, agent: AsyncAgent) -> None:
+        self._thread = thread
+        self._agent = agent
+
+    @property
+    def chat_id(self) -> str | None:
+        """The chat's id, or None before the first message; it can be stored and passed to ``client.agent`` later."""
+        return self._agent.chat_id
+
+    @overload
+    def send_message(self, text: str, *, stream: Literal[True], **options: Unpack[TurnOptions]) -> MessageStream: ...
+
+    @overload
+    def send_message(self, text: str, *, stream: Literal[False] = False, **options: Unpack[TurnOptions]) -> Message: ...
+
+    @overload
+    def send_message(self, text: str, *, stream: bool, **options: Unpack[TurnOptions]) -> MessageStream | Message: ...
+
+    def send_message(
+        self,
+        text: str,
+        *,
+        stream: bool = False,
+        files: Sequence[FileSource] = (),
+        on_message: OnMessage | None = None,
+        on_tool_call: OnToolCall | None = None,
+        on_tool_progress: OnToolProgress | None = None,
+        on_approval: OnApproval | None = None,
+        conflate: bool = False,
+    ) -> MessageStream | Message:
+        """Send a message and get the agent's reply; as ``AsyncAgent.send_message``, blocking.
+
+        Sync callbacks and tool handlers run on the calling thread, so they may use the client themselves.
+
+        Args:
+            text: The message.
+            stream: Whether to return a stream of snapshots, each the whole message so far, instead of the final one.
+            files: What goes with it, as for ``client.files.upload``; uploaded before the message is sent.
+            on_message: Called as ``on_message(text, done)`` with the whole text so far.
+            on_tool_call: Called with each client tool's call before its handler.
+            on_tool_progress: Called as ``on_tool_progress(tool_call, value)`` with what a handler yields.
+            on_approval: Asked once about each call that needs a person's approval: True approves it, False or a text
+                with the reason rejects it, None leaves it to ``approve_tool`` and ``reject_tool``.
+            conflate: Whether a slow reader skips snapshots that a newer one of the same message has replaced.
+
+        Returns:
+            With ``stream=True`` a MessageStream; otherwise the turn's final message, or the one that waits for input.
+
+        Raises:
+            RunFailedError: The run failed.
+            InputRequiredError: The chat waits for a tool's result, an approval or the like; the message was withdrawn.
+            StreamError: The reply was lost for good, or the message, queued behind another turn, was withdrawn.
+            FileError: A file cannot be read; the message was not sent.
+            PermissionDeniedError: The server takes approvals from signed-in people only (code ``requires_sign_in``).
+            TypeError: ``on_approval`` returned something else.
+            APIError: The server refused the message, a file, the stream or an approval.
+            APIConnectionError: The server could not be reached.
+
+        Example:
+            ```python
+            for message in agent.send_message("Tell me a story", stream=True):
+                print(message.text)
+
+            final = agent.send_message("And another one")
+            print(final.status)
+            ```
+
+            ```text
+            ...
+            ready
+            ```
+        """
+        request = TurnRequest.of_message(
+            text,
+            files=files,
+            on_message=on_message,
+            on_tool_call=on_tool_call,
+            on_tool_progress=on_tool_progress,
+            on_approval=on_approval,
+            conflate=conflate,
+        )
+        opened = self._open(request)
+        return opened if stream else _finish(opened)
+
+    @overload
+    def run(self, text: str, *, output_type: type[T], **options: Unpack[TurnOptions]) -> T: ...
+
+    @overload
+    def run(self, text: str, *, output_type: Any = None, **options: Unpack[TurnOptions]) -> Any: ...
+
+    def run(
+        self,
+        text: str,
+        *,
+        output_type: Any = None,
+        files: Sequence[FileSource] = (),
+        on_message: OnMessage | None = None,
+        on_tool_call: OnToolCall | None = None,
+        on_tool_progress: OnToolProgress | None = None,
+        on_approval: OnApproval | None = None,
+        conflate: bool = False,
+    ) -> Any:
+        """Send a message and get the agent's structured output; as ``AsyncAgent.run``, blocking.
+
+        Args:
+            text: The message.
+            output_type: What the output is to be: an attrs class, dataclass, TypedDict, enum, or anything of builtin
+                types. None takes the output as it is.
+            files: As for ``send_message``.
+            on_message: As for ``send_message``.
+            on_tool_call: As for ``send_message``.
+            on_tool_progress: As for ``send_message``.
+            on_approval: As for ``send_message``.
+            conflate: As for ``send_message``.
+
+        Returns:
+            An ``output_type``; without one the JSON value that the agent gave to its ``finish`` tool, None when it gave
+            none.
+
+        Raises:
+            ConfigurationError: ``output_type`` has no JSON Schema; nothing is sent.
+            OutputError: There is no output, or one of another shape; ``output`` has it as it came.
+            InputRequiredError: The run waits for a tool's result, an approval or the like instead of ending; or the
+                chat did before, as for ``send_message``.
+            RunFailedError, StreamError, APIError, APIConnectionError: As for ``send_message``.
+
+        Example:
+            ```python
+            numbers = agent.run("Add 3 and 4", output_type=list[int])
+            print(numbers)
+            ```
+
+            ```text
+            [...]
+            ```
+        """
+        request = TurnRequest.of_message(
+            text,
+            output_type=output_type,
+            files=files,
+            on_message=on_message,
+            on_tool_call=on_tool_call,
+            on_tool_progress=on_tool_progress,
+            on_approval=on_approval,
+            conflate=conflate,
+        )
+        stream = self._open(request)
+        try:
+            output = stream.get_final_output()
+        finally:
+            stream.leave()
+        return request.read_output(output, stream.message, stream.chat_id)
+
+    def stream_messages(
+        self,
+        *,
+        on_message: OnMessage | None = None,
+        on_tool_call: OnToolCall | None = None,
+        on_tool_progress: OnToolProgress | None = None,
+        on_approval: OnApproval | None = None,
+        conflate: bool = False,
+    ) -> MessageStream:
+        """Attach to the turn that is running or paused in this chat; as ``AsyncAgent.stream_messages``, blocking.
+
+        Example:
+            ```python
+            for message in agent.send_message("Tell me a story", stream=True):
+                break  # the run goes on at the server
+
+            for message in agent.stream_messages():
+                print(message.text)
+            ```
+        """
+        return self._open(
+            TurnRequest(
+                on_message=on_message,
+                on_tool_call=on_tool_call,
+                on_tool_progress=on_tool_progress,
+                on_approval=on_approval,
+                conflate=conflate,
+            )
+        )
+
+    def wait(self, *, until: Until = "input") -> Message:
+        """Wait until the current turn ends or needs input; as ``AsyncAgent.wait``, blocking.
+
+        Example:
+            ```python
+            for message in agent.send_message("Tell me a story", stream=True):
+                break  # the run goes on at the server
+
+            message = agent.wait(until="end")
+            print(message.done, message.paused)
+            ```
+
+            ```text
+            True False
+            ```
+        """
+        return _finish(self._open(TurnRequest.of_wait(until)))
+
+    def submit_tool_result(
+        self, tool_call_id: str | ToolCall, result: object, *, files: Sequence[FileSource] = ()
+    ) -> None:
+        """Answer a tool call; as ``AsyncAgent.submit_tool_result``, blocking.
+
+        Example:
+            ```python
+            look_up = tool("look_up").describe("Look a word up").param("word", string()).build()
+            agent = client.agent({"name": "librarian", "tools": [look_up]})
+            message = agent.send_message('Look up "pelican"')
+            for call in message.pending_tool_calls:
+                agent.submit_tool_result(call, {"meaning": "a bird"})
+            print(agent.wait().text)
+            ```
+
+            ```text
+            The look_up tool answered: {"meaning":"a bird"}
+            ```
+        """
+        self._thread.call(self._agent.submit_tool_result(tool_call_id, result, files=files))
+
+    def upload_file(
+        self,
+        source: FileSource,
+        *,
+        filename: str | None = None,
+        content_type: str | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> FileRef:
+        """Upload a file; as ``AsyncAgent.upload_file``, blocking. A sync ``on_progress`` runs on the calling thread.
+
+        Example:
+            ```python
+            notes = agent.upload_file(b"Buy milk.", filename="notes.txt")
+            message = agent.send_message("What do they say?", files=[notes])
+            ```
+        """
+        return call_with_callbacks(
+            self._thread,
+            lambda relay: self._agent.upload_file(
+                source, filename=filename, content_type=content_type, on_progress=relay(on_progress)
+            ),
+        )
+
+    def approve_tool(self, tool_call_id: str | ToolCall) -> None:
+        """Approve a call that waits for a person's approval; as ``AsyncAgent.approve_tool``, blocking.
+
+        Example:
+            ```python
+            delete = tool("delete").handler(lambda name: "deleted").param("name", string()).require_approval().build()
+            agent = client.agent({"name": "janitor", "tools": [delete]})
+            message = agent.send_message('Delete "notes.txt"')
+            for call in message.pending_approvals:
+                print(call.name, call.arguments)
+                agent.approve_tool(call)
+            message = agent.wait()
+            ```
+
+            ```text
+            delete {'name': 'notes.txt'}
+            ```
+        """
+        self._thread.call(self._agent.approve_tool(tool_call_id))
+
+    def reject_tool(self, tool_call_id: str | ToolCall, reason: str = "") -> None:
+        """Reject a call that waits for a person's approval; as ``AsyncAgent.reject_tool``, blocking.
+
+        Example:
+            ```python
+            delete = tool("delete").handler(lambda name: "deleted").param("name", string()).require_approval().build()
+            agent = client.agent({"name": "janitor", "tools": [delete]})
+            message = agent.send_message('Delete "notes.txt"')
+            for call in message.pending_approvals:
+                agent.reject_tool(call, "The notes are still needed")
+            message = agent.wait()
+            ```
+        """
+        self._thread.call(self._agent.reject_tool(tool_call_id, reason))
+
+    def resolve_interrupt(self, interrupt_id: str | Interrupt, decision: Literal["allow", "deny"]) -> Interrupt:
+        """Decide about something that holds the run up; as ``AsyncAgent.resolve_interrupt``, blocking.
+
+        Example:
+            ```python
+            message = agent.send_message("Publish the report")
+            for interrupt in message.pending_interrupts:
+                print(interrupt.reason)
+                agent.resolve_interrupt(interrupt, "allow")
+            message = agent.wait()
+            ```
+
+            ```text
+            confirmation
+            ```
+        """
+        return self._thread.call(self._agent.resolve_interrupt(interrupt_id, decision))
+
+    def stop(self) -> None:
+        """End the run on the server; as ``AsyncAgent.stop``, blocking.
+
+        Example:
+            ```python
+            for message in agent.send_message("Tell me a story", stream=True):
+                if len(message.text) > 20:  # characters
+                    agent.stop()
+            ```
+        """
+        self._thread.call(self._agent.stop())
+
+    def get_chat(self) -> Chat:
+        """Read the chat; as ``AsyncAgent.get_chat``, blocking.
+
+        Example:
+            ```python
+            agent.send_message("Hello")
+            chat = agent.get_chat()
+            print(chat.id == agent.chat_id, chat.status)
+            ```
+
+            ```text
+            True ...
+            ```
+        """
+        return self._thread.call(self._agent.get_chat())
+
+    def history(self) -> list[Message]:
+        """Read all messages of the chat, oldest first; as ``AsyncAgent.history``, blocking.
+
+        Example:
+            ```python
+            agent.send_message("Hello")
+            for message in agent.history():
+                print(message.role, message.text)
+            ```
+
+            ```text
+            user Hello
+            assistant You said: "Hello". ...
+            ```
+        """
+        return self._thread.call(self._agent.history())
+
+    def reset(self) -> None:
+        """Forget the chat: the next message begins a new one.
+
+        Example:
+            ```python
+            agent.send_message("Hello")
+            agent.reset()
+            print(agent.chat_id)
+            ```
+
+            ```text
+            None
+            ```
+        """
+        self._agent.reset()
+
+    def _open(self, request: TurnRequest) -> MessageStream:
+        return MessageStream(self._thread, self._agent, attrs.evolve(request, agent=self))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(chat_id={self.chat_id!r})"
+
+
+def _finish(stream: MessageStream) -> Message:
+    """Consume a stream that nobody else sees, and leave nothing of it open."""
+    try:
+        return stream.get_final_message()
+    finally:
+        stream.leave()
+
+
+class Chats(Uncopied):
+    """The chats of the account; ``client.chats``.
+
+    Example:
+        ```python
+        agent.send_message("Hello")
+        for chat in client.chats.list():
+            print(chat.id, chat.name, chat.status)
+        ```
+    """
+
+    def __init__(self, thread: LoopThread, chats: AsyncChats) -> None:
+        self._thread = thread
+        self._chats = chats
+
+    def list(self, *, search: str | None = None, page_size: int = 50) -> Iterator[Chat]:
+        """List chats, the newest first; as ``AsyncChats.list``, blocking.
+
+        Example:
+            ```python
+            for chat in client.chats.list(search="invoice", page_size=100):
+                print(chat.created_at, chat.name)
+            ```
+        """
+        return _Each(self._thread, self._chats.list(search=search, page_size=page_size))
+
+    def get(self, chat_id: str) -> Chat:
+        """Read a chat; as ``AsyncChats.get``, blocking.
+
+        Example:
+            ```python
+            message = agent.send_message("Hello")
+            chat = client.chats.get(message.chat_id)
+            print(chat.status)
+            ```
+        """
+        return self._thread.call(self._chats.get(chat_id))
+
+    def messages(self, chat_id: str, *, page_size: int = 50) -> Iterator[Message]:
+        """Read a chat's messages, the newest first; as ``AsyncChats.messages``, blocking.
+
+        Example:
+            ```python
+            agent.send_message("Hello")
+            for message in client.chats.messages(agent.chat_id):
+                print(message.role, message.text)
+            ```
+
+            ```text
+            assistant You said: "Hello". ...
+            user Hello
+            ```
+        """
+        return _Each(self._thread, self._chats.messages(chat_id, page_size=page_size))
+
+    def delete(self, chat_id: str) -> None:
+        """Delete a chat; as ``AsyncChats.delete``, blocking.
+
+        Example:
+            ```python
+            message = agent.send_message("Hello")
+            client.chats.delete(message.chat_id)
+            ```
+        """
+        self._thread.call(self._chats.delete(chat_id))
+
+    def cancel_message(self, message_id: str) -> None:
+        """Withdraw a queued message; as ``AsyncChats.cancel_message``, blocking.
+
+        Example:
+            ```python
+            reply = agent.send_message("Hello")
+            for message in client.chats.messages(reply.chat_id):
+                if message.status == MessageStatus.QUEUED:
+                    client.chats.cancel_message(message.id)
+            ```
+        """
+        self._thread.call(self._chats.cancel_message(message_id))
+
+
+class Agents(Uncopied):
+    """The other way to make agents; ``client.agents``.
+
+    Example:
+        ```python
+        agent = client.agents.create({"name": "greeter"})
+        message = agent.send_message("Hello")
+        ```
+    """
+
+    def __init__(self, thread: LoopThread, agents: AsyncAgents) -> None:
+        self._thread = thread
+        self._agents = agents
+
+    def create(
+        self,
+        config: str | AgentConfig | Mapping[str, Any],
+        *,
+        chat_id: str | None = None,
+        context: Mapping[str, str] | None = None,
+    ) -> Agent:
+        """Make an agent; as ``Inference.agent``.
+
+        Example:
+            ```python
+            agent = client.agents.create("acme/support@v2", context={"language": "fr"})
+            ```
+        """
+        return Agent(self._thread, self._agents.create(config, chat_id=chat_id, context=context))
+
+
+class Files(Uncopied):
+    """The account's files; ``client.files``.
+
+    Example:
+        ```python
+        photo = client.files.upload(b"GIF89a...", filename="photo.gif")
+        message = agent.send_message("What is this?", files=[photo])
+        ```
+    """
+
+    def __init__(self, thread: LoopThread, files: AsyncFiles) -> None:
+        self._thread = thread
+        self._files = files
+
+    def upload(
+        self,
+        source: FileSource,
+        *,
+        filename: str | None = None,
+        content_type: str | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> FileRef:
+        """Upload a file; as ``AsyncFiles.upload``, blocking. A sync ``on_progress`` runs on the calling thread.
+
+        Example:
+            ```python
+            def on_progress(sent, total):
+                print(f"{sent} of {total} bytes")
+
+
+            notes = client.files.upload(b"Buy milk.", filename="notes.txt", on_progress=on_progress)
+            print(notes.filename, notes.content_type, notes.size)
+            ```
+
+            ```text
+            0 of 9 bytes
+            9 of 9 bytes
+            notes.txt text/plain 9
+            ```
+        """
+        return call_with_callbacks(
+            self._thread,
+            lambda relay: self._files.upload(
+                source, filename=filename, content_type=content_type, on_progress=relay(on_progress)
+            ),
+        )
+
+
+class _Each(Uncopied, Generic[T]):
+    """What an async iterator has, one by one; a page is read when it is needed, and nothing is held in between."""
+
+    def __init__(self, thread: LoopThread, items: AsyncIterator[T]) -> None:
+        self._thread = thread
+        self._items = items
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        try:
+            return self._thread.call(self._following())
+        except StopAsyncIteration:
+            raise StopIteration from None
+
+    async def _following(self) -> T:
+        return await anext(self._items)
+
 
 _DEFAULT_TIMEOUT = Timeout()
 _DEFAULT_BACKOFF = Backoff()

@@ -41,7 +41,8 @@ from typing import Final, NamedTuple, Self, TypeAlias
 import anyio
 import attrs
 
-from .converter import dump_json
+from ._loops.threads import hand_over, running_loop
+from ._types.codec import dump_json
 from .errors import (
     APIConnectionError,
     APIError,
@@ -55,7 +56,6 @@ from .errors import (
     RunFailedError,
     StreamError,
 )
-from .event_loops import hand_over, running_loop
 from .models import Message, ToolCall
 from .stream import AsyncMessageStream
 

@@ -17,15 +17,16 @@ from typing import IO, cast, get_args
 
 import pytest
 
-from inferencesh import Inference, RunState, __version__, cli, string, tool
+from inferencesh import Inference, RunState, __version__, string, tool
+from inferencesh import _cli as cli
+from inferencesh.local._api.problems import Envelope
 from inferencesh.local.approvals import ApprovedBy
 from inferencesh.local.feed import Updates
-from inferencesh.local.problems import Envelope
+from tests.faults.forms import KEY, call_of, chat, message
+from tests.faults.script import Scenario, Script, after
+from tests.faults.server import FaultServer
 
 from .command_line import COMMAND, LIMIT, ROOT, Terminal, address, environment, piped, run, started
-from .faults.forms import KEY, call_of, chat, message
-from .faults.script import Scenario, Script, after
-from .faults.server import FaultServer
 from .support import Gate, Served
 
 END: Script = (chat("completed"),)
@@ -633,7 +634,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_command_line_starts_without_aiohttp() -> None:
     """Importing it and showing its help cost next to nothing."""
-    program = "import sys, inferencesh.cli as cli\ntry: cli.main(['--help'])\nfinally: print('aiohttp' in sys.modules)"
+    program = "import sys, inferencesh._cli as cli\ntry: cli.main(['--help'])\nfinally: print('aiohttp' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.endswith("False\n")
 

@@ -16,12 +16,11 @@ import orjson
 import pytest
 
 from inferencesh import AsyncInference, Content, Inference, Message
-from inferencesh.growing_text import TextLog
-
-from .faults.forms import REPLY, Json, chat, delta, event, message
-from .faults.script import Scenario, together
-from .faults.server import FaultServer
-from .faults.turns import KINDS, Kind, client_options
+from inferencesh._text import TextLog
+from tests.faults.forms import REPLY, Json, chat, delta, event, message
+from tests.faults.script import Scenario, together
+from tests.faults.server import FaultServer
+from tests.faults.turns import KINDS, Kind, client_options
 
 EVENTS = 1000
 FEW = 20  # what a turn may need besides: the answer to the post, the chat's states, the message at its ends

@@ -4,8 +4,10 @@
 `DemoModel`, a stand-in, unless they are given another `Model`.
 """
 
+from __future__ import annotations
+
+from ._demo.model import DemoModel
 from .background import BackgroundRuntime, LocalAddress, RuntimeOptions
-from .demo import DemoModel
 from .errors import DatabaseError
 from .model import (
     Ask,
@@ -26,7 +28,7 @@ from .model import (
 from .observer import Observer, SentMessage, SentResult
 from .runtime import LocalRuntime
 
-__all__ = (
+__all__ = [
     "Ask",
     "Attachment",
     "BackgroundRuntime",
@@ -50,4 +52,4 @@ __all__ = (
     "Text",
     "ToolCall",
     "Widget",
-)
+]

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from attrs import define
 
-from .problems import ProblemError
+from .errors import ProblemError
 
 if TYPE_CHECKING:
     from .chats import Chat
     from .engine import Engine
     from .records import Interrupt, Invocation, Resolution, Wire
 
-__all__ = ("Approvals", "ApprovedBy")
+__all__ = ["Approvals", "ApprovedBy"]
 
 ApprovedBy: TypeAlias = Literal["api_key", "sign_in"]
 """Who may decide: whoever has an API key, or, as at the service, nobody but a person who has signed in."""

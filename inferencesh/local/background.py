@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from attrs import frozen
 
-from inferencesh.green_threads import check_threads
+from inferencesh._loops.threads import check_threads
 
 from .runtime import LocalRuntime
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from typing import Unpack
 
+    from ._api.problems import Envelope
     from .approvals import ApprovedBy
     from .feed import Updates
     from .model import Model
     from .observer import Observer
-    from .problems import Envelope
 
-__all__ = ("BackgroundRuntime", "LocalAddress", "RuntimeOptions")
+__all__ = ["BackgroundRuntime", "LocalAddress", "RuntimeOptions"]
 
 _STOP_TIMEOUT = 5.0
 

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Mapping
 
-    from .agent_config import AgentConfig
+    from ._api.forms import AgentConfig
     from .feed import Feed
     from .records import Interrupt, Invocation, Message, Wire
 
-__all__ = ("Chat", "Run", "RunState")
+__all__ = ["Chat", "Run", "RunState"]
 
 RunState: TypeAlias = Literal[
     "submitted", "working", "input_required", "auth_required", "completed", "failed", "canceled"

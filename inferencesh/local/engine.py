@@ -6,30 +6,281 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from attrs import define, field
+from attrs import define, field, frozen
 
-from inferencesh.exception_text import typed_text
+from inferencesh._text import copied, decode_json, encode_json
+from inferencesh.errors import typed_text
 
 from .chats import Run
-from .conversation import conversation_of
-from .problems import ProblemError
-from .records import Block, Message
-from .tool_calls import add_call, finishing_call, result_messages
-from .writer import MessageWriter, ModelError
+from .errors import ProblemError
+from .model import (
+    Ask,
+    Attachment,
+    Conversation,
+    ConversationMessage,
+    Fail,
+    Finish,
+    PastCall,
+    Reasoning,
+    Text,
+    ToolCall,
+    Widget,
+)
+from .records import Arguments, Block, Invocation, Message, new_id
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
-    from .agent_config import AgentConfig
-    from .bodies import Post, ToolResult
+    from ._api.bodies import Post, ToolResult
+    from ._api.forms import AgentConfig
     from .chats import Chat, RunState
-    from .model import Conversation, Model, Piece
-    from .records import Invocation
+    from .feed import Feed
+    from .model import Model, Piece
     from .store import Store
 
-__all__ = ("Engine",)
+__all__ = [
+    "FINISH",
+    "Engine",
+    "MessageWriter",
+    "ModelError",
+    "WrittenCall",
+    "add_call",
+    "conversation_of",
+    "finishing_call",
+    "result_messages",
+]
+
+
+def conversation_of(chat: Chat, run: Run) -> Conversation:
+    """Return the conversation so far, without what is queued, withdrawn or still being written."""
+    return Conversation(
+        messages=tuple(_shown(message) for message in chat.messages if _counts(message)),
+        system_prompt=run.config.system_prompt,
+        tools=run.config.tools,
+        context=chat.context,
+        output_schema=run.config.output_schema,
+        finishes=run.config.finishes,
+    )
+
+
+def _counts(message: Message) -> bool:
+    if message.role == "assistant":
+        return message.ended and bool(message.text or message.invocations)
+    return message.status == "ready"
+
+
+def _shown(message: Message) -> ConversationMessage:
+    # A call that was never answered, because its run was stopped, is left out: models take a call only with its result.
+    answered = [each for each in message.invocations if each.result is not None]
+    return ConversationMessage(
+        role=message.role,
+        text=message.text or _output_of(message),
+        tool_calls=tuple(PastCall(each.call_id, each.name, copied(each.arguments.values)) for each in answered),
+        tool_call_id=message.tool_call_id,
+        attachments=tuple(
+            Attachment(block.uri, block.filename, block.content_type, block.size)
+            for block in message.blocks
+            if block.uri is not None
+        ),
+    )
+
+
+def _output_of(message: Message) -> str:
+    """Return what a message without words finished with: it is what was said, and no call that has a result."""
+    return next((each.arguments.text for each in message.invocations if each.type == "internal"), "")
+
+
+def finishing_call(run: Run, calls: Sequence[WrittenCall]) -> WrittenCall | None:
+    """Return the call that ends the run with an output, or None when it goes on.
+
+    Raises:
+        ModelError: It is not the only call.
+    """
+    if not run.config.finishes:
+        return None
+    finish = next((call for call in calls if call.name == FINISH and call.asks is None), None)
+    if finish is not None and len(calls) > 1:
+        raise ModelError("The model finished and called tools in one step; nobody would wait for their results.")
+    return finish
+
+
+def add_call(chat: Chat, run: Run, reply: Message, call: WrittenCall) -> Invocation:
+    """Turn a call into an invocation of its message.
+
+    A tool of the agent waits for its approval, or right away for its result; a question waits for a person. Finishing
+    needs neither. A tool that nobody offered is answered here, with an error.
+    """
+    invocation = Invocation(
+        chat_id=chat.id,
+        run_id=run.id,
+        message_id=reply.id,
+        call_id=call.id,
+        name=call.name,
+        arguments=call.arguments,
+    )
+    tool = next((tool for tool in run.config.tools if tool.name == call.name), None)
+    if call.asks is not None:
+        invocation.type = "internal"
+        invocation.widget = call.widget
+        invocation.wait_for(call.asks)
+    elif call.name == FINISH and run.config.finishes:
+        invocation.type = "internal"
+        invocation.end("completed")
+    elif tool is None:
+        invocation.end("failed", f"Error: there is no tool named {call.name!r}.")
+    elif tool.requires_approval and not (run.config.allow_all_tools or tool.name in chat.allowed_tools):
+        invocation.wait_for("tool_approval")
+    else:
+        invocation.wait_for("client_tool")
+    reply.invocations.append(invocation)
+    return invocation
+
+
+def result_messages(chat: Chat, reply: Message) -> list[Message]:
+    """Return one new message per result, in the order of the calls."""
+    first = chat.next_order()
+    return [
+        Message(
+            chat_id=chat.id,
+            role="tool",
+            order=order,
+            status="ready",
+            blocks=[Block("text", invocation.result), *invocation.attachments],
+            run_id=invocation.run_id,
+            tool_call_id=invocation.call_id,
+        )
+        for order, invocation in enumerate(reply.invocations, first)
+    ]
+
+
+FINISH = "finish"
+"""The name of the service's own tool that ends a run with an output."""
+
+# Arguments grow in fragments of this many characters, as a model's tokens would.
+_FRAGMENT = 12
+
+
+class ModelError(Exception):
+    """The model gave up by itself; the text says why."""
+
+
+@frozen
+class WrittenCall:
+    """A tool call as it stands in the message.
+
+    `asks` is set for one of the service's own that waits for a person; `widget` is what it shows, as JSON text.
+    """
+
+    id: str
+    name: str
+    arguments: Arguments
+    asks: Literal["confirmation", "auth", "widget"] | None = None
+    widget: str | None = None
+
+
+@define
+class MessageWriter:
+    """Grows one message, piece by piece; `finishes` says whether the agent has a `finish` tool."""
+
+    message: Message
+    feed: Feed
+    finishes: bool = False
+    calls: list[WrittenCall] = field(factory=list)
+
+    def write(self, piece: object) -> Iterator[None]:
+        """Apply what should be a `Piece`; yields after every event that readers may see, for the caller to pace them.
+
+        Raises:
+            ModelError: The piece says so, or finishes where nothing asks for an output.
+            TypeError, ValueError: It is no piece, or holds what JSON cannot carry; the message is as it was.
+        """
+        match piece:
+            case Text(text):
+                yield from self._say("text", text)
+            case Reasoning(text):
+                yield from self._say("reasoning", text)
+            case ToolCall(name, arguments):
+                yield from self._call(_called(name, _checked(arguments)))
+            case Ask(question, reason):
+                yield from self._call(_called("ask", _checked({"question": question}), asks=reason))
+            case Widget(surface):
+                widget = _checked(surface).text
+                yield from self._call(_called("widget", _checked({}), asks="widget", widget=widget))
+            case Finish(output):
+                if not self.finishes:
+                    raise ModelError("The model finished with an output, but the agent has no finish tool.")
+                yield from self._call(_called(FINISH, _checked_output(output)))
+            case Fail(detail):
+                raise ModelError(detail)
+            case _:
+                kind = type(piece).__name__
+                raise TypeError(f"A model yields Text, Reasoning, ToolCall, Ask, Widget, Finish or Fail, not {kind}.")
+
+    def _say(self, kind: Literal["text", "reasoning"], text: str) -> Iterator[None]:
+        text.encode()  # half a surrogate pair is a str that no JSON can carry: better refused here
+        if not text:
+            return
+        blocks = self.message.blocks
+        if not blocks or blocks[-1].type != kind:
+            blocks.append(Block(kind, text=""))
+        blocks[-1].text = (blocks[-1].text or "") + text
+        self.message.touch()
+        self.feed.grew(self.message, {"response" if kind == "text" else kind: text})
+        yield
+
+    def _call(self, call: WrittenCall) -> Iterator[None]:
+        call.name.encode()
+        index = len(self.calls)
+        head = {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": ""}}
+        self._grew_call(index, head, visible=False)
+        yield
+        text = call.arguments.text
+        fragments = [text[at : at + _FRAGMENT] for at in range(0, len(text), _FRAGMENT)]
+        for fragment in fragments[:-1]:
+            self._grew_call(index, {"function": {"arguments": fragment}}, visible=False)
+            yield
+        self._finish_call(call)
+        self._grew_call(index, {"function": {"arguments": fragments[-1]}}, visible=True)
+        yield
+
+    def _grew_call(self, index: int, fragment: Mapping[str, object], *, visible: bool) -> None:
+        delta = {"tool_calls": [{"index": index, **fragment}]}
+        self.feed.grew(self.message, delta, visible=visible)
+
+    def _finish_call(self, call: WrittenCall) -> None:
+        self.calls.append(call)
+        blocks = self.message.blocks
+        if not blocks or blocks[-1].type != "tool":
+            blocks.append(Block("tool"))
+        function = {"name": call.name, "arguments": call.arguments.wire}
+        blocks[-1].tool_calls.append({"id": call.id, "type": "function", "function": function})
+        self.message.touch()
+
+
+def _called(
+    name: str,
+    arguments: Arguments,
+    *,
+    asks: Literal["confirmation", "auth", "widget"] | None = None,
+    widget: str | None = None,
+) -> WrittenCall:
+    return WrittenCall(f"call_{new_id()}", name, arguments, asks, widget)
+
+
+def _checked(arguments: Mapping[str, object]) -> Arguments:
+    """Return the arguments detached from the model's own object, and known to be JSON."""
+    text = encode_json(dict(arguments)).decode()
+    return Arguments(decode_json(text), text)
+
+
+def _checked_output(output: object) -> Arguments:
+    """Return the output as the arguments of a call; only an object has any that can be read by name."""
+    text = encode_json(output).decode()
+    values = decode_json(text)
+    return Arguments(values if isinstance(values, dict) else {}, text)
+
 
 MAX_STEPS = 32
 """Answers a model may give in one run before it is taken to be going in circles."""

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from attrs import frozen
 
-from inferencesh.json_text import encode_json
+from inferencesh._text import encode_json
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from ._store.journal import Recorder
     from .chats import Chat, Run
-    from .recorder import Recorder
     from .records import Message, Record
 
-__all__ = ("Feed", "Frame", "Subscription", "Updates")
+__all__ = ["Feed", "Frame", "Subscription", "Updates"]
 
 Updates: TypeAlias = Literal["snapshots", "deltas", "both"]
 

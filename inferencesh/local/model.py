@@ -9,7 +9,7 @@ from attrs import field, frozen
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-__all__ = (
+__all__ = [
     "Ask",
     "Attachment",
     "Conversation",
@@ -24,7 +24,7 @@ __all__ = (
     "Text",
     "ToolCall",
     "Widget",
-)
+]
 
 
 @frozen

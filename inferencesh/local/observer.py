@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from attrs import field, frozen
 
-__all__ = ("Observer", "SentMessage", "SentResult")
+__all__ = ["Observer", "SentMessage", "SentResult"]
 
 
 @frozen

@@ -9,28 +9,26 @@ from typing import TYPE_CHECKING, Self, get_args
 
 from aiohttp import web
 
-from .api import Api, Settings
-from .approval_api import ApprovalApi
+from ._api.approvals import ApprovalApi
+from ._api.files import FileApi
+from ._api.problems import Envelope, add_request_id, guard
+from ._api.routes import Api, Settings
+from ._demo.model import DemoModel
 from .approvals import Approvals, ApprovedBy
-from .attachments import move_addresses
-from .demo import DemoModel
 from .engine import Engine
 from .feed import Updates
-from .file_api import FileApi
-from .files import Files
-from .guard import add_request_id, guard
-from .problems import Envelope
+from .files import Files, move_addresses
 from .store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from types import TracebackType
 
+    from ._store.storage import Storage
     from .model import Model
     from .observer import Observer
-    from .storage import Storage
 
-__all__ = ("LocalRuntime",)
+__all__ = ["LocalRuntime"]
 
 MAX_BODY = 16 * 1024 * 1024
 # How long requests that are being answered may take to end when the runtime closes; streams are told to end before.
@@ -201,7 +199,7 @@ class LocalRuntime:
     async def _open_storage(self) -> Storage | None:
         if self._db is None:
             return None
-        from .storage import Storage  # SQLite and the reflection of records are for those who use them
+        from ._store.storage import Storage  # SQLite and the reflection of records are for those who use them
 
         return await Storage.open(self._db, self._store, self._files)
 

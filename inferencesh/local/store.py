@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 from attrs import define, field
 
 from .chats import Chat
+from .errors import not_found
 from .feed import Feed
-from .ids import new_id
-from .problems import not_found
+from .records import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .bodies import NewChat
-    from .recorder import Recorder
+    from ._api.bodies import NewChat
+    from ._store.journal import Recorder
     from .records import Interrupt, Invocation, Message
 
-__all__ = ("Store",)
+__all__ = ["Store"]
 
 
 @define

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from inferencesh.local import BackgroundRuntime, LocalRuntime, SentMessage, SentResult
-from inferencesh.local.problems import ProblemError
+from inferencesh.local.errors import ProblemError
 
 from .script import CallSpec, Reply, Script, ScriptedModel, read_call, read_pieces
 

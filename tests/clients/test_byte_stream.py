@@ -11,7 +11,7 @@ import pytest
 from aiohttp.base_protocol import BaseProtocol
 
 from inferencesh import APIConnectionError, APITimeoutError
-from inferencesh.byte_stream import ByteStream
+from inferencesh._http.stream import ByteStream
 
 
 def stream_of(content: aiohttp.StreamReader, idle: float | None = None) -> ByteStream:

@@ -14,7 +14,7 @@ import pytest
 
 import inferencesh
 from inferencesh import AsyncInference, Inference
-from inferencesh.loop_thread import LoopThread
+from inferencesh._loops.loop_thread import LoopThread
 
 from .conftest import Connect, Serve
 

@@ -10,8 +10,8 @@ import pytest
 from inferencesh import ConflictError, Message, NotFoundError, RunFailedError, RunState, string, tool
 from inferencesh.local import Fail, Reasoning, RuntimeOptions
 from inferencesh.local import ToolCall as Calls
+from inferencesh.local._api.problems import Envelope
 from inferencesh.local.feed import Updates
-from inferencesh.local.problems import Envelope
 from tests.support import Gate, Served, Step
 
 from .conftest import Connect, Serve

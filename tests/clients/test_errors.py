@@ -23,7 +23,7 @@ from inferencesh import (
     inference,
     tool,
 )
-from inferencesh.local.problems import Envelope
+from inferencesh.local._api.problems import Envelope
 
 from .conftest import Connect, Serve
 from .sides import Kind, Side, make_side

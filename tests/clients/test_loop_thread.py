@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from inferencesh import InferenceError, event_loops, loop_thread
-from inferencesh.loop_thread import LoopThread, Pump
+from inferencesh import InferenceError
+from inferencesh._loops import loop_thread, threads
+from inferencesh._loops.loop_thread import LoopThread, Pump
 from tests.support import wait_until
 
 spoken: ContextVar[str] = ContextVar("spoken", default="nothing")
@@ -345,7 +346,7 @@ def test_an_interruption_while_a_call_is_being_scheduled(
 ) -> None:
     """Right before the loop has the coroutine or right after: it is closed, or cancelled by the loop, never both."""
     ended: list[str] = []
-    hand_over = event_loops.hand_over
+    hand_over = threads.hand_over
     strikes = [Interruption]
 
     def interrupted(*arguments: Any) -> bool:

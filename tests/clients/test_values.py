@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 from inferencesh import Chat, Content, ContentType, Interrupt, Message, Run, ToolCall, integer, obj, tool, web
-from inferencesh.converter import structure
+from inferencesh._types.codec import structure
 from inferencesh.local import Finish, SentResult, Text
 from inferencesh.local import ToolCall as Calls
 from inferencesh.testing import ScriptedRuntime

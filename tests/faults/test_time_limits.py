@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from inferencesh import AsyncInference, Inference, Tool, tool
-from tests.files.storage import Storage, Way, service
+from tests.uploads.storage import Storage, Way, service
 
 from .forms import CALL, CHAT, call_of, chat, message
 from .script import STALL, Scenario, Script, after, heartbeats

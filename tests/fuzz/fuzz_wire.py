@@ -19,10 +19,9 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from inferencesh.converter import UnreadableError
-from inferencesh.errors import APIError
-from inferencesh.responses import error_from_response, read_response, retry_after
-from inferencesh.wire import Event, event_decoder
+from inferencesh._http.requests import error_from_response, read_response, retry_after
+from inferencesh._protocol.wire import Event, event_decoder
+from inferencesh.errors import APIError, UnreadableError
 
 __all__ = ["inputs", "one_input"]
 

@@ -16,10 +16,10 @@ import pytest
 
 from inferencesh import Inference
 from inferencesh.local import BackgroundRuntime, DatabaseError, Fail, LocalRuntime, Piece, Reasoning, Text, ToolCall
-from inferencesh.local import journal as journal_module
-from inferencesh.local.database import Database
+from inferencesh.local._store import journal as journal_module
+from inferencesh.local._store.database import Database
+from inferencesh.local._store.journal import Journal
 from inferencesh.local.files import PART
-from inferencesh.local.journal import Journal
 from inferencesh.local.records import Record
 
 from .caller import AGENT, Caller, Json, Scripted, calling, invocations, text_of, words

@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferencesh.local import Conversation, ConversationMessage, DemoModel, OfferedTool, PastCall, Piece, Text, ToolCall
-from inferencesh.local.arithmetic import find_expressions
-from inferencesh.local.demo_tools import fill_arguments
-from inferencesh.local.stories import STORIES
+from inferencesh.local._demo.stories import STORIES
+from inferencesh.local._demo.tools import fill_arguments, find_expressions
 
 CALCULATOR = OfferedTool("calculator", "Do math", {"type": "object", "properties": {"expression": {"type": "string"}}})
 WEATHER = OfferedTool(

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inferencesh.local.demo_output import make_output
-from inferencesh.local.problems import ProblemError
-from inferencesh.local.schema_form import check_schema
-from inferencesh.local.schema_parts import SchemaError
+from inferencesh.local._api.forms import check_schema
+from inferencesh.local._demo.output import SchemaError, make_output
+from inferencesh.local.errors import ProblemError
 
 TEXT = {"type": "string"}
 WHOLE = {"type": "integer"}

@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from inferencesh.local.agent_config import AgentConfig
+from inferencesh.local._api.forms import AgentConfig
 from inferencesh.local.chats import Chat
 from inferencesh.local.feed import DELTA_BACKLOG, Feed, Subscription
 from inferencesh.local.records import Block, Message

@@ -10,7 +10,7 @@ from typing import Self
 import pytest
 
 from inferencesh.local import Attachment, Conversation, Fail, Piece, Reasoning, Text, ToolCall
-from inferencesh.local.agent_config import AgentConfig
+from inferencesh.local._api.forms import AgentConfig
 from inferencesh.local.chats import Run
 
 from .caller import AGENT, Scripted, calling, text_of, words

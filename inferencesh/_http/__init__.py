@@ -1,0 +1,1 @@
+"""Requests, streams and uploads over HTTP; nothing else imports aiohttp."""

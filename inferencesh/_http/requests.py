@@ -1,0 +1,352 @@
+"""What is sent: requests to the service, which carry the API key, and files for storage, which must not."""
+
+from __future__ import annotations
+
+import datetime
+import email.utils
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urljoin, urlsplit
+
+import attrs
+
+from inferencesh import __version__
+from inferencesh._protocol.wire import MAX_LINE_BYTES
+from inferencesh._text import decode_json
+from inferencesh.config import Secret, Timeout, is_loopback
+from inferencesh.errors import APIError, UnreadableError, error_class
+
+from .retry import RetryPolicy
+
+if TYPE_CHECKING:
+    import ssl
+
+    import aiohttp
+
+__all__ = [
+    "Address",
+    "ServiceRequest",
+    "StorageRequest",
+    "TransportOptions",
+    "error_from_response",
+    "read_response",
+    "refused_upload",
+    "retry_after",
+    "storage_address",
+]
+
+_BODY_CUT = 500  # characters of a body that is not JSON
+# How S3 and those who speak its language explain themselves; two fields are no reason to have XML of strangers parsed.
+_XML_FIELD = re.compile(r"<(Code|Message)>([^<]{1,500})</\1>")
+
+
+def read_response(status: int, headers: Mapping[str, str], body: bytes) -> object:
+    """The data of a successful answer.
+
+    Args:
+        status: The HTTP status, 2xx.
+        headers: The answer's headers.
+        body: Its body.
+
+    Returns:
+        The object or list that was answered, without its envelope; None for an empty body and for anything else, such
+        as plain text or a plain ``true``.
+
+    Raises:
+        APIError: The envelope says that the request failed, whatever the status.
+    """
+    try:
+        value = decode_json(body) if body.strip() else None
+    except UnreadableError:
+        return None  # the official Python SDK takes these as «done, no data» too; some endpoints answer in plain text
+    if not isinstance(value, dict):
+        return value if isinstance(value, list) else None
+    if isinstance(value.get("success"), bool):
+        if not value["success"]:
+            raise error_from_response(status, headers, body)
+        return value.get("data")
+    # A tool invocation has a field called data as well: only an object that is nothing but an envelope is one.
+    if "data" in value and value.keys() <= {"data", "messages", "status", "error"}:
+        return value["data"]
+    return value
+
+
+def error_from_response(
+    status: int, headers: Mapping[str, str], body: bytes, now: datetime.datetime | None = None
+) -> APIError:
+    """The exception for an error answer.
+
+    Args:
+        status: The HTTP status.
+        headers: The answer's headers.
+        body: Its body: problem details, a legacy error, or anything else.
+        now: The current time, for a ``Retry-After`` that is a date.
+
+    Returns:
+        An exception of the class that belongs to the status.
+    """
+    try:
+        value = decode_json(body) if body.strip() else None
+    except UnreadableError:
+        value = body.decode("utf-8", "replace")[:_BODY_CUT]
+    code, detail = _code_and_detail(value)
+    detail = detail or _line(body.decode("utf-8", "replace"))
+    if isinstance(value, dict) and status < 400 and isinstance(value.get("status"), int):
+        status = value["status"]  # a failure in an envelope that was sent with HTTP 200
+    location = headers.get("Location")
+    if 300 <= status < 400 and location:
+        detail = f"the server redirects to {location.partition('?')[0]}; redirects are not followed, set base_url"
+    return error_class(status)(
+        detail or f"the server answered with HTTP {status} and no explanation",
+        status_code=status,
+        code=code,
+        request_id=headers.get("X-Request-Id") or headers.get("Request-Id"),
+        body=value,
+        retry_after=retry_after(headers, now),
+    )
+
+
+def refused_upload(host: str, status: int, headers: Mapping[str, str], body: bytes) -> APIError:
+    """The exception for a file that a storage server did not take.
+
+    Args:
+        host: The server.
+        status: The HTTP status.
+        headers: The answer's headers.
+        body: Its body: JSON as the service's own, the XML of S3 and its like, or anything else.
+
+    Returns:
+        An exception of the class that belongs to the status.
+    """
+    error = error_from_response(status, {**headers, "Location": ""}, body)
+    found = dict(_XML_FIELD.findall(body[:4096].decode("utf-8", "replace")))
+    error.code = error.code or found.get("Code")
+    explained = _line(found["Message"]) if "Message" in found else error.detail
+    error.detail = f"{host} did not take the file: {explained}"
+    if 300 <= status < 400:
+        error.detail = f"{host} did not take the file and redirects; files are sent nowhere but where the service says"
+    error.request_id = error.request_id or headers.get("X-Amz-Request-Id")
+    return error
+
+
+def _code_and_detail(value: object) -> tuple[str | None, str]:
+    """The machine-readable code and the explanation in an error body."""
+    if isinstance(value, str):
+        page = "<html" in value[:200].lower() or "<!doctype" in value[:200].lower()
+        return None, "the answer is an HTML page, most likely from a proxy in between" if page else _line(value)
+    if not isinstance(value, dict):
+        return None, ""
+    error = value.get("error")
+    legacy = error if isinstance(error, dict) else {}
+    kind = value.get("type")
+    code = kind.rpartition("/errors/")[2] if isinstance(kind, str) and "/errors/" in kind else None
+    code = code or _string(legacy.get("code")) or _string(value.get("code")) or None
+    candidates = (value.get("detail"), value.get("title"), legacy.get("message"), value.get("message"), error)
+    detail = next((text for text in map(_string, candidates) if text), "")
+    return code, _line(detail)
+
+
+def _string(value: object) -> str:
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _line(text: str) -> str:
+    return " ".join(text[:_BODY_CUT].split())
+
+
+def retry_after(headers: Mapping[str, str], now: datetime.datetime | None = None) -> float | None:
+    """How long the server asks to wait.
+
+    Args:
+        headers: The answer's headers; ``Retry-After-Ms`` (milliseconds) and ``Retry-After`` (seconds or an HTTP date)
+            are read.
+        now: The current time; the clock's when None.
+
+    Returns:
+        Seconds, not negative; None when it says nothing that can be read.
+    """
+    for name, scale in (("Retry-After-Ms", 0.001), ("Retry-After", 1.0)):
+        value = headers.get(name)
+        if value is None:
+            continue
+        try:
+            seconds = float(value) * scale
+        except ValueError:
+            seconds = _seconds_until(value, now or datetime.datetime.now(datetime.UTC))
+        if 0 <= seconds < float("inf"):
+            return seconds
+    return None
+
+
+def _seconds_until(date: str, now: datetime.datetime) -> float:
+    """Seconds until an HTTP date, 0 when it has passed, NaN when it is none."""
+    try:
+        moment = email.utils.parsedate_to_datetime(date)
+    except (ValueError, OverflowError):
+        return float("nan")
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=datetime.UTC)
+    return max(0.0, (moment - now).total_seconds())
+
+
+@attrs.frozen
+class Address:
+    """Where requests go and what opens the door.
+
+    Attributes:
+        base_url: The service's address, without a slash at its end.
+        api_key: The key.
+    """
+
+    base_url: str
+    api_key: Secret
+
+
+@attrs.frozen
+class TransportOptions:
+    """How requests are made.
+
+    Attributes:
+        timeout: The time limits.
+        retry: When failed requests are repeated.
+        proxy: A proxy's URL, or None for that of the environment.
+        trust_env: Whether the environment's proxies count.
+        ssl: The TLS context, or None for the system's certificates.
+        max_line_bytes: The longest line of a stream.
+    """
+
+    timeout: Timeout = attrs.Factory(Timeout)
+    retry: RetryPolicy = attrs.Factory(RetryPolicy)
+    proxy: str | None = None
+    trust_env: bool = True
+    ssl: ssl.SSLContext | None = None
+    max_line_bytes: int = MAX_LINE_BYTES
+
+
+_AS_IT_STANDS = "%/:?#[]@!$&'()*+,;=~"  # in an address; everything else is percent-encoded if it is not yet
+
+
+class _Header(str):
+    """A header's value that tracebacks with local variables do not show."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+_COMMON_HEADERS = {"User-Agent": f"inferencesh-python/{__version__}"}
+_REQUEST_HEADERS = {**_COMMON_HEADERS, "Accept": "application/json", "Content-Type": "application/json"}
+_STREAM_HEADERS = {
+    **_COMMON_HEADERS,
+    "Accept": "application/x-ndjson",
+    "Accept-Encoding": "identity",  # compression would hold updates back
+    "Cache-Control": "no-cache",
+}
+
+
+@attrs.frozen
+class ServiceRequest:
+    """A request to the service, ready to be sent any number of times.
+
+    Attributes:
+        method: GET, POST or the like.
+        path: The path below the base URL.
+        body: The body, or None.
+        params: The query, or None.
+        streams: Whether the answer is a stream, which may be silent for long.
+    """
+
+    method: str
+    path: str
+    body: bytes | None = None
+    params: Mapping[str, str] | None = None
+    streams: bool = False
+
+    @property
+    def name(self) -> str:
+        """What logs and errors call it."""
+        return f"{self.method} {self.path}"
+
+    def url(self, address: Address) -> str:
+        """Where it goes."""
+        return address.base_url + self.path
+
+    def headers(self, address: Address) -> Mapping[str, str]:
+        """Its headers, with the API key."""
+        common = _STREAM_HEADERS if self.streams else _REQUEST_HEADERS
+        return {**common, "Authorization": _Header(f"Bearer {address.api_key.reveal()}")}
+
+    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> APIError:
+        """The exception for an answer with an error status."""
+        return error_from_response(status, headers, body)
+
+
+@attrs.frozen
+class StorageRequest:
+    """A file on its way to where the service wants it, which may be anybody's server: it gets no key of ours.
+
+    Attributes:
+        target: The address, from ``storage_address``. Its query opens the door there, so that nothing shows it.
+        content_type: The MIME type that the service was told.
+        size: Bytes.
+        body: The bytes.
+    """
+
+    target: str = attrs.field(repr=False)
+    content_type: str
+    size: int
+    body: aiohttp.Payload = attrs.field(repr=False)
+    method: str = "PUT"
+    params: None = None
+    streams: bool = True  # while a file is sent there is nothing to be read
+
+    @property
+    def name(self) -> str:
+        """What logs and errors call it."""
+        return f"the upload to {urlsplit(self.target).hostname}"
+
+    def url(self, _address: Address) -> str:
+        """Where it goes."""
+        return self.target
+
+    def headers(self, _address: Address) -> Mapping[str, str]:
+        """Its headers; the type has to be the very one that the service was told, for it may be part of a signature."""
+        return {**_COMMON_HEADERS, "Content-Type": self.content_type, "Content-Length": str(self.size)}
+
+    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> APIError:
+        """The exception for an answer with an error status."""
+        return refused_upload(urlsplit(self.target).hostname or "", status, headers, body)
+
+
+def storage_address(upload_url: str, base_url: str) -> str:
+    """Where a file is to be sent, if that can be trusted.
+
+    Args:
+        upload_url: What the service answered; a relative one is taken as below the service's own host.
+        base_url: The service's address.
+
+    Returns:
+        The whole address.
+
+    Raises:
+        UnreadableError: It is no https address. Plain http, which everybody in between can read, is for this machine
+            alone, and only when the service is there itself.
+    """
+    try:
+        whole = quote(urljoin(f"{base_url}/files", upload_url), safe=_AS_IT_STANDS)
+        parts, base = urlsplit(whole), urlsplit(base_url)
+        host, _port = parts.hostname or "", parts.port
+    except ValueError:
+        raise UnreadableError("the address that the service wants the file at is not a URL; it was not sent") from None
+    near = is_loopback(host) and is_loopback(base.hostname or "")
+    if not (parts.scheme == "https" and host) and not (parts.scheme == "http" and near):
+        raise UnreadableError(
+            f"the service wants the file sent to {parts.scheme}://{host}, which is not encrypted; it was not sent"
+        )
+    if "@" in parts.netloc:
+        raise UnreadableError(
+            f"the address at {host} that the service wants the file at has a user name; it was not sent"
+        )
+    return whole

@@ -1,0 +1,488 @@
+"""A file to be uploaded, opened: its size, and its bytes as often as they are needed.
+
+Opening and reading may block and are for worker threads. Closing does not: while a thread is still at work on a file,
+for a caller that has been cancelled, that thread closes it when it is done.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import errno
+import inspect
+import io
+import os
+import re
+import stat
+import tempfile
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
+from urllib.parse import unquote_to_bytes
+
+from inferencesh.errors import ConfigurationError, FileError
+from inferencesh.models import FileRef
+
+__all__ = [
+    "HEAD",
+    "FileSource",
+    "OnProgress",
+    "Tell",
+    "UploadSource",
+    "check_content_type",
+    "check_source",
+    "check_sources",
+    "guess_content_type",
+    "is_data_uri",
+    "read_data_uri",
+    "upload_source",
+]
+
+HEAD = 40 * 1024  # bytes from the beginning of a file that are enough to tell any type that can be told
+UNKNOWN = "application/octet-stream"
+
+_WELL_FORMED = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+(\s*;[\x20-\x7e]*)?")
+_ZIP = b"PK\x03\x04"
+_SHORTEST = 3  # bytes of a signature; fewer are met in any text
+# Pictures whose bytes are beyond doubt. They are often misnamed, and models refuse what is not what it is said to be.
+_CERTAIN = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+# What a name like data.tar.gz is of: not the type inside, but that of what it is packed into.
+_PACKED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
+
+
+def check_content_type(content_type: str) -> str:
+    """A MIME type as it was given.
+
+    Raises:
+        ConfigurationError: It is none, or cannot be sent in a header.
+    """
+    if not _WELL_FORMED.fullmatch(content_type):
+        raise ConfigurationError(f"{content_type[:100]!r} is no content type, such as image/png or text/plain")
+    return content_type
+
+
+def guess_content_type(filename: str, head: bytes) -> str:
+    """The MIME type of a file; reads the system's list of types the first time, so not on an event loop.
+
+    Args:
+        filename: Its name, or "".
+        head: Its first bytes, ``HEAD`` of them if there are so many.
+
+    Returns:
+        What its name says, unless it is a picture of another kind; without that what its bytes say;
+        ``application/octet-stream`` when neither is known.
+    """
+    named, seen = _by_name(filename), _by_bytes(head)
+    if seen in _CERTAIN and named is not None and named.startswith("image/"):
+        return seen
+    return named or seen or UNKNOWN
+
+
+def _by_name(filename: str) -> str | None:
+    import mimetypes
+
+    kind, packed = mimetypes.guess_type(f"file:{filename}" if ":" in filename else filename, strict=False)
+    return _PACKED.get(packed, UNKNOWN) if packed is not None else kind
+
+
+def _by_bytes(head: bytes) -> str | None:
+    if not head:
+        return None
+    import puremagic
+
+    try:
+        found = puremagic.magic_string(head)
+    except puremagic.PureError:  # nothing it knows
+        return None
+    longest = max((len(match.byte_match) for match in found), default=0)
+    if head.startswith(_ZIP) and longest <= len(_ZIP):
+        return "application/zip"  # puremagic would take any archive for a document
+    return next((match.mime_type for match in found if match.mime_type and len(match.byte_match) >= _SHORTEST), None)
+
+
+_DEFAULT_TYPE = "text/plain;charset=US-ASCII"
+_BASE64 = re.compile(r";\s*base64\s*$", re.IGNORECASE)
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+
+
+def is_data_uri(text: str) -> bool:
+    """Whether a text is meant as a data URI."""
+    return text[:5].lower() == "data:"
+
+
+def read_data_uri(uri: str) -> tuple[str, bytes]:
+    """Take a data URI apart.
+
+    Args:
+        uri: ``data:[type][;parameter=value]...[;base64],content``. The content may be percent-encoded; base64 may be of
+            the URL-safe kind, lack its padding, and have blanks in it, as other readers of such URIs allow.
+
+    Returns:
+        The MIME type with its parameters, ``text/plain;charset=US-ASCII`` where there is none, and the content.
+
+    Raises:
+        ConfigurationError: It cannot be read; what stands in it is not quoted.
+    """
+    head, comma, content = uri[5:].partition(",")
+    if not comma:
+        raise ConfigurationError("the data: URI has no comma, behind which its content would be")
+    media_type, encoded = _BASE64.subn("", head.strip())
+    if media_type.startswith(";"):  # parameters alone
+        media_type = f"text/plain{media_type}"
+    try:
+        data = unquote_to_bytes(content)
+    except UnicodeEncodeError:
+        raise ConfigurationError("the data: URI holds halves of characters") from None
+    return media_type or _DEFAULT_TYPE, _decoded(data) if encoded else data
+
+
+def _decoded(data: bytes) -> bytes:
+    text = b"".join(data.split()).translate(_URL_SAFE).rstrip(b"=")
+    try:
+        return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+    except binascii.Error as error:
+        raise ConfigurationError(f"the data: URI says that it is base64, which it is not: {error}") from None
+
+
+# A str is a data: URI; nothing is ever read from disk because a text happens to name a file.
+FileSource: TypeAlias = os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | str | FileRef
+OnProgress: TypeAlias = Callable[[int, int | None], Any]  # bytes sent, and bytes in all where that is known
+
+_KINDS = "a pathlib.Path, bytes, a binary file object, a data: URI or a FileRef"
+
+
+def check_source(source: object) -> None:
+    """Check that something can be a file's source; nothing is opened or read.
+
+    Raises:
+        TypeError: It cannot.
+    """
+    if isinstance(source, str):
+        if not is_data_uri(source):
+            raise TypeError(
+                "a str is taken as a file only when it is a data: URI; for a file on disk pass pathlib.Path(...)"
+            )
+    elif isinstance(source, io.TextIOBase):
+        raise TypeError("the file object is open for text; open it in binary mode, as in open(..., 'rb')")
+    elif inspect.iscoroutinefunction(getattr(source, "read", None)):
+        raise TypeError("async file objects are not taken; pass pathlib.Path(...), which is read without blocking")
+    elif not isinstance(source, FileRef | bytes | bytearray | memoryview | os.PathLike) and not _can_be_read(source):
+        raise TypeError(f"a file is {_KINDS}, not {_described(source)}")
+
+
+def check_sources(sources: object) -> tuple[FileSource, ...]:
+    """The files that go with something, as a tuple.
+
+    Raises:
+        TypeError: It is no list of files, or one of them can be none.
+    """
+    single = isinstance(sources, str | bytes | bytearray | memoryview | os.PathLike | FileRef) or _can_be_read(sources)
+    if single:
+        raise TypeError(f"files is a list, also for a single file: files=[...], not {_described(sources)}")
+    if not isinstance(sources, Iterable):
+        raise TypeError(f"files is a list of files, each {_KINDS}, not {_described(sources)}")
+    checked = tuple(sources)
+    for source in checked:
+        check_source(source)
+    return checked
+
+
+def _can_be_read(source: object) -> bool:
+    return callable(getattr(source, "read", None)) and not isinstance(source, type)
+
+
+def _described(source: object) -> str:
+    return f"the class {source.__name__}" if isinstance(source, type) else type(source).__name__
+
+
+Tell: TypeAlias = Callable[[int], Awaitable[None]]  # how many bytes are on their way
+
+_COPY = 256 * 1024  # bytes copied at a time
+
+
+class UploadSource(ABC):
+    """A file to be uploaded.
+
+    Args:
+        filename: Its name, or "".
+        content_type: Its MIME type, or "" to have it guessed.
+
+    Attributes:
+        size: Bytes; known once it is open.
+        uploaded: Whether it has arrived; set by who uploads it.
+    """
+
+    def __init__(self, filename: str, content_type: str) -> None:
+        self.filename = filename
+        self.content_type = content_type
+        self.size = 0
+        self.uploaded = False
+        self._lock = threading.Lock()  # held while a thread is at work on it
+        self._closed = False
+
+    def open(self) -> None:
+        """Open it and find out its size and type.
+
+        Raises:
+            FileError: It cannot be read.
+            ConfigurationError: It is a data URI that cannot be read, or of a type that cannot be sent.
+            TypeError: It is a file object that is open for text.
+        """
+        with self._at_work():
+            self.size = self._open()
+            if not self.content_type:
+                self.content_type = guess_content_type(self.filename, self._read(0, min(HEAD, self.size)))
+        check_content_type(self.content_type)
+
+    def check(self) -> None:
+        """Check that it is still as large as it was.
+
+        Raises:
+            FileError: It is not.
+        """
+        with self._at_work():
+            self._expect(self._measure())
+
+    def read(self, start: int, count: int) -> bytes:
+        """Read bytes of it.
+
+        Args:
+            start: The place of the first one.
+            count: How many; fewer are read at the end alone.
+
+        Raises:
+            FileError: It cannot be read, or has not the size it had.
+        """
+        with self._at_work():
+            wanted = min(count, self.size - start)
+            data = self._read(start, wanted)
+            if len(data) < wanted or start + wanted == self.size:
+                self._expect(self._measure())
+            if len(data) < wanted:
+                raise self._error(errno.EIO, f"it could not be read to its end at {self.size} bytes")
+        return data
+
+    def close(self) -> None:
+        """Let go of it; from any thread, at any time."""
+        self._closed = True
+        self._settle()
+
+    @contextlib.contextmanager
+    def _at_work(self) -> Iterator[None]:
+        try:
+            with self._lock, self._translated():
+                if self._closed:
+                    raise self._error(errno.EBADF, "it was closed, because the upload was given up")
+                yield
+        finally:
+            self._settle()
+
+    def _settle(self) -> None:
+        if self._closed and self._lock.acquire(blocking=False):
+            try:
+                self._release()
+            finally:
+                self._lock.release()
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except FileError:
+            raise
+        except OSError as error:
+            raise self._error(error.errno or errno.EIO, error.strerror or str(error)) from error
+
+    def _expect(self, size: int) -> None:
+        if size != self.size:
+            raise self._error(errno.ESTALE, f"its size changed from {self.size} to {size} bytes meanwhile")
+
+    def _error(self, code: int, reason: str) -> FileError:
+        return FileError(code, reason, self.filename or None)
+
+    @abstractmethod
+    def _open(self) -> int:
+        """Open it; returns its size in bytes."""
+
+    @abstractmethod
+    def _read(self, start: int, count: int) -> bytes:
+        """Read bytes; fewer than ``count`` only at its end."""
+
+    @abstractmethod
+    def _measure(self) -> int:
+        """Its size in bytes, now."""
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Close what was opened; may be called more than once, and without ``_open``."""
+
+
+class _Bytes(UploadSource):
+    """Bytes in memory, or in a data URI."""
+
+    def __init__(self, source: bytes | str, filename: str, content_type: str) -> None:
+        super().__init__(filename, content_type)
+        self._source = source
+        self._data = b""
+
+    def _open(self) -> int:
+        if isinstance(self._source, str):
+            kind, self._data = read_data_uri(self._source)
+            self.content_type = self.content_type or kind
+        else:
+            self._data = self._source
+        return len(self._data)
+
+    def _read(self, start: int, count: int) -> bytes:
+        return self._data[start : start + count]
+
+    def _measure(self) -> int:
+        return len(self._data)
+
+    def _release(self) -> None:
+        self._data = b""
+
+
+class _File(UploadSource):
+    """What the classes below have in common: a file object that can be read from any place.
+
+    Attributes:
+        file: The file object, once it is open.
+        start: Where in it the upload begins.
+    """
+
+    def __init__(self, filename: str, content_type: str) -> None:
+        super().__init__(filename, content_type)
+        self.file: BinaryIO | None = None
+        self.start = 0
+
+    def _read(self, start: int, count: int) -> bytes:
+        assert self.file is not None
+        self.file.seek(self.start + start)
+        return b"".join(_pieces(self.file, count))
+
+    def _measure(self) -> int:
+        assert self.file is not None
+        self.file.seek(0, os.SEEK_END)
+        return self.file.tell() - self.start
+
+
+class _Path(_File):
+    """A file on disk."""
+
+    def __init__(self, path: Path, filename: str, content_type: str) -> None:
+        super().__init__(filename or path.name, content_type)
+        self._path = path
+
+    def _open(self) -> int:
+        mode = self._path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise self._error(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(mode):  # to open a pipe may take for ever
+            raise self._error(errno.EINVAL, "it is no regular file; open it yourself and pass the file object")
+        self.file = self._path.open("rb")
+        return self._measure()
+
+    def _release(self) -> None:
+        if self.file is not None:
+            self.file.close()
+
+    def _error(self, code: int, reason: str) -> FileError:
+        return FileError(code, reason, str(self._path))
+
+
+class _FileObject(_File):
+    """A caller's file object, from where it stands to its end. It is not closed.
+
+    One that can only be read once is copied to a temporary file: the size has to be known before the first byte is
+    sent, and a failed attempt has to be made again. Another is put back to where it stood when the upload fails.
+    """
+
+    def __init__(self, given: BinaryIO, filename: str, content_type: str) -> None:
+        super().__init__(filename or _name_of(given), content_type)
+        self._given = given
+        self._copied = False
+
+    def _open(self) -> int:
+        try:
+            _checked(self._given.read(0))
+            if _is_seekable(self._given):
+                self.start = self._given.tell()
+                self.file = self._given
+            else:
+                self._copy()
+        except ValueError as error:  # it is closed, or was opened for writing
+            raise self._error(errno.EBADF, f"it cannot be read ({error})") from error
+        return self._measure()
+
+    def _copy(self) -> None:
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by _release
+        self._copied = True
+        while not self._closed and (piece := _checked(self._given.read(_COPY))):
+            self.file.write(piece)
+
+    def _release(self) -> None:
+        if self.file is None:
+            return
+        if self._copied:
+            self.file.close()
+        elif not self.uploaded:
+            with contextlib.suppress(ValueError, OSError):  # its owner has closed it meanwhile
+                self.file.seek(self.start)
+
+
+def upload_source(source: FileSource, filename: str | None, content_type: str | None) -> UploadSource:
+    """Make a source out of what a caller gave, which ``check_source`` has seen; nothing is opened yet.
+
+    Args:
+        source: Anything but a FileRef.
+        filename: A name in place of its own, or None.
+        content_type: A MIME type in place of the one that is guessed, or None.
+
+    Raises:
+        TypeError: The name or the type is no text.
+        ConfigurationError: The type is none.
+    """
+    for what, value in (("filename", filename), ("content_type", content_type)):
+        if value is not None and not isinstance(value, str):
+            raise TypeError(f"{what} is a str or None, not {type(value).__name__}")
+    kind = check_content_type(content_type) if content_type is not None else ""
+    name = filename or ""
+    assert not isinstance(source, FileRef)
+    if isinstance(source, os.PathLike):
+        return _Path(Path(os.fsdecode(source)), name, kind)
+    if isinstance(source, str):
+        return _Bytes(source, name, kind)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _Bytes(bytes(source), name, kind)  # no copy of bytes; one of what can change
+    return _FileObject(source, name, kind)
+
+
+def _pieces(file: BinaryIO, count: int) -> Iterator[bytes]:
+    """So many bytes of a file object, which may return fewer at a time."""
+    while count > 0 and (piece := _checked(file.read(count))):
+        count -= len(piece)
+        yield piece
+
+
+def _checked(piece: object) -> bytes:
+    if not isinstance(piece, bytes | bytearray | memoryview):
+        raise TypeError(
+            f"a binary file object is needed, and this one's read() returned {type(piece).__name__}; "
+            f"open files in binary mode, as in open(..., 'rb')"
+        )
+    return bytes(piece)
+
+
+def _is_seekable(file: BinaryIO) -> bool:
+    seekable = getattr(file, "seekable", None)
+    return bool(seekable()) if callable(seekable) else False
+
+
+def _name_of(file: BinaryIO) -> str:
+    """The name of the file behind a file object; "" when it has none, such as ``<stdin>`` or a descriptor's number."""
+    name = getattr(file, "name", None)
+    return os.path.basename(name) if isinstance(name, str) and not name.startswith("<") else ""  # noqa: PTH119

@@ -1,0 +1,181 @@
+"""How files get to the service: all are opened, each is announced, and its bytes go where the answer says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from inferencesh._loops.invoke import Invoker, ThreadInvoker, invoke, start_in_thread
+from inferencesh._types.codec import structure
+from inferencesh.errors import ConfigurationError, UnreadableError
+from inferencesh.models import FileRef
+
+from .retry import Safety
+from .sources import FileSource, OnProgress, check_sources
+from .transport import Transport
+
+if TYPE_CHECKING:
+    from .sources import UploadSource
+
+__all__ = ["attachments", "check_result_files", "upload", "upload_all"]
+
+_AT_ONCE = 8  # uploads of one message
+_MOST_WITH_A_RESULT = 20  # what the service takes with a tool's result
+
+
+async def upload(
+    transport: Transport,
+    source: FileSource,
+    filename: str | None = None,
+    content_type: str | None = None,
+    on_progress: OnProgress | None = None,
+) -> FileRef:
+    """Upload a file; ``AsyncFiles.upload`` documents the arguments."""
+    if isinstance(source, FileRef):
+        return _renamed(_known(source), filename, content_type)
+    from .sources import upload_source
+
+    opened = upload_source(source, filename, content_type)
+    async with _open([opened]):
+        return await _send(transport, opened, _Progress(opened, on_progress, ThreadInvoker(1)))
+
+
+async def upload_all(transport: Transport, sources: Sequence[FileSource]) -> list[FileRef]:
+    """Upload the files that go with a message, several at once; one that stands twice in the list, once.
+
+    Nothing is sent before all are open, and when one fails the others are given up.
+
+    Args:
+        transport: Makes the requests.
+        sources: The files, from ``check_sources``.
+
+    Returns:
+        What they are at the service, in the same order.
+    """
+    from .sources import upload_source
+
+    known = {id(source): _known(source) for source in sources if isinstance(source, FileRef)}
+    opened = {id(source): upload_source(source, None, None) for source in sources if id(source) not in known}
+    slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def send(source: UploadSource) -> FileRef:
+        async with slots:
+            return await _send(transport, source, _Progress(source, None, ThreadInvoker(1)))
+
+    failure: BaseException
+    async with _open(opened.values()):
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = {key: group.create_task(send(source)) for key, source in opened.items()}
+            sent = {key: task.result() for key, task in tasks.items()}
+            return [{**known, **sent}[id(source)] for source in sources]
+        except BaseExceptionGroup as failures:
+            failure = failures.exceptions[0]  # the first is why the others were given up
+    raise failure
+
+
+def attachments(refs: Sequence[FileRef]) -> list[Mapping[str, Any]]:
+    """Files as a message or a tool's result names them."""
+    return [{name: value for name, value in attrs.asdict(ref).items() if value} for ref in refs]
+
+
+def check_result_files(files: object) -> tuple[FileSource, ...]:
+    """The files that go with a tool's result.
+
+    Raises:
+        TypeError: They are no list of files.
+        ConfigurationError: There are too many.
+    """
+    sources = check_sources(files)
+    if len(sources) > _MOST_WITH_A_RESULT:
+        raise ConfigurationError(f"at most {_MOST_WITH_A_RESULT} files go with a tool's result, not {len(sources)}")
+    return sources
+
+
+def _renamed(ref: FileRef, filename: str | None, content_type: str | None) -> FileRef:
+    if filename is None and content_type is None:
+        return ref
+    return attrs.evolve(ref, filename=filename or ref.filename, content_type=content_type or ref.content_type)
+
+
+def _known(ref: FileRef) -> FileRef:
+    if not ref.uri and not ref.id:
+        raise ConfigurationError("a FileRef without uri and id is no uploaded file")
+    return ref
+
+
+class _Progress:
+    """Tells a caller's function how far an upload is: at its start, while it goes on, never going back, at its end."""
+
+    def __init__(self, source: UploadSource, on_progress: OnProgress | None, invoker: Invoker) -> None:
+        self._source = source
+        self._on_progress = on_progress
+        self._invoker = invoker
+        self._told = -1
+
+    async def tell(self, sent: int) -> None:
+        """So many bytes are on their way; nothing new where a repeated attempt is still behind the one before."""
+        if sent > self._told:
+            await self._call(sent)
+
+    async def finish(self) -> None:
+        """The server has taken all of it."""
+        await self._call(self._source.size)
+
+    async def _call(self, sent: int) -> None:
+        self._told = sent
+        callback = self._on_progress
+        if callback is not None:
+            await invoke(self._invoker, callback, lambda: callback(sent, self._source.size))
+
+
+@contextlib.asynccontextmanager
+async def _open(sources: Collection[UploadSource]) -> AsyncIterator[None]:
+    try:
+        for source in sources:
+            await start_in_thread(source.open)
+        yield
+    finally:
+        for source in sources:
+            source.close()
+
+
+async def _send(transport: Transport, source: UploadSource, progress: _Progress) -> FileRef:
+    await progress.tell(0)
+    record: dict[str, Any] = {"uri": "", "content_type": source.content_type, "size": source.size}
+    if source.filename:
+        record["filename"] = source.filename
+    # A record that is made twice is one that nobody uses.
+    answer = await transport.request("POST", "/files", json={"files": [record]}, safety=Safety.REPEATABLE)
+    made = _record(answer)
+    upload_url = made.get("upload_url")
+    if not isinstance(upload_url, str) or not upload_url:
+        raise UnreadableError("the server's answer names no address to send the file to")
+    ref = structure(made, FileRef)
+    if not ref.uri and not ref.id:
+        raise UnreadableError("the server's answer names neither uri nor id of the file")
+    ref = attrs.evolve(
+        ref,
+        filename=ref.filename or source.filename,
+        content_type=ref.content_type or source.content_type,
+        size=source.size,
+    )
+    await transport.upload(upload_url, source, progress.tell)
+    source.uploaded = True
+    await progress.finish()
+    return ref
+
+
+def _record(answer: object) -> Mapping[str, Any]:
+    """The file's record in an answer: the only one of a list, of a list in an object, or the object itself."""
+    listed = answer
+    if isinstance(answer, Mapping) and "upload_url" not in answer:
+        listed = answer.get("files", answer.get("items"))
+    item = listed[0] if isinstance(listed, list) and len(listed) == 1 else listed
+    if not isinstance(item, Mapping):
+        raise UnreadableError("the server answered without the record of the file that was announced")
+    return item

@@ -1,0 +1,644 @@
+"""One assistant message while it grows: whole forms and token deltas in, snapshots that only go forward out.
+
+A server may send the whole message on every change, or token deltas, or both, in either order, and may replay any of
+it. Whole forms are authoritative; deltas run ahead of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from inferencesh._text import Form, GrowingText, TextLog, decoded
+from inferencesh._types.codec import read_arguments
+from inferencesh.models import (
+    FINISH,
+    Content,
+    ContentType,
+    Message,
+    ToolCall,
+    ToolCallStatus,
+    ToolType,
+    is_finish,
+    written_output,
+)
+
+from .lines import text_added
+from .wire import Event
+
+__all__ = [
+    "WRITTEN",
+    "CallFragments",
+    "DeltaAccumulator",
+    "LiveMessage",
+    "grown_by_line",
+    "grown_by_piece",
+    "grown_by_whole",
+    "has_less_output",
+    "has_newer_calls",
+    "is_repeat",
+    "is_stale",
+    "keep_calls",
+    "with_finish",
+]
+
+
+def has_less_output(form: object, seen: object) -> bool:
+    """Whether one form of a message has less of the output than another, both as ``written_output`` returns it."""
+    if not isinstance(seen, str):
+        return False
+    return form is None or (isinstance(form, str) and len(form) < len(seen) and seen.startswith(form))
+
+
+def with_finish(calls: tuple[ToolCall, ...], fragments: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
+    """Complete the tool calls of a message's whole form with what deltas have brought of the finish call since.
+
+    Args:
+        calls: Those of the whole form.
+        fragments: Those of the deltas.
+    """
+    newer = next((call for call in fragments if is_finish(call)), None)
+    if newer is None:
+        return calls
+    known = next((call for call in calls if call.name == FINISH), None)
+    if known is None:
+        return (*calls, newer)
+    if not is_finish(known) or known.done or (known.arguments and known.undecoded_arguments is None):
+        return calls
+    text = newer.undecoded_arguments
+    if text is not None and len(text) <= len(known.undecoded_arguments or ""):
+        return calls
+    grown = attrs.evolve(known, arguments=newer.arguments, undecoded_arguments=text)
+    return tuple(grown if call is known else call for call in calls)
+
+
+_EARLY = {ToolCallStatus.PENDING: 0, ToolCallStatus.AWAITING_APPROVAL: 1}
+
+
+def is_stale(message: Message, seen: Message) -> bool:
+    """Whether a pending form is older than one that was delivered: it had not got as far, or had fewer calls."""
+    text, seen_text = message.text, seen.text
+    if len(text) != len(seen_text):
+        return len(text) < len(seen_text) and seen_text.startswith(text)
+    if text != seen_text:
+        return False
+    reasoning, seen_reasoning = message.reasoning, seen.reasoning
+    if reasoning != seen_reasoning:
+        return seen_reasoning.startswith(reasoning)
+    if {call.id for call in message.tool_calls} < {call.id for call in seen.tool_calls}:
+        return True
+    return has_less_output(_output(message), _output(seen))
+
+
+def is_repeat(message: Message, seen: Message) -> bool:
+    """Whether a form says nothing that the one that was delivered did not say."""
+    return message == seen and _output(message) == _output(seen)
+
+
+def has_newer_calls(message: Message, seen: Message) -> bool:
+    """Whether a form that is stale otherwise has a tool call that is new, or one that has got further."""
+    known = {call.id: call for call in seen.tool_calls}
+    return any(_is_ahead(call, known.get(call.id)) for call in message.tool_calls)
+
+
+def keep_calls(message: Message, known: Message) -> Message:
+    """Keep what is known of tool calls where a form leaves them out or has one less far than it was."""
+    if not known.tool_calls:
+        return message
+    if not message.tool_calls:
+        if decoded(message.form).get("tool_invocations") is not None:
+            return message
+        return attrs.evolve(message, tool_calls=known.tool_calls)
+    further = {call.id: call for call in known.tool_calls}
+    calls = [
+        call if _progress(call) >= _progress(further.get(call.id, call)) else further[call.id]
+        for call in message.tool_calls
+    ]
+    return message if calls == list(message.tool_calls) else attrs.evolve(message, tool_calls=tuple(calls))
+
+
+def _is_ahead(call: ToolCall, known: ToolCall | None) -> bool:
+    """Whether a call has got further than what is known of it."""
+    if known is None or known.done:
+        return known is None
+    return _progress(call) > _progress(known) or (call.pending and not known.pending)
+
+
+def _progress(call: ToolCall) -> int:
+    """How far a call has got: not begun, not approved yet, begun, or over; what else there is may come in any order."""
+    return 3 if call.done else _EARLY.get(call.status, 2)
+
+
+def _output(message: Message) -> object:
+    """What the message has of the agent's structured output, not parsed."""
+    return written_output(message.tool_calls, message.content)
+
+
+def grown_by_whole(seen: Message, data: Mapping[str, Any]) -> Message | None:
+    """The snapshot of a whole form that differs from the one before by more text alone.
+
+    Args:
+        seen: The message as read from the whole form before.
+        data: The new whole form, as the server sent it.
+
+    Returns:
+        The snapshot, or None when more has changed, or less.
+    """
+    before = decoded(seen.form)
+    if type(data) is not dict or type(before) is not dict:
+        return None
+    piece = text_added(before, data)
+    if piece is None:
+        return None
+    block = data["content"][0]
+    return _with_text(seen, Content(ContentType.TEXT, block["text"], None, None, None, block), piece, data)
+
+
+def grown_by_line(seen: Message, log: TextLog, piece: str, form: Form) -> Message:
+    """The snapshot of a whole form that is known to add a piece of text to ``seen``; ``log`` holds it already."""
+    return _with_text(seen, Content(ContentType.TEXT, GrowingText(log), None, None, None, form), piece, form)
+
+
+def grown_by_piece(seen: Message, log: TextLog, piece: str) -> Message:
+    """The snapshot after a piece of text; ``log`` holds it already, and ``seen`` is of text alone."""
+    return _with_text(seen, Content(ContentType.TEXT, GrowingText(log)), piece, seen.form)
+
+
+def _with_text(seen: Message, content: Content, delta: str, form: Form) -> Message:
+    # Positional: a call by keywords takes half as long again, and nothing here is called more often.
+    return Message(
+        seen.id,
+        seen.chat_id,
+        seen.role,
+        seen.status,
+        (content,),
+        seen.tool_calls,
+        seen.created_at,
+        seen.order,
+        seen.run_id,
+        delta,
+        form,
+    )
+
+
+class CallFragments:
+    """The tool calls of one message as far as deltas have brought them.
+
+    They are for show, since their ids are the model's. The arguments of the finish call count all the same: they are
+    the agent's output, of which the whole form may have less, or nothing.
+    """
+
+    __slots__ = ("_fragments",)
+
+    def __init__(self) -> None:
+        self._fragments: dict[int, _Fragment] = {}  # by their index
+
+    def __len__(self) -> int:
+        return len(self._fragments)
+
+    def take(self, value: object) -> None:
+        """Merge a delta's ``tool_calls``: by index; names and ids replace, arguments concatenate."""
+        for item in value if isinstance(value, list) else ():
+            fields = item if isinstance(item, Mapping) else {}
+            index = fields.get("index")
+            fragment = self._fragments.setdefault(index if isinstance(index, int) else 0, _Fragment())
+            function = fields.get("function")
+            function = function if isinstance(function, Mapping) else {}
+            fragment.id = _string(fields.get("id")) or fragment.id
+            fragment.name = _string(function.get("name")) or fragment.name
+            fragment.arguments.append(_string(function.get("arguments")))
+
+    def clear(self) -> None:
+        """Forget them: a whole form holds what they said."""
+        self._fragments.clear()
+
+    def merged_with(self, calls: tuple[ToolCall, ...]) -> tuple[ToolCall, ...]:
+        """The calls to show, given those of the whole form, which are the ones that can be answered."""
+        if not self._fragments:  # nearly always
+            return calls
+        return with_finish(calls, self._calls()) if calls else self._calls()
+
+    def complete(self, final: Message) -> Message:
+        """The final form of the message, with the agent's output where it came in deltas alone."""
+        if not self._fragments or written_output(final.tool_calls, final.content) is not None:
+            return final
+        return attrs.evolve(final, tool_calls=with_finish(final.tool_calls, self._calls()))
+
+    def _calls(self) -> tuple[ToolCall, ...]:
+        return tuple(fragment.call() for _, fragment in sorted(self._fragments.items()))
+
+
+@attrs.define
+class _Fragment:
+    """One call, of which the deltas have brought a part."""
+
+    id: str = ""
+    name: str = ""
+    arguments: TextLog = attrs.Factory(TextLog)
+
+    def call(self) -> ToolCall:
+        """The call as far as it is known."""
+        text = self.arguments.read(self.arguments.length)
+        # Decoding is not tried in vain: of a long call nearly every delta ends somewhere in the middle.
+        arguments = read_arguments(text) if not text or text.rstrip().endswith("}") else None
+        return ToolCall(
+            id=self.id,
+            name=self.name,
+            arguments=arguments or {},
+            type=ToolType.INTERNAL if self.name == FINISH else ToolType.CLIENT,  # deltas do not say
+            undecoded_arguments=text if arguments is None else None,
+        )
+
+
+def _string(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+WRITTEN = frozenset({ContentType.TEXT, ContentType.REASONING})  # the blocks that deltas write
+
+
+class DeltaAccumulator:
+    """What the deltas of one message add up to, and whether the next one is known to continue that.
+
+    Attributes:
+        text: The text, from the first that they bring; None where the whole form's is all there is.
+        calls: The tool calls.
+        seq: The number of the last delta, where the server numbers them.
+        aligned: Whether the next delta in sequence continues ``text``.
+        stated: The newest whole form of this connection's stream, stale or not; set by whoever takes it in.
+    """
+
+    __slots__ = (
+        "_begun_here",
+        "_checked",
+        "_disagreements",
+        "_from_start",
+        "_reasoning",
+        "aligned",
+        "calls",
+        "seq",
+        "stated",
+        "text",
+    )
+
+    def __init__(self) -> None:
+        self.text: TextLog | None = None
+        self.calls = CallFragments()
+        self.seq: int | None = None
+        self.aligned = True
+        self.stated: Message | None = None
+        self._reasoning = TextLog()
+        self._from_start = False  # whether the first delta of all was among those that came
+        self._begun_here = False  # whether this connection has brought a delta yet
+        self._checked = True  # whether text is known to begin with the whole form's text
+        self._disagreements = 0  # how often whole forms and deltas contradicted each other
+
+    @property
+    def waiting(self) -> bool:
+        """Whether deltas are held back until a whole form says what they belong to, and none comes by itself."""
+        return not self.aligned and (self.stated is None or not self._given_up)
+
+    def reconnected(self) -> None:
+        """A new connection: deltas may have been missed, which their ``seq`` will tell."""
+        self.stated = None
+        self._begun_here = False
+
+    def take(self, delta: Mapping[str, Any], seq: int | None, whole: Message | None) -> str | None:
+        """Take in a delta.
+
+        Args:
+            delta: The model's delta: ``response``, ``reasoning``, ``tool_calls``; nulls say nothing.
+            seq: Its number within the message, or None where the server does not number them.
+            whole: The message's newest whole form.
+
+        Returns:
+            The text that it adds, "" for none; None while the deltas have nothing to show: they are not aligned, or
+            have not got as far as the whole form.
+        """
+        if not self._is_new(seq, whole) or not self.aligned:
+            return None
+        piece, thought = delta.get("response"), delta.get("reasoning")
+        added = piece if isinstance(piece, str) else ""
+        if added:
+            text = self.text if self.text is not None else self._begin(added, seq, whole)
+            if text is None:
+                return None
+            text.append(added)
+        if isinstance(thought, str) and thought:
+            self._reasoning.append(thought)
+        self.calls.take(delta.get("tool_calls"))
+        return added if self._has_caught_up(whole) else None
+
+    def align(self, whole: Message, *, in_stream: bool) -> bool:
+        """Hold a new whole form against the deltas.
+
+        Args:
+            whole: The form.
+            in_stream: Whether it came on the stream the deltas come on, and so in order with them.
+
+        Returns:
+            Whether the deltas have something to show: what they add up to, which is as far as the form at least.
+        """
+        if self.text is None and self.aligned and not self._reasoning.length and not self.calls:
+            return False  # there are none
+        if self.text is not None and self.aligned:
+            self._compare(self.text, whole.text)
+        if not self.aligned and in_stream and not self._given_up:
+            self._restart(whole)
+        return self.aligned and (self.text is None or self.text.length >= len(whole.text))
+
+    def drop(self) -> None:
+        """Forget what they add up to: the final form has come."""
+        self.text = None
+        self._reasoning = TextLog()
+        self.calls.clear()
+
+    def snapshot(self, whole: Message, delta: str | None) -> Message:
+        """The newest whole form with what the deltas add up to in place of its own."""
+        return Message(
+            id=whole.id,
+            chat_id=whole.chat_id,
+            role=whole.role,
+            status=whole.status,
+            content=self._content(whole),
+            tool_calls=self.calls.merged_with(whole.tool_calls),
+            created_at=whole.created_at,
+            order=whole.order,
+            run_id=whole.run_id,
+            delta=delta,
+            raw=whole.form,
+        )
+
+    def continues(self, seen: Message, piece: str) -> bool:
+        """Whether ``seen`` is a snapshot of the same text just before ``piece`` was added; no text is read to tell."""
+        text = self.text
+        return text is not None and any(block.continued_by(text, len(piece)) for block in seen.content)
+
+    # -- which deltas count ----------------------------------------------------------------------------------------
+
+    def _is_new(self, seq: int | None, whole: Message | None) -> bool:
+        """Whether a delta is new; notes gaps."""
+        first_here, self._begun_here = not self._begun_here, True
+        if seq is None:
+            return True
+        last = self.seq
+        if last is not None and seq <= last:
+            return False
+        self.seq = seq
+        if last is None:
+            self._from_start = seq <= 1
+        # Numbering starts at 0 or 1: a later start means that some were missed, like any other gap.
+        if seq > (1 if last is None else last + 1):
+            if first_here and self.stated is not None and self.stated is whole:
+                self._restart(self.stated)  # a stream is in order: its whole form holds what was missed
+            else:
+                self.aligned = False
+        return True
+
+    def _begin(self, piece: str, seq: int | None, whole: Message | None) -> TextLog | None:
+        """Find what the first piece of text continues; returns that text, None when it is not known."""
+        form = self.stated or whole
+        known = form.text if form is not None else ""
+        if (seq is None or self._from_start) and known.startswith(piece):
+            known = ""  # the very first piece, which a whole form has overtaken
+        elif known and self.stated is None:
+            self.aligned = False  # a form that was requested may hold any number of the deltas under way
+            return None
+        self.text = TextLog(known)
+        self._checked = False
+        return self.text
+
+    # -- how they stand to the whole form --------------------------------------------------------------------------
+
+    @property
+    def _given_up(self) -> bool:
+        """Whether they went on contradicting whole forms, so are not what the protocol says; whole forms suffice."""
+        return self._disagreements >= 2
+
+    def _compare(self, log: TextLog, text: str) -> None:
+        """Hold the whole form's text against that of the deltas: one of them has to begin with the other."""
+        written = log.read(log.length)
+        if written.startswith(text):
+            return
+        if text.startswith(written):
+            self._checked = False
+            return
+        self._disagreements += 1
+        self.text, self.aligned = None, False
+
+    def _has_caught_up(self, whole: Message | None) -> bool:
+        """Whether the deltas have reached the whole form, if there is one."""
+        if whole is None:
+            return False
+        if self.text is None:
+            return True
+        if self.text.length < len(whole.text):
+            return False
+        if not self._checked:
+            self._checked = True
+            if not self.text.read(self.text.length).startswith(whole.text):
+                self.text, self.aligned = None, False
+                return False
+        return True
+
+    def _restart(self, whole: Message) -> None:
+        """Continue from a whole form."""
+        self.text = TextLog(whole.text)
+        self._reasoning = TextLog(whole.reasoning)
+        self.calls.clear()
+        self.aligned, self._checked = True, False  # it may be behind what a request brought
+
+    # -- what they add up to ---------------------------------------------------------------------------------------
+
+    def _content(self, whole: Message) -> tuple[Content, ...]:
+        """The content of a whole form with the text and reasoning of the deltas in place of its own."""
+        rest = [block for block in whole.content if block.type not in WRITTEN] if whole.content else []
+        written = []
+        thoughts: str | GrowingText = whole.reasoning if whole.content else ""
+        if self._reasoning.length and self._reasoning.length >= len(whole.reasoning):
+            thoughts = GrowingText(self._reasoning)
+        if thoughts:
+            written.append(Content(type=ContentType.REASONING, text=thoughts))
+        if self.text is None:
+            written.extend(block for block in whole.content if block.type == ContentType.TEXT)
+        elif self.text.length:
+            written.append(Content(text=GrowingText(self.text)))
+        return (*written, *rest)
+
+
+class LiveMessage:
+    """Which snapshots of one message are delivered: none that is older than the one before."""
+
+    __slots__ = ("_deltas", "_lines", "_running", "delivered", "latest")
+
+    def __init__(self) -> None:
+        self.latest: Message | None = None  # the newest whole form
+        self.delivered: Message | None = None  # the newest snapshot that was handed out
+        self._deltas = DeltaAccumulator()
+        self._lines: TextLog | None = None  # what whole forms add up to that each continue the one before
+        self._running: TextLog | None = None  # the text of the deltas, while the newest snapshot is that and no more
+
+    @property
+    def done(self) -> bool:
+        """Whether its final form has arrived."""
+        return self.latest is not None and self.latest.done
+
+    @property
+    def needs_whole(self) -> bool:
+        """Whether deltas are being held back until a whole form says what they belong to, and none comes by itself."""
+        return not self.done and (self.latest is None or self._deltas.waiting)
+
+    @property
+    def current(self) -> Message | None:
+        """The message as it is known now: what was delivered, with what has changed since without being delivered."""
+        return self.latest if self.delivered is None or self.done else self.delivered
+
+    def reconnected(self) -> None:
+        """A new connection: deltas may have been missed, which their ``seq`` will tell."""
+        self._running = None
+        self._deltas.reconnected()
+
+    def take_line(self, event: Event) -> Message | None:
+        """Take in a form that is known to continue another; returns the snapshot, None when that is not the newest."""
+        seen = self.delivered
+        if seen is None or event.before is not seen.form or not self._shows_latest(seen):
+            return None
+        log = self._lines
+        if log is None or not seen.content[0].continued_by(log, 0):
+            log = self._lines = TextLog(seen.text)
+        log.append(event.added)
+        snapshot = self.latest = self.delivered = grown_by_line(seen, log, event.added, event.form)
+        self._deltas.stated = snapshot
+        return snapshot
+
+    def take_growth(self, data: Mapping[str, Any]) -> Message | None:
+        """Take in a whole form if it only adds text to the one before; returns the snapshot, or None."""
+        seen = self.delivered
+        if seen is None or not self._shows_latest(seen):
+            return None
+        snapshot = grown_by_whole(seen, data)
+        if snapshot is not None:
+            self.latest = self.delivered = self._deltas.stated = snapshot
+        return snapshot
+
+    def _shows_latest(self, seen: Message) -> bool:
+        """Whether what was delivered is the newest whole form as it came, and may grow."""
+        deltas = self._deltas
+        return seen is self.latest and deltas.text is None and deltas.aligned and not seen.done
+
+    def take_whole(self, message: Message, *, in_stream: bool) -> Message | None:
+        """Take in a whole form.
+
+        Args:
+            message: The whole form, fresh from the converter.
+            in_stream: Whether it came on the stream the deltas come on, and so in order with them.
+
+        Returns:
+            The snapshot to deliver, or None when there is nothing new to see.
+        """
+        known, deltas = self.latest, self._deltas
+        self._running = None
+        if known is not None:
+            if known.done and not message.done:
+                return None
+            message = keep_calls(message, known)
+        if message.done:
+            message = self.latest = deltas.calls.complete(message)
+            deltas.drop()
+            return None if known is not None and known.done else self._deliver_whole(message)
+        if in_stream:
+            deltas.stated = message
+        seen = self.delivered
+        if seen is not None and is_stale(message, seen):
+            return self._advance_calls(message)
+        self.latest = message
+        if deltas.align(message, in_stream=in_stream):
+            return self._deliver_deltas(message, None)
+        return self._deliver_whole(message)
+
+    def take_delta(self, delta: Mapping[str, Any], seq: int | None) -> Message | None:
+        """Take in a token delta.
+
+        Args:
+            delta: The model's delta: ``response``, ``reasoning``, ``tool_calls``; nulls say nothing.
+            seq: Its number within the message, or None where the server does not number them.
+
+        Returns:
+            The snapshot to deliver, or None when there is nothing new to see or the message is not known yet.
+        """
+        piece, log, deltas = delta.get("response"), self._running, self._deltas
+        if log is not None and piece and type(piece) is str and len(delta) == 1:
+            last = deltas.seq
+            if seq is None if last is None else seq == last + 1:  # nearly always
+                deltas.seq = seq
+                log.append(piece)
+                assert self.delivered is not None
+                snapshot = self.delivered = grown_by_piece(self.delivered, log, piece)
+                return snapshot
+        self._running = None
+        whole = self.latest
+        added = None if self.done else deltas.take(delta, seq, whole)
+        return None if whole is None or added is None else self._deliver_deltas(whole, added)
+
+    def amend(self, change: Callable[[Message], Message]) -> None:
+        """Correct what is known, where this side knows better than what the server has sent."""
+        self._running = None
+        if self.latest is not None:
+            self.latest = change(self.latest)
+        if self.delivered is not None:
+            self.delivered = change(self.delivered)
+
+    # -- snapshots -------------------------------------------------------------------------------------------------
+
+    def _advance_calls(self, message: Message) -> Message | None:
+        """Take the tool calls, and only them, from a form whose text is behind."""
+        seen, latest = self.delivered, self.latest
+        assert seen is not None
+        assert latest is not None
+        if not has_newer_calls(message, seen):
+            return None
+        self.latest = attrs.evolve(latest, tool_calls=message.tool_calls)
+        return self._deliver(
+            attrs.evolve(seen, tool_calls=self._deltas.calls.merged_with(message.tool_calls), delta="")
+        )
+
+    def _deliver_whole(self, message: Message) -> Message | None:
+        seen = self.delivered
+        if seen is None:
+            return None if _is_empty(message) else self._deliver(_with_delta(message, message.text))
+        text, seen_text = message.text, seen.text
+        if not text.startswith(seen_text):
+            return self._deliver(_with_delta(message, None))
+        if len(text) == len(seen_text) and is_repeat(message, seen):
+            return None
+        return self._deliver(_with_delta(message, text[len(seen_text) :]))
+
+    def _deliver_deltas(self, whole: Message, piece: str | None) -> Message | None:
+        """The snapshot of what the deltas add up to; ``piece`` is the text just added, None when that is not known."""
+        deltas, seen = self._deltas, self.delivered
+        snapshot = deltas.snapshot(whole, piece)
+        if piece and seen is not None and deltas.continues(seen, piece):
+            self._running = deltas.text if len(snapshot.content) == 1 and not deltas.calls else None
+            return self._deliver(snapshot)  # and no text was joined or compared
+        before, text = seen.text if seen is not None else "", snapshot.text
+        _with_delta(snapshot, text[len(before) :] if text.startswith(before) else None)
+        return None if _is_empty(snapshot) or (not snapshot.delta and snapshot == seen) else self._deliver(snapshot)
+
+    def _deliver(self, message: Message) -> Message:
+        self.delivered = message
+        return message
+
+
+def _is_empty(message: Message) -> bool:
+    """Whether it is the placeholder that stands for a reply not yet begun."""
+    if message.done or message.tool_calls:
+        return False
+    return all(block.type in WRITTEN and not block.text for block in message.content)
+
+
+def _with_delta(message: Message, delta: str | None) -> Message:
+    """Complete a message that was just read and that nobody else has seen yet."""
+    object.__setattr__(message, "delta", delta)  # a copy by attrs.evolve would cost as much as reading it did
+    return message

@@ -1,0 +1,88 @@
+"""The structured output of a turn that is over, from the first place that tells of it.
+
+The run and the chat carry it, as the official SDKs read it; the ``finish`` call that gave it may be all that is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from inferencesh._http.api import ChatAPI
+from inferencesh._protocol.turn import End, Pause, Turn
+from inferencesh._text import decode_json
+from inferencesh.errors import OutputError, UnreadableError
+from inferencesh.models import Message, MessageStatus, RunState, written_output
+
+__all__ = ["read_output"]
+
+
+async def read_output(turn: Turn, api: ChatAPI) -> Any:
+    """The output of a turn.
+
+    Args:
+        turn: A turn that is over or paused.
+        api: Reads the chat where nothing else has told of the output.
+
+    Returns:
+        The JSON value, or None when the agent has given no output.
+
+    Raises:
+        InputRequiredError: The turn is paused.
+        OutputError: The run was cancelled, or only a part of the output came.
+        APIError, APIConnectionError: The chat could not be read.
+    """
+    outcome = turn.outcome
+    assert outcome is not None
+    if outcome.end is End.PAUSED:
+        interrupts = outcome.message.pending_interrupts if outcome.message is not None else ()
+        raise Pause(outcome.message, interrupts).error(
+            "the run", " instead of ending; answer that, then wait(), then read the output from get_chat()"
+        )
+    if _cancelled(turn):
+        raise OutputError("the run was cancelled before it gave its output")
+    output, part = turn.run.output, None
+    if output is None:
+        output, part = _written(_messages(turn))
+    if output is None and turn.chat_id is not None:
+        output = _of_chat(await api.read_chat(turn.chat_id), turn)
+    if output is None and part is not None:
+        raise OutputError("the agent's output was cut off: the arguments of its finish call are no whole JSON", part)
+    return output
+
+
+def _cancelled(turn: Turn) -> bool:
+    last = turn.outcome.message if turn.outcome is not None else None
+    return turn.run.run.state == RunState.CANCELED or (last is not None and last.status == MessageStatus.CANCELLED)
+
+
+def _messages(turn: Turn) -> list[Message]:
+    """The turn's messages, the last first."""
+    last = turn.outcome.message if turn.outcome is not None else None
+    earlier = sorted(turn.replies.current, key=lambda message: message.order, reverse=True)
+    return [*([last] if last is not None else []), *earlier]
+
+
+def _written(messages: Sequence[Message]) -> tuple[object, str | None]:
+    """The output as the last finish call has it, and else its text as far as it came."""
+    for message in messages:
+        written = written_output(message.tool_calls, message.content)
+        if isinstance(written, str):
+            try:
+                return decode_json(written), None
+            except UnreadableError:
+                return None, written
+        if written is not None:
+            return written, None
+    return None, None
+
+
+def _of_chat(chat: Mapping[str, Any], turn: Turn) -> object:
+    """The output of a chat that was read, unless its run says that it is of an earlier one."""
+    run = chat.get("active_run")
+    if isinstance(run, Mapping) and turn.run.run.id in {"", run.get("id")}:
+        if run.get("output") is not None:
+            return run["output"]
+        if "output" in run and not turn.run.began_chat:
+            return None
+    return chat.get("output")

@@ -1,0 +1,107 @@
+"""What a caller asks of one turn: the message, and who is told what while it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack
+
+import attrs
+
+from inferencesh._http.sources import FileSource, check_sources
+from inferencesh._types.output import OutputType
+from inferencesh.errors import ConfigurationError
+from inferencesh.models import Message, ToolCall
+
+__all__ = [
+    "OnApproval",
+    "OnMessage",
+    "OnToolCall",
+    "OnToolProgress",
+    "TurnCallbacks",
+    "TurnOptions",
+    "TurnRequest",
+    "Until",
+]
+
+OnMessage: TypeAlias = Callable[[str, bool], Any]  # the whole text so far, and whether it is the last
+OnToolCall: TypeAlias = Callable[[ToolCall], Any]
+OnToolProgress: TypeAlias = Callable[[ToolCall, Any], Any]  # the call, and what its handler has yielded
+Until: TypeAlias = Literal["input", "end"]
+OnApproval: TypeAlias = Callable[[ToolCall], Any]  # returns True, False, a reason to reject, or None; or an awaitable
+
+
+class TurnCallbacks(TypedDict, total=False):
+    """The arguments of all that follows a turn; ``AsyncAgent.stream_messages`` documents them."""
+
+    on_message: OnMessage | None
+    on_tool_call: OnToolCall | None
+    on_tool_progress: OnToolProgress | None
+    on_approval: OnApproval | None
+    conflate: bool
+
+
+class TurnOptions(TurnCallbacks, total=False):
+    """The arguments of all that begins a turn; ``AsyncAgent.send_message`` documents them."""
+
+    files: Sequence[FileSource]
+
+
+@attrs.frozen
+class TurnRequest:
+    """One turn as it was asked for.
+
+    Attributes:
+        text: The message to send, or None to attach to the current turn.
+        files: What goes with it.
+        output: What the output is to be that is wanted in the end, or None.
+        on_message: As for ``AsyncAgent.send_message``.
+        on_tool_call: As for ``AsyncAgent.send_message``.
+        on_tool_progress: As for ``AsyncAgent.send_message``.
+        on_approval: As for ``AsyncAgent.send_message``.
+        conflate: As for ``AsyncAgent.send_message``.
+        until: What ends it: the first pause for input, or the end of the run alone.
+        agent: The agent object that was asked, for handlers that want to know it.
+    """
+
+    text: str | None = None
+    files: Sequence[FileSource] = ()
+    output: OutputType[Any] | None = None
+    on_message: OnMessage | None = None
+    on_tool_call: OnToolCall | None = None
+    on_tool_progress: OnToolProgress | None = None
+    on_approval: OnApproval | None = None
+    conflate: bool = False
+    until: Until = "input"
+    agent: object = None
+
+    @classmethod
+    def of_message(cls, text: object, *, output_type: Any = None, **options: Unpack[TurnOptions]) -> TurnRequest:
+        """A turn that a message begins.
+
+        Raises:
+            TypeError: The message is no text, or its files are none.
+            ConfigurationError: ``output_type`` has no JSON Schema.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"a message is a str, not {type(text).__name__}")
+        options["files"] = check_sources(options.get("files", ()))
+        return cls(text, output=OutputType.of(output_type) if output_type is not None else None, **options)
+
+    @classmethod
+    def of_wait(cls, until: Until) -> TurnRequest:
+        """A wait for the current turn.
+
+        Raises:
+            ConfigurationError: ``until`` is neither of its values.
+        """
+        if until not in ("input", "end"):
+            raise ConfigurationError(f"a turn is waited for until 'input' or 'end', not {until!r}")
+        return cls(until=until)
+
+    def read_output(self, output: object, message: Message | None, chat_id: str | None) -> Any:
+        """The turn's output as what it is to be; as it came where nothing was said of that.
+
+        Raises:
+            OutputError: There is none, or it is of another shape.
+        """
+        return output if self.output is None else self.output.read(output, message, chat_id)

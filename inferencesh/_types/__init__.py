@@ -1,0 +1,1 @@
+"""Between JSON and Python types: the service's models, and types of the user's."""

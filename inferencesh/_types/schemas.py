@@ -1,0 +1,237 @@
+"""JSON Schemas of type hints: msgspec's, made self-contained and told what the classes say.
+
+msgspec does the work, because it knows attrs classes, dataclasses, TypedDicts, enums, unions and constraints. What it
+leaves to be done is here: nested definitions are put where they are used (not every language model's provider follows
+references), descriptions are taken from docstrings and plain ``Annotated`` texts, and fields that a class's
+``__init__`` does not take are left out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import inspect
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Final, NotRequired, Required
+
+import attrs
+
+from .hints import hints_of, members_of
+
+__all__ = ["VALUE", "Schema", "TypeSchemas", "annotated_text", "docs_of", "finish_schema"]
+
+Schema = dict[str, Any]
+
+VALUE = "value"  # the name of the one property that holds an output which is no object
+
+
+def finish_schema(schema: Schema, definitions: Mapping[str, Schema]) -> tuple[Schema, bool]:
+    """The schema of the finish tool's arguments, which have to be an object.
+
+    Args:
+        schema: The schema of the output.
+        definitions: What it refers to.
+
+    Returns:
+        The schema, and whether the output stands in the property ``value`` of an object, being none itself.
+    """
+    name = str(schema.get("$ref", "")).rpartition("/")[2]
+    root = {**definitions[name], **{key: value for key, value in schema.items() if key != "$ref"}} if name else schema
+    wrapped = root.get("type") != "object"
+    if wrapped:
+        root = {"type": "object", "properties": {VALUE: schema}, "required": [VALUE]}
+    return ({**root, "$defs": dict(definitions)} if definitions else root), wrapped
+
+
+_REF = "#/$defs/{name}"
+_FORMATS: Mapping[Any, str] = {datetime.datetime: "date-time", datetime.time: "time"}
+
+
+class TypeSchemas:
+    """The schemas of some type hints.
+
+    Args:
+        hints: The hints, resolved.
+
+    Attributes:
+        schemas: Their schemas, in the same order; classes that hold themselves are references to ``definitions``.
+        definitions: The schemas of those classes, by name.
+
+    Raises:
+        Exception: Whatever msgspec raises for what has no JSON Schema, a TypeError mostly.
+    """
+
+    def __init__(self, hints: Sequence[Any]) -> None:
+        import msgspec
+
+        for hint in hints:
+            msgspec.json.Decoder(hint)  # knows of unions that could not be told apart
+        classes = list(dict.fromkeys(_classes_in(msgspec.inspect.multi_type_info(hints))))
+        found, components = msgspec.json.schema_components(
+            [*hints, *classes], schema_hook=_schema_of_other, ref_template=_REF
+        )
+        for schema, hint in zip(found, hints, strict=False):
+            _tell_formats(schema, hint)
+        for cls, reference in zip(classes, found[len(hints) :], strict=True):
+            _describe(components[_name_in(reference)], cls)
+        kept = {name for name in components if name in _reachable(name, components)}
+        self.schemas = [_inlined(schema, components, kept) for schema in found[: len(hints)]]
+        used = {name for schema in self.schemas for name in _reachable_from(schema, components)} & kept
+        self.definitions = {name: _inlined(components[name], components, kept) for name in sorted(used)}
+
+
+def annotated_text(hint: Any) -> str:
+    """The description that a hint carries in ``Annotated``, as a plain text or in msgspec's Meta, or ""."""
+    if typing.get_origin(hint) is Annotated:
+        texts = [each if isinstance(each, str) else getattr(each, "description", None) for each in hint.__metadata__]
+        return next((text for text in texts if text and isinstance(text, str)), "") or annotated_text(hint.__origin__)
+    if next(members_of(hint)) is hint:
+        return ""
+    return next(filter(None, map(annotated_text, typing.get_args(hint))), "")
+
+
+def docs_of(docstring: str | None) -> tuple[str, dict[str, str]]:
+    """What a docstring says in general, and about each parameter or attribute by its name."""
+    if not docstring:
+        return "", {}
+    import docstring_parser
+
+    parsed = docstring_parser.parse(docstring)
+    named = {each.arg_name: (each.description or "").strip() for each in parsed.params}
+    return (parsed.description or "").strip(), {name: text for name, text in named.items() if text}
+
+
+def _schema_of_other(cls: type) -> Schema:
+    if cls is object:
+        return {"title": "anything"}  # msgspec takes an empty one for none; titles are left out in the end
+    raise TypeError(f"{cls.__name__} has no JSON form")
+
+
+def _classes_in(node: object, seen: set[int] | None = None) -> Iterator[type]:
+    """The classes with fields that msgspec's descriptions of types speak of, each as often as it is met."""
+    import msgspec
+
+    seen = set() if seen is None else seen
+    if isinstance(node, tuple | list):
+        for each in node:
+            yield from _classes_in(each, seen)
+    elif isinstance(node, msgspec.inspect.Type | msgspec.inspect.Field) and id(node) not in seen:
+        seen.add(id(node))
+        if isinstance(
+            node, msgspec.inspect.DataclassType | msgspec.inspect.TypedDictType | msgspec.inspect.NamedTupleType
+        ):
+            yield node.cls
+        for name in node.__struct_fields__:
+            yield from _classes_in(getattr(node, name), seen)
+
+
+def _describe(component: Schema, kind: Any) -> None:
+    """Add to a class's schema what it says of its fields, and take out those that nobody outside may set."""
+    cls = typing.get_origin(kind) or kind
+    general, named = docs_of(component.pop("description", None))
+    if general:
+        component["description"] = general
+    fields = component.get("properties") or dict(
+        zip(getattr(cls, "_fields", ()), component.get("prefixItems", ()), strict=False)
+    )
+    for name, hint in hints_of(kind).items():
+        if name not in fields:
+            continue
+        _tell_formats(fields[name], hint)
+        if text := annotated_text(hint) or named.get(name):
+            fields[name]["description"] = text
+    unsettable = _fields_without_argument(cls)
+    for name in unsettable:
+        fields.pop(name, None)
+    if unsettable:
+        component["required"] = [name for name in component["required"] if name not in unsettable]
+
+
+def _tell_formats(schema: Schema, hint: Any) -> None:
+    """Add the formats of times without a time zone's mention, which msgspec leaves out, to a hint's schema."""
+    if typing.get_origin(hint) in {Annotated, Required, NotRequired, Final}:
+        if not any(getattr(note, "tz", None) is False for note in getattr(hint, "__metadata__", ())):
+            _tell_formats(schema, typing.get_args(hint)[0])
+        return
+    hint = getattr(hint, "__supertype__", hint)  # of a NewType
+    kind, inside = schema.get("type"), typing.get_args(hint)
+    for choice in schema.get("anyOf", ()):  # a union has one member at most of each of the types below
+        for member in inside:
+            _tell_formats(choice, member)
+    if kind == "string" and hint in _FORMATS:
+        schema.setdefault("format", _FORMATS[hint])
+    elif kind == "array" and "prefixItems" in schema:
+        for item, place in zip(schema["prefixItems"], inside, strict=False):
+            _tell_formats(item, place)
+    elif kind == "array" and "items" in schema and inside:
+        _tell_formats(schema["items"], inside[0])
+    elif kind == "object" and "additionalProperties" in schema and len(inside) == 2:
+        _tell_formats(schema["additionalProperties"], inside[1])
+
+
+def _inlined(schema: Mapping[str, Any], components: Mapping[str, Schema], kept: set[str]) -> Schema:
+    """A schema in the form in which the other builders send theirs: no titles, no nulls, types beside choices."""
+
+    def inner(value: Any) -> Any:
+        return _inlined(value, components, kept) if isinstance(value, Mapping) else value
+
+    if "$ref" in schema and (name := _name_in(schema)) not in kept:
+        schema = {**components[name], **{key: value for key, value in schema.items() if key != "$ref"}}
+        return _inlined(schema, components, kept)
+    result: Schema = {}
+    for key, value in schema.items():
+        if key == "title" or (key == "default" and value is None):
+            continue
+        if key == "description":
+            result[key] = inspect.cleandoc(value)
+        elif key == "properties":
+            result[key] = {name: inner(each) for name, each in value.items()}
+        elif key in {"items", "additionalProperties"}:
+            result[key] = inner(value)
+        elif key in {"anyOf", "prefixItems"}:
+            result[key] = [inner(each) for each in value]
+        else:
+            result[key] = value
+    kinds = {type(choice) for choice in result.get("enum", ())}
+    if "type" not in result and (kinds == {str} or kinds == {int}):
+        result = {"type": "string" if kinds == {str} else "integer", **result}
+    return result
+
+
+def _name_in(schema: Mapping[str, Any]) -> str:
+    return str(schema["$ref"]).removeprefix(_REF.format(name=""))
+
+
+def _references(node: object) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        if isinstance(node.get("$ref"), str):
+            yield _name_in(node)
+        for each in node.values():
+            yield from _references(each)
+    elif isinstance(node, list):
+        for each in node:
+            yield from _references(each)
+
+
+def _reachable(name: str, components: Mapping[str, Schema]) -> set[str]:
+    return _reachable_from(components[name], components)
+
+
+def _reachable_from(schema: Schema, components: Mapping[str, Schema]) -> set[str]:
+    """The names of the components that a schema leads to."""
+    found: set[str] = set()
+    waiting = list(_references(schema))
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += _references(components[name])
+    return found
+
+
+def _fields_without_argument(cls: type) -> list[str]:
+    """The fields that ``__init__`` does not take, and so nobody outside may set."""
+    if attrs.has(cls):
+        return [field.name for field in attrs.fields(cls) if not field.init]
+    return [field.name for field in dataclasses.fields(cls) if not field.init] if dataclasses.is_dataclass(cls) else []

@@ -1,0 +1,1 @@
+"""The embedded runtime's HTTP interface: addresses, bodies and errors."""

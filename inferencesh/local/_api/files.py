@@ -1,0 +1,231 @@
+"""The bodies of requests about files, read into what they ask for."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from aiohttp import web
+from attrs import define
+
+from inferencesh.local.errors import ProblemError, invalid
+from inferencesh.local.files import CONTENT_PATH, PART, UPLOAD_PATH, StoredFile
+from inferencesh.local.records import new_id
+
+from .bodies import read_page_limit
+from .fields import parse_body
+from .paging import listed, newest_page
+from .problems import KEYLESS_READ, KEYLESS_UPLOAD, answer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from inferencesh.local.files import Files
+
+    from .fields import Fields
+    from .problems import Envelope
+
+__all__ = ["FileApi", "read_announcement", "too_large"]
+
+_logger = logging.getLogger("inferencesh.local")
+
+
+@define
+class FileApi:
+    """The request handlers.
+
+    Args:
+        files: What they work on.
+        envelope: The generation of response bodies.
+        limit: Bytes that a file may have.
+    """
+
+    _files: Files
+    _envelope: Envelope
+    _limit: int
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        """Return every address with its handler."""
+        return [
+            web.post("/files", self.announce),
+            web.post("/files/list", self.list_files),
+            web.get("/files/{id}", self.get_file, allow_head=False),
+            web.delete("/files/{id}", self.delete_file),
+            web.put(f"{UPLOAD_PATH}{{token}}", self.upload, name=KEYLESS_UPLOAD),
+            web.get(f"{CONTENT_PATH}{{token}}", self.read, name=KEYLESS_READ, allow_head=False),
+        ]
+
+    async def announce(self, request: web.Request) -> web.StreamResponse:
+        """Make an address for the upload of each file that a client is going to send."""
+        files = read_announcement(parse_body(await request.read()), self._limit)
+        for file in files:
+            self._files.add(file)
+        return answer(self._envelope, [file.wire(_origin(request)) for file in files])
+
+    async def list_files(self, request: web.Request) -> web.StreamResponse:
+        """List the files, newest first."""
+        wanted = parse_body(await request.read())
+        files, cursor = newest_page(self._files.all(), read_page_limit(wanted.count("limit")), wanted.text("cursor"))
+        return answer(self._envelope, listed([file.wire(_origin(request)) for file in files], cursor))
+
+    async def get_file(self, request: web.Request) -> web.StreamResponse:
+        """Return what is known of a file."""
+        file = self._files.get(request.match_info["id"])
+        return answer(self._envelope, file.wire(_origin(request)))
+
+    async def delete_file(self, request: web.Request) -> web.StreamResponse:
+        """Forget a file; messages that carry it keep its name."""
+        self._files.delete(self._files.get(request.match_info["id"]))
+        return web.Response(status=204)
+
+    async def upload(self, request: web.Request) -> web.StreamResponse:
+        """Take a file's bytes in; a second upload replaces the first, so that one may be repeated."""
+        file = self._files.for_upload(request.match_info["token"])
+        self._check_head(file, request)
+        content = new_id()
+        kept: str | None = content
+        try:
+            size = await self._receive(request, content)
+            _check_size(file, size)
+            kept = self._files.uploaded(file, content, size)
+        finally:
+            if kept is not None:  # what was not finished, or what has been replaced
+                self._files.contents.drop(kept)
+        return web.Response(status=200)
+
+    async def read(self, request: web.Request) -> web.StreamResponse:
+        """Send a file's bytes."""
+        file = self._files.for_reading(request.match_info["token"])
+        response = web.StreamResponse(headers=_headers(file))
+        response.content_length = file.size
+        try:
+            await response.prepare(request)
+            async for part in self._parts(file):
+                await response.write(part)
+            await response.write_eof()
+        except ConnectionError:
+            _logger.debug("The reader of a file has left, or the file is gone.")
+            if request.transport is not None:
+                request.transport.abort()  # else a reader would wait for the rest
+        return response
+
+    def _check_head(self, file: StoredFile, request: web.Request) -> None:
+        """Refuse, before a byte is read, what the headers say is wrong."""
+        if request.headers.get("Content-Encoding", "identity") != "identity":
+            raise ProblemError(415, "A file is uploaded as it is, without a Content-Encoding.")
+        wanted = _media_type(file.content_type)
+        if request.content_type.lower() != wanted:
+            raise ProblemError(415, f"The file was announced as {wanted}; send that as Content-Type.")
+        if request.content_length is not None:
+            if request.content_length > self._limit:
+                raise too_large(self._limit)
+            _check_size(file, request.content_length)
+
+    async def _receive(self, request: web.Request, content: str) -> int:
+        """Store the body part by part, and return its length."""
+        size = number = 0
+        waiting = bytearray()
+        async for chunk in request.content.iter_chunked(PART):
+            size += len(chunk)
+            if size > self._limit:
+                raise too_large(self._limit)
+            waiting += chunk
+            if len(waiting) >= PART:
+                await self._files.contents.add_part(content, number, bytes(waiting[:PART]))
+                number += 1
+                del waiting[:PART]
+        if waiting:
+            await self._files.contents.add_part(content, number, bytes(waiting))
+        return size
+
+    async def _parts(self, file: StoredFile) -> AsyncIterator[bytes]:
+        """Yield the bytes of a file.
+
+        Raises:
+            ConnectionResetError: The file was deleted or replaced meanwhile, so that the answer has to break off.
+        """
+        content, left, number = file.content or "", file.size, 0
+        while left > 0:
+            part = await self._files.contents.read_part(content, number)
+            if part is None:
+                raise ConnectionResetError("The file is gone.")
+            yield part
+            left -= len(part)
+            number += 1
+
+
+def _check_size(file: StoredFile, size: int) -> None:
+    if file.declared_size and size != file.declared_size:
+        detail = f"The file was announced with {file.declared_size} bytes; {size} were sent."
+        raise ProblemError(422, f"size: {detail}", field="size")
+
+
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
+def _headers(file: StoredFile) -> dict[str, str]:
+    """Return the headers of a file's bytes; nothing in a file is to run with the runtime's address in a browser."""
+    headers = {
+        "Content-Type": file.content_type,
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "X-Content-Type-Options": "nosniff",
+    }
+    if file.filename:
+        headers["Content-Disposition"] = f"inline; filename*=UTF-8''{quote(file.filename, safe='')}"
+    return headers
+
+
+def _origin(request: web.Request) -> str:
+    """Return where the client reaches the runtime, which is where it will find its files."""
+    return str(request.url.origin())
+
+
+_CONTENT_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+( *;[ -~]*)?", re.ASCII)
+
+
+def read_announcement(body: Fields, limit: int) -> list[StoredFile]:
+    """Read the body of `POST /files`: the files a client is going to upload.
+
+    Args:
+        body: The request's body.
+        limit: Bytes that a file may have.
+
+    Raises:
+        ProblemError: 422 when something in it is wrong; 413 when a file is larger than the limit.
+    """
+    body.require("files")
+    category = body.text("category") or ""
+    files = [_read_file(each, category, limit) for each in body.objects("files")]
+    if not files:
+        raise invalid("files", "must name one file or more.")
+    return files
+
+
+def too_large(limit: int, field: str | None = None) -> ProblemError:
+    """Return the refusal of a file that is larger than the runtime takes."""
+    detail = f"A file may have {limit} bytes at most; this one is larger."
+    return ProblemError(413, f"{field}: {detail}" if field else detail, code="file_too_large", field=field)
+
+
+def _read_file(fields: Fields, category: str, limit: int) -> StoredFile:
+    if fields.text("uri"):
+        raise invalid(fields.path("uri"), "must be empty or left out: the runtime gives a file its address.")
+    fields.require("content_type")
+    content_type = fields.text("content_type") or ""
+    if not _CONTENT_TYPE.fullmatch(content_type):
+        raise invalid(fields.path("content_type"), "must be a MIME type, such as image/png.")
+    size = fields.count("size") or 0
+    if size < 0:
+        raise invalid(fields.path("size"), "must be 0 bytes or more.")
+    if size > limit:
+        raise too_large(limit, fields.path("size"))
+    return StoredFile(
+        filename=fields.text("filename") or "",
+        content_type=content_type,
+        path=fields.text("path") or "",
+        category=category,
+        declared_size=size,
+    )

@@ -1,0 +1,1 @@
+"""The model that the embedded runtime answers with by default."""

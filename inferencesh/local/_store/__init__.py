@@ -1,0 +1,1 @@
+"""What the embedded runtime keeps on disk."""

@@ -1,0 +1,164 @@
+"""Has the records of a runtime stored as they change, and answers wait until what they tell is stored."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from inferencesh.local.chats import Chat
+from inferencesh.local.errors import ProblemError
+
+from .rows import to_row
+
+if TYPE_CHECKING:
+    from inferencesh.local.records import Record
+    from inferencesh.local.store import Store
+
+    from .database import Database
+    from .rows import Row
+
+__all__ = ["Journal", "Recorder"]
+
+
+class Recorder(Protocol):
+    """Told of each record that is new or has changed in a way that matters; not of every token."""
+
+    def note(self, record: Record) -> None:
+        """Have a record stored, as it is when the present step of the event loop is over."""
+        ...
+
+    def forget(self, record: Record) -> None:
+        """Have a record, and what belongs to it, removed."""
+        ...
+
+    async def drain(self, chat_id: str) -> None:
+        """Wait until an attempt was made to store what was noted of a chat so far; does not raise when it failed."""
+        ...
+
+
+_SAVE = """
+INSERT INTO records (id, kind, chat_id, data) VALUES (?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET data = excluded.data
+"""
+
+_logger = logging.getLogger("inferencesh.local")
+
+
+class Journal:
+    """A `Recorder` that writes to a database.
+
+    What is noted in one step of the event loop is written in one transaction, so that a chat, its run and its messages
+    are always stored as they were together. While one transaction is under way the next one gathers.
+
+    Args:
+        database: Where to write; open.
+        store: The chats; records of one that was deleted are not written any more.
+    """
+
+    def __init__(self, database: Database, store: Store) -> None:
+        self._database = database
+        self._store = store
+        self._changed: dict[str, Record] = {}
+        self._forgotten: set[str] = set()
+        # Notes are counted: how many there were in all, up to the last one of each chat, and how many are written.
+        self._noted = self._written = 0
+        self._marks: dict[str, int] = {}
+        self._writing: asyncio.Task[None] | None = None
+        self._batch: asyncio.Event = asyncio.Event()
+        self._failure: BaseException | None = None
+        self._frozen = False
+
+    def note(self, record: Record) -> None:
+        """Have a record stored, and the chat it belongs to, as they are when the present step is over."""
+        owner = record.id if isinstance(record, Chat) else _chat_of(record)
+        if self._frozen or (owner is not None and owner not in self._store.chats):
+            return
+        if owner is not None:
+            self._changed[owner] = self._store.chats[owner]
+            self._marks[owner] = self._noted + 1
+        self._changed[record.id] = record
+        self._wake()
+
+    def forget(self, record: Record) -> None:
+        """Have a record removed, and those that belong to it."""
+        if self._frozen:
+            return
+        self._marks.pop(record.id, None)
+        self._forgotten.add(record.id)
+        self._changed = self._without_forgotten(self._changed)
+        self._wake()
+
+    async def drain(self, chat_id: str) -> None:
+        """Wait until an attempt was made to store what was noted of a chat so far; does not raise when it failed."""
+        await self._reach(self._marks.get(chat_id, 0))
+
+    @property
+    def noted(self) -> int:
+        """How many notes there were."""
+        return self._noted
+
+    async def settle(self, since: int) -> None:
+        """Wait until everything noted so far is stored, or could not be.
+
+        Args:
+            since: How many notes there were when the request began that is being answered.
+
+        Raises:
+            ProblemError: 507 when what was noted since could not be stored, 503 when nothing is stored any more because
+                the runtime closes.
+        """
+        noted = self._noted
+        await self._reach(noted)
+        if self._failure is not None and noted > since:
+            detail = f"The runtime could not store this: {self._failure}. It has it in memory, and tries again later."
+            raise ProblemError(507, detail, code="storage_failed")
+        if self._frozen:
+            raise ProblemError(503, "The runtime is closing.")
+
+    async def freeze(self) -> None:
+        """Store what is noted, and from now on nothing more: how a closing runtime ends its runs is of no interest."""
+        self._frozen = True
+        await self._reach(self._noted)
+
+    async def _reach(self, wanted: int) -> None:
+        while self._written < wanted:
+            await self._batch.wait()
+
+    def _wake(self) -> None:
+        self._noted += 1
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._write(), name="inferencesh.local journal")
+
+    def _without_forgotten(self, changed: dict[str, Record]) -> dict[str, Record]:
+        return {key: each for key, each in changed.items() if self._forgotten.isdisjoint({key, _chat_of(each)})}
+
+    async def _write(self) -> None:
+        while self._written < self._noted:
+            upto, batch = self._noted, self._batch
+            changed, self._changed = self._changed, {}
+            forgotten, self._forgotten = self._forgotten, set()
+            try:
+                rows = [to_row(record) for record in changed.values()]
+                await self._database.call(partial(_save, rows=rows, forgotten=forgotten))
+                self._failure = None
+            except Exception as error:
+                _logger.exception("Chats could not be stored; this is tried again with the next change.")
+                self._failure = error
+                self._forgotten |= forgotten
+                self._changed = self._without_forgotten(changed) | self._changed
+            self._written = upto
+            self._batch = asyncio.Event()
+            batch.set()
+        self._writing = None
+
+
+def _chat_of(record: Record) -> str | None:
+    return getattr(record, "chat_id", None)
+
+
+def _save(connection: sqlite3.Connection, rows: list[Row], forgotten: set[str]) -> None:
+    connection.executemany("DELETE FROM records WHERE id = ?", [(identifier,) for identifier in forgotten])
+    connection.executemany(_SAVE, [(row.id, row.kind, row.chat_id, row.data) for row in rows])

@@ -1,0 +1,176 @@
+"""Text that grows by pieces: every earlier state stays readable."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import sys
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inferencesh._text import GrowingText, TextLog
+
+from .forms import FIXED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+
+def states(pieces: Iterable[str], start: str = "") -> tuple[TextLog, list[tuple[GrowingText, str]]]:
+    """A log of some pieces, and each of its states with the text it must have."""
+    log, text = TextLog(start), start
+    seen = [(GrowingText(log), text)]
+    for piece in pieces:
+        log.append(piece)
+        text += piece
+        seen.append((GrowingText(log), text))
+    return log, seen
+
+
+@FIXED
+@given(st.lists(st.text(max_size=4)), st.text(max_size=4), st.data())
+def test_every_state_reads_as_it_was_in_any_order(pieces: list[str], start: str, data: st.DataObject) -> None:
+    """Whichever snapshot is read first, each has the text of its own moment."""
+    _, seen = states(pieces, start)
+    for state, text in data.draw(st.permutations(seen)):
+        assert str(state) == text
+
+
+@pytest.mark.parametrize("count", [1023, 1024, 1025, 5000])
+def test_pieces_that_nobody_reads_are_folded_without_a_trace(count: int) -> None:
+    """The log joins its pieces by itself now and then; all states stay right."""
+    _, seen = states(["ab"] * count)
+    assert str(seen[-1][0]) == "ab" * count
+    assert all(str(state) == text for state, text in seen[::97])
+
+
+def test_memory_follows_the_text_and_not_the_pieces() -> None:
+    """A log of many pieces that is never read keeps few of them."""
+    log = TextLog()
+    for _ in range(20_000):
+        log.append("x")
+    kept = [held for name in TextLog.__slots__ for held in _strings(getattr(log, name)) if held]
+    assert len(kept) < 2_000
+
+
+def _strings(value: object) -> list[str]:
+    """All strings that a value holds directly or in lists and tuples."""
+    if isinstance(value, str):
+        return [value]
+    return [text for item in value for text in _strings(item)] if isinstance(value, list | tuple) else []
+
+
+def test_a_state_knows_the_log_it_is_part_of_without_being_read() -> None:
+    """It is part of its own log, at its own length, and of nothing else."""
+    log, seen = states(["Hel", "lo"])
+    state, _ = seen[1]
+    assert state.is_part_of(log, 3)
+    assert not state.is_part_of(log, 5)
+    assert not state.is_part_of(TextLog("Hel"), 3)
+
+
+def test_a_state_survives_copying_and_pickling() -> None:
+    """Snapshots may be sent to other processes."""
+    _, seen = states(["Hel", "lo"])
+    state, text = seen[1]
+    assert str(copy.deepcopy(state)) == text
+    assert str(pickle.loads(pickle.dumps(state))) == text  # noqa: S301 (of our own making)
+
+
+# A reader in another thread can come in between any two steps of the one that appends or reads: so does a tracer here.
+
+READ = TextLog.read.__code__
+APPEND = TextLog.append.__code__
+
+
+def stepped(action: Callable[[], object], code: object, step: int, meanwhile: Callable[[], None]) -> bool:
+    """Do something, and something else in the middle of it.
+
+    Args:
+        action: What is done.
+        code: The code in the middle of which the other is done.
+        step: Before which of the bytecodes of ``code``.
+        meanwhile: What another thread would do there.
+
+    Returns:
+        Whether there were so many steps.
+    """
+    taken = 0
+
+    def trace(frame: FrameType, kind: str, _: Any) -> Any:
+        nonlocal taken
+        if frame.f_code is not code:
+            return None
+        frame.f_trace_opcodes = True
+        if kind == "opcode":
+            taken += 1
+            if taken == step:
+                sys.settrace(None)
+                meanwhile()
+                return None
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        action()
+    finally:
+        sys.settrace(before)
+    return taken >= step
+
+
+@pytest.mark.parametrize("code", [READ, APPEND], ids=["in read", "in append"])
+@pytest.mark.parametrize("other", ["reads", "reads a part"])
+def test_a_reader_in_another_thread_never_harms_the_text(code: object, other: str) -> None:
+    """Whenever another thread reads, both read right, and so does everybody afterwards."""
+    step = 1
+    while True:
+        log, seen = states(["Hel", "lo, ", "wor"] + [""] * 1019)
+        middle, text = seen[2]
+        begun, begun_text = seen[-1]
+        got: list[str] = []
+
+        def meanwhile(middle: GrowingText = middle, begun: GrowingText = begun, got: list[str] = got) -> None:
+            got.append(str(middle) if other == "reads a part" else str(begun))
+
+        def action(log: TextLog = log, got: list[str] = got) -> None:
+            log.append("ld")
+            log.append("!")  # the last of the pieces that are folded
+            got.append(log.read(log.length))
+
+        more = stepped(action, code, step, meanwhile)
+        expected = text if other == "reads a part" else begun_text
+        assert got == ([expected] if more else []) + ["Hello, world!"], f"another thread came in at step {step}"
+        assert log.read(log.length) == "Hello, world!", f"another thread came in at step {step}"
+        assert all(str(state) == text for state, text in seen), f"another thread came in at step {step}"
+        if not more:
+            break
+        step += 1
+    assert step > 5
+
+
+def test_appending_while_another_thread_reads_never_harms_the_text() -> None:
+    """A fold by the thread that appends comes in at any step of a reader in another thread."""
+    step = 1
+    while True:
+        log, seen = states(["Hel", "lo, "])
+        state, _ = seen[-1]
+
+        def meanwhile(log: TextLog = log) -> None:
+            log.append("wor")
+            for _ in range(1100):
+                log.append("")
+            log.append("ld!")
+
+        got: list[str] = []
+        more = stepped(lambda state=state, got=got: got.append(str(state)), READ, step, meanwhile)  # type: ignore[misc]  # defaults bind loop variables
+        assert got == ["Hello, "], f"the appending thread came in at step {step}"
+        assert log.read(log.length) == ("Hello, world!" if more else "Hello, ")
+        if not more:
+            break
+        step += 1
+    assert step > 5

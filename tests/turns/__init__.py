@@ -1,0 +1,1 @@
+"""What turns are made of."""
