@@ -64,6 +64,7 @@ class Clients:
         self.runner = asyncio.Runner()
         self.turns: dict[str, Callable[[Workload], Outcome]] = {
             "floor": lambda workload: self.runner.run(self._floor(workload)),
+            "floor .text": lambda workload: self.runner.run(self._floor(workload, text=True)),
             "async": lambda workload: self.runner.run(self._snapshots(workload)),
             "async .text": lambda workload: self.runner.run(self._snapshots(workload, text=True)),
             "async on_message": lambda workload: self.runner.run(self._callback(workload)),
@@ -103,8 +104,14 @@ class Clients:
             for client in self._async.values():
                 stack.push_async_callback(client.aclose)
 
-    async def _floor(self, workload: Workload) -> Outcome:
-        """The least that any client on aiohttp has to do: the two requests, whole lines, a dict of each."""
+    async def _floor(self, workload: Workload, *, text: bool = False) -> Outcome:
+        """The least that any client on aiohttp has to do: the two requests, whole lines, a dict of each.
+
+        Args:
+            workload: What is read.
+            text: Whether the whole text so far is put together at every event.
+        """
+        deltas, whole = workload.kind == "deltas", ""
         url, expected, count = f"{self._url}/{workload.name}", workload.lines, 0
         async with self._session.post(f"{url}/agents/run", data=b"{}") as answer:
             orjson.loads(await answer.read())
@@ -122,6 +129,10 @@ class Clients:
                     begun.append(rest)
                 for line in lines:
                     last, form = form, orjson.loads(line)
+                    if text and form["event"] == "delta":
+                        whole += form["data"]["delta"]["response"]
+                    elif text and not deltas and form["event"] == "chat_messages":
+                        whole = form["data"]["content"][0]["text"]
                 count += len(lines)
                 if count == expected:
                     break

@@ -53,7 +53,7 @@ class Context:
         """A turn of one of this process's clients, which is checked each time."""
         turn = self.clients.turns[client]
         delivers_all = "conflate" not in client
-        wanted = workload.lines if client == "floor" else workload.snapshots
+        wanted = workload.lines if client.startswith("floor") else workload.snapshots
 
         def run() -> Cost:
             self._expect(workload, "inference", requests=2)

@@ -14,7 +14,9 @@ __all__ = ["against_official", "against_peers", "streams"]
 
 CLIENTS = {
     "deltas": ["async", "async .text", "async on_message", "sync", "sync .text", "sync on_message"],
+    "deltas-block": ["async .text", "sync .text"],
     "snapshots": ["async", "async on_message", "sync", "sync on_message"],
+    "snapshots-block": ["async .text", "sync .text"],
 }
 STREAMS = [
     "deltas",
@@ -111,7 +113,8 @@ def against_peers(context: Context) -> Section:
 
 
 def _beside_floor(context: Context, client: str, workload: Workload) -> tuple[Measured, Measured]:
-    return context.ours("floor", workload), context.ours(client, workload)
+    floor = "floor .text" if client.endswith(".text") else "floor"
+    return context.ours(floor, workload), context.ours(client, workload)
 
 
 def _costs(costs: list[Cost]) -> tuple[float, float, float, float]:

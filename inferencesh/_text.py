@@ -1,4 +1,8 @@
-"""The whole form of a message as a server sent it, decoded when somebody looks at it."""
+"""Text and JSON of the wire: decoded exactly, and joined or decoded as late as somebody reads it.
+
+A snapshot of a reply that arrives token by token must cost neither a copy of the whole text nor the decoding of a whole
+line. So a snapshot refers to a log of pieces, or to the undecoded line, until its text or its ``raw`` is asked for.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +18,8 @@ from .errors import UnreadableError
 __all__ = [
     "Form",
     "GrowingText",
-    "LateForm",
     "TextLog",
+    "UndecodedMessage",
     "block_of",
     "copied",
     "decode_json",
@@ -128,63 +132,78 @@ def _decode_exactly(text: bytes | str, refusal: Exception, *, strict: bool) -> A
 
 
 class TextLog:
-    """A text that grows by pieces, of which every earlier state stays readable at no cost until it is read.
+    """A text that grows by pieces, every earlier state of which can still be read.
 
-    A snapshot of a reply that arrives token by token must not copy the whole text for each token. One log serves all
-    snapshots of a message: they hold how long the text was, and it is joined when somebody asks. One thread appends;
-    any number may read meanwhile, since what readers look at is replaced whole, and never changed but by appending.
+    All snapshots of a message share one log; each knows how long the text was when it was made. One thread appends, and
+    any number may read meanwhile.
+
+    Args:
+        text: The text to begin with.
+
+    Attributes:
+        length: The length of the whole text, in characters.
     """
 
-    __slots__ = ("_base", "_joined", "length")
+    __slots__ = ("_base", "_read", "length")
 
-    _FOLD = 1024  # pieces; what nobody reads is joined now and then, so that memory follows the text, not the pieces
+    _FOLD = 1024  # pieces kept before they are joined, so that memory follows the text and not the number of pieces
 
     def __init__(self, text: str = "") -> None:
         pieces: list[str] = []
-        self._base = (text, pieces)  # the text up to the last fold, and what was added since
-        self._joined = (pieces, 0, text)  # the longest text that was read: of which pieces, how many of them
+        self._base = (text, pieces)  # the text up to the last fold, and the pieces since
+        self._read: tuple[list[str], int, str] | None = None  # the pieces, how many of them were read, the text so far
         self.length = len(text)
 
-    def append(self, piece: str) -> None:
-        """Add a piece at the end."""
-        head, pieces = self._base
+    def append(self, piece: str) -> int:
+        """Add a piece at the end, and return the length of the text."""
+        pieces = self._base[1]
         pieces.append(piece)
-        self.length += len(piece)
+        length = self.length = self.length + len(piece)
         if len(pieces) >= self._FOLD:
-            self._base = (head + "".join(pieces), [])
+            self._base = (self.read(length), [])
+        return length
 
     def read(self, length: int) -> str:
-        """The first ``length`` characters."""
-        head, pieces = self._base
-        of, count, text = self._joined
-        if of is not pieces:
-            count, text = 0, head
+        """Return the first ``length`` characters."""
+        text, pieces = self._base
+        count, read = 0, self._read
+        if read is not None and read[0] is pieces:
+            # With no other reference to the text CPython extends it in place: reading it after every piece then costs
+            # the piece, not the whole text. Another thread that reads meanwhile joins the text anew.
+            self._read = None
+            _, count, text = read
+            del read
         if len(text) < length:
             total = len(pieces)
-            text += "".join(pieces[count:total])
-            self._joined = (pieces, total, text)
+            text += pieces[count] if total - count == 1 else "".join(pieces[count:total])
+            count = total
+        self._read = pieces, count, text
         return text if len(text) == length else text[:length]
 
 
 class GrowingText:
-    """The text of a TextLog as it stood at one moment; ``str()`` reads it."""
+    """The text of a log as it was at one moment; ``str()`` reads it.
 
-    __slots__ = ("_length", "_log")
+    Args:
+        log: The log.
+
+    Attributes:
+        log: The log.
+        length: The length of this text, in characters.
+    """
+
+    __slots__ = ("length", "log")
 
     def __init__(self, log: TextLog) -> None:
-        self._log = log
-        self._length = log.length
+        self.log = log
+        self.length = log.length
 
     def __str__(self) -> str:
-        return self._log.read(self._length)
-
-    def is_part_of(self, log: TextLog, length: int) -> bool:
-        """Whether it is the first ``length`` characters of ``log``, told without reading it."""
-        return self._log is log and self._length == length
+        return self.log.read(self.length)
 
 
-class LateForm:
-    """A line of a stream that is known to be the whole form of a message with one block, and has not been decoded.
+class UndecodedMessage:
+    """A line of a stream that is known to be the whole form of a message with one block, and was not decoded.
 
     Args:
         line: The line: a JSON object with the message under ``data``.
@@ -205,17 +224,17 @@ class LateForm:
         return self._data
 
 
-Form = Mapping[str, Any] | LateForm
+Form = Mapping[str, Any] | UndecodedMessage
 
 
 def decoded(form: Form) -> Mapping[str, Any]:
-    """A message's whole form, decoded by now."""
-    return form.data if isinstance(form, LateForm) else form
+    """Return a message's whole form, decoding it if that was not done yet."""
+    return form.data if isinstance(form, UndecodedMessage) else form
 
 
 def block_of(form: Form) -> Mapping[str, Any]:
-    """The only block of a message's late form, or a block itself."""
-    if not isinstance(form, LateForm):
+    """Return the only block of an undecoded message, or a block itself."""
+    if not isinstance(form, UndecodedMessage):
         return form
     block: Mapping[str, Any] = form.data["content"][0]
     return block

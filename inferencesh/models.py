@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 
 import attrs
 
-from ._text import Form, GrowingText, TextLog, block_of, copied, decoded
+from ._text import Form, GrowingText, TextLog, UndecodedMessage, block_of, copied, decoded
 
 __all__ = [
     "FINISH",
@@ -291,12 +291,12 @@ class Content:
     image: str | None = None
     file: str | None = None
     error: str | None = None
-    _raw: Form = attrs.field(factory=dict, repr=False, eq=False)
+    _raw: Form | None = attrs.field(default=None, repr=False, eq=False)
 
     @property
     def raw(self) -> Mapping[str, object]:
         """The block as the server sent it; empty where the text comes token by token."""
-        block: Mapping[str, object] = copied(block_of(self._raw))
+        block: Mapping[str, object] = copied(block_of(self._raw)) if self._raw is not None else {}
         return block
 
     @property
@@ -308,10 +308,6 @@ class Content:
         told = {"text": self.text, "image": self.image, "file": self.file, "error": self.error}
         shown = "".join(f", {name}={value!r}" for name, value in told.items() if value)
         return f"Content(type={self.type.value!r}{shown})"
-
-    def continued_by(self, log: TextLog, added: int) -> bool:
-        """Whether its text is what ``log`` held before its last ``added`` characters; no text is read to tell."""
-        return isinstance(self._text, GrowingText) and self._text.is_part_of(log, log.length - added)
 
 
 @_copied_when_read("arguments", "raw", "data", "widget")
@@ -375,8 +371,14 @@ class ToolCall:
         return self.status in FINAL_CALL
 
 
-@attrs.frozen
-class Message:
+class _WeaklyReferable:
+    """The base of Message and of its twin: instances can change between classes of the same layout."""
+
+    __slots__ = ("__weakref__",)
+
+
+@attrs.frozen(eq=False, repr=False)
+class Message(_WeaklyReferable):
     """A message as it stood at one moment; nothing in it changes later, whatever is done with the values read from it.
 
     Attributes:
@@ -412,14 +414,24 @@ class Message:
     chat_id: str = ""
     role: Role = Role.ASSISTANT
     status: MessageStatus = MessageStatus.PENDING
-    content: tuple[Content, ...] = ()
+    _content: tuple[Content, ...] | TextLog = attrs.field(default=(), alias="content")
     tool_calls: tuple[ToolCall, ...] = ()
     created_at: str = ""
     order: int = 0
     run_id: str = ""
-    delta: str | None = attrs.field(default=None, eq=False)
-    _raw: Form = attrs.field(factory=dict, repr=False, eq=False)
-    pending_interrupts: tuple[Interrupt, ...] = attrs.field(default=(), repr=False, eq=False)
+    delta: str | None = None
+    _raw: Form = attrs.field(factory=dict)
+    pending_interrupts: tuple[Interrupt, ...] = ()
+    _length: int = 0  # of the text, where the content is the log of a text that grows
+
+    @property
+    def content(self) -> tuple[Content, ...]:
+        """Its blocks, in order."""
+        content = self._content
+        if not isinstance(content, TextLog):
+            return content
+        form = self._raw if isinstance(self._raw, UndecodedMessage) else None
+        return (Content(ContentType.TEXT, content.read(self._length), None, None, None, form),)
 
     @property
     def raw(self) -> Mapping[str, object]:
@@ -428,19 +440,15 @@ class Message:
         return form
 
     @property
-    def form(self) -> Form:
-        """The same, decoded or not, and not copied; for what tells forms apart and never changes them."""
-        return self._raw
-
-    @property
     def text(self) -> str:
         """The whole text so far: its text blocks, joined."""
-        return self._join(ContentType.TEXT)
+        content = self._content
+        return content.read(self._length) if isinstance(content, TextLog) else _joined(content, ContentType.TEXT)
 
     @property
     def reasoning(self) -> str:
         """The model's reasoning so far, where the agent shows it."""
-        return self._join(ContentType.REASONING)
+        return _joined(self.content, ContentType.REASONING)
 
     @property
     def done(self) -> bool:
@@ -475,11 +483,69 @@ class Message:
         written = written_output(self.tool_calls, self.content)
         return read_partial(written, over=self.done) if isinstance(written, str) else written
 
-    def _join(self, wanted: ContentType) -> str:
-        blocks = self.content
-        if len(blocks) == 1:  # nearly always
-            return blocks[0].text if blocks[0].type == wanted else ""
-        return "".join(block.text for block in blocks if block.type == wanted)
+    def __eq__(self, other: object) -> bool:
+        return self._said == other._said if isinstance(other, Message) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.chat_id, self.status, self.tool_calls))
+
+    def __repr__(self) -> str:
+        names = ("id", "chat_id", "role", "status", "content", "tool_calls", "created_at", "order", "run_id", "delta")
+        return f"Message({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
+
+    @property
+    def _said(self) -> tuple[object, ...]:
+        """What two messages that say the same have in common."""
+        about = (self.id, self.chat_id, self.role, self.status, self.created_at, self.order, self.run_id)
+        return (*about, self.content, self.tool_calls)
+
+
+def _joined(content: tuple[Content, ...], wanted: ContentType) -> str:
+    if len(content) == 1:  # nearly always
+        return content[0].text if content[0].type == wanted else ""
+    return "".join(block.text for block in content if block.type == wanted)
+
+
+# attrs assigns the fields of a frozen class through object.__setattr__, which takes three times as long as a plain
+# assignment, and nothing is made more often than snapshots of a growing message. So they are made as instances of a
+# class with the same slots that is not frozen, and become messages before anybody sees them.
+_NewMessage = attrs.make_class(
+    "Message",
+    [field.name for field in attrs.fields(Message)],
+    bases=(_WeaklyReferable,),
+    eq=False,
+    repr=False,
+    slots=True,
+)
+
+
+def with_text(seen: Message, log: TextLog, length: int, delta: str, form: Form) -> Message:
+    """Return the snapshot that follows on another of a message with a single block of text.
+
+    Args:
+        seen: The snapshot before.
+        log: The text, with ``delta`` at its end.
+        length: The length of the text, in characters.
+        delta: What the text has gained.
+        form: The message's newest whole form.
+    """
+    message: Message = _NewMessage(
+        seen.id,
+        seen.chat_id,
+        seen.role,
+        seen.status,
+        log,
+        seen.tool_calls,
+        seen.created_at,
+        seen.order,
+        seen.run_id,
+        delta,
+        form,
+        seen.pending_interrupts,
+        length,
+    )
+    message.__class__ = Message
+    return message
 
 
 @_copied_when_read("output")

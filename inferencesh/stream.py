@@ -7,7 +7,7 @@ import contextlib
 import threading
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, Self, TypeVar
 
@@ -119,7 +119,6 @@ class Conflator:
 
     def __init__(self, driver: TurnDriver) -> None:
         self._driver = driver
-        driver.newest_only = True
         self._kept: list[Message] = []
         self._texts: dict[str, str] = {}  # of each live message, the text that was handed out last
         self._changed = asyncio.Event()
@@ -514,10 +513,14 @@ class _Loop(Uncopied):
     def __aiter__(self) -> Self:
         return self
 
-    def __anext__(self) -> Awaitable[Message]:
+    async def __anext__(self) -> Message:
+        stream = self._stream
         if self._claim is None:
-            self._claim = self._stream._reader.begin()
-        return self._stream._next()
+            self._claim = stream._reader.begin()
+        if stream._waiting and stream._on_message is None:  # nearly always: what _next does, without another call
+            message = stream.message = stream._waiting.popleft()
+            return message
+        return await stream._next()
 
     def __del__(self) -> None:
         if self._claim is not None:

@@ -12,40 +12,17 @@ writes JSON but that it writes the same things in the same way; a line that does
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from itertools import pairwise
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 import attrs
 import orjson
 
-from inferencesh._text import Form, LateForm
+from inferencesh._text import Form, UndecodedMessage
 
-__all__ = ["LineGrowth", "text_added", "without_superseded"]
+__all__ = ["DeltaLines", "GrownLine", "LineGrowth", "TextPiece", "text_added"]
 
-# The head of a line, as far as the message's id; a server that orders its keys otherwise has every line decoded.
-_HEAD = re.compile(rb'\{"event":"chat_messages","data":\{"id":"[^"\\]{1,64}"')
-_PENDING = b'"status":"pending"'
-# Of calls as well as of messages: what is final or waits may matter on its own, an update of single fields always.
-_MATTERS = (b'"ready"', b'"failed"', b'"cancelled"', b'"completed"', b'"awaiting_', b'"in_progress"', b'"fields"')
-
-
-def without_superseded(lines: list[bytes]) -> Iterator[bytes]:
-    """The lines of one read, with b"" in the place of each that the next replaces.
-
-    Args:
-        lines: Whole lines of NDJSON, in order.
-    """
-    for line, following in pairwise([*lines, b""]):
-        yield b"" if _is_superseded(line, following) else line
-
-
-def _is_superseded(line: bytes, following: bytes) -> bool:
-    head = _HEAD.match(line)
-    if head is None or not following.startswith(head[0]):
-        return False
-    return _PENDING in line and not any(pattern in line for pattern in _MATTERS)
-
+TextPiece: TypeAlias = tuple[str, int | None, str]  # of a delta: the message's id, the number in sequence, and the text
 
 _STAMP = re.compile(rb'"updated_at": ?"')  # quotes inside strings are escaped, so it cannot be found in a text
 _STAMP_BYTES = b"0123456789-:.+TZ"
@@ -53,47 +30,61 @@ _LONGEST_STAMP = 40
 _MOST_ATTEMPTS = 8  # to learn from a message's lines; then they are written in a way that this does not know
 
 
-class LineGrowth:
-    """The lines of one stream."""
+@attrs.define
+class GrownLine:
+    """A line that says what an earlier one said, with more text at the end.
 
-    __slots__ = ("_attempts", "_end", "_form", "_frame", "_line", "_start")
+    Attributes:
+        before: The form of the message that the earlier line held.
+        form: Its own form.
+        added: The text that it has more.
+    """
+
+    before: Form
+    form: UndecodedMessage
+    added: str
+
+
+class LineGrowth:
+    """The lines of one stream.
+
+    Attributes:
+        frame: How the lines of a message are written, or None while ``take`` cannot tell.
+    """
+
+    __slots__ = ("_attempts", "_end", "_form", "_line", "_start", "frame")
 
     def __init__(self) -> None:
         self._line = b""  # the last whole form of a message
         self._form: Form | None = None  # the same, as it was handed out
         self._attempts = 0
-        self._frame: _Frame | None = None  # what its lines have in common, where that has been learned
+        self.frame: _Frame | None = None
         self._start = self._end = 0  # from where on the line is repeated in the next, and where its text ends
 
-    @property
-    def has_learned(self) -> bool:
-        """Whether it is known how the lines of a message are written, so that ``take`` may find one."""
-        return self._frame is not None
-
-    def take(self, line: bytes) -> tuple[Form, LateForm, str] | None:
+    def take(self, line: bytes) -> GrownLine | None:
         """Take in a line.
 
         Args:
             line: A whole line.
 
         Returns:
-            The form of the message before, its new form and the text that it has more; None when the line has to be
-            decoded, and given to ``learn`` if it is the whole form of a message.
+            What it adds to the line before; None when the line has to be decoded, and given to ``learn`` if it is the
+            whole form of a message.
         """
-        frame, before = self._frame, self._form
+        frame, before = self.frame, self._form
         if frame is None or before is None:
             return None
-        start, end = frame.start(line), frame.end(line)
+        start, end = frame.bounds(line)
         same = self._line[self._start : self._end]
         text_end = start + len(same)
-        if start < 0 or text_end >= end or not line.startswith(same, start):
+        if text_end >= end or not line.startswith(same, start):
             return None
         added = _string(line[text_end:end])
         if added is None:
             return None
-        form = LateForm(line)
+        form = UndecodedMessage(line)
         self._line, self._form, self._start, self._end = line, form, start, end
-        return before, form, added
+        return GrownLine(before, form, added)
 
     def learn(self, line: bytes, form: dict[str, object]) -> None:
         """Take in a line that had to be decoded.
@@ -103,7 +94,7 @@ class LineGrowth:
             form: The whole form of a message that it holds.
         """
         line_before, form_before = self._line, self._form
-        self._line, self._form, self._frame = line, form, None
+        self._line, self._form, self.frame = line, form, None
         if not isinstance(form_before, dict) or form_before.get("id") != form.get("id"):
             self._attempts = 0
         elif self._attempts < _MOST_ATTEMPTS:
@@ -122,9 +113,9 @@ class LineGrowth:
         tail = before[place:]  # as it was behind the shorter text
         stamp = _STAMP.search(tail)
         frame = _Frame(head, tail, b"") if stamp is None else _Frame(head, tail[: stamp.end()], _behind(tail, stamp))
-        end, text_end = frame.end(line), start + place - start_before
-        if frame.start(line) == start and end > text_end and _string(line[text_end:end]) == added:
-            self._frame, self._start, self._end = frame, start, end
+        (found, end), text_end = frame.bounds(line), start + place - start_before
+        if found == start and end > text_end and _string(line[text_end:end]) == added:
+            self.frame, self._start, self._end = frame, start, end
 
 
 @attrs.frozen
@@ -141,25 +132,91 @@ class _Frame:
     tail: bytes
     rest: bytes
 
-    def start(self, line: bytes) -> int:
-        """From where on a line is repeated in the next; -1 where it is not of this frame."""
-        head = self.head
-        if not head:
-            return 0
-        start = len(head)
-        end = line.find(b'"', start, start + _LONGEST_STAMP)
-        return end if line.startswith(head) and not line[start:end].strip(_STAMP_BYTES) else -1
-
-    def end(self, line: bytes) -> int:
-        """Where a line's text ends; -1 where it is not of this frame."""
-        tail, rest, end = self.tail, self.rest, len(line)
+    def bounds(self, line: bytes) -> tuple[int, int]:
+        """Return where a line repeats the one before from, and where its text ends; (0, 0) if it does not fit."""
+        head, tail, rest, start, end = self.head, self.tail, self.rest, 0, len(line)
+        if head:
+            stamp = len(head)
+            start = line.find(b'"', stamp, stamp + _LONGEST_STAMP)
+            if start < 0 or not line.startswith(head) or line[stamp:start].strip(_STAMP_BYTES):
+                return 0, 0
         if rest:
-            end -= len(rest)
-            start = line.rfind(b'"', end - _LONGEST_STAMP, end) + 1
-            if not line.endswith(rest) or line[start:end].strip(_STAMP_BYTES):
-                return -1
-            end = start
-        return end - len(tail) if line.endswith(tail, 0, end) else -1
+            stamp_end = end - len(rest)
+            end = line.rfind(b'"', stamp_end - _LONGEST_STAMP, stamp_end) + 1
+            if not line.endswith(rest) or line[end:stamp_end].strip(_STAMP_BYTES):
+                return 0, 0
+        return (start, end - len(tail)) if line.endswith(tail, 0, end) else (0, 0)
+
+
+_SEQUENCE = re.compile(rb'"seq": ?([0-9]+)')
+
+
+class DeltaLines:
+    """Recognizes lines that hold the next piece of a message's text, once such a line was decoded.
+
+    Attributes:
+        known: Whether ``take`` knows what such a line looks like.
+    """
+
+    __slots__ = ("_ending", "_head", "_message_id", "_pattern", "_seq", "_start", "known")
+
+    def __init__(self) -> None:
+        self.known = False
+        self._head = self._ending = self._pattern = b""
+        self._start = 0
+        self._message_id = ""
+        self._seq: int | None = None
+
+    def take(self, line: bytes) -> TextPiece | None:
+        """Return the piece in a line; None when the line has to be decoded, and given to ``learn`` if it is a delta."""
+        ending = self._ending
+        if not line.endswith(ending) or not line.startswith(self._head):
+            return None
+        try:
+            text = line[self._start : -len(ending)].decode()
+        except UnicodeDecodeError:
+            return None
+        if (
+            not text.isprintable() or text == "" or '"' in text or "\\" in text
+        ):  # it may mean something else, or nothing
+            return None
+        seq = self._seq
+        if seq is not None:
+            seq = self._seq = seq + 1
+            self._ending = self._pattern % (seq + 1)
+        return self._message_id, seq, text
+
+    def learn(self, line: bytes, data: Mapping[str, Any]) -> None:
+        """Take in the line of a delta that had to be decoded.
+
+        Args:
+            line: The line.
+            data: The event's data.
+        """
+        self.known = False
+        delta, message_id, seq = data.get("delta"), data.get("resource_id"), data.get("seq")
+        if not isinstance(delta, dict) or delta.keys() != {"response"} or not data.keys() <= _OF_A_DELTA:
+            return
+        text = delta["response"]
+        if not isinstance(text, str) or not text.isprintable() or not isinstance(message_id, str):
+            return
+        quoted = b'"%b"' % text.encode()
+        start = line.find(quoted) + 1
+        if line.count(quoted) != 1:
+            return
+        rest = line[start + len(quoted) - 2 :].replace(b"%", b"%%")
+        number = _SEQUENCE.search(rest)
+        if seq is not None:
+            if number is None or type(seq) is not int:
+                return
+            rest = b"%b%%d%b" % (rest[: number.start(1)], rest[number.end(1) :])
+        self.known = True
+        self._message_id, self._head, self._start, self._pattern = message_id, line[:start], start, rest
+        self._seq = seq
+        self._ending = rest % (() if seq is None else seq + 1)
+
+
+_OF_A_DELTA = {"delta", "seq", "resource_id"}
 
 
 def _behind(tail: bytes, stamp: re.Match[bytes]) -> bytes:

@@ -12,8 +12,9 @@ from typing import Any
 import attrs
 
 from inferencesh._text import Form, GrowingText, TextLog, decoded
-from inferencesh._types.codec import read_arguments
+from inferencesh._types.codec import read_arguments, read_blocks
 from inferencesh.models import (
+    FINAL_MESSAGE,
     FINISH,
     Content,
     ContentType,
@@ -22,10 +23,11 @@ from inferencesh.models import (
     ToolCallStatus,
     ToolType,
     is_finish,
+    with_text,
     written_output,
 )
 
-from .lines import text_added
+from .lines import GrownLine, TextPiece, text_added
 from .wire import Event
 
 __all__ = [
@@ -33,9 +35,6 @@ __all__ = [
     "CallFragments",
     "DeltaAccumulator",
     "LiveMessage",
-    "grown_by_line",
-    "grown_by_piece",
-    "grown_by_whole",
     "has_less_output",
     "has_newer_calls",
     "is_repeat",
@@ -108,7 +107,7 @@ def keep_calls(message: Message, known: Message) -> Message:
     if not known.tool_calls:
         return message
     if not message.tool_calls:
-        if decoded(message.form).get("tool_invocations") is not None:
+        if decoded(message._raw).get("tool_invocations") is not None:
             return message
         return attrs.evolve(message, tool_calls=known.tool_calls)
     further = {call.id: call for call in known.tool_calls}
@@ -134,53 +133,6 @@ def _progress(call: ToolCall) -> int:
 def _output(message: Message) -> object:
     """What the message has of the agent's structured output, not parsed."""
     return written_output(message.tool_calls, message.content)
-
-
-def grown_by_whole(seen: Message, data: Mapping[str, Any]) -> Message | None:
-    """The snapshot of a whole form that differs from the one before by more text alone.
-
-    Args:
-        seen: The message as read from the whole form before.
-        data: The new whole form, as the server sent it.
-
-    Returns:
-        The snapshot, or None when more has changed, or less.
-    """
-    before = decoded(seen.form)
-    if type(data) is not dict or type(before) is not dict:
-        return None
-    piece = text_added(before, data)
-    if piece is None:
-        return None
-    block = data["content"][0]
-    return _with_text(seen, Content(ContentType.TEXT, block["text"], None, None, None, block), piece, data)
-
-
-def grown_by_line(seen: Message, log: TextLog, piece: str, form: Form) -> Message:
-    """The snapshot of a whole form that is known to add a piece of text to ``seen``; ``log`` holds it already."""
-    return _with_text(seen, Content(ContentType.TEXT, GrowingText(log), None, None, None, form), piece, form)
-
-
-def grown_by_piece(seen: Message, log: TextLog, piece: str) -> Message:
-    """The snapshot after a piece of text; ``log`` holds it already, and ``seen`` is of text alone."""
-    return _with_text(seen, Content(ContentType.TEXT, GrowingText(log)), piece, seen.form)
-
-
-def _with_text(seen: Message, content: Content, delta: str, form: Form) -> Message:
-    # Positional: a call by keywords takes half as long again, and nothing here is called more often.
-    return Message(
-        seen.id,
-        seen.chat_id,
-        seen.role,
-        seen.status,
-        (content,),
-        seen.tool_calls,
-        seen.created_at,
-        seen.order,
-        seen.run_id,
-        delta,
-        form,
-    )
 
 
 class CallFragments:
@@ -368,13 +320,13 @@ class DeltaAccumulator:
             order=whole.order,
             run_id=whole.run_id,
             delta=delta,
-            raw=whole.form,
+            raw=whole._raw,
         )
 
     def continues(self, seen: Message, piece: str) -> bool:
         """Whether ``seen`` is a snapshot of the same text just before ``piece`` was added; no text is read to tell."""
         text = self.text
-        return text is not None and any(block.continued_by(text, len(piece)) for block in seen.content)
+        return text is not None and _ends_with(seen, text, text.length - len(piece))
 
     # -- which deltas count ----------------------------------------------------------------------------------------
 
@@ -471,11 +423,12 @@ class DeltaAccumulator:
 class LiveMessage:
     """Which snapshots of one message are delivered: none that is older than the one before."""
 
-    __slots__ = ("_deltas", "_lines", "_running", "delivered", "latest")
+    __slots__ = ("_deltas", "_lines", "_running", "delivered", "latest", "whole")
 
     def __init__(self) -> None:
         self.latest: Message | None = None  # the newest whole form
         self.delivered: Message | None = None  # the newest snapshot that was handed out
+        self.whole: Form | None = None  # the newest whole form, where updates of single fields may build on it
         self._deltas = DeltaAccumulator()
         self._lines: TextLog | None = None  # what whole forms add up to that each continue the one before
         self._running: TextLog | None = None  # the text of the deltas, while the newest snapshot is that and no more
@@ -500,33 +453,55 @@ class LiveMessage:
         self._running = None
         self._deltas.reconnected()
 
-    def take_line(self, event: Event) -> Message | None:
-        """Take in a form that is known to continue another; returns the snapshot, None when that is not the newest."""
+    def extend(self, event: Event | GrownLine | TextPiece) -> Message | None:
+        """Take in an event if it only adds text to the newest snapshot, as nearly all do.
+
+        Returns:
+            The snapshot to deliver; None, with nothing taken in, for any other event.
+        """
         seen = self.delivered
-        if seen is None or event.before is not seen.form or not self._shows_latest(seen):
+        if seen is None:
             return None
-        log = self._lines
-        if log is None or not seen.content[0].continued_by(log, 0):
-            log = self._lines = TextLog(seen.text)
-        log.append(event.added)
-        snapshot = self.latest = self.delivered = grown_by_line(seen, log, event.added, event.form)
-        self._deltas.stated = snapshot
+        if isinstance(event, GrownLine):
+            if event.before is not seen._raw or not self._shows_latest(seen):
+                return None
+            log = self._lines
+            if log is None or seen._content is not log or seen._length != log.length:
+                log = self._lines = TextLog(seen.text)
+            form = self.whole = event.form
+            snapshot = with_text(seen, log, log.append(event.added), event.added, form)
+            self.latest = self.delivered = self._deltas.stated = snapshot
+            return snapshot
+        piece = event if isinstance(event, tuple) else _text_piece(event)
+        running, deltas = self._running, self._deltas
+        if piece is None or running is None:
+            return None
+        message_id, seq, text = piece
+        due = None if deltas.seq is None else deltas.seq + 1
+        if message_id != seen.id or seq != due:
+            return None
+        deltas.seq = due
+        snapshot = self.delivered = with_text(seen, running, running.append(text), text, seen._raw)
         return snapshot
 
     def take_growth(self, data: Mapping[str, Any]) -> Message | None:
-        """Take in a whole form if it only adds text to the one before; returns the snapshot, or None."""
+        """Take in a whole form if it only adds text to the one before; return the snapshot, or None."""
         seen = self.delivered
         if seen is None or not self._shows_latest(seen):
             return None
-        snapshot = grown_by_whole(seen, data)
-        if snapshot is not None:
-            self.latest = self.delivered = self._deltas.stated = snapshot
+        before = decoded(seen._raw)
+        added = text_added(before, data) if type(data) is dict and type(before) is dict else None
+        if added is None:
+            return None
+        self.whole = data
+        snapshot = attrs.evolve(seen, content=read_blocks(data["content"]), delta=added, raw=data)
+        self.latest = self.delivered = self._deltas.stated = snapshot
         return snapshot
 
     def _shows_latest(self, seen: Message) -> bool:
         """Whether what was delivered is the newest whole form as it came, and may grow."""
         deltas = self._deltas
-        return seen is self.latest and deltas.text is None and deltas.aligned and not seen.done
+        return seen is self.latest and deltas.text is None and deltas.aligned and seen.status not in FINAL_MESSAGE
 
     def take_whole(self, message: Message, *, in_stream: bool) -> Message | None:
         """Take in a whole form.
@@ -568,18 +543,9 @@ class LiveMessage:
         Returns:
             The snapshot to deliver, or None when there is nothing new to see or the message is not known yet.
         """
-        piece, log, deltas = delta.get("response"), self._running, self._deltas
-        if log is not None and piece and type(piece) is str and len(delta) == 1:
-            last = deltas.seq
-            if seq is None if last is None else seq == last + 1:  # nearly always
-                deltas.seq = seq
-                log.append(piece)
-                assert self.delivered is not None
-                snapshot = self.delivered = grown_by_piece(self.delivered, log, piece)
-                return snapshot
         self._running = None
         whole = self.latest
-        added = None if self.done else deltas.take(delta, seq, whole)
+        added = None if self.done else self._deltas.take(delta, seq, whole)
         return None if whole is None or added is None else self._deliver_deltas(whole, added)
 
     def amend(self, change: Callable[[Message], Message]) -> None:
@@ -629,6 +595,24 @@ class LiveMessage:
     def _deliver(self, message: Message) -> Message:
         self.delivered = message
         return message
+
+
+def _text_piece(event: Event) -> TextPiece | None:
+    """Return the piece of text in an event that is a delta of text alone; None for any other event."""
+    data: Any = event["data"]
+    delta = data.get("delta")
+    if event["event"] != "delta" or type(delta) is not dict or len(delta) != 1:
+        return None
+    text = delta.get("response")
+    return (data.get("resource_id"), data.get("seq"), text) if isinstance(text, str) and text else None
+
+
+def _ends_with(message: Message, log: TextLog, length: int) -> bool:
+    """Whether a message's text is the first ``length`` characters of a log, told without reading it."""
+    if isinstance(message._content, TextLog):
+        return message._content is log and message._length == length
+    texts = [block._text for block in message._content]
+    return any(not isinstance(text, str) and text.log is log and text.length == length for text in texts)
 
 
 def _is_empty(message: Message) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from inferencesh._text import Form, decoded
+from inferencesh._text import decoded
 from inferencesh._types.codec import structure
 from inferencesh.models import Message, MessageStatus, Role
 
@@ -60,8 +60,7 @@ class Replies:
         self._since = ""  # when the user's message was created; tells old messages apart where nothing else does
         self._live: dict[str, LiveMessage] = {}
         self._unknown: dict[str, LiveMessage] = {}  # of these only deltas have come yet
-        self._growing: LiveMessage | None = None  # the one that the last event was about
-        self._whole: dict[str, Form] = {}  # of pending messages, for updates of single fields
+        self.growing: LiveMessage | None = None  # the one that the last event was about
 
     def begin(self, user: Message | None, assistant: Message | None) -> Message | None:
         """Take in what the answer to the post says; returns the snapshot if it holds more than a placeholder."""
@@ -81,25 +80,20 @@ class Replies:
 
     def take_event(self, event: Event) -> Message | None:
         """Take in a ``chat_messages`` event; returns the snapshot to deliver."""
-        if event.before is not None and self._growing is not None:
-            grown = self._growing.take_line(event)
-            if grown is not None:
-                self._whole[grown.id] = event.form
-                return grown
-        data = event.data
+        data: Mapping[str, Any] = event["data"]
+        fields = event.get("fields")
         message_id = data.get("id")
-        live = self._growing = self._live.get(message_id) if isinstance(message_id, str) else None
-        if live is not None and not event.fields and (grown := live.take_growth(data)) is not None:
-            self._whole[grown.id] = event.form
+        live = self.growing = self._live.get(message_id) if isinstance(message_id, str) else None
+        if live is not None and not fields and (grown := live.take_growth(data)) is not None:
             return grown
-        if event.fields:
-            known = self._whole.get(str(data.get("id")))
+        if fields:
+            known = live.whole if live is not None else None
             if known is None:
                 self.missing = True
                 return None
-            data = {**decoded(known), **({name: data[name] for name in event.fields if name in data} or data)}
+            data = {**decoded(known), **({name: data[name] for name in fields if name in data} or data)}
         message = structure(data, Message)
-        if event.fields and "content" not in event.fields and live is not None and live.current is not None:
+        if fields and "content" not in fields and live is not None and live.current is not None:
             if message.done:
                 self._said_final[message.id] = message
                 self.missing = True  # its text may have grown since it was last sent, and deltas may be under way
@@ -125,10 +119,7 @@ class Replies:
         live = self._live.get(message.id)
         if live is None:
             live = self._live[message.id] = self._unknown.pop(message.id, LiveMessage())
-        if message.done:
-            self._whole.pop(message.id, None)
-        else:
-            self._whole[message.id] = message.form
+        live.whole = None if message.done else message._raw
         if message.tool_calls:
             message = self._corrected(message)
         return live.take_whole(message, in_stream=in_stream)
@@ -155,6 +146,7 @@ class Replies:
             if message_id in self._earlier or message_id in self._others:
                 return None
             live = self._keep_unknown(message_id)
+        self.growing = live
         snapshot = live.take_delta(delta, seq if type(seq) is int else None)
         if snapshot is None and message_id in self._live and live.needs_whole:
             self.missing = True
@@ -162,7 +154,8 @@ class Replies:
 
     def distrust(self) -> None:
         """Something was missed: updates of single fields have nothing to build on until whole forms come again."""
-        self._whole.clear()
+        for live in self._live.values():
+            live.whole = None
 
     def reconnected(self) -> None:
         """The stream was lost and opened anew."""

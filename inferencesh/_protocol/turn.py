@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 
 from inferencesh._types.codec import structure
-from inferencesh.errors import InputRequiredError
+from inferencesh.errors import InputRequiredError, UnreadableError
 from inferencesh.models import (
     Chat,
     Interrupt,
@@ -30,6 +30,7 @@ from inferencesh.models import (
 )
 
 from .calls import CallLedger, Step
+from .lines import GrownLine, TextPiece
 from .replies import Replies
 from .run import Phase, RunTracker, goes_on, phase_of
 from .wire import Event
@@ -538,36 +539,84 @@ class Turn:
         self.wants_reread = queued  # what it waits behind may itself be waiting for input
         return self._count(self.replies.begin(user, assistant))
 
-    def receive(self, event: Event, now: float) -> Message | None:
-        """Take in one event of the stream.
+    def receive_all(
+        self, events: Iterable[Event | GrownLine | TextPiece], now: float, snapshots: list[Message], most: int
+    ) -> list[UnreadableError]:
+        """Take in events of the stream, up to one after which the caller has something to do.
 
         Args:
-            event: The event.
+            events: The events; those that are not taken in are left in the iterator.
             now: The present time.
+            snapshots: Where the snapshots to deliver are put.
+            most: The number of snapshots there at which to stop.
 
         Returns:
-            The snapshot to deliver, if there is one.
-
-        Raises:
-            UnreadableError: Its data cannot be read as what it should be.
+            What could not be read.
         """
         self._rereads.heard(now)
+        problems: list[UnreadableError] = []
+        for event in events:
+            live = self.replies.growing
+            snapshot = live.extend(event) if live is not None else None
+            if snapshot is not None:  # nearly always; more text decides nothing
+                self.progress += 1
+                self.last_delivered = snapshot
+                snapshots.append(snapshot)
+                if len(snapshots) >= most:
+                    break
+                continue
+            try:
+                snapshot = self._receive(event, now)
+            except UnreadableError as error:
+                problems.append(error)
+                continue
+            if snapshot is not None:
+                snapshots.append(snapshot)
+            if self.wants_action or len(snapshots) >= most:
+                break
+        return problems
+
+    def receive(self, event: Event | GrownLine | TextPiece, now: float) -> Message | None:
+        """Take in one event of the stream, as ``receive_all`` does, and return the snapshot to deliver, if any.
+
+        Raises:
+            UnreadableError: The event's data cannot be read as what it should be.
+        """
+        snapshots: list[Message] = []
+        for problem in self.receive_all([event], now, snapshots, 1):
+            raise problem
+        return snapshots[0] if snapshots else None
+
+    def _receive(self, event: Event | GrownLine | TextPiece, now: float) -> Message | None:
+        if isinstance(event, GrownLine):
+            event = Event(event="chat_messages", data=event.form.data)
+        elif isinstance(event, tuple):
+            message_id, seq, text = event
+            event = Event(event="delta", data={"delta": {"response": text}, "seq": seq, "resource_id": message_id})
+        name = event["event"]
+        if name == "delta":
+            snapshot = self._count(self.replies.take_delta(event["data"]))
+        else:
+            snapshot = self._receive_whole(name, event, now)
+        if self.replies.missing:
+            self.replies.missing = False
+            self._rereads.miss(now)
+        return snapshot
+
+    def _receive_whole(self, name: str, event: Event, now: float) -> Message | None:
+        """Take in an event with a message, or with the chat's or run's state."""
         snapshot = None
-        if event.name == "delta":
-            snapshot = self._count(self.replies.take_delta(event.data))
-        elif event.name == "chat_messages":
+        if name == "chat_messages":
             snapshot = self._count(self.replies.take_event(event))
             self._rereads.planned = None
             if snapshot is None or snapshot.done or snapshot.tool_calls or self.run.phase in _DECISIVE or self.calls:
                 self.calls.find(self.replies.current)
                 self._evaluate(now)
-        elif event.name in {"chats", "agent_runs"}:
-            self._take_state(event)
+        elif name in {"chats", "agent_runs"}:
+            take = self.run.take_chat if name == "chats" else self.run.take_run
+            take(event["data"], tuple(event.get("fields", ())))
             self._rereads.planned = None
             self._evaluate(now)
-        if self.replies.missing:
-            self.replies.missing = False
-            self._rereads.miss(now)
         return snapshot
 
     def reread(self, chat: Mapping[str, Any], messages: Iterable[Mapping[str, Any]], now: float) -> list[Message]:
@@ -754,15 +803,6 @@ class Turn:
     def chat_id(self) -> str | None:
         """The chat's id, or None where it is not known yet."""
         return self.replies.chat_id
-
-    def _take_state(self, event: Event) -> None:
-        """Take in what an event says about the run."""
-        if not self.replies.of_this_chat(event.data.get("id" if event.name == "chats" else "chat_id")):
-            return
-        if self.replied:
-            self.run.settle()
-        take = self.run.take_chat if event.name == "chats" else self.run.take_run
-        take(event.data, event.fields)
 
     def _count(self, snapshot: Message | None) -> Message | None:
         if snapshot is not None:

@@ -9,46 +9,33 @@ from __future__ import annotations
 
 import abc
 import io
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NotRequired, TypedDict
 
-import attrs
-
-from inferencesh._text import Form, LateForm, decode_json, decoded
+from inferencesh._text import decode_json
 from inferencesh.errors import UnreadableError
 
-from .lines import LineGrowth, without_superseded
+from .lines import DeltaLines, GrownLine, LineGrowth, TextPiece
 
 __all__ = ["MAX_LINE_BYTES", "Event", "EventDecoder", "LineSplitter", "NDJSONDecoder", "SSEDecoder", "event_decoder"]
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
 _CUT = 60  # bytes of an unreadable line that its report shows
-_ABOUT_OBJECTS = {"chats", "chat_messages", "agent_runs", "delta"}
+_ABOUT_OBJECTS = ("delta", "chat_messages", "chats", "agent_runs")  # the most frequent first
 
 
-@attrs.define
-class Event:
-    """One event of a stream.
+class Event(TypedDict):
+    """One event of a stream, in the form in which NDJSON has it, so that a decoded line is an event as it stands.
 
     Attributes:
-        name: ``chats``, ``chat_messages``, ``agent_runs``, ``delta``, or one this version does not know.
-        fields: The names of the fields that ``data`` updates; empty when ``data`` is the whole object.
-        form: ``data``, decoded or not.
-        before: The form of the message that this one continues with ``added``, or None where that is not known.
-        added: The text that it has more, nothing else having changed.
+        event: ``chats``, ``chat_messages``, ``agent_runs``, ``delta``, or one this version does not know.
+        data: The object it is about.
+        fields: The names of the fields that ``data`` updates; absent or empty when ``data`` is the whole object.
     """
 
-    name: str
-    form: Form = attrs.field(eq=decoded, repr=lambda form: repr(decoded(form)))
-    fields: tuple[str, ...] = ()
-    before: Form | None = attrs.field(default=None, eq=False, repr=False)
-    added: str = attrs.field(default="", eq=False, repr=False)
-
-    @property
-    def data(self) -> Mapping[str, Any]:
-        """The object it is about."""
-        form = self.form
-        return form if type(form) is dict else decoded(form)
+    event: str
+    data: dict[str, Any]
+    fields: NotRequired[Sequence[str]]
 
 
 class LineSplitter:
@@ -108,34 +95,27 @@ class EventDecoder(abc.ABC):
         self._offset = 0
         self.problems: list[UnreadableError] = []
 
-    def feed(self, data: bytes) -> Iterator[Event]:
-        """Take in bytes; the events they complete are decoded as the iterator is advanced.
+    def feed(self, data: bytes) -> Sequence[Event | GrownLine | TextPiece]:
+        """Take in bytes and return the events that they complete.
 
         Raises:
             UnreadableError: A line is longer than the limit; the stream cannot be read on.
         """
         return self._decode(self._lines.feed(data))
 
-    def close(self) -> Iterator[Event]:
-        """The end of the stream: the events of a last line that has no line end."""
+    def close(self) -> Sequence[Event | GrownLine | TextPiece]:
+        """Return, at the end of the stream, the event of a last line that has no line end."""
         rest = self._lines.close()
         return self._decode([rest] if rest else [])
 
     @abc.abstractmethod
-    def _decode(self, lines: list[bytes]) -> Iterator[Event]:
-        """Decode whole lines as the iterator is advanced."""
+    def _decode(self, lines: list[bytes]) -> Sequence[Event | GrownLine | TextPiece]:
+        """Return the events of whole lines."""
 
-    def _event(self, text: bytes, name: str = "") -> Event | None:
-        try:
-            return read_event(decode_json(text, may_round=_is_delta), name)
-        except UnreadableError as error:
-            if _may_carry_anything(name):
-                return None
-            cut = text[:_CUT].rstrip(b"\n")
-            self.problems.append(
-                UnreadableError(f"unreadable at byte {self._offset} of the stream: {error}; it begins {cut!r}")
-            )
-            return None
+    def _report(self, error: UnreadableError, text: bytes, offset: int) -> None:
+        """Note a text that cannot be read, which began at ``offset`` of the stream."""
+        cut = text[:_CUT].rstrip(b"\n")
+        self.problems.append(UnreadableError(f"unreadable at byte {offset} of the stream: {error}; it begins {cut!r}"))
 
 
 class NDJSONDecoder(EventDecoder):
@@ -143,30 +123,40 @@ class NDJSONDecoder(EventDecoder):
 
     Args:
         limit: The longest line, in bytes.
-        newest_only: Whether lines that the next one replaces are passed over without being decoded.
     """
 
-    def __init__(self, limit: int = MAX_LINE_BYTES, *, newest_only: bool = False) -> None:
+    def __init__(self, limit: int = MAX_LINE_BYTES) -> None:
         super().__init__(limit)
-        self._newest_only = newest_only
         self._growth = LineGrowth()
+        self._deltas = DeltaLines()
 
-    def _decode(self, lines: list[bytes]) -> Iterator[Event]:
-        growth = self._growth
-        wanted = without_superseded(lines) if self._newest_only else lines
-        for line, each in zip(lines, wanted, strict=True):
-            if each and not each.isspace():
-                grown = growth.take(each) if growth.has_learned else None
-                event = self._event(each) if grown is None else _grown_event(*grown)
-                if event is not None:
-                    if grown is None and event.name == "chat_messages":
-                        self._learn(each, event)
-                    yield event
-            self._offset += len(line)
-
-    def _learn(self, line: bytes, event: Event) -> None:
-        if not event.fields and type(event.form) is dict:
-            self._growth.learn(line, event.form)
+    def _decode(self, lines: list[bytes]) -> list[Event | GrownLine | TextPiece]:
+        events: list[Event | GrownLine | TextPiece] = []
+        deltas, growth = self._deltas, self._growth
+        for index, line in enumerate(lines):
+            if deltas.known and (piece := deltas.take(line)) is not None:
+                events.append(piece)
+                continue
+            if growth.frame is not None and (grown := growth.take(line)) is not None:
+                events.append(grown)
+                continue
+            try:
+                value = decode_json(line, may_round=_is_delta)
+                whole = type(value) is dict and len(value) == 2 and type(value.get("data")) is dict
+                # Nearly every line is an event as it stands; the others are sorted out elsewhere.
+                event = value if whole and value.get("event") in _ABOUT_OBJECTS else read_event(value)
+            except UnreadableError as error:
+                if not line.isspace():
+                    self._report(error, line, self._offset + sum(map(len, lines[:index])))
+                continue
+            if event is not None:
+                events.append(event)
+                if event["event"] == "delta":
+                    deltas.learn(line, event["data"])
+                elif event["event"] == "chat_messages" and not event.get("fields"):
+                    growth.learn(line, event["data"])
+        self._offset += sum(map(len, lines))
+        return events
 
 
 class SSEDecoder(EventDecoder):
@@ -179,21 +169,22 @@ class SSEDecoder(EventDecoder):
         self._data: list[bytes] = []
         self._size = 0
 
-    def _decode(self, lines: list[bytes]) -> Iterator[Event]:
+    def _decode(self, lines: list[bytes]) -> list[Event]:
+        events = []
         for line in lines:
             # A field may also end in a bare carriage return; JSON has none inside it, so cutting there is safe.
             for part in line.removesuffix(b"\n").removesuffix(b"\r").split(b"\r"):
                 event = self._take(part)
                 if event is not None:
-                    yield event
+                    events.append(event)
             self._offset += len(line)
+        return events
 
-    def close(self) -> Iterator[Event]:
-        """The end of the stream; an event whose blank line is missing counts when it is whole."""
-        yield from super().close()
+    def close(self) -> Sequence[Event | GrownLine | TextPiece]:
+        """Return, at the end of the stream, the last event, even if the blank line that ends it is missing."""
+        events = list(super().close())
         event = self._take(b"")
-        if event is not None:
-            yield event
+        return [*events, event] if event is not None else events
 
     def _take(self, line: bytes) -> Event | None:
         if not line:
@@ -203,28 +194,37 @@ class SSEDecoder(EventDecoder):
         if field == b"event":
             self._name = value.decode("utf-8", "replace")
         elif field == b"data":
-            self._data.append(value)
             self._size += len(value) + 1  # empty lines count as well
-            if self._size > self._limit + 1:
-                raise UnreadableError(f"the server sent an event of more than {self._limit} bytes")
+            if self._size <= self._limit + 1:
+                self._data.append(value)
+            else:
+                self._data.clear()  # dispatching it reports that it was too long
         return None
 
     def _dispatch(self) -> Event | None:
-        name, data = self._name, b"\n".join(self._data)
+        name, data, size = self._name, b"\n".join(self._data), self._size
         self._name, self._data, self._size = "", [], 0
+        if size > self._limit + 1:
+            self.problems.append(UnreadableError(f"the server sent an event of more than {self._limit} bytes"))
+            return None
         if not data or name == "heartbeat":
             return None
-        return self._event(data, "" if name == "message" else name)
+        name = "" if name == "message" else name
+        try:
+            return read_event(decode_json(data, may_round=_is_delta), name)
+        except UnreadableError as error:
+            if not _may_carry_anything(name):
+                self._report(error, data, self._offset)
+            return None
 
 
-def event_decoder(content_type: str, limit: int = MAX_LINE_BYTES, *, newest_only: bool = False) -> EventDecoder:
+def event_decoder(content_type: str, limit: int = MAX_LINE_BYTES) -> EventDecoder:
     """The decoder for a stream's content type.
 
     Args:
         content_type: The ``Content-Type`` header, "" when there was none. Everything that is neither server-sent events
             nor HTML is read as NDJSON: servers and proxies label it in many ways.
         limit: The longest line, in bytes.
-        newest_only: Whether the reader wants of each message the newest form alone.
 
     Raises:
         UnreadableError: It is HTML, so no stream at all but most likely a proxy's error page.
@@ -236,7 +236,7 @@ def event_decoder(content_type: str, limit: int = MAX_LINE_BYTES, *, newest_only
         raise UnreadableError(
             f"the server answered the stream request with {media_type}; a proxy in between may have sent an error page"
         )
-    return NDJSONDecoder(limit, newest_only=newest_only)
+    return NDJSONDecoder(limit)
 
 
 def read_event(value: object, name: str = "") -> Event | None:
@@ -253,10 +253,6 @@ def read_event(value: object, name: str = "") -> Event | None:
     Raises:
         UnreadableError: It is no JSON object, or its data is none where it must be one.
     """
-    if type(value) is dict and len(value) == 2 and type(value.get("data")) is dict:
-        plain = value.get("event")
-        if type(plain) is str and plain != "heartbeat":
-            return Event(plain, value["data"])  # nearly always
     if not isinstance(value, dict):
         raise UnreadableError(f"expected a JSON object, not {type(value).__name__}")
     inner = value.get("event")
@@ -273,11 +269,7 @@ def read_event(value: object, name: str = "") -> Event | None:
         raise UnreadableError(f"the data of an event is {type(data).__name__}, not an object")
     name = name or _kind_of(data)
     fields = value.get("fields") if data is not value else None
-    return Event(name, data, _names(fields)) if name else None
-
-
-def _grown_event(before: Form, form: LateForm, added: str) -> Event:
-    return Event("chat_messages", form, (), before, added)
+    return Event(event=name, data=data, fields=_names(fields)) if name else None
 
 
 def _is_delta(value: object) -> bool:

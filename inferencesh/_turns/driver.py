@@ -21,6 +21,7 @@ from inferencesh._http.retry import Backoff
 from inferencesh._http.transport import Transport
 from inferencesh._loops.threads import hand_over, running_loop
 from inferencesh._protocol.calls import Fate, Step, step_of
+from inferencesh._protocol.lines import GrownLine, TextPiece
 from inferencesh._protocol.turn import End, Turn
 from inferencesh._protocol.wire import Event, EventDecoder, event_decoder
 from inferencesh.errors import (
@@ -129,7 +130,7 @@ class EventStream:
     """
 
     def __init__(self, transport: Transport) -> None:
-        self.events: Iterator[Event] = iter(())
+        self.events: Iterator[Event | GrownLine | TextPiece] = iter(())
         self.was_open = False
         self.ended = False
         self._transport = transport
@@ -142,12 +143,11 @@ class EventStream:
         """Whether there is a connection, as far as is known."""
         return self._bytes is not None
 
-    async def open(self, chat_id: str, *, newest_only: bool, repeat: bool) -> None:
+    async def open(self, chat_id: str, *, repeat: bool) -> None:
         """Open the chat's stream.
 
         Args:
             chat_id: The chat's id.
-            newest_only: Whether of whole messages that arrive together the newest alone is wanted.
             repeat: Whether the request is repeated where it fails in passing.
 
         Raises:
@@ -157,7 +157,7 @@ class EventStream:
         stream = await self._transport.open_stream(chat_path(chat_id) + "/stream", repeat=repeat)
         try:
             limit = self._transport.options.max_line_bytes
-            self._decoder = event_decoder(stream.content_type, limit, newest_only=newest_only)
+            self._decoder = event_decoder(stream.content_type, limit)
         except UnreadableError:
             stream.close()
             raise
@@ -188,7 +188,7 @@ class EventStream:
             self._decode(data)
         elif data is not None:
             self.ended = True
-            self.events = self._decoder.close()
+            self.events = iter(self._decoder.close())
         return data is not None
 
     def read_now(self) -> bool:
@@ -220,7 +220,7 @@ class EventStream:
     def _decode(self, data: bytes) -> None:
         assert self._decoder is not None
         try:
-            self.events = self._decoder.feed(data)
+            self.events = iter(self._decoder.feed(data))
         except UnreadableError as error:
             self._broken = error  # when all before it has been delivered, the connection is given up
 
@@ -229,7 +229,7 @@ logger = logging.getLogger("inferencesh")
 
 T = TypeVar("T")
 
-_BATCH = 64  # snapshots handed over at once at the most
+_BATCH = 256  # snapshots handed over at once at the most
 
 
 class TurnDriver:
@@ -241,9 +241,6 @@ class TurnDriver:
             driver, whose ``connect`` it may call, and puts first snapshots into ``ready``.
         runner: Makes what takes care of the turn's tool calls.
         reconnects: How lost streams are taken up again.
-
-    Attributes:
-        newest_only: Whether the reader wants of each message the newest snapshot alone; set before the turn begins.
     """
 
     def __init__(
@@ -256,7 +253,6 @@ class TurnDriver:
         self.turn: Turn | None = None
         self.ready: list[Message] = []
         self.closed = False
-        self.newest_only = False
         self.posted = False  # whether the message may have reached the server
         self._transport = transport
         self._api = ChatAPI(transport)
@@ -330,7 +326,7 @@ class TurnDriver:
             APIError, APIConnectionError: It could not be opened.
             UnreadableError: The answer is no stream.
         """
-        await self._connection.open(chat_id, newest_only=self.newest_only, repeat=not again)
+        await self._connection.open(chat_id, repeat=not again)
 
     async def stop(self) -> None:
         """End the run on the server; nothing happens before the turn has begun."""
@@ -428,21 +424,7 @@ class TurnDriver:
 
     def _feed(self, turn: Turn) -> list[UnreadableError]:
         """Feed the turn with events that have arrived; returns what could not be read."""
-        now = self._now()
-        problems: list[UnreadableError] = []
-        try:
-            for event in self._connection.events:
-                try:
-                    snapshot = turn.receive(event, now)
-                except UnreadableError as error:
-                    problems.append(error)
-                    continue
-                if snapshot is not None:
-                    self.ready.append(snapshot)
-                if turn.wants_action or len(self.ready) >= _BATCH:
-                    break
-        except UnreadableError as error:  # an event is longer than the limit, and the rest of this read is lost
-            problems.append(error)
+        problems = turn.receive_all(self._connection.events, self._now(), self.ready, _BATCH)
         return problems + self._connection.take_problems()
 
     def _gather(self, turn: Turn) -> None:

@@ -176,7 +176,7 @@ def _read_message(data: Mapping[str, Any], _: object) -> Message:
         chat_id=_text(get("chat_id")),
         role=_role(get("role")),
         status=_message_status(get("status")),
-        content=_read_blocks(get("content")),
+        content=read_blocks(get("content")),
         tool_calls=_read_calls(get("tool_invocations")),
         created_at=_text(get("created_at")),
         order=_whole(get("order")),
@@ -185,7 +185,7 @@ def _read_message(data: Mapping[str, Any], _: object) -> Message:
     )
 
 
-def _read_blocks(value: object) -> tuple[Content, ...]:
+def read_blocks(value: object) -> tuple[Content, ...]:
     if isinstance(value, str):
         return (Content(text=value),) if value else ()
     return tuple([_read_block(block, Content) for block in _items(value)])
