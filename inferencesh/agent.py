@@ -19,7 +19,7 @@ from ._protocol.turn import Turn
 from ._turns.conversation import AgentSetup, Conversation
 from ._turns.driver import Reconnects, TurnDriver
 from ._turns.request import OnApproval, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest, Until
-from ._turns.tools import Approver, Claims, ToolLimits, ToolRunner
+from ._turns.tools import Approver, CallRegistry, ToolLimits, ToolRunner
 from ._turns.tracing import runner_class, turn_driver
 from ._types.codec import result_text, structure
 from .errors import ConfigurationError, InferenceError, StreamError
@@ -37,13 +37,13 @@ class AgentOptions:
     Attributes:
         reconnects: How lost streams are taken up again.
         tools: Limits of tool calls.
-        claims: The calls that are taken care of.
+        registry: The calls that are taken care of.
         runners: What takes care of them at present.
     """
 
     reconnects: Reconnects = attrs.Factory(Reconnects)
     tools: ToolLimits = attrs.Factory(ToolLimits)
-    claims: Claims = attrs.Factory(Claims)
+    registry: CallRegistry = attrs.Factory(CallRegistry)
     runners: weakref.WeakSet[ToolRunner] = attrs.Factory(weakref.WeakSet)
 
 
@@ -78,7 +78,7 @@ def open_turn(
             conversation.submit,
             Approver(turn, request.on_approval, caller, conversation.decide),
             limits,
-            options.claims,
+            options.registry,
             conversation,
             on_tool_progress=request.on_tool_progress,
             agent=request.agent,

@@ -135,13 +135,13 @@ class AsyncInference(Uncopied):
             key = read_api_key(api_key)
             del api_key  # lest a traceback with local variables shows it
             self._runtime: BackgroundRuntime | None = None
-            locate = _fixed(Address(read_base_url(base_url), key))
+            get_address = _fixed(Address(read_base_url(base_url), key))
         else:
             self._runtime = _check_runtime(base_url)
-            locate = _locator(self._runtime)
+            get_address = _locator(self._runtime)
             proxy, trust_env = None, False
         self._transport = Transport(
-            locate,
+            get_address,
             TransportOptions(
                 timeout=Timeout.of(timeout),
                 retry=RetryPolicy(max_retries=_count("max_retries", max_retries, 0), backoff=backoff),
@@ -293,10 +293,10 @@ def async_inference(api_key: str | None = None, **options: Unpack[ClientOptions]
 
 
 def _fixed(address: Address) -> Callable[[], Awaitable[Address]]:
-    async def locate() -> Address:
+    async def get_address() -> Address:
         return address
 
-    return locate
+    return get_address
 
 
 def _check_runtime(given: object) -> BackgroundRuntime:
@@ -311,13 +311,13 @@ def _locator(runtime: BackgroundRuntime) -> Callable[[], Awaitable[Address]]:
     """Says where an embedded runtime is, which starts it the first time."""
     known: list[Address] = []
 
-    async def locate() -> Address:
+    async def get_address() -> Address:
         if not known:
             started = await anyio.to_thread.run_sync(runtime.start)
             known.append(Address(started.base_url, Secret(started.api_key)))
         return known[0]
 
-    return locate
+    return get_address
 
 
 def _count(name: str, value: object, least: int) -> int:

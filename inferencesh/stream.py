@@ -144,9 +144,9 @@ class Conflator:
             raise error
         return []
 
-    def park(self) -> None:
+    def detach(self) -> None:
         """Close the connection at once, from any thread."""
-        self._driver.park()
+        self._driver.detach()
         task, self._task = self._task, None
         if task is not None and not task.done():
             hand_over(task.get_loop(), task.cancel)
@@ -209,7 +209,7 @@ class SnapshotSource(Protocol):
     async def advance(self) -> list[Message]:
         """Wait for the next snapshots; none means the end."""
 
-    def park(self) -> None:
+    def detach(self) -> None:
         """Close the connection at once, from any thread."""
 
     async def leave(self) -> None:
@@ -449,7 +449,7 @@ class AsyncMessageStream(Uncopied):
 
     def leave(self) -> None:
         """Close the connection at once, from any thread; iterating again would take the turn up where it is."""
-        self._source.park()
+        self._source.detach()
 
     async def leave_and_wait(self) -> None:
         """Close the connection and wait until no handler runs any more, for bridges to other threads; as ``leave``."""

@@ -164,14 +164,14 @@ class ChatAPI:
         return None is not await self._settle(f"/chats/messages/{_segment('message', message_id)}/cancel", None)
 
     async def submit(
-        self, call_id: str, result: object, *, anybodys: bool = False, files: Sequence[FileRef] = ()
+        self, call_id: str, result: object, *, accept_existing: bool = False, files: Sequence[FileRef] = ()
     ) -> None:
         """Post a tool call's result until the server has acknowledged it.
 
         Args:
             call_id: The call's id.
             result: A string, or anything with a JSON form.
-            anybodys: Whether it is as good when somebody else has answered the call.
+            accept_existing: Whether it is as good when somebody else has answered the call.
             files: What goes with it.
 
         Raises:
@@ -181,16 +181,16 @@ class ChatAPI:
         body: dict[str, Any] = {"result": result_text(result)}
         if files:
             body["attachments"] = attachments(files)
-        await self._settle(path, body, anybodys=anybodys)
+        await self._settle(path, body, accept_existing=accept_existing)
 
-    async def decide(self, call_id: str, *, approved: bool, reason: str, anybodys: bool = False) -> bool:
+    async def decide(self, call_id: str, *, approved: bool, reason: str, accept_existing: bool = False) -> bool:
         """Post the decision about a tool call that waits for approval, until the server has acknowledged it.
 
         Args:
             call_id: The call's id.
             approved: Whether it may run.
             reason: Why not, for the agent to read.
-            anybodys: Whether to go by what somebody else has decided before.
+            accept_existing: Whether to go by what somebody else has decided before.
 
         Returns:
             Whether it surely counts; otherwise the call was settled before, most likely by this very request.
@@ -200,9 +200,9 @@ class ChatAPI:
         """
         path = f"/tools/{_segment('tool call', call_id)}"
         if approved:
-            answer = await self._settle(f"{path}/invoke", None, anybodys=anybodys)
+            answer = await self._settle(f"{path}/invoke", None, accept_existing=accept_existing)
         else:
-            answer = await self._settle(f"{path}/reject", {"reason": reason}, anybodys=anybodys)
+            answer = await self._settle(f"{path}/reject", {"reason": reason}, accept_existing=accept_existing)
         return answer is not None
 
     async def resolve_interrupt(self, interrupt_id: str, *, allow: bool) -> Mapping[str, Any]:
@@ -212,7 +212,7 @@ class ChatAPI:
         return {"id": interrupt_id, "status": "resolved", **(answer or {})}
 
     async def _settle(
-        self, path: str, body: Mapping[str, Any] | None, *, anybodys: bool = False
+        self, path: str, body: Mapping[str, Any] | None, *, accept_existing: bool = False
     ) -> Mapping[str, Any] | None:
         """Post what the server takes once, until it says so; returns its answer, None where it was settled before."""
         try:
@@ -220,7 +220,7 @@ class ChatAPI:
         except APIError as error:
             taken = isinstance(error, ConflictError) or error.code in {"already_processed", "already_submitted"}
             # After a repetition it is most likely this very request that the server has taken, its answer being lost.
-            if not taken or not (anybodys or error.repetitions):
+            if not taken or not (accept_existing or error.repetitions):
                 raise
             logger.info("POST %s: it was settled already", path)
             return None

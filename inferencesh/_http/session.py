@@ -253,19 +253,19 @@ class Sender:
     """Sends the requests of one client.
 
     Args:
-        locate: Says where to; awaited before each request, so that an address can come into being on first use.
+        get_address: Says where to; awaited before each request, so that an address can come into being on first use.
         options: How requests are made.
         in_use: The connections in use; they are closed with the others of their loop.
     """
 
     def __init__(
         self,
-        locate: Callable[[], Awaitable[Address]],
+        get_address: Callable[[], Awaitable[Address]],
         options: TransportOptions,
         in_use: Collection[OpenConnection],
     ) -> None:
         self._options = options
-        self._locate = locate
+        self._get_address = get_address
         self._proxies: dict[str, str | None] = {}
         self._secret: Secret | None = None
         self._sessions = Sessions(self._make_session, in_use)
@@ -277,7 +277,7 @@ class Sender:
 
     async def base_url(self) -> str:
         """The service's address."""
-        return (await self._locate()).base_url
+        return (await self._get_address()).base_url
 
     async def send(self, request: ServiceRequest | StorageRequest) -> aiohttp.ClientResponse:
         """Send a request once.
@@ -294,7 +294,7 @@ class Sender:
         import aiohttp
         import yarl
 
-        address = await self._locate()
+        address = await self._get_address()
         self._secret = address.api_key
         session = await self._sessions.get()
         started = time.monotonic()

@@ -37,14 +37,14 @@ class Transport:
     """Makes requests for one client.
 
     Args:
-        locate: Says where to; awaited before each request, so that an address can come into being on first use.
+        get_address: Says where to; awaited before each request, so that an address can come into being on first use.
         options: How.
     """
 
-    def __init__(self, locate: Callable[[], Awaitable[Address]], options: TransportOptions) -> None:
+    def __init__(self, get_address: Callable[[], Awaitable[Address]], options: TransportOptions) -> None:
         self.options = options
         self._open: weakref.WeakSet[OpenConnection] = weakref.WeakSet()
-        self._sender = Sender(locate, options, self._open)
+        self._sender = Sender(get_address, options, self._open)
 
     @property
     def closed(self) -> bool:

@@ -14,7 +14,7 @@ import attrs
 
 from inferencesh.models import Message, ToolCall, ToolCallStatus
 
-__all__ = ["CallLedger", "Fate", "Step", "step_of"]
+__all__ = ["CallLedger", "CallOutcome", "Step", "step_of"]
 
 
 class Step(enum.Enum):
@@ -24,7 +24,7 @@ class Step(enum.Enum):
     RESULT = "a client tool has to be run, or a person has to answer"
 
 
-class Fate(enum.Enum):
+class CallOutcome(enum.Enum):
     """What has become of a call that was handed out."""
 
     LEFT = "nobody has answered it: whoever reads the reply has to"
@@ -117,11 +117,13 @@ class CallLedger:
         self._states[key] = _State.ANSWERED
         self._outcomes[key] = outcome
 
-    def decision(self, call_id: str) -> Fate:
+    def decision(self, call_id: str) -> CallOutcome:
         """What was decided about a call: APPROVED, REJECTED or DECIDED, or LEFT where nothing was."""
         if call_id not in self.decided:
-            return Fate.LEFT
-        return {True: Fate.APPROVED, False: Fate.REJECTED, None: Fate.DECIDED}[self.decided[call_id]]
+            return CallOutcome.LEFT
+        return {True: CallOutcome.APPROVED, False: CallOutcome.REJECTED, None: CallOutcome.DECIDED}[
+            self.decided[call_id]
+        ]
 
     def abandon(self) -> None:
         """Leave all calls under way to whoever takes up the turn; they are not run again."""

@@ -43,7 +43,7 @@ __all__ = [
     "Outcome",
     "OutcomeDecider",
     "Pause",
-    "RereadSchedule",
+    "PollSchedule",
     "Turn",
     "questions",
 ]
@@ -55,7 +55,7 @@ LONGEST_SILENCE = 60.0
 REREAD_EVERY = 1.0  # while waiting for what must come soon
 
 
-class RereadSchedule:
+class PollSchedule:
     """Says when the chat is to be read, and for how long what must come has not come.
 
     Attributes:
@@ -285,7 +285,7 @@ class OutcomeDecider:
         run: The turn's run.
         calls: Its tool calls.
         replies: Its messages.
-        rereads: When its chat is read again.
+        schedule: When its chat is read again.
 
     Attributes:
         resolved: Ids of interrupts that were decided about here.
@@ -295,7 +295,7 @@ class OutcomeDecider:
         nothing_ran: Whether the chat, when it was read, had nothing that a queued message waits for.
     """
 
-    def __init__(self, run: RunTracker, calls: CallLedger, replies: Replies, rereads: RereadSchedule) -> None:
+    def __init__(self, run: RunTracker, calls: CallLedger, replies: Replies, schedule: PollSchedule) -> None:
         self.resolved: set[str] = set()
         self.nothing_ran = False
         self.through_pauses = False
@@ -304,7 +304,7 @@ class OutcomeDecider:
         self._run = run
         self._calls = calls
         self._replies = replies
-        self._rereads = rereads
+        self._schedule = schedule
 
     def decide(self, now: float, *, fresh: bool) -> Outcome | None:
         """Decide whether the turn is over or paused.
@@ -356,11 +356,11 @@ class OutcomeDecider:
     def _decide_queue(self, now: float, *, fresh: bool) -> Outcome | None:
         """The message waits behind another turn; where there is none any more, its own must come."""
         if not self.nothing_ran:
-            self._rereads.unstuck()
-        elif fresh and self._rereads.stuck(now) >= (LONG_PATIENCE if self._replies.seen_own else PATIENCE):
+            self._schedule.unstuck()
+        elif fresh and self._schedule.stuck(now) >= (LONG_PATIENCE if self._replies.seen_own else PATIENCE):
             return Outcome(End.LOST, None, "the message was queued, and nothing runs, but its turn never came")
         else:
-            self._rereads.await_news(now, fresh=fresh)
+            self._schedule.await_news(now, fresh=fresh)
         return None
 
     def _decide_held_up(self, now: float, *, fresh: bool) -> Outcome | None:
@@ -368,10 +368,10 @@ class OutcomeDecider:
         if self.through_pauses:
             return None
         # A message that is not said to be queued may have its turn at any moment; the chat's state may be outdated.
-        stuck = self._rereads.stuck(now) >= (PAUSE_PATIENCE if self._run.queued else PATIENCE)
+        stuck = self._schedule.stuck(now) >= (PAUSE_PATIENCE if self._run.queued else PATIENCE)
         if fresh and (stuck or (self._run.queued and self.pause.needs_a_person)):
             return Outcome(End.HELD_UP, self._replies.last, pause=self.pause)
-        self._rereads.await_news(now, fresh=fresh)
+        self._schedule.await_news(now, fresh=fresh)
         return None
 
     @property
@@ -385,8 +385,8 @@ class OutcomeDecider:
         if self.through_pauses:
             return None
         asks = message is not None and any(_asks_a_person(call) for call in message.tool_calls)
-        if asks and not self._run.interrupts and not fresh and self._rereads.stuck(now) < PATIENCE:
-            self._rereads.await_news(now, fresh=False)
+        if asks and not self._run.interrupts and not fresh and self._schedule.stuck(now) < PATIENCE:
+            self._schedule.await_news(now, fresh=False)
             return None
         if message is not None:
             asked = tuple(each for each in questions(self._run.interrupts) if each.id not in self.resolved)
@@ -403,27 +403,27 @@ class OutcomeDecider:
             return None
         waiting = self._calls.waiting(self._replies.current)
         if waiting:
-            if self._run.phase is Phase.PAUSED or self._rereads.quiet(now) >= QUIET_BEFORE_PAUSE:
+            if self._run.phase is Phase.PAUSED or self._schedule.quiet(now) >= QUIET_BEFORE_PAUSE:
                 newest = max(reversed(waiting), key=lambda message: message.order)
                 return self._paused(newest, now, fresh=fresh)
         elif self._run.phase is Phase.PAUSED:
             return self._decide_unexplained_pause(now, fresh=fresh)
         else:
-            self._rereads.unstuck()
+            self._schedule.unstuck()
             last = self._replies.last
             if last is not None and last.done and not fresh:
-                self._rereads.plan(now + QUIET_BEFORE_READ)
+                self._schedule.plan(now + QUIET_BEFORE_READ)
         return None
 
     def _decide_unexplained_pause(self, now: float, *, fresh: bool) -> Outcome | None:
         """The run waits, and for no call that is known: for one not seen yet, or answered since, or for a person."""
-        stuck = self._rereads.stuck(now) >= PATIENCE
+        stuck = self._schedule.stuck(now) >= PATIENCE
         outdated = bool(self._calls or self.resolved) and not self._is_held_up  # the pause may be one that is over
         if self._run.counts and ((fresh and (stuck or not outdated)) or (stuck and not outdated)):
             return self._paused(self._replies.last, now, fresh=fresh)
         if fresh and stuck and self._is_blank and not self._run.counts and not self.through_pauses:
             return Outcome(End.HELD_UP, self._replies.last, pause=self.pause)
-        self._rereads.plan(now + (REREAD_EVERY if fresh else MISSING_BEFORE_READ))
+        self._schedule.plan(now + (REREAD_EVERY if fresh else MISSING_BEFORE_READ))
         return None
 
     @property
@@ -439,21 +439,21 @@ class OutcomeDecider:
         """The end was said, of this turn's run or maybe of the one before."""
         last = self._replies.last
         if not self._run.counts:
-            if self._rereads.stuck(now) >= LONG_PATIENCE and fresh:
+            if self._schedule.stuck(now) >= LONG_PATIENCE and fresh:
                 return self._give_up(last, failed=False)
             if last is not None and last.done and not fresh:
-                self._rereads.plan(now + QUIET_BEFORE_READ)
+                self._schedule.plan(now + QUIET_BEFORE_READ)
             return None
         state = self._run.run.state
         failed = state in {RunState.FAILED, RunState.REJECTED}
-        if self._rereads.misses and not fresh:
-            self._rereads.wanted = True  # an earlier message may not be complete
+        if self._schedule.misses and not fresh:
+            self._schedule.wanted = True  # an earlier message may not be complete
             return None
         if last is not None and last.done:
             return self._finish(last, now, failed=failed or last.status == MessageStatus.FAILED, fresh=fresh)
-        if (fresh and (failed or state == RunState.CANCELED)) or self._rereads.stuck(now) >= PATIENCE:
+        if (fresh and (failed or state == RunState.CANCELED)) or self._schedule.stuck(now) >= PATIENCE:
             return self._give_up(last, failed=failed)
-        self._rereads.await_news(now, fresh=fresh)
+        self._schedule.await_news(now, fresh=fresh)
         return None
 
     def _finish(self, last: Message, now: float, *, failed: bool, fresh: bool) -> Outcome | None:
@@ -462,9 +462,9 @@ class OutcomeDecider:
             return Outcome(End.FINISHED, last)
         if detail := self._run.run.error or _content_error(last):
             return Outcome(End.FAILED, last, detail)
-        if fresh or self._rereads.stuck(now) >= PATIENCE:
+        if fresh or self._schedule.stuck(now) >= PATIENCE:
             return Outcome(End.FAILED, last, "the server gave no reason")
-        self._rereads.await_news(now, fresh=fresh)  # the reason may stand in the chat
+        self._schedule.await_news(now, fresh=fresh)  # the reason may stand in the chat
         return None
 
     def _give_up(self, last: Message | None, *, failed: bool) -> Outcome:
@@ -516,8 +516,8 @@ class Turn:
         self.progress = 0  # grows with each snapshot; a reconnect that brings none has not helped
         self.last_delivered: Message | None = None
         self.driven = False  # whether somebody is at work on it
-        self._rereads = RereadSchedule()
-        self._decider = OutcomeDecider(self.run, self.calls, self.replies, self._rereads)
+        self._schedule = PollSchedule()
+        self._decider = OutcomeDecider(self.run, self.calls, self.replies, self._schedule)
 
     # -- what comes in ---------------------------------------------------------------------------------------------
 
@@ -532,7 +532,7 @@ class Turn:
         Returns:
             The snapshot to deliver, where the answer held more than a placeholder.
         """
-        self._rereads.restart_quiet(now)
+        self._schedule.restart_quiet(now)
         queued = user is not None and user.status == MessageStatus.QUEUED
         run_id = (assistant.run_id if assistant is not None else "") or (user.run_id if user is not None else "")
         self.run.begin(user.id if user is not None else "", run_id, queued=queued)
@@ -553,7 +553,7 @@ class Turn:
         Returns:
             What could not be read.
         """
-        self._rereads.heard(now)
+        self._schedule.heard(now)
         problems: list[UnreadableError] = []
         for event in events:
             live = self.replies.growing
@@ -600,7 +600,7 @@ class Turn:
             snapshot = self._receive_whole(name, event, now)
         if self.replies.missing:
             self.replies.missing = False
-            self._rereads.miss(now)
+            self._schedule.miss(now)
         return snapshot
 
     def _receive_whole(self, name: str, event: Event, now: float) -> Message | None:
@@ -608,14 +608,14 @@ class Turn:
         snapshot = None
         if name == "chat_messages":
             snapshot = self._count(self.replies.take_event(event))
-            self._rereads.planned = None
+            self._schedule.planned = None
             if snapshot is None or snapshot.done or snapshot.tool_calls or self.run.phase in _DECISIVE or self.calls:
                 self.calls.find(self.replies.current)
                 self._evaluate(now)
         elif name in {"chats", "agent_runs"}:
             take = self.run.take_chat if name == "chats" else self.run.take_run
             take(event["data"], tuple(event.get("fields", ())))
-            self._rereads.planned = None
+            self._schedule.planned = None
             self._evaluate(now)
         return snapshot
 
@@ -633,7 +633,7 @@ class Turn:
         Raises:
             UnreadableError: They cannot be read as what they should be.
         """
-        self._rereads.read()
+        self._schedule.read()
         self.replies.missing = False
         read = sorted((structure(data, Message) for data in messages), key=lambda message: message.order)
         snapshots = [self._count(self.replies.take(message, in_stream=False)) for message in read]
@@ -650,13 +650,13 @@ class Turn:
         if self.through_pauses and Phase.PAUSED in {self.run.phase, phase_of(chat)}:
             self.progress += 1  # that the pause lasts is all the news that a new connection can bring
         self._evaluate(now, fresh=True)
-        self._rereads.restart_quiet(now)
+        self._schedule.restart_quiet(now)
         return [snapshot for snapshot in snapshots if snapshot is not None]
 
     def reread_failed(self, now: float) -> list[Message]:
         """The chat cannot be read: go by what the stream brings, and look again later; returns snapshots to deliver."""
-        self._rereads.read()
-        self._rereads.plan(now + REREAD_EVERY)
+        self._schedule.read()
+        self._schedule.plan(now + REREAD_EVERY)
         snapshots = self.replies.take_said_final()
         for snapshot in snapshots:
             self._count(snapshot)
@@ -665,10 +665,10 @@ class Turn:
 
     def tick(self, now: float) -> None:
         """The deadline has come, or may have."""
-        self._rereads.tick(now)
+        self._schedule.tick(now)
         self._evaluate(now)
         if self.outcome is None:
-            self._rereads.tick_silence(now)
+            self._schedule.tick_silence(now)
 
     def reconnected(self) -> None:
         """The stream was lost and opened anew."""
@@ -714,14 +714,14 @@ class Turn:
         self.replies.amend_calls()
         if self.run.phase is Phase.PAUSED and not self.calls.waiting(self.replies.current):
             self.run.phase = Phase.UNKNOWN
-        self._rereads.restart_quiet(now)
+        self._schedule.restart_quiet(now)
         self._evaluate(now)
 
     def resume(self, now: float) -> None:
         """Go on after a pause: what was said of it no longer counts, the state is read again."""
         self.outcome = None
         self.calls.reopen()
-        self._rereads.resume(now)
+        self._schedule.resume(now)
 
     def withdrawal_refused(self, now: float) -> None:
         """The message is not queued any more: its turn has come, or it was withdrawn; the chat tells which."""
@@ -753,21 +753,21 @@ class Turn:
     @property
     def deadline(self) -> float:
         """When ``tick`` is to be called if nothing arrives before."""
-        return self._rereads.deadline(self._decider.quiet_before_pause)
+        return self._schedule.deadline(self._decider.quiet_before_pause)
 
     @property
     def wants_reread(self) -> bool:
         """Whether the chat is to be read now; whoever cannot, or knows that it has to be, sets it."""
-        return self._rereads.wanted
+        return self._schedule.wanted
 
     @wants_reread.setter
     def wants_reread(self, wanted: bool) -> None:
-        self._rereads.wanted = wanted
+        self._schedule.wanted = wanted
 
     @property
     def wants_action(self) -> bool:
         """Whether the caller has something to do before it feeds more events."""
-        return self._rereads.wanted or self.outcome is not None or self.calls.has_new
+        return self._schedule.wanted or self.outcome is not None or self.calls.has_new
 
     @property
     def through_pauses(self) -> bool:

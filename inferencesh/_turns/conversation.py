@@ -266,15 +266,15 @@ class Conversation:
         return turn
 
     async def submit(
-        self, call_id: str, result: object, *, anybodys: bool = False, files: Sequence[FileRef] = ()
+        self, call_id: str, result: object, *, accept_existing: bool = False, files: Sequence[FileRef] = ()
     ) -> None:
         """Post a tool call's result; the turn that waits for it goes on."""
-        await self.api.submit(call_id, result, anybodys=anybodys, files=files)
+        await self.api.submit(call_id, result, accept_existing=accept_existing, files=files)
         self._tell(lambda turn: turn.call_answered(call_id, _now()))
 
-    async def decide(self, call_id: str, *, approved: bool, reason: str = "", anybodys: bool = False) -> bool:
+    async def decide(self, call_id: str, *, approved: bool, reason: str = "", accept_existing: bool = False) -> bool:
         """Approve or reject a tool call; the turn that waits for that goes on. Returns as ``ChatAPI.decide``."""
-        counts = await self.api.decide(call_id, approved=approved, reason=reason, anybodys=anybodys)
+        counts = await self.api.decide(call_id, approved=approved, reason=reason, accept_existing=accept_existing)
         self._tell(lambda turn: turn.call_decided(call_id, _now(), approved=approved if counts else None))
         return counts
 

@@ -20,7 +20,7 @@ from inferencesh._http.api import ChatAPI, chat_path
 from inferencesh._http.retry import Backoff
 from inferencesh._http.transport import Transport
 from inferencesh._loops.threads import hand_over, running_loop
-from inferencesh._protocol.calls import Fate, Step, step_of
+from inferencesh._protocol.calls import CallOutcome, Step, step_of
 from inferencesh._protocol.lines import GrownLine, TextPiece
 from inferencesh._protocol.turn import End, Turn
 from inferencesh._protocol.wire import Event, EventDecoder, event_decoder
@@ -314,7 +314,7 @@ class TurnDriver:
             if isinstance(error, Exception):
                 self.closed = True
             if isinstance(error, GeneratorExit):  # nothing can be awaited any more
-                self.park()
+                self.detach()
             else:
                 await self.leave()
             raise
@@ -333,15 +333,15 @@ class TurnDriver:
         if self.turn is not None and self.turn.chat_id is not None:
             await self._api.stop(self.turn.chat_id)
 
-    def park(self) -> None:
+    def detach(self) -> None:
         """Close the connection and stop the tools at once, from any thread; ``advance`` takes the turn up again."""
         loop = self._loop
         if loop is None:
             return
         if running_loop() is loop:
-            self._park()
+            self._detach()
         else:
-            hand_over(loop, self._park)  # a loop that is closed has closed its sockets
+            hand_over(loop, self._detach)  # a loop that is closed has closed its sockets
 
     async def aclose(self) -> None:
         """Close the connection for good and wait until the tools have stopped."""
@@ -350,11 +350,11 @@ class TurnDriver:
 
     async def leave(self) -> None:
         """Close the connection and wait until the tools have stopped; ``advance`` takes the turn up again."""
-        self.park()
+        self.detach()
         for runner in list(self._runners):
             await runner.aclose()
 
-    def _park(self) -> None:
+    def _detach(self) -> None:
         self._connection.close()
         if self._runner is not None:
             self._runner.cancel()
@@ -390,7 +390,7 @@ class TurnDriver:
         turn = await self._ensure_begun()
         while not self.ready:
             if self.closed:  # by another task, while this one was waiting
-                self._park()
+                self._detach()
                 return
             if self._runner is not None and self._runner.failure is not None:
                 raise self._runner.failure
@@ -535,13 +535,13 @@ class TurnDriver:
                 self._runners.add(self._runner)
             self._runner.start(call, functools.partial(self._call_done, turn, call))
 
-    def _call_done(self, turn: Turn, call: ToolCall, fate: Fate) -> None:
-        if fate is Fate.LEFT:
+    def _call_done(self, turn: Turn, call: ToolCall, fate: CallOutcome) -> None:
+        if fate is CallOutcome.LEFT:
             turn.call_declined(call.id, self._now(), step_of(call) or Step.RESULT)
-        elif fate is Fate.ANSWERED:
+        elif fate is CallOutcome.ANSWERED:
             turn.call_answered(call.id, self._now())
         else:
-            approved = {Fate.APPROVED: True, Fate.REJECTED: False}.get(fate)
+            approved = {CallOutcome.APPROVED: True, CallOutcome.REJECTED: False}.get(fate)
             turn.call_decided(call.id, self._now(), approved=approved)
         self._connection.wake()
 

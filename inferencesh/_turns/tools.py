@@ -30,7 +30,7 @@ from inferencesh._loops.invoke import (
     waits,
 )
 from inferencesh._loops.threads import hand_over, wait_for_end
-from inferencesh._protocol.calls import Fate, Step, step_of
+from inferencesh._protocol.calls import CallOutcome, Step, step_of
 from inferencesh._protocol.turn import End, Turn
 from inferencesh._types.codec import result_text
 from inferencesh.errors import CallbackCancelledError, InferenceError, exception_text, typed_text
@@ -39,14 +39,14 @@ from inferencesh.tools.handler import ArgumentsError, Tool, ToolContext
 
 from .request import OnApproval, OnToolCall, OnToolProgress
 
-__all__ = ["Approver", "Claims", "Decide", "ToolLimits", "ToolRunner", "last_value"]
+__all__ = ["Approver", "CallRegistry", "Decide", "ToolLimits", "ToolRunner", "last_value"]
 
 _Key: TypeAlias = tuple[str, str, Step]
 
 _REMEMBERED = 1024  # of settled calls, the newest; no stream is behind another by more of them
 
 
-class Claims:
+class CallRegistry:
     """The tool calls that a client's turns have taken on.
 
     Ids are unique in a chat while a turn lasts, so a claim lasts as long as its turn: until that has ended, or nobody
@@ -55,9 +55,9 @@ class Claims:
 
     def __init__(self) -> None:
         self._owners: weakref.WeakValueDictionary[_Key, Turn] = weakref.WeakValueDictionary()
-        self._settled: dict[tuple[_Key, str], Fate] = {}
+        self._settled: dict[tuple[_Key, str], CallOutcome] = {}
 
-    def take(self, call_id: str, turn: Turn, step: Step = Step.RESULT) -> Turn | Fate | None:
+    def take(self, call_id: str, turn: Turn, step: Step = Step.RESULT) -> Turn | CallOutcome | None:
         """Claim a step of a call for a turn.
 
         Returns:
@@ -72,7 +72,7 @@ class Claims:
         self._owners[key] = turn
         return None
 
-    def settle(self, call_id: str, turn: Turn, step: Step, fate: Fate) -> None:
+    def settle(self, call_id: str, turn: Turn, step: Step, fate: CallOutcome) -> None:
         """Remember what has become of a call; the message that began the turn tells it from one of the same id."""
         if turn.run.user_message_id:
             self._settled[(turn.chat_id or "", call_id, step), turn.run.user_message_id] = fate
@@ -83,8 +83,8 @@ class Claims:
 class Decide(Protocol):
     """Posts decisions about tool calls."""
 
-    async def __call__(self, call_id: str, *, approved: bool, reason: str, anybodys: bool) -> bool:
-        """Approve or reject a call; returns whether that counts, and not, with ``anybodys``, an earlier decision."""
+    async def __call__(self, call_id: str, *, approved: bool, reason: str, accept_existing: bool) -> bool:
+        """Approve or reject a call; return whether that counts, and not an earlier decision."""
 
 
 @attrs.frozen
@@ -111,7 +111,7 @@ class Approver:
         self._one_question = asyncio.Lock()
         self._failed = False  # then the turn is about to raise, and nobody is asked any more
 
-    async def settle(self, call: ToolCall) -> Fate:
+    async def settle(self, call: ToolCall) -> CallOutcome:
         """Ask about a call and post the decision.
 
         Args:
@@ -124,14 +124,14 @@ class Approver:
         """
         async with self._one_question:
             if self._failed:
-                return Fate.LEFT
+                return CallOutcome.LEFT
             try:
                 return await self._settle(call)
             except BaseException:
                 self._failed = True
                 raise
 
-    async def _settle(self, call: ToolCall) -> Fate:
+    async def _settle(self, call: ToolCall) -> CallOutcome:
         ask, calls = self._on_approval, self._turn.calls
         if ask is None or call.id in calls.decided:
             return calls.decision(call.id)
@@ -139,9 +139,9 @@ class Approver:
         decision = _read(await invoke(self._invoker, ask, lambda: ask(call)))
         if decision is None or call.id in calls.decided:  # the callback may have approved or rejected it by itself
             return calls.decision(call.id)
-        if not await self._decide(call.id, approved=decision.approved, reason=decision.reason, anybodys=True):
-            return Fate.DECIDED
-        return Fate.APPROVED if decision.approved else Fate.REJECTED
+        if not await self._decide(call.id, approved=decision.approved, reason=decision.reason, accept_existing=True):
+            return CallOutcome.DECIDED
+        return CallOutcome.APPROVED if decision.approved else CallOutcome.REJECTED
 
 
 def _read(answer: object) -> _Decision | None:
@@ -302,15 +302,15 @@ class ToolLimits:
 class Done(Protocol):
     """Told what has become of a call."""
 
-    def __call__(self, fate: Fate) -> None:
+    def __call__(self, fate: CallOutcome) -> None:
         """The call was settled, or left to the caller of the turn."""
 
 
 class Submit(Protocol):
     """Posts the results of tool calls."""
 
-    async def __call__(self, call_id: str, result: object, *, anybodys: bool) -> None:
-        """Post a result until the server has acknowledged it; ``anybodys``: or somebody else's."""
+    async def __call__(self, call_id: str, result: object, *, accept_existing: bool) -> None:
+        """Post a result until the server has acknowledged it; ``accept_existing``: or somebody else's."""
 
 
 class ToolRunner:
@@ -324,7 +324,7 @@ class ToolRunner:
         submit: Posts results.
         approver: Asks about calls that wait for approval.
         limits: Limits of tool calls.
-        claims: The calls that the client's turns have taken on.
+        registry: The calls that the client's turns have taken on.
         conversation: What the turn is part of.
         on_tool_progress: Called with each call and what its handler has yielded, or None.
         agent: The agent object that handlers may ask for.
@@ -339,7 +339,7 @@ class ToolRunner:
         submit: Submit,
         approver: Approver,
         limits: ToolLimits,
-        claims: Claims,
+        registry: CallRegistry,
         conversation: HasChat,
         on_tool_progress: OnToolProgress | None = None,
         agent: object = None,
@@ -351,7 +351,7 @@ class ToolRunner:
         self._approver = approver
         self._limits = limits
         self._turn = turn
-        self._claims = claims
+        self._registry = registry
         self._conversation = conversation
         self._on_tool_progress = on_tool_progress
         self._agent = agent
@@ -398,34 +398,34 @@ class ToolRunner:
         try:
             with waiting_for(self._conversation):
                 fate = await (self._approve(call) if step is Step.APPROVAL else self._answer(call))
-            if fate is not Fate.LEFT:
-                self._claims.settle(call.id, self._turn, step, fate)
+            if fate is not CallOutcome.LEFT:
+                self._registry.settle(call.id, self._turn, step, fate)
         except asyncio.CancelledError as error:
             if self._cancelled:
                 raise
             self.failure = self.failure or _cancelled_by_others(call, error)
-            fate = Fate.LEFT
+            fate = CallOutcome.LEFT
         except BaseException as error:  # noqa: BLE001 - it is handed to the caller, who raises it
             self.failure = self.failure or (error.error if isinstance(error, _CallbackFailedError) else error)
-            fate = Fate.LEFT
+            fate = CallOutcome.LEFT
         done(fate)
 
-    async def _approve(self, call: ToolCall) -> Fate:
-        claimed = self._claims.take(call.id, self._turn, Step.APPROVAL)
+    async def _approve(self, call: ToolCall) -> CallOutcome:
+        claimed = self._registry.take(call.id, self._turn, Step.APPROVAL)
         if claimed is None:
             return await self._approver.settle(call)
-        if isinstance(claimed, Fate):
+        if isinstance(claimed, CallOutcome):
             return claimed
         await _settled_by(claimed, call.id, claimed.calls.decided)
         return claimed.calls.decision(call.id)
 
-    async def _answer(self, call: ToolCall) -> Fate:
+    async def _answer(self, call: ToolCall) -> CallOutcome:
         callback = self._on_tool_call
         if callback is not None:
             async with self._one_callback:
                 await invoke(self._invoker, callback, lambda: callback(call))
         if call.id in self._turn.calls.answered:
-            return Fate.ANSWERED
+            return CallOutcome.ANSWERED
         tool = self._tools.get(call.name)
         if tool is None or tool.handler is None:
             if self._turn.calls.decided.get(call.id):
@@ -434,17 +434,17 @@ class ToolRunner:
                     "run waits until a program that has one goes on with it, or submit_tool_result answers it",
                     *(self._turn.chat_id, call.id, call.name),
                 )
-            return Fate.LEFT
-        claimed = self._claims.take(call.id, self._turn)
-        if isinstance(claimed, Fate):
+            return CallOutcome.LEFT
+        claimed = self._registry.take(call.id, self._turn)
+        if isinstance(claimed, CallOutcome):
             return claimed
         if claimed is not None:
             await _settled_by(claimed, call.id, claimed.calls.answered)
-            return Fate.ANSWERED if call.id in claimed.calls.answered else Fate.LEFT
+            return CallOutcome.ANSWERED if call.id in claimed.calls.answered else CallOutcome.LEFT
         async with self._slots:
             result = await self._execute(tool, call)
-        await self._submit(call.id, result, anybodys=True)
-        return Fate.ANSWERED
+        await self._submit(call.id, result, accept_existing=True)
+        return CallOutcome.ANSWERED
 
     async def _execute(self, tool: Tool, call: ToolCall) -> str:
         """Run the handler; returns the text to send, which for a failure says what went wrong."""

@@ -77,8 +77,8 @@ class TracedDriver(TurnDriver):
             if self.closed or self.turn is None or not self.turn.driven:
                 self._end()
 
-    def _park(self) -> None:
-        super()._park()
+    def _detach(self) -> None:
+        super()._detach()
         if not self._in_step:
             self._end()
 

@@ -6,15 +6,15 @@ import gc
 
 import pytest
 
-from inferencesh._protocol.calls import Fate, Step
+from inferencesh._protocol.calls import CallOutcome, Step
 from inferencesh._protocol.turn import End, Outcome, Turn
-from inferencesh._turns.tools import Claims
+from inferencesh._turns.tools import CallRegistry
 from tests.protocol.forms import CHAT
 
 
 def test_a_call_belongs_to_the_first_turn_that_claims_it() -> None:
     """The others are told whose it is; to claim it again changes nothing."""
-    claims, first, second = Claims(), Turn(CHAT), Turn(CHAT)
+    claims, first, second = CallRegistry(), Turn(CHAT), Turn(CHAT)
     assert claims.take("call-1", first) is None
     assert claims.take("call-1", second) is first
     assert claims.take("call-1", first) is None
@@ -31,13 +31,13 @@ def begun(user_id: str) -> Turn:
 @pytest.mark.parametrize("step", Step)
 def test_what_was_settled_is_known_to_a_stream_that_is_behind(step: Step) -> None:
     """When the turn that did it is over and gone; another turn's call of the same id is another call."""
-    claims, first = Claims(), begun("user-1")
+    claims, first = CallRegistry(), begun("user-1")
     claims.take("call-1", first, step)
-    claims.settle("call-1", first, step, Fate.ANSWERED)
+    claims.settle("call-1", first, step, CallOutcome.ANSWERED)
     first.outcome = Outcome(End.FINISHED)
     del first
     gc.collect()
-    assert claims.take("call-1", begun("user-1"), step) is Fate.ANSWERED
+    assert claims.take("call-1", begun("user-1"), step) is CallOutcome.ANSWERED
     assert claims.take("call-1", begun("user-2"), step) is None
     assert claims.take("call-2", begun("user-1"), step) is None
     assert claims.take("call-1", Turn(CHAT), step) is None, "nothing tells that it is the same"
@@ -45,16 +45,16 @@ def test_what_was_settled_is_known_to_a_stream_that_is_behind(step: Step) -> Non
 
 def test_what_was_settled_is_not_remembered_for_ever() -> None:
     """Memory is bounded; the newest stay."""
-    claims, turn = Claims(), begun("user-1")
+    claims, turn = CallRegistry(), begun("user-1")
     for number in range(5000):
-        claims.settle(f"call-{number}", turn, Step.RESULT, Fate.ANSWERED)
-    assert claims.take("call-4999", turn) is Fate.ANSWERED
+        claims.settle(f"call-{number}", turn, Step.RESULT, CallOutcome.ANSWERED)
+    assert claims.take("call-4999", turn) is CallOutcome.ANSWERED
     assert claims.take("call-0", turn) is None
 
 
 def test_to_ask_about_a_call_and_to_run_it_are_two_claims() -> None:
     """Who has asked need not be the one who runs it."""
-    claims, first, second = Claims(), Turn(CHAT), Turn(CHAT)
+    claims, first, second = CallRegistry(), Turn(CHAT), Turn(CHAT)
     assert claims.take("call-1", first, Step.APPROVAL) is None
     assert claims.take("call-1", second, Step.RESULT) is None
     assert claims.take("call-1", second, Step.APPROVAL) is first
@@ -62,7 +62,7 @@ def test_to_ask_about_a_call_and_to_run_it_are_two_claims() -> None:
 
 def test_the_same_id_in_another_chat_is_another_call() -> None:
     """Ids are unique in a chat, not in the world."""
-    claims, here, there = Claims(), Turn(CHAT), Turn("another-chat")
+    claims, here, there = CallRegistry(), Turn(CHAT), Turn("another-chat")
     assert claims.take("call-1", here) is None
     assert claims.take("call-1", there) is None
 
@@ -72,7 +72,7 @@ def test_the_same_id_in_another_chat_is_another_call() -> None:
 )
 def test_a_claim_lasts_until_its_turn_has_ended(end: End, kept: bool) -> None:
     """A pause is no end."""
-    claims, first, second = Claims(), Turn(CHAT), Turn(CHAT)
+    claims, first, second = CallRegistry(), Turn(CHAT), Turn(CHAT)
     claims.take("call-1", first)
     first.outcome = Outcome(end)
     assert claims.take("call-1", second) is (first if kept else None)
@@ -80,7 +80,7 @@ def test_a_claim_lasts_until_its_turn_has_ended(end: End, kept: bool) -> None:
 
 def test_a_claim_lasts_no_longer_than_its_turn() -> None:
     """Nobody who is gone can answer it."""
-    claims, first = Claims(), Turn(CHAT)
+    claims, first = CallRegistry(), Turn(CHAT)
     claims.take("call-1", first)
     del first
     gc.collect()
