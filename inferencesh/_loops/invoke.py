@@ -19,11 +19,12 @@ import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from contextvars import ContextVar
 from types import CodeType
-from typing import Any, NoReturn, ParamSpec, Protocol, TypeAlias, TypeVar
+from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar
 
 import anyio
 
 from inferencesh.errors import CallbackCancelledError
+from inferencesh.tools.handler import is_inline
 
 from .threads import hand_over
 
@@ -34,10 +35,8 @@ __all__ = [
     "awaited",
     "called",
     "carried",
-    "inline",
     "invoke",
     "is_async",
-    "is_inline",
     "raised_by_signal_handler",
     "runs_on_loop",
     "start_in_thread",
@@ -369,38 +368,3 @@ def _raise_cancelled(error: asyncio.CancelledError) -> NoReturn:
         "what a tool's handler or a callback was waiting for was cancelled, though the turn itself was not; "
         "catch asyncio.CancelledError there if that is expected"
     ) from error
-
-
-def inline(function: Callable[P, R]) -> Callable[P, R]:
-    """Declare a plain function cheap, so that the async client calls it on the event loop and not in a worker thread.
-
-    Args:
-        function: A callback or tool handler that returns at once and never blocks.
-
-    Returns:
-        The same function.
-
-    Example:
-        ```python
-        @inline
-        def on_message(text, done):
-            print(text)
-
-
-        await agent.send_message("Hello", on_message=on_message)
-        ```
-    """
-    setattr(function, _INLINE, True)
-    return function
-
-
-def is_inline(function: object) -> bool:
-    """Whether a function was declared cheap with ``inline``."""
-    return getattr(function, _INLINE, False) is True
-
-
-_INLINE = "__inferencesh_inline__"
-
-P = ParamSpec("P")
-
-R = TypeVar("R")

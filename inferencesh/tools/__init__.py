@@ -9,11 +9,9 @@ import sys
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
-from inferencesh._loops.invoke import inline, is_inline
-
 from .builder import ToolBuilder
 from .function import FunctionTool, ToolTexts, typed_tool
-from .handler import Handler, Tool
+from .handler import Handler, Tool, inline, is_inline
 from .schema import array, boolean, enum_of, integer, number, obj, optional, string
 
 __all__ = [

@@ -8,7 +8,7 @@ import re
 import types
 from collections.abc import Callable, Mapping
 from inspect import Parameter, Signature
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, ParamSpec, TypeAlias, TypeVar
 
 import attrs
 
@@ -24,9 +24,16 @@ __all__ = [
     "binder",
     "called_signature",
     "context_parameters",
+    "inline",
     "is_context",
+    "is_inline",
     "is_written_in_class",
 ]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_INLINE = "__inferencesh_inline__"
 
 
 @attrs.frozen
@@ -317,3 +324,31 @@ class Tool(dict[str, Any]):
 
     def __repr__(self) -> str:
         return f"Tool({self.get('name')!r}, handler={'yes' if self.handler else 'no'})"
+
+
+def inline(function: Callable[P, R]) -> Callable[P, R]:
+    """Declare a plain function cheap, so that the async client calls it on the event loop and not in a worker thread.
+
+    Args:
+        function: A callback or tool handler that returns at once and never blocks.
+
+    Returns:
+        The same function.
+
+    Example:
+        ```python
+        @inline
+        def on_message(text, done):
+            print(text)
+
+
+        await agent.send_message("Hello", on_message=on_message)
+        ```
+    """
+    setattr(function, _INLINE, True)
+    return function
+
+
+def is_inline(function: object) -> bool:
+    """Whether a function was declared cheap with ``inline``."""
+    return getattr(function, _INLINE, False) is True
