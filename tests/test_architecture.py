@@ -1,151 +1,176 @@
-"""How the modules may depend on each other: data flows one way, the protocol is free of I/O, imports are cheap."""
+"""How the modules may depend on each other: imports go downwards, the core does no I/O, imports are cheap."""
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "inferencesh"
-
-# From the wire to the user's code; none of these may reach one that stands behind it.
-FLOW = ("errors", "models", "wire", "turn", "driver", "stream", "agent", "client", "sync", "terminal", "cli")
-# Every protocol rule is a pure function of the events.
-SANS_IO = (
-    *("agent_config", "config", "errors", "models", "proxies", "responses", "retry", "turn", "wire"),
-    *("hooks", "service_tools", "tools", "typed_tools", "web_tools", "widgets"),
+from .architecture import (
+    IO_FREE,
+    LEAST_LINES,
+    MOST_MODULES,
+    RULES,
+    House,
+    aiohttp_stays_in_http,
+    core_does_no_io,
+    downwards_only,
+    every_module_has_a_floor,
+    few_modules,
+    local_is_no_client,
+    main,
+    no_cycle,
+    no_fragments,
+    public_names_only,
+    read_house,
 )
-IO = {
-    "aiohttp",
-    "anyio",
-    "asyncio",
-    "concurrent",
-    "multiprocessing",
-    "queue",
-    "selectors",
-    "socket",
-    "ssl",
-    "threading",
-}
-PROTOCOL = {"calls", "converter", "live", "replies", "responses", "run_state", "transport", "turn", "wire"}
-MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts)
 
+Rule = Callable[[House], list[str]]
 
-def name_of(path: Path) -> str:
-    """A module's name below the package: ``wire``, ``local.feed``; ``local`` for ``local/__init__.py``."""
-    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
-
-
-NAMES = {name_of(path): path for path in MODULES}
-
-
-def imported(path: Path) -> Iterator[str]:
-    """The full names of what a module imports, inside functions too; imports for type checkers alone are left out."""
-    package = ["inferencesh", *path.relative_to(PACKAGE).parts[:-1]]
-
-    def visit(node: ast.AST) -> Iterator[str]:
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
-                continue
-            if isinstance(child, ast.Import):
-                yield from (alias.name for alias in child.names)
-            elif isinstance(child, ast.ImportFrom):
-                above = package[: len(package) + 1 - child.level] if child.level else []
-                source = ".".join([*above, *([child.module] if child.module else [])])
-                yield source
-                yield from (f"{source}.{alias.name}" for alias in child.names)
-            else:
-                yield from visit(child)
-
-    return visit(ast.parse(path.read_text(encoding="utf-8")))
-
-
-@cache
-def own_imports(name: str) -> frozenset[str]:
-    """The modules of this package that one of them imports directly."""
-    below = (full.removeprefix("inferencesh.") for full in imported(NAMES[name]) if full.startswith("inferencesh."))
-    return frozenset(each for each in below if each in NAMES and each != name)
-
-
-@cache
-def reachable(name: str) -> frozenset[str]:
-    """The modules of this package that one of them imports, directly or not."""
-    found: set[str] = set()
-    waiting = [name]
-    while waiting:
-        for each in own_imports(waiting.pop()) - found:
-            found.add(each)
-            waiting.append(each)
-    return frozenset(found)
+HOUSE = read_house()
 
 
 def run(program: str) -> str:
-    """The output of a program in an interpreter of its own."""
+    """Return the output of a program in an interpreter of its own."""
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
     assert done.stderr == ""
     return done.stdout.strip()
 
 
-def test_the_graph_is_what_it_should_be() -> None:
-    """The other tests see something: the modules they name exist, and some well-known imports are found."""
-    assert {*FLOW, *SANS_IO, *PROTOCOL} <= set(NAMES)
-    assert "client" in own_imports("sync")
-    assert "wire" in reachable("sync")
-    assert "byte_stream" in own_imports("transport")  # inside a function
+def write(package: Path, sources: dict[str, str]) -> Path:
+    """Write a package, its modules by their paths without the ending; every folder gets an ``__init__``."""
+    for name, source in sources.items():
+        path = package / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source, encoding="utf-8")
+        (path.parent / "__init__.py").touch()
+    (package / "__init__.py").touch()
+    return package
 
 
-@pytest.mark.parametrize("name", sorted(NAMES))
-def test_no_module_imports_itself_in_the_end(name: str) -> None:
-    """There are no circles."""
-    assert name not in reachable(name)
+# -- the rules ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("place", range(len(FLOW)), ids=FLOW.__getitem__)
-def test_data_flows_one_way(place: int) -> None:
-    """From the wire to the user's code, no module knows one that comes after it."""
-    assert reachable(FLOW[place]).isdisjoint(FLOW[place + 1 :])
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_the_package_keeps_the_rule(rule: Rule) -> None:
+    """As ``python -m tests.architecture`` says as well."""
+    assert rule(HOUSE) == []
 
 
-@pytest.mark.parametrize("name", SANS_IO)
-def test_the_protocol_does_no_io(name: str) -> None:
-    """Neither such a module nor one that it imports imports an event loop, threads or sockets."""
-    for each in (name, *reachable(name)):
-        tops = {full.partition(".")[0] for full in imported(NAMES[each])}
-        assert tops.isdisjoint(IO), f"{each} imports {tops & IO}"
+@pytest.mark.parametrize(
+    ("rule", "sources", "problems"),
+    [
+        (every_module_has_a_floor, {"_news": ""}, ["_news is on no floor"]),
+        (
+            no_cycle,
+            {
+                "errors": "from . import models",
+                "models": "def f():\n    from ._text import g",
+                "_text": "from .errors import E",
+            },
+            1,
+        ),
+        (
+            no_cycle,
+            {"tools/builder": "from inferencesh.tools import tool", "tools/__init__": "from .builder import b"},
+            1,
+        ),
+        (downwards_only, {"models": "from ._types.codec import c", "_types/codec": ""}, 2),
+        (downwards_only, {"_http/api": "from inferencesh._turns.driver import d", "_turns/driver": ""}, 2),
+        (downwards_only, {"stream": "from .resources import r", "resources": ""}, ["stream imports resources"]),
+        (
+            downwards_only,
+            {"__init__": "_MODULES = {'sync': 'Inference'}", "sync": "", "web": "from inferencesh import Inference"},
+            ["web imports sync"],
+        ),
+        (core_does_no_io, {"config": "import asyncio"}, ["config imports asyncio"]),
+        (
+            core_does_no_io,
+            {"_protocol/run": "def f():\n    from time import time"},
+            ["_protocol.run imports time.time"],
+        ),
+        (
+            core_does_no_io,
+            {"models": "from ._loops.pool import p", "_loops/pool": "import threading"},
+            ["models imports threading through _loops.pool"],
+        ),
+        (local_is_no_client, {"local/feed": "from inferencesh._protocol.wire import w", "_protocol/wire": ""}, 2),
+        (
+            public_names_only,
+            {"_cli": "from .sync import Inference", "sync": ""},
+            ["_cli imports inferencesh.sync.Inference"],
+        ),
+        (
+            public_names_only,
+            {"testing/runtime": "from inferencesh.local._api.forms import f", "local/_api/forms": ""},
+            ["testing.runtime imports inferencesh.local._api.forms.f"],
+        ),
+        (aiohttp_stays_in_http, {"web": "import aiohttp.web"}, ["web imports aiohttp"]),
+        (few_modules, {f"_http/m{number}": "" for number in range(MOST_MODULES + 1)}, ["the client has 46 modules"]),
+        (no_fragments, {"stream": "\n" * (LEAST_LINES - 1)}, ["stream has 59 lines"]),
+    ],
+)
+def test_the_rule_sees_what_breaks_it(
+    rule: Rule, sources: dict[str, str], problems: list[str] | int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where the import stands in a function, goes through a package or is of a name that the package exports."""
+    package = write(tmp_path / "inferencesh", sources)
+    found = rule(read_house(package))
+    assert len(found) == problems if isinstance(problems, int) else found == problems
+    assert main(package) == 1
+    assert all(problem in capsys.readouterr().out for problem in found[:1])
 
 
-def test_the_protocol_can_be_imported_without_an_event_loop() -> None:
+def test_imports_for_type_checkers_do_not_count(tmp_path: Path) -> None:
+    """They never run."""
+    source = "if TYPE_CHECKING:\n    from .sync import Inference\nelse:\n    import asyncio"
+    house = read_house(write(tmp_path / "inferencesh", {"errors": source, "sync": ""}))
+    assert house.modules["errors"].imports == frozenset()
+    assert "asyncio" in house.modules["errors"].names
+
+
+def test_the_proof_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Floors, counts, and the longest chain; the exit status is 0 where all is well."""
+    assert main() == 0
+    shown = capsys.readouterr().out
+    assert f"The client has {len(HOUSE.client)} modules" in shown
+    assert "There is no cycle. The longest chain of imports has" in shown
+    assert "BROKEN" not in shown
+    assert len(HOUSE.longest_chain) == len(set(HOUSE.longest_chain)) > 10
+
+
+def test_well_known_imports_are_found() -> None:
+    """So that the rules look at something."""
+    assert "client" in HOUSE.modules["sync"].imports
+    assert "_protocol.wire" in HOUSE.reachable("sync")
+    assert "_http.stream" in HOUSE.modules["_http.transport"].imports  # inside a function
+    assert "sync" in HOUSE.modules["_cli"].imports  # by a name that the package exports
+    assert len(HOUSE.client) > 30
+
+
+# -- what the rules do not say -----------------------------------------------------------------------------------------
+
+
+def test_the_core_can_be_imported_without_an_event_loop() -> None:
     """Nothing of it, other people's packages included, needs asyncio, anyio or aiohttp."""
-    wanted = ", ".join(f"inferencesh.{name}" for name in SANS_IO)
+    wanted = ", ".join(f"inferencesh.{module.name}" for module in HOUSE.of(*IO_FREE))
     blocked = "import sys; sys.modules.update(dict.fromkeys(['asyncio', 'anyio', 'aiohttp']))"
     assert run(f"{blocked}; import {wanted}; print('fine')") == "fine"
 
 
 def test_the_blocking_client_knows_nothing_of_the_protocol() -> None:
     """It drives the async classes, and only them."""
-    assert own_imports("sync").isdisjoint(PROTOCOL)
+    rooms = {HOUSE.modules[name].room for name in HOUSE.modules["sync"].imports}
+    assert rooms.isdisjoint({"_protocol", "_types", "_text"})
 
 
-def test_the_background_loop_knows_nothing_of_anything() -> None:
-    """It could serve any other package."""
-    assert reachable("loop_thread") == {"errors", "event_loops", "signal_errors"}
-
-
-@pytest.mark.parametrize("name", sorted(name for name in NAMES if name.split(".")[0] == "local"))
-def test_the_embedded_runtime_is_no_client(name: str) -> None:
-    """It speaks the same wire without sharing a line with those who read it."""
-    assert reachable(name).isdisjoint({"client", "agent", "stream", "sync", "driver", "transport", "turn", "wire"})
-
-
-@pytest.mark.parametrize("name", ["cli", "terminal", "upload_bar", "__main__"])
-def test_the_command_line_uses_public_names(name: str) -> None:
-    """What it can do, every program can do."""
-    assert own_imports(name) <= {"cli", "terminal", "upload_bar", "local", "_version"}
+def test_the_loops_know_nothing_of_the_client() -> None:
+    """They run any coroutine, and call any function of the user."""
+    for module in HOUSE.of("_loops"):
+        assert {HOUSE.modules[name].room for name in module.imports} <= {"_loops", "errors", "tools"}
 
 
 AGENTS = "AsyncInference('k').agent({'name': 't'}), Inference('k').agent('a/b')"
