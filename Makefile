@@ -1,17 +1,17 @@
-# Everything a contributor needs; each target sets up what it uses. Needs only Python 3.11 or newer and make.
+# What contributors need; each target installs what it uses. Python 3.11 or newer and make are enough. See CONTRIBUTING.md.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOWEST := .venv-lowest
-# Many tests wait for a socket or a process most of the time. PARALLEL= runs them one after the other.
+# Most tests wait for sockets or processes. PARALLEL= runs them one after the other.
 PARALLEL ?= -n 2
 
-.PHONY: help demo demo-web docs test test-browser bench soak check lint types cover lowest format clean
+.PHONY: help demo demo-web docs test test-browser architecture bench soak check lint types cover lowest format clean
 .DEFAULT_GOAL := help
 
-help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11")'
@@ -36,30 +36,33 @@ demo: .venv-demo/.ready  ## watch an agent stream a story and use a tool, offlin
 demo-web: .venv-demo/.ready-web  ## chat with an agent in the browser, offline
 	@.venv-demo/bin/python examples/fastapi_chat/serve.py
 
-docs: $(READY)  ## build the reference pages, in build/docs
+docs: $(READY)  ## build the reference pages in build/docs
 	$(BIN)/python -W error -m docs
-	@echo "They begin with build/docs/index.html"
+	@echo "The first page is build/docs/index.html"
 
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest $(PARALLEL)
 
-test-browser: $(READY)  ## run those of the example's page, which need Chromium
+test-browser: $(READY)  ## run the tests of the example's page, which need Chromium
 	$(BIN)/python -m pytest -m browser
 
-bench: $(READY)  ## measure this client beside others, in one run (makes virtual environments for them)
+architecture: $(READY)  ## print the proof that imports go downwards only
+	$(BIN)/python -m tests.architecture
+
+bench: $(READY)  ## measure this client against others (creates virtual environments for them)
 	$(BIN)/python -m benchmarks
 
-soak: $(READY)  ## ten thousand turns over faults drawn at random, for two minutes
+soak: $(READY)  ## run turns against random faults for two minutes
 	$(BIN)/python -m benchmarks.soak
 
-lint: $(READY)
+lint: $(READY)  ## check format and style
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-types: $(READY)
+types: $(READY)  ## check the types, strictly
 	$(BIN)/mypy
 
-cover: $(READY)
+cover: $(READY)  ## run the tests with coverage, of which at least 95 % is needed
 	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term --cov-fail-under=95
 
 $(LOWEST)/.ready: pyproject.toml $(READY)
@@ -67,14 +70,14 @@ $(LOWEST)/.ready: pyproject.toml $(READY)
 	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --editable '.[dev]'
 	@touch $@
 
-lowest: $(LOWEST)/.ready  ## run the tests that touch dependencies on the oldest versions that pyproject.toml allows
+lowest: $(LOWEST)/.ready  ## run the tests that touch dependencies with the oldest versions allowed
 	$(LOWEST)/bin/python -m pytest -q $(PARALLEL) tests/protocol tests/types tests/tools tests/http tests/turns tests/local tests/clients tests/faults/test_turns.py tests/faults/test_hosts.py
 
-check: lint types docs cover lowest test-browser  ## everything CI runs
+check: lint types architecture docs cover lowest test-browser  ## run everything that CI runs
 
 format: $(READY)  ## format the code and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-clean:  ## remove what the other targets made
+clean:  ## remove what the other targets created
 	rm -rf $(VENV) .venv-demo $(LOWEST) .mypy_cache .ruff_cache .hypothesis .coverage* build dist

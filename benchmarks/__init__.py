@@ -1,1 +1,1 @@
-"""What this client costs, measured beside the bare work and beside other SDKs: ``python -m benchmarks``."""
+"""The cost of this client, measured against the bare work and against other SDKs: ``python -m benchmarks``."""

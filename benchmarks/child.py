@@ -1,4 +1,4 @@
-"""What needs a process of its own to be measured, since it looks at memory: ``python -m benchmarks.child NAME ARGS``.
+"""Measurements of memory, each of which needs a process of its own: ``python -m benchmarks.child NAME ARGS``.
 
 Prints one line of JSON.
 """
@@ -26,18 +26,18 @@ __all__ = ["Paced", "Slow", "rss"]
 
 KEY = "inf_benchmark"
 TIMEOUT = Timeout(connect=30, idle=60, total=120)
-SPREAD = 2.0  # seconds over which the streams are begun
+SPREAD = 2.0  # seconds over which the streams are started
 
 
 @attrs.frozen
 class Paced:
-    """What many streams at once came to.
+    """The result of many streams at once.
 
     Attributes:
-        complete: Streams that brought their whole reply.
-        lags: Milliseconds from sending to the caller: median, 99th per cent, longest.
-        memory: Kilobytes for each stream beyond the idle client, while all were open.
-        cpu: Microseconds of CPU for each event.
+        complete: The number of streams that delivered their whole reply.
+        lags: Milliseconds from the server to the caller: median, 99th percentile, maximum.
+        memory: Kilobytes per stream beyond the idle client, while all were open.
+        cpu: Microseconds of CPU per event.
     """
 
     complete: int
@@ -48,13 +48,13 @@ class Paced:
 
 @attrs.frozen
 class Slow:
-    """What a slow reader saw.
+    """The result of a slow reader.
 
     Attributes:
-        snapshots: How many it was given.
-        seconds: How long it took.
+        snapshots: The number of snapshots it received.
+        seconds: The duration.
         cpu: Milliseconds of CPU.
-        memory: Megabytes at most beyond the idle client.
+        memory: The peak in megabytes beyond the idle client.
     """
 
     snapshots: int
@@ -64,7 +64,7 @@ class Slow:
 
 
 def rss() -> int:
-    """Resident memory, in bytes; at its highest so far where the system does not tell the present one."""
+    """Return the resident memory in bytes; its peak where the system does not tell the present value."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:
@@ -73,7 +73,7 @@ def rss() -> int:
 
 
 class Watch:
-    """Notes the lag of each token of many streams, and when all streams have had one."""
+    """Record the lag of each token of many streams, and when all streams have received one."""
 
     def __init__(self, streams: int) -> None:
         self.lags = array("q")
@@ -81,18 +81,18 @@ class Watch:
         self._missing = streams
 
     def begun(self) -> None:
-        """One more stream has had its first token."""
+        """Record that one more stream has received its first token."""
         self._missing -= 1
         if not self._missing:
             self.all_begun.set()
 
     def token(self, piece: str) -> None:
-        """A token has come; it says when it was sent."""
+        """Record the lag of a token, which holds the time at which it was sent."""
         self.lags.append(time.monotonic_ns() - int(piece))
 
 
 async def stream_ours(client: AsyncInference, watch: Watch, count: int) -> bool:
-    """One turn through the client; returns whether it was whole."""
+    """Run one turn through the client; return whether it was complete."""
     seen = 0
     async for message in client.agent("a/b").send_message("Hi", stream=True):
         if message.delta:
@@ -104,7 +104,7 @@ async def stream_ours(client: AsyncInference, watch: Watch, count: int) -> bool:
 
 
 async def stream_floor(session: aiohttp.ClientSession, url: str, watch: Watch, count: int) -> bool:
-    """One turn with nothing but aiohttp and orjson."""
+    """Run one turn with only aiohttp and orjson; return whether it was complete."""
     seen, rest = 0, b""
     async with session.post(f"{url}/agents/run", data=b"{}") as answer:
         orjson.loads(await answer.read())
@@ -124,7 +124,7 @@ async def stream_floor(session: aiohttp.ClientSession, url: str, watch: Watch, c
 
 
 async def many(turn: Callable[[Watch], Awaitable[bool]], streams: int, count: int) -> Paced:
-    """Run turns at once and look at them while all are open."""
+    """Run turns at once, and measure memory while all are open."""
     watch = Watch(streams)
     gc.collect()
     before, cpu = rss(), time.process_time()
@@ -144,7 +144,7 @@ async def many(turn: Callable[[Watch], Awaitable[bool]], streams: int, count: in
 
 
 async def paced(url: str, client: str, streams: str, rate: str, count: str) -> Paced:
-    """Many streams, tokens at a steady rate, each stamped with the time at which it was sent."""
+    """Measure many streams with tokens at a steady rate, each of which holds the time at which it was sent."""
     asked, each = int(streams), int(count)
     warm, base = f"{url}/paced,1000,3", f"{url}/paced,{rate},{count}"
     if client == "floor":
@@ -160,7 +160,7 @@ async def paced(url: str, client: str, streams: str, rate: str, count: str) -> P
 
 
 async def slow(url: str, name: str, pause: str, conflate: str) -> Slow:
-    """A reader that takes its time over each snapshot, while the server sends as fast as it may."""
+    """Measure a reader that pauses after each snapshot, while the server sends as fast as it can."""
     workload, peak, count = WORKLOADS[name], 0, 0
     async with AsyncInference(KEY, base_url=f"{url}/short", trust_env=False) as other:
         await other.agent("a/b").send_message("Hi")
@@ -174,7 +174,7 @@ async def slow(url: str, name: str, pause: str, conflate: str) -> Slow:
             await asyncio.sleep(float(pause))
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     if stream.message is None or stream.message.text != reply_text(workload):
-        raise AssertionError("the slow reader got another text")
+        raise AssertionError("the slow reader received another text")
     return Slow(count, wall, cpu * 1e3, max(0, peak - before) / 1e6)
 
 

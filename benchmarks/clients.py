@@ -1,12 +1,13 @@
-"""What is measured in this process: the bare work, and the client in each of its forms.
+"""What is measured in this process: the floor, and the client in each of its forms.
 
-A client runs one turn at a time and returns what a caller saw of it. All of them make the same two requests, on kept
-connections, and all run on the same event loop or beside it.
+A client runs one turn at a time and returns what its caller received. All make the same two requests on kept-alive
+connections. The floor is what any client on aiohttp has to do at least.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any, NamedTuple, Self
@@ -16,21 +17,21 @@ import orjson
 
 from inferencesh import AsyncInference, Inference, Message
 
-from .payloads import CHAT, WORKLOADS, Workload
+from .payloads import CHAT, WORKLOADS, Workload, chat_line
 from .server import Server
 
 __all__ = ["Clients", "Outcome"]
 
 KEY = "inf_benchmark"
-SLOW = 0.002  # seconds that a slow reader takes over a snapshot
+SLOW = 0.002  # seconds for which a slow reader is busy with a snapshot
 
 
 class Outcome(NamedTuple):
-    """What a caller saw of a turn.
+    """What the caller of a turn received.
 
     Attributes:
-        events: Snapshots delivered; of the floor, lines.
-        text: The text at the end.
+        events: The number of snapshots; of lines for the floor.
+        text: The final text.
     """
 
     events: int
@@ -38,7 +39,7 @@ class Outcome(NamedTuple):
 
 
 class Tally:
-    """Callbacks that count snapshots; the call for the end is not one."""
+    """Callbacks that count snapshots, without the final call."""
 
     def __init__(self) -> None:
         self.snapshots = 0
@@ -54,7 +55,7 @@ class Clients:
     """The clients of this process; a context manager.
 
     Args:
-        server: What they talk to.
+        server: The server they talk to.
     """
 
     def __init__(self, server: Server) -> None:
@@ -64,6 +65,7 @@ class Clients:
         self.runner = asyncio.Runner()
         self.turns: dict[str, Callable[[Workload], Outcome]] = {
             "floor": lambda workload: self.runner.run(self._floor(workload)),
+            "floor bytes": lambda workload: self.runner.run(self._bytes(workload)),
             "floor .text": lambda workload: self.runner.run(self._floor(workload, text=True)),
             "async": lambda workload: self.runner.run(self._snapshots(workload)),
             "async .text": lambda workload: self.runner.run(self._snapshots(workload, text=True)),
@@ -105,11 +107,11 @@ class Clients:
                 stack.push_async_callback(client.aclose)
 
     async def _floor(self, workload: Workload, *, text: bool = False) -> Outcome:
-        """The least that any client on aiohttp has to do: the two requests, whole lines, a dict of each.
+        """Make the two requests, cut the stream into lines, and decode each to a dict.
 
         Args:
-            workload: What is read.
-            text: Whether the whole text so far is put together at every event.
+            workload: The reply.
+            text: Whether the whole text so far is built at every event.
         """
         deltas, whole = workload.kind == "deltas", ""
         url, expected, count = f"{self._url}/{workload.name}", workload.lines, 0
@@ -139,6 +141,22 @@ class Clients:
             answer.close()
         return Outcome(count, last["data"]["content"][0]["text"])
 
+    async def _bytes(self, workload: Workload) -> Outcome:
+        """Make the two requests and read the bytes of whole messages, without cutting or decoding lines."""
+        url, end, tail = f"{self._url}/{workload.name}", orjson.dumps(chat_line("completed")) + b"\n", b""
+        latest: deque[bytes] = deque(maxlen=4)  # with the last message in it
+        async with self._session.post(f"{url}/agents/run", data=b"{}") as answer:
+            orjson.loads(await answer.read())
+        async with self._session.get(f"{url}/chats/{CHAT}/stream") as answer:
+            async for data in answer.content.iter_any():
+                latest.append(data)
+                tail = (tail + data[-len(end) :])[-len(end) :]
+                if tail == end:
+                    break
+            answer.close()
+        *_, last, _, _ = b"".join(latest).split(b"\n")
+        return Outcome(workload.lines, orjson.loads(last)["data"]["content"][0]["text"])
+
     async def _snapshots(self, workload: Workload, *, text: bool = False) -> Outcome:
         count, seen = 0, None
         async for message in self._async_client(workload).agent("a/b").send_message("Hi", stream=True):
@@ -166,7 +184,7 @@ class Clients:
         return Outcome(tally.snapshots, final.text)
 
     async def _conflated(self, workload: Workload) -> Outcome:
-        """A reader that is too slow, and skips what was replaced."""
+        """Read with ``conflate``, more slowly than the server sends."""
         count, agent = 0, self._async_client(workload).agent("a/b")
         stream = agent.send_message("Hi", stream=True, conflate=True)
         async for _ in stream:

@@ -1,4 +1,4 @@
-"""Many streams at once, and slow readers: lag, memory and what is delivered."""
+"""Many streams at once, and slow readers: lag, memory and delivered snapshots."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .report import Section
 
 __all__ = ["growth", "many_streams", "slow_reader"]
 
-SECONDS = 6  # that the tokens of a stream go on for
-REPEATS = {1000: 3}  # how often; others at work on the machine show most where there is most to do
+SECONDS = 6  # for which a stream sends tokens
+REPEATS = {1000: 3}  # runs by number of streams; other work on the machine disturbs the largest most
 
 
 def many_streams(context: Context) -> Section:
-    """1, 50 and 1,000 streams at once."""
+    """Measure 1, 50 and 1,000 streams at once."""
     _allow_files(4096)
     seconds = 2 if context.quick else SECONDS
     rows: list[tuple[str | float | int, ...]] = []
@@ -40,11 +40,11 @@ def many_streams(context: Context) -> Section:
                 figures[f"{streams} incomplete"] = streams - complete
                 figures[f"{streams} p99"] = p99
                 figures[f"{streams} memory"] = seen["memory"]
-    context.server.take_stats()  # how often is not known beforehand where a silence makes a client look
+    context.server.take_stats()  # not checked: after a silence a client also polls the chat
     note = (
-        "Each token says when the server sent it; the lag is until the caller holds the snapshot. Tokens come one by "
-        "one, so each is a wake-up of its own. Of three runs with 1,000 streams the one in the middle is shown. "
-        "Memory: resident, beyond the client with no stream, while all are open."
+        "Each token holds the time at which the server sent it; the lag ends when the caller has the snapshot. Tokens "
+        "come one by one, so each wakes the loop. Of three runs with 1,000 streams that of the median lag is shown. "
+        "Memory is resident memory while all streams are open, beyond that of the client without streams."
     )
     columns = (
         "streams",
@@ -54,7 +54,7 @@ def many_streams(context: Context) -> Section:
         "complete",
         "lag ms p50",
         "lag ms p99",
-        "lag ms most",
+        "lag ms max",
         "CPU µs/event",
         "KB/stream",
     )
@@ -62,7 +62,7 @@ def many_streams(context: Context) -> Section:
 
 
 def slow_reader(context: Context) -> Section:
-    """A reader that takes 2 ms for each snapshot."""
+    """Measure a reader that takes 2 ms for each snapshot."""
     rows: list[tuple[str | float | int, ...]] = []
     for name in ("snapshots",) if context.quick else ("snapshots", "message-1m"):
         for mode in ("every one", "conflate"):
@@ -70,15 +70,15 @@ def slow_reader(context: Context) -> Section:
             rows.append((name, mode, seen["snapshots"], seen["seconds"], seen["cpu"], seen["memory"]))
     context.server.take_stats()
     note = (
-        "The server sends as fast as it may; the reader takes 2 ms over each snapshot. Memory: at most, beyond the "
-        "idle client, kernel buffers not counted."
+        "The server sends as fast as it can; the reader takes 2 ms for each snapshot. Memory is the peak beyond the "
+        "idle client, without kernel buffers."
     )
     columns = ("workload", "mode", "snapshots", "seconds", "CPU ms", "MB")
     return Section("A slow reader", columns, rows, note)
 
 
 def growth(context: Context) -> Section:
-    """What twice the length costs."""
+    """Measure the cost of a reply of twice the length."""
     pairs = {
         ("message-500k", "message-1m", "async conflate slow"): 3,
         ("message-500k", "message-1m", "async"): 3,
@@ -95,7 +95,7 @@ def growth(context: Context) -> Section:
         rows.append((base, other, client, _total(comparison, one.events, two.events), ratio))
         figures[f"growth {other} {client}"] = ratio
     context.check_server()
-    note = "Twice the bytes; so 2 is in proportion. The slow reader takes 2 ms over each snapshot."
+    note = "Twice the bytes, so 2 is linear. The slow reader takes 2 ms for each snapshot."
     columns = ("half", "whole", "client", "CPU ms", "whole / half")
     return Section("Cost against length", columns, rows, note, figures)
 
@@ -111,7 +111,7 @@ def _total(comparison: Comparison, half: int, whole: int) -> str:
 
 
 def _child(name: str, *arguments: str | float) -> dict[str, Any]:
-    """Measure something in a process of its own."""
+    """Run a measurement in a process of its own and return its result."""
     command = [sys.executable, "-m", "benchmarks.child", name, *map(str, arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=120)
     found: dict[str, Any] = orjson.loads(done.stdout)
@@ -119,7 +119,7 @@ def _child(name: str, *arguments: str | float) -> dict[str, Any]:
 
 
 def _allow_files(wanted: int) -> None:
-    """Let this process, and those it starts, have enough sockets open."""
+    """Raise the limit of open files for this process and those it starts."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard) if hard > 0 else wanted, hard))

@@ -1,4 +1,4 @@
-"""What all benchmarks share: the server, the clients of this process, the other SDKs, and a check of what was sent."""
+"""What all benchmarks share: the server, the clients of this process, the other SDKs, and a check of the traffic."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Context:
     """One run of the benchmarks; a context manager.
 
     Args:
-        quick: Whether a rough figure will do.
+        quick: Whether rough figures are enough.
     """
 
     def __init__(self, *, quick: bool) -> None:
         self.quick = quick
-        self.versions: dict[str, str] = {}  # of the other SDKs, as far as they were run
+        self.versions: dict[str, str] = {}  # of the other SDKs that were run
         self._stack = ExitStack()
         self._requests = 0
         self._bytes = 0
@@ -39,18 +39,18 @@ class Context:
 
     @functools.cache  # noqa: B019 - one context, which lives as long as the program
     def peer(self, venv: str) -> Peer:
-        """The process with other SDKs, started when it is first asked for."""
+        """Return the process with other SDKs, starting it if necessary."""
         peer = self._stack.enter_context(running_peer(venv))
         names = ("openai", "anthropic", "httpx2") if venv == "peers" else ("inferencesh", "requests")
         self.versions |= {name: peer.versions[name] for name in names if name in peer.versions}
         return peer
 
     def rounds(self, most: int) -> int:
-        """How often to run a pair."""
+        """Return how often to run a pair."""
         return 2 if self.quick else most
 
     def ours(self, client: str, workload: Workload) -> Measured:
-        """A turn of one of this process's clients, which is checked each time."""
+        """Return a measured turn of one of this process's clients, the result of which is checked each time."""
         turn = self.clients.turns[client]
         delivers_all = "conflate" not in client
         wanted = workload.lines if client.startswith("floor") else workload.snapshots
@@ -67,7 +67,7 @@ class Context:
         return run
 
     def theirs(self, venv: str, client: str, workload: Workload, wire: Format = "inference") -> Measured:
-        """A turn of another SDK, which is checked each time."""
+        """Return a measured turn of another SDK, the result of which is checked each time."""
         peer, official = self.peer(venv), wire == "inference"
 
         def run() -> Cost:
@@ -77,7 +77,7 @@ class Context:
         return run
 
     def check_server(self) -> None:
-        """Everybody must have made the requests it takes, no more, and been sent whole replies."""
+        """Check that all clients made exactly the necessary requests, and were sent whole replies."""
         stats = self.server.take_stats()
         if stats != {"requests": self._requests, "bytes": self._bytes}:
             raise AssertionError(f"the server counted {stats}, not {self._requests} requests and {self._bytes} bytes")

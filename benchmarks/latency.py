@@ -1,4 +1,4 @@
-"""What is paid once: the first snapshot, a plain request, the import."""
+"""Costs that are paid once: the first snapshot, a plain request, the import."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .report import Section
 
 __all__ = ["first_snapshot", "imports", "one_request"]
 
-REPEATS = 40  # requests or turns in one measured run
+REPEATS = 40  # requests or turns in a measured run
 
 
 def first_snapshot(context: Context) -> Section:
-    """From ``send_message`` to the first snapshot in the caller's hands."""
+    """Measure the time from ``send_message`` to the first snapshot."""
     workload, clients = WORKLOADS["short"], context.clients
 
     def repeated(turn: Callable[[], object]) -> Callable[[], Cost]:
@@ -32,15 +32,15 @@ def first_snapshot(context: Context) -> Section:
     found = alternate(pairs, context.rounds(7))
     context.server.take_stats()
     note = (
-        "A reply of one token: the message is posted, the stream opened, the snapshot read, the stream left. The floor "
-        "makes the same two requests with aiohttp. A new client also opens its connections; over a real network that "
-        "is a round trip or three more."
+        "A reply of one token: the message is posted, the stream opened, the snapshot read and the stream left. The "
+        "floor makes the same two requests with aiohttp. A new client also opens its connections, which over a network "
+        "takes one to three round trips more."
     )
     return Section("Time to the first snapshot", *_table(found, floor="floor"), note=note)
 
 
 def one_request(context: Context) -> Section:
-    """``get_chat``, on kept connections."""
+    """Measure ``get_chat`` on kept-alive connections."""
     clients, server = context.clients, context.server
 
     def ours(client: str) -> Callable[[], Cost]:
@@ -65,12 +65,14 @@ def one_request(context: Context) -> Section:
     }
     found = alternate(pairs, context.rounds(7))
     context.server.take_stats()
-    note = "The official SDK opens a connection for each request. The sync client hands each call to its loop's thread."
+    note = (
+        "The official SDK opens a connection for each request. The blocking client passes each call to its loop thread."
+    )
     return Section("One request", *_table(found, floor="floor"), note=note)
 
 
 def imports(context: Context) -> Section:
-    """Imports in a fresh interpreter, over a bare one."""
+    """Measure imports in a fresh interpreter, over one that imports nothing."""
     cases = {
         "import inferencesh": (sys.executable, "import inferencesh"),
         "from inferencesh import Inference": (sys.executable, "from inferencesh import Inference"),
@@ -95,12 +97,12 @@ def imports(context: Context) -> Section:
         rows.append((case, net, median, modules, "yes" if aiohttp else "no"))
         figures[case] = net
         figures[f"{case}: aiohttp"] = int(aiohttp)
-    note = "In a fresh interpreter (`python -I`), over one that does nothing."
+    note = "In a fresh interpreter (`python -I`), over one that imports nothing."
     return Section("Import", ("statement", "ms least", "ms median", "modules", "aiohttp loaded"), rows, note, figures)
 
 
 def _table(found: dict[str, Comparison], *, floor: str) -> tuple[tuple[str, ...], list[tuple[str | float, ...]]]:
-    """Columns and rows of a table with the base first."""
+    """Return columns and rows of a table that begins with the base."""
     bases = [cost for comparison in found.values() for cost in comparison.base]
     rows: list[tuple[str | float, ...]] = [(floor, *_milliseconds(bases), 1.0)]
     rows += [(name, *_milliseconds(comparison.other), comparison.ratio) for name, comparison in found.items()]
@@ -113,14 +115,14 @@ def _milliseconds(costs: list[Cost]) -> tuple[float, float, float]:
 
 
 def _seconds(python: str, statement: str) -> float:
-    """How long an interpreter takes from start to end."""
+    """Return how long an interpreter runs, from start to exit."""
     began = time.perf_counter()
     subprocess.run([python, "-I", "-c", statement], check=True)
     return time.perf_counter() - began
 
 
 def _modules(python: str, statement: str) -> tuple[int, bool]:
-    """How many modules a statement loads, and whether aiohttp is among them."""
+    """Return how many modules a statement loads, and whether aiohttp is one of them."""
     program = f"import sys; before = set(sys.modules); {statement}; new = set(sys.modules) - before"
     report = "; print(len(new), 'aiohttp' in new)"
     done = subprocess.run([python, "-I", "-c", program + report], stdout=subprocess.PIPE, text=True, check=True)

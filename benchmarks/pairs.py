@@ -1,7 +1,7 @@
-"""Measuring: what a turn costs, and how that compares with another that was run right before or after it.
+"""Measure what a turn costs, and compare it with another turn that is run directly before or after it.
 
-The speed of a machine changes by a factor of two within seconds, so two clients are never compared by their best or
-mean times, but pair by pair: the ratio is the median over pairs of runs that alternate the two.
+The speed of a shared machine changes by a factor of two within seconds. So two clients are not compared by their best
+or mean times but pair by pair: the ratio is the median over pairs of runs that alternate the two.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ __all__ = ["Comparison", "Cost", "Measured", "alternate", "digest_of", "measured
 
 @attrs.frozen
 class Cost:
-    """What one event of a run took.
+    """The cost of one event of a run.
 
     Attributes:
-        cpu: Seconds of CPU, all threads of the process together, the kernel's share included.
-        wall: Seconds on the clock.
+        cpu: Seconds of CPU of all threads of the process, in user mode and in the kernel.
+        wall: Seconds of wall-clock time.
     """
 
     cpu: float
@@ -38,8 +38,8 @@ class Comparison:
     """Two clients, run in pairs.
 
     Attributes:
-        base: The one that is compared with, run by run.
-        other: The one that is compared, run by run.
+        base: The costs of the one that is the measure, run by run.
+        other: The costs of the other one, run by run.
     """
 
     base: list[Cost] = attrs.field(factory=list)
@@ -47,12 +47,12 @@ class Comparison:
 
     @property
     def ratio(self) -> float:
-        """The CPU time of the other over that of the base: the median over the pairs."""
+        """The CPU time of the other over that of the base, as the median of all pairs."""
         return statistics.median(other.cpu / base.cpu for base, other in zip(self.base, self.other, strict=True))
 
 
 def measured(events: int, run: Callable[[], object]) -> Cost:
-    """Run something and say what it took for each of its events."""
+    """Run a function and return its cost per event."""
     gc.collect()
     cpu, wall = time.process_time(), time.perf_counter()
     run()
@@ -61,11 +61,11 @@ def measured(events: int, run: Callable[[], object]) -> Cost:
 
 
 def alternate(pairs: Mapping[str, tuple[Measured, Measured]], rounds: int) -> dict[str, Comparison]:
-    """Run pairs of clients round robin, each once unmeasured before; who goes first changes from round to round.
+    """Run pairs of clients round robin, after one run of each to warm up; the order within a pair alternates.
 
     Args:
-        pairs: The base and the other, by the name of the comparison.
-        rounds: How often each pair is run.
+        pairs: Base and other, by the name of the comparison.
+        rounds: The number of runs of each pair.
     """
     found = {name: Comparison() for name in pairs}
     for base, other in pairs.values():
@@ -81,5 +81,5 @@ def alternate(pairs: Mapping[str, tuple[Measured, Measured]], rounds: int) -> di
 
 
 def digest_of(text: str) -> str:
-    """What stands for a long text where two are compared across processes."""
+    """Return a digest, by which long texts are compared across processes."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,7 +1,7 @@
-"""What the server of the benchmarks sends: whole streams, rendered before anything is measured.
+"""The streams that the server of the benchmarks sends, rendered before anything is measured.
 
 One reply, in three wire formats: that of inference.sh (whole messages or token deltas), and, token by token, OpenAI's
-chat completions and Anthropic's messages. The fields beside the text are those that the services send.
+chat completions and Anthropic's messages. The fields around the text are those that the services send.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ _WIDE = "café — naïve “quotes” und Straße, Привет мир, 日本�
 
 @attrs.frozen
 class Workload:
-    """One reply and how it travels.
+    """One reply and how it is sent.
 
     Attributes:
         name: Its name on the command line and in URLs.
-        title: What it is, for the table.
-        kind: Whether each event is a piece of the text or the whole message so far.
-        events: How many there are.
-        length: Characters of the text at its end.
-        start: Characters of the text in the first event.
-        wide: Whether the text is more than ASCII.
-        framing: ``line`` is one HTTP chunk for each line, ``block`` cuts the body without regard to lines.
+        title: A description for the table.
+        kind: Whether each event is a piece of the text (``deltas``) or the whole message so far (``snapshots``).
+        events: The number of events.
+        length: The length of the final text, in characters.
+        start: The length of the text in the first event, in characters.
+        wide: Whether the text has characters beyond ASCII.
+        framing: ``line`` sends one HTTP chunk for each line, ``block`` coalesces lines into chunks of 16 KB.
     """
 
     name: str
@@ -50,12 +50,12 @@ class Workload:
 
     @property
     def lines(self) -> int:
-        """Lines of the stream: the events, the chat's state at both ends, and of deltas the message at both ends."""
+        """The number of lines: the events, the chat's state at both ends, and for deltas the message at both ends."""
         return self.events + (4 if self.kind == "deltas" else 2)
 
     @property
     def snapshots(self) -> int:
-        """Snapshots that a client delivers: the final status is one more where the text came as deltas."""
+        """The number of snapshots that a client delivers: with deltas, the final status is one more."""
         return self.events + (1 if self.kind == "deltas" else 0)
 
 
@@ -79,18 +79,18 @@ Format = Literal["inference", "openai", "anthropic"]
 
 @functools.lru_cache(maxsize=16)
 def reply_text(workload: Workload) -> str:
-    """The whole text of the reply."""
+    """Return the whole text of the reply."""
     words = _WIDE if workload.wide else _ASCII
     return (words * (workload.length // len(words) + 1))[: workload.length]
 
 
 @functools.lru_cache(maxsize=8)
 def rendered(workload: Workload, wire: Format) -> bytes:
-    """The body of the stream as it travels, HTTP's chunks included.
+    """Return the body of the stream with its HTTP chunks.
 
     Args:
         workload: The reply.
-        wire: The service whose format it is in.
+        wire: The service whose format it has.
     """
     if wire == "openai":
         parts = _openai(workload)
@@ -105,7 +105,7 @@ def rendered(workload: Workload, wire: Format) -> bytes:
 
 
 def message_form(text: str, status: str = "pending") -> dict[str, object]:
-    """The reply as the service describes it; the fields are those of a recorded answer."""
+    """Return the reply as the service sends it, with the fields of a recorded response."""
     block = {"type": "text", "error": None, "text": text, "image": None, "file": None, "tool_calls": None}
     return {
         "id": REPLY,
@@ -133,29 +133,29 @@ def message_form(text: str, status: str = "pending") -> dict[str, object]:
 
 
 def asked_form() -> dict[str, object]:
-    """The user's message."""
+    """Return the user's message."""
     return message_form("Hi", "ready") | {"id": ASKED, "role": "user", "order": 1}
 
 
 def chat_form(state: str) -> dict[str, object]:
-    """The chat, with its run in ``state``."""
+    """Return the chat, with its run in ``state``."""
     run = {"id": RUN, "chat_id": CHAT, "state": state, "user_message_id": ASKED, "error": None, "output": None}
     status = "busy" if state == "working" else "idle"
     return {"id": CHAT, "short_id": CHAT[:8], "name": "", "status": status, "active_run": run, "output": None}
 
 
 def delta_line(piece: str, seq: int) -> dict[str, object]:
-    """A stream line with a piece of the text."""
+    """Return a stream line with a piece of the text."""
     return {"event": "delta", "data": {"delta": {"response": piece}, "seq": seq, "resource_id": REPLY}}
 
 
 def message_line(text: str, status: str = "pending") -> dict[str, object]:
-    """A stream line with the whole message."""
+    """Return a stream line with the whole message."""
     return {"event": "chat_messages", "data": message_form(text, status)}
 
 
 def chat_line(state: str) -> dict[str, object]:
-    """A stream line with the chat."""
+    """Return a stream line with the chat."""
     return {"event": "chats", "data": chat_form(state)}
 
 

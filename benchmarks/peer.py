@@ -1,7 +1,7 @@
-"""Runs other SDKs in their own virtual environment: ``python -P peer.py``, told on stdin what to run.
+"""Run other SDKs in their own virtual environment, by orders on stdin: ``python -P peer.py``.
 
-It is a script that needs nothing but the SDKs, since the official one has the import name of this project. A line
-``{"client", "url", "events"}`` on stdin is one turn; a line on stdout says what it cost and what was seen.
+It is a script that imports nothing but the SDKs, since the official one has the import name of this project. A line
+``{"client", "url"}`` on stdin starts one turn; a line on stdout has its cost and what it received.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ runner = asyncio.Runner()
 
 
 def module(name: str) -> Any:
-    """A module of an SDK; nothing is known of its types here."""
+    """Import a module of an SDK, whose types are not known here."""
     return importlib.import_module(name)
 
 
 @functools.cache
 def client(kind: str, url: str) -> Any:
-    """A client for a base URL, kept for all turns, as a program would keep it."""
+    """Return a client for a base URL, which is kept for all turns, as a program would keep it."""
     sdk, _, name = kind.rpartition(".")
     return getattr(module(sdk), name)(api_key=KEY, base_url=url)
 
 
-# The official SDK: ``send_message`` with a callback streams until the run is over
+# The official SDK: ``send_message`` with a callback streams until the run has ended.
 
 
 class Watcher:
-    """Callbacks of the official SDK that look at the text of each update, and count."""
+    """Callbacks of the official SDK that read the text of each update, and count the updates."""
 
     def __init__(self) -> None:
         self.events = 0
@@ -81,7 +81,7 @@ async def official_request_async(url: str) -> Seen:
     return 1, (await agent.get_chat("chat"))["status"]
 
 
-# OpenAI and Anthropic: tokens, and the helpers that keep a snapshot beside them
+# OpenAI and Anthropic: tokens, and the helpers that also keep a snapshot.
 
 ASK: Any = [{"role": "user", "content": "Hi"}]
 
@@ -150,7 +150,7 @@ async def anthropic_raw(url: str) -> Seen:
 
 
 def awaited(turn: Callable[[str], Coroutine[Any, Any, Seen]]) -> Turn:
-    """An async turn as a plain one, on the loop that is kept for all of them."""
+    """Return a function that runs an async turn on the loop that all turns share."""
     return lambda url: runner.run(turn(url))
 
 
@@ -169,7 +169,7 @@ TURNS: dict[str, Turn] = {
 
 
 def run(order: dict[str, Any]) -> dict[str, object]:
-    """Run a turn and say what it cost, in seconds, and what was seen of it."""
+    """Run a turn; return its cost in seconds and what it received."""
     turn = TURNS[order["client"]]
     gc.collect()
     cpu, wall = time.process_time(), time.perf_counter()
@@ -180,7 +180,7 @@ def run(order: dict[str, Any]) -> dict[str, object]:
 
 
 def main() -> None:
-    """Take orders until stdin ends; what the SDKs print goes to stderr."""
+    """Run orders until stdin ends; what the SDKs print goes to stderr."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     versions = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}

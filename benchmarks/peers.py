@@ -1,4 +1,4 @@
-"""Other SDKs, each in a virtual environment and a process of its own, run turn by turn from here."""
+"""Run other SDKs, each in a virtual environment and a process of its own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REQUIREMENTS = {OFFICIAL: ["inferencesh[async]==0.36.0"], PEERS: ["openai", "ant
 
 
 def python_of(venv: str) -> str:
-    """The interpreter of a virtual environment, which is made when it is not there."""
+    """Return the interpreter of a virtual environment, which is created if it does not exist."""
     home = HERE / f".venv-{venv}"
     python = home / "bin" / "python"
     ready = home / ".ready"
@@ -41,7 +41,7 @@ class Peer:
     """A process with other SDKs.
 
     Attributes:
-        versions: The versions of everything installed there, by distribution.
+        versions: The versions of all installed distributions, by name.
     """
 
     def __init__(self, orders: IO[str], answers: IO[str]) -> None:
@@ -50,13 +50,13 @@ class Peer:
         self.versions: dict[str, str] = json.loads(answers.readline())
 
     def turn(self, client: str, server: Server, workload: Workload, expected: int) -> Cost:
-        """Run one turn and check what was seen of it.
+        """Run one turn and check its result.
 
         Args:
             client: One of the names in ``peer.py``.
-            server: Whom it talks to.
+            server: The server that it talks to.
             workload: The reply.
-            expected: Events that must have been seen.
+            expected: The number of events that it must have received.
         """
         seen = self.order(client, f"{server.url}/{workload.name}")
         if seen["events"] != expected or seen["digest"] != digest_of(reply_text(workload)):
@@ -66,18 +66,18 @@ class Peer:
         return Cost(seen["cpu"] / workload.events, seen["wall"] / workload.events)
 
     def order(self, client: str, url: str) -> dict[str, Any]:
-        """Run something and return what it says."""
+        """Run a client once and return its report."""
         print(json.dumps({"client": client, "url": url}), file=self._orders, flush=True)
         line = self._answers.readline()
         if not line:
-            raise AssertionError(f"{client} failed; its traceback stands above")
+            raise AssertionError(f"{client} failed; its traceback is above")
         seen: dict[str, Any] = json.loads(line)
         return seen
 
 
 @contextmanager
 def running_peer(venv: str) -> Iterator[Peer]:
-    """A process in a virtual environment, until the block is left."""
+    """Start the process in a virtual environment, and end it when the block is left."""
     # -P keeps this directory, and the project with the same import name, off the import path.
     command = [python_of(venv), "-P", str(HERE / "peer.py")]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"NO_PROXY": "*"}

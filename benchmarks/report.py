@@ -1,4 +1,4 @@
-"""What was measured: as tables to read, and as JSON to keep."""
+"""Results as Markdown tables, and as JSON."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Section:
     """One table.
 
     Attributes:
-        title: What it shows.
-        columns: The heads of its columns, with units.
+        title: The heading.
+        columns: The headings of its columns, with units.
         rows: Its rows.
-        note: How it was measured, and where the work of the compared differs.
-        figures: The figures that targets are held against, by name.
+        note: How it was measured, and where the compared clients do different work.
+        figures: The figures that have targets, by name.
     """
 
     title: str
@@ -43,10 +43,10 @@ class Target:
 
     Attributes:
         figure: Its name in a section's figures.
-        title: What it says.
-        limit: The bound.
-        at_least: Whether the figure must not be below the bound, rather than not above it.
-        unit: What stands behind the numbers.
+        title: What the figure measures.
+        limit: The target.
+        at_least: Whether the figure is to be at least the target, rather than at most.
+        unit: The unit of both.
     """
 
     figure: str
@@ -55,18 +55,18 @@ class Target:
     at_least: bool = False
     unit: str = "x"
 
-    def met_by(self, value: float) -> bool:
-        """Whether a measured figure is good enough."""
+    def reached_by(self, value: float) -> bool:
+        """Whether a measured figure reaches the target."""
         return value >= self.limit if self.at_least else value <= self.limit
 
 
 def environment(versions: Mapping[str, str], load: float) -> dict[str, str]:
-    """When, where and with what the figures came about.
+    """Describe when, where and with which versions the figures were measured.
 
     Args:
-        versions: Those of the other SDKs.
-        load: The machine's load average before the run, to stand beside that after it; times on the clock, such as
-            lags and imports, mean little where others were at work.
+        versions: The versions of the other SDKs.
+        load: The machine's load average before the run; the one after it is added. Wall-clock figures, such as lags and
+            import times, mean little on a busy machine.
     """
     own = {name: importlib.metadata.version(name) for name in ("inferencesh", "aiohttp", "orjson", "attrs", "cattrs")}
     return {
@@ -80,23 +80,23 @@ def environment(versions: Mapping[str, str], load: float) -> dict[str, str]:
 
 
 def judged(sections: Iterable[Section], targets: Sequence[Target]) -> Section:
-    """The targets, held against what was measured."""
+    """Compare the measured figures with the targets."""
     figures = {name: value for section in sections for name, value in section.figures.items()}
     rows = [
         (
             target.title,
             f"{'at least' if target.at_least else 'at most'} {_shown(target.limit)} {target.unit}",
             f"{_shown(figures[target.figure])} {target.unit}",
-            "met" if target.met_by(figures[target.figure]) else "missed",
+            "yes" if target.reached_by(figures[target.figure]) else "no",
         )
         for target in targets
         if target.figure in figures
     ]
-    return Section("Targets", ("figure", "target", "measured", ""), rows)
+    return Section("Targets", ("figure", "target", "measured", "reached"), rows)
 
 
 def render(section: Section) -> str:
-    """A section as a Markdown table whose columns line up."""
+    """Return a section as a Markdown table with aligned columns."""
     rows = [list(section.columns), *([_shown(cell) for cell in row] for row in section.rows)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(section.columns))]
     texts = [all(isinstance(row[column], str) for row in section.rows) for column in range(len(section.columns))]
@@ -114,7 +114,7 @@ def render(section: Section) -> str:
 
 
 def save(path: Path, about: Mapping[str, str], sections: Iterable[Section]) -> None:
-    """Write everything as JSON."""
+    """Write all sections to a JSON file."""
     tables = [
         {
             "title": section.title,

@@ -1,7 +1,7 @@
-"""The server of the benchmarks, a process of its own: it sends bytes that were rendered before, as fast as they go.
+"""The server of the benchmarks, in a process of its own: it sends bytes that were rendered before, as fast as possible.
 
 The first part of a path names the workload (``/deltas/agents/run``), so that a client chooses it by its base URL.
-``/paced,RATE,COUNT`` is a reply of COUNT tokens at RATE a second, each of which says when it was sent.
+``/paced,RATE,COUNT`` is a reply of COUNT tokens at RATE a second, each of which holds the time at which it was sent.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _POST = {"user_message": asked_form(), "assistant_message": message_form("")}
 # The oldest envelope: the only one that the agents of the official SDK can read.
 _ENVELOPE = {"success": True, "status": 200}
 
-stats: Stats = {"requests": 0, "bytes": 0}  # since they were last asked for
+stats: Stats = {"requests": 0, "bytes": 0}  # since they were last read
 
 
 def _answer(data: object) -> bytes:
@@ -56,7 +56,7 @@ _ANSWERS = {
 
 
 class Connection(asyncio.Protocol):
-    """One connection: requests are answered one after the other."""
+    """One connection, the requests of which are answered one after the other."""
 
     transport: asyncio.Transport
 
@@ -71,7 +71,7 @@ class Connection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Take in bytes of a request, and answer it when it is whole."""
+        """Receive bytes of a request, and answer it when it is complete."""
         self._received += data
         head, found, body = self._received.partition(b"\r\n\r\n")
         if not found:
@@ -90,11 +90,11 @@ class Connection(asyncio.Protocol):
             self._stream.cancel()
 
     def pause_writing(self) -> None:
-        """The peer takes no more for now."""
+        """Stop sending for now: the client reads too slowly."""
         self._writable.clear()
 
     def resume_writing(self) -> None:
-        """It takes more."""
+        """Go on sending."""
         self._writable.set()
 
     def _serve(self, path: str) -> None:
@@ -120,7 +120,7 @@ class Connection(asyncio.Protocol):
         self._stream = asyncio.get_running_loop().create_task(sending)  # type: ignore[arg-type] # a coroutine of ours
 
     async def _send(self, name: str, wire: Format, content_type: bytes) -> None:
-        """Send a whole reply; the stream of a chat then stays open, as the service leaves it."""
+        """Send a whole reply; the stream of a chat then stays open, as at the service."""
         body = rendered(WORKLOADS[name], wire)
         self.transport.write(_HEAD % content_type)
         view = memoryview(body)
@@ -133,7 +133,7 @@ class Connection(asyncio.Protocol):
             self.transport.write(b"0\r\n\r\n")
 
     async def _send_paced(self, name: str) -> None:
-        """Send tokens at a steady rate; a stream that cannot keep up sends late, and its tokens say so."""
+        """Send tokens at a steady rate; where it cannot be kept, tokens hold the time at which they were sent."""
         _, rate, count = name.split(",")
         loop, pause, text = asyncio.get_running_loop(), 1 / float(rate), ""
         self.transport.write(_HEAD % _NDJSON)
@@ -156,7 +156,7 @@ class Connection(asyncio.Protocol):
 async def _main() -> None:
     server = await asyncio.get_running_loop().create_server(Connection, "127.0.0.1", 0, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
-    # The pipe's end is the end of the benchmark, however it came about.
+    # The pipe ends when the benchmark does, for whatever reason.
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 
@@ -167,14 +167,14 @@ class Server:
         self.url = f"http://127.0.0.1:{port}"
 
     def take_stats(self) -> Stats:
-        """What was served since the last call."""
+        """Return what was served since the last call."""
         with urllib.request.urlopen(f"{self.url}/stats/", timeout=10) as answer:  # noqa: S310 - our own address
             return cast("Stats", orjson.loads(answer.read())["data"])
 
 
 @contextmanager
 def running_server() -> Iterator[Server]:
-    """The server in a process of its own, until the block is left."""
+    """Start the server in a process of its own, and end it when the block is left."""
     command = [sys.executable, "-m", "benchmarks.server"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

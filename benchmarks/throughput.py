@@ -1,4 +1,4 @@
-"""CPU time per event of whole replies, sent as fast as they go: beside the floor, and beside other SDKs."""
+"""CPU time per event of whole replies, sent as fast as possible: over the floor, and against other SDKs."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ CLIENTS = {
     "deltas-block": ["async .text", "sync .text"],
     "snapshots": ["async", "async on_message", "sync", "sync on_message"],
     "snapshots-block": ["async .text", "sync .text"],
+    "message-200k": ["floor bytes", "async", "sync"],
 }
 STREAMS = [
     "deltas",
@@ -39,7 +40,7 @@ TOKENS: dict[str, tuple[str, Format, str]] = {
 
 
 def streams(context: Context, names: list[str]) -> Section:
-    """Each workload, each form of the client, against the floor."""
+    """Measure each form of the client against the floor, with each workload."""
     rows: list[tuple[str | float | int, ...]] = []
     figures: dict[str, float] = {}
     for name in names:
@@ -48,22 +49,25 @@ def streams(context: Context, names: list[str]) -> Section:
         clients = CLIENTS.get(name, ["async", "sync"])
         found = alternate({client: _beside_floor(context, client, workload) for client in clients}, rounds)
         context.check_server()
-        floors = Comparison(other=[cost for one in found.values() for cost in one.base])
-        rows.append((name, "floor", *_costs(floors.other), 1.0))
+        for floor in sorted({_floor_of(client) for client in clients}):
+            costs = [cost for client in clients if _floor_of(client) == floor for cost in found[client].base]
+            rows.append((name, floor, *_costs(costs), 1.0))
         for client, comparison in found.items():
             rows.append((name, client, *_costs(comparison.other), comparison.ratio))
             figures[f"{name} {client}"] = comparison.ratio
     note = (
-        "Floor: aiohttp, whole lines, orjson to a dict, and nothing else; the same two requests, in the same process. "
-        "A delta's caller reads `delta`; of `.text` and `on_message` also the whole text so far, which has to be "
-        "joined for each token. " + "; ".join(f"{name}: {WORKLOADS[name].title}" for name in names) + "."
+        "The floor makes the same two requests in the same process with aiohttp, cuts the stream into lines and "
+        "decodes each with orjson to a dict; `floor bytes` decodes none. A client's caller reads `message.delta`; that "
+        "of `.text` reads `message.text` at every update, and is compared with a floor that builds the text as well. "
+        + "; ".join(f"{name}: {WORKLOADS[name].title}" for name in names)
+        + "."
     )
     columns = ("workload", "client", "CPU µs median", "CPU µs min", "wall µs median", "wall µs min", "x floor")
     return Section("CPU per event", columns, rows, note, figures)
 
 
 def against_official(context: Context) -> Section:
-    """The same bytes through the official SDK, which runs in a process of its own for its import name."""
+    """Measure the official SDK with the same bytes, in a process of its own because of its import name."""
     rows: list[tuple[str | float | int, ...]] = []
     figures: dict[str, float] = {}
     for name in ("deltas", "snapshots") if context.quick else ("deltas", "snapshots", "message-200k"):
@@ -78,16 +82,16 @@ def against_official(context: Context) -> Section:
             figures[f"official {name} {client}"] = comparison.ratio
             rows.append((name, client, *_medians(comparison), comparison.ratio))
     note = (
-        f"inferencesh {context.versions['inferencesh']}, one pair after the other. Its snapshots are the dicts of the "
-        "server, through callbacks; ours are typed and immutable, never go backwards, and tell what was added. It "
-        "reads no line over 512 KiB in its async client and does not reconnect; so the larger messages are left out."
+        f"inferencesh {context.versions['inferencesh']}, in alternating pairs. It passes the dicts of the server to "
+        "callbacks; this client builds typed, immutable snapshots, keeps them in order and says what was added. The "
+        "official async client reads no line over 512 KiB, so the larger messages are left out."
     )
     columns = ("workload", "client", "ours CPU µs", "official CPU µs", "official / ours")
     return Section("Against the official SDK", columns, rows, note, figures)
 
 
 def against_peers(context: Context) -> Section:
-    """The same 5,000 tokens through openai and anthropic, each in its own wire format."""
+    """Measure openai and anthropic with the same 5,000 tokens, each in its own wire format."""
     workload = WORKLOADS["deltas"]
     chosen = ["openai async", "anthropic async stream()"] if context.quick else list(TOKENS)
     pairs = {
@@ -104,25 +108,29 @@ def against_peers(context: Context) -> Section:
     figures["anthropic helper least"] = min(helpers)
     versions = ", ".join(f"{name} {context.versions[name]}" for name in ("openai", "anthropic"))
     note = (
-        f"{versions}, each with its default HTTP library, in a process beside this one, one pair after the other. The "
-        "work differs: they read server-sent events with more fields around each token and build pydantic objects; "
-        "this client reads NDJSON and builds an immutable snapshot of the whole message."
+        f"{versions}, each with its default HTTP library, in a process of its own, in alternating pairs. The work "
+        "differs: they read server-sent events with more fields around each token and build pydantic objects; this "
+        "client reads NDJSON and builds an immutable snapshot of the whole message."
     )
-    columns = ("peer", "beside our", "ours CPU µs", "peer CPU µs", "peer / ours", "what it builds for each token")
+    columns = ("peer", "against our", "ours CPU µs", "peer CPU µs", "peer / ours", "builds for each token")
     return Section("Against openai and anthropic, per token event", columns, rows, note, figures)
 
 
 def _beside_floor(context: Context, client: str, workload: Workload) -> tuple[Measured, Measured]:
-    floor = "floor .text" if client.endswith(".text") else "floor"
-    return context.ours(floor, workload), context.ours(client, workload)
+    return context.ours(_floor_of(client), workload), context.ours(client, workload)
+
+
+def _floor_of(client: str) -> str:
+    """Return the floor that a client is compared with: one that builds the text if its caller reads it."""
+    return "floor .text" if client.endswith(".text") else "floor"
 
 
 def _costs(costs: list[Cost]) -> tuple[float, float, float, float]:
-    """Median and least CPU and wall time, in microseconds."""
+    """Return the median and the least CPU and wall time, in microseconds."""
     cpu, wall = [cost.cpu * 1e6 for cost in costs], [cost.wall * 1e6 for cost in costs]
     return statistics.median(cpu), min(cpu), statistics.median(wall), min(wall)
 
 
 def _medians(comparison: Comparison) -> tuple[float, float]:
-    """The median CPU time of both, in microseconds."""
+    """Return the median CPU times of both, in microseconds."""
     return _costs(comparison.base)[0], _costs(comparison.other)[0]
