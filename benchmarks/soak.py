@@ -1,7 +1,7 @@
-"""Turns by the thousand over a network and a server that fail at random: ``python -m benchmarks.soak``.
+"""Run thousands of turns over a network and a server that fail at random: ``python -m benchmarks.soak``.
 
-Each turn must bring its whole reply, call its tool once, and leave nothing behind. What fails in which turn is drawn
-from ``--seed``; both clients take half of the time.
+Each turn must deliver its whole reply, call its tool once, and leave nothing behind. The faults of each turn are drawn
+from ``--seed``; each client gets half of the time.
 """
 
 from __future__ import annotations
@@ -33,20 +33,21 @@ from .soak_plan import TOOL, plan_of, result_of
 from .soak_server import running_soak_server
 
 TURNS_PER_CHAT = 2
+IDLE = 5.0  # seconds within which idle worker threads must have ended
 PATIENCE = 60.0  # seconds that the last turns may take
-SAMPLE_EVERY = 200  # turns between looks at the memory
+SAMPLE_EVERY = 200  # turns between measurements of memory
 
 
 def used_memory() -> int:
-    """Resident memory without what is garbage or what the allocator only holds in reserve, in bytes."""
+    """Return the resident memory in bytes, without garbage and what the allocator holds in reserve."""
     gc.collect()
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc has it
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # only in glibc
         trim(0)
     return rss()
 
 
 class Options(TypedDict):
-    """Arguments of both clients: the defaults, made quick."""
+    """The arguments of both clients, with short times."""
 
     base_url: str
     timeout: Timeout
@@ -58,7 +59,7 @@ class Options(TypedDict):
 
 @attrs.define
 class Tally:
-    """What came of one client's turns."""
+    """The results of one client's turns."""
 
     seed: int
     deadline: float
@@ -72,17 +73,17 @@ class Tally:
     seconds: float = 0.0
 
     def go_on(self) -> bool:
-        """Whether there is time, and a need, for more."""
+        """Whether there is time for another turn, and one is wanted."""
         return self.turns < self.most and time.monotonic() < self.deadline
 
     def end_turn(self, chat_id: str | None, turn: int, text: str, final: Message | InferenceError) -> bool:
-        """Hold a turn against its plan, and return whether nothing was lost.
+        """Compare a turn with its plan, and return whether nothing was lost.
 
         Args:
             chat_id: The chat, if it is known.
             turn: The number of the turn in the chat.
-            text: That of the last snapshot delivered.
-            final: What the turn came to.
+            text: The text of the last snapshot.
+            final: The turn's final message, or the error it raised.
         """
         with self.lock:
             self.turns += 1
@@ -101,12 +102,12 @@ class Tally:
 
     @property
     def slope(self) -> float:
-        """Bytes of resident memory that each turn adds, by the second half of the turns."""
+        """The bytes of resident memory that each turn adds, from the second half of the turns."""
         late = self.memory[len(self.memory) // 2 :]
         return statistics.linear_regression(*zip(*late, strict=True)).slope if len(late) > 1 else 0.0
 
     def lookup(self) -> Tool:
-        """The tool; it counts how often it ran for each chat."""
+        """Return the tool, which counts how often it ran for each chat."""
 
         def run(argument: str) -> str:
             with self.lock:
@@ -117,14 +118,14 @@ class Tally:
 
 
 def grown(seen: str, message: Message) -> str:
-    """The text of a snapshot, which must go on where the one before it stopped."""
+    """Return the text of a snapshot, which must begin with that of the one before."""
     if not message.text.startswith(seen):
         raise InferenceError(f"a snapshot went back: {message.text!r:.100} after {seen!r:.100}")
     return message.text
 
 
 async def async_chats(client: AsyncInference, tally: Tally) -> None:
-    """Chats one after the other, until it is enough."""
+    """Run chats one after the other, until the time is over."""
     while tally.go_on():
         agent = client.agent({"name": "soak", "tools": [tally.lookup()]})
         for turn in range(TURNS_PER_CHAT):
@@ -142,7 +143,7 @@ async def async_chats(client: AsyncInference, tally: Tally) -> None:
 
 
 def sync_chats(client: Inference, tally: Tally) -> None:
-    """The same, blocking."""
+    """Run chats one after the other with the blocking client."""
     while tally.go_on():
         agent = client.agent({"name": "soak", "tools": [tally.lookup()]})
         for turn in range(TURNS_PER_CHAT):
@@ -160,7 +161,7 @@ def sync_chats(client: Inference, tally: Tally) -> None:
 
 
 async def soak_async(options: Options, tally: Tally, at_once: int) -> None:
-    """The async client's half; afterwards nothing of it may be left."""
+    """Run the half of the async client, and count the tasks it leaves."""
     before = asyncio.all_tasks()
     async with AsyncInference("inf_soak", **options) as client:
         await asyncio.gather(*(async_chats(client, tally) for _ in range(at_once)))
@@ -169,27 +170,35 @@ async def soak_async(options: Options, tally: Tally, at_once: int) -> None:
 
 
 def soak_sync(options: Options, tally: Tally, at_once: int) -> None:
-    """The sync client's half."""
+    """Run the half of the blocking client."""
     with Inference("inf_soak", **options) as client, concurrent.futures.ThreadPoolExecutor(at_once) as pool:
         for done in [pool.submit(sync_chats, client, tally) for _ in range(at_once)]:
             done.result()
 
 
 def open_sockets() -> int:
-    """Sockets that this process has open."""
+    """Return the number of sockets that this process has open."""
 
     def targets() -> Iterator[str]:
         for entry in Path("/proc/self/fd").iterdir():
             try:
                 yield str(entry.readlink())
-            except FileNotFoundError:  # the descriptor of this very listing
+            except FileNotFoundError:  # the descriptor of this listing
                 yield ""
 
     return sum(target.startswith("socket:") for target in targets())
 
 
+def remaining_threads(before: int) -> int:
+    """Return how many threads more than before there are, after idle worker threads have had time to end."""
+    deadline = time.monotonic() + IDLE
+    while (left := threading.active_count() - before) > 0 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left
+
+
 def half(name: str, url: str, seed: int, turns: int, seconds: float) -> Tally:
-    """Run one client's half."""
+    """Run the half of one client."""
     gc.collect()
     sockets, threads = open_sockets(), threading.active_count()
     began = time.monotonic()
@@ -202,7 +211,7 @@ def half(name: str, url: str, seed: int, turns: int, seconds: float) -> Tally:
         backoff=Backoff(initial=0.01, factor=1.0, maximum=0.02),
         trust_env=False,
     )
-    faulthandler.dump_traceback_later(seconds + PATIENCE, exit=True)  # a turn that never ends is seen, and where
+    faulthandler.dump_traceback_later(seconds + PATIENCE, exit=True)  # shows where a turn hangs
     if name == "async":
         asyncio.run(soak_async(options, tally, at_once=16))
     else:
@@ -211,18 +220,18 @@ def half(name: str, url: str, seed: int, turns: int, seconds: float) -> Tally:
     tally.seconds = time.monotonic() - began
     gc.collect()
     tally.leaked["sockets"] = open_sockets() - sockets
-    tally.leaked["threads"] = threading.active_count() - threads
+    tally.leaked["threads"] = remaining_threads(threads)
     return tally
 
 
 def main() -> int:
-    """Run the soak; returns the exit status."""
+    """Run the soak; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=120.0, help="for both clients together")
-    parser.add_argument("--turns", type=int, default=1_000_000, help="stop earlier, after so many")
+    parser.add_argument("--seconds", type=float, default=120.0, help="the time for both clients together")
+    parser.add_argument("--turns", type=int, default=1_000_000, help="the number of turns after which to stop earlier")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    logging.getLogger("inferencesh").setLevel(logging.CRITICAL)  # it warns of each malformed line, as it should
+    logging.getLogger("inferencesh").setLevel(logging.CRITICAL)  # it warns of each malformed line
     bad = False
     with running_soak_server(options.seed) as url:
         for name in ("async", "sync"):

@@ -1,4 +1,4 @@
-"""The chats of the soak's server: what has been said so far, and the lines that tell it."""
+"""The chats of the soak's server: their state, and the stream lines that report it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ Form = dict[str, object]
 
 
 def encode(line: object) -> bytes:
-    """A line as it travels."""
+    """Return a line as it is sent."""
     return orjson.dumps(line) + b"\n"
 
 
 class Chat:
-    """One chat; of its turns the last one goes on or is over.
+    """One chat. Of its turns only the last one may be going on.
 
     Args:
-        seed: The soak's.
-        chat_id: Its id.
+        seed: The seed of the soak.
+        chat_id: The chat's id.
     """
 
     def __init__(self, seed: int, chat_id: str) -> None:
@@ -37,7 +37,7 @@ class Chat:
         self._seed = seed
 
     def begin(self) -> None:
-        """A message was posted."""
+        """Begin a turn: a message was posted."""
         if self.turn >= 0:
             self.over += self.messages()
         self.turn += 1
@@ -45,22 +45,22 @@ class Chat:
         self.pieces = self.plan.all_pieces(self.id)
         self.faults = list(self.plan.faults)
         self.failing = self.plan.requests
-        self.at = 0  # pieces said so far
+        self.at = 0  # pieces sent so far
         self.result: str | None = None
         self._notify()
 
     def take_result(self, result: str) -> None:
-        """The tool's result was posted: the turn goes on."""
+        """Go on with the turn: the tool's result was posted."""
         self.result = result
         self._notify()
 
     async def wait(self, seconds: float) -> None:
-        """Wait until something was posted, but not for longer."""
+        """Wait until something is posted, at most for some seconds."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._moved.wait(), seconds)
 
     def next_fault(self, *, opening: bool = False) -> tuple[Fault | None, int]:
-        """What is to go wrong next, and after how many lines.
+        """Return the next fault, and after how many lines it comes.
 
         Args:
             opening: Whether the stream is just being opened, so that it can still be refused.
@@ -89,13 +89,13 @@ class Chat:
         return f"{self.id}-{self.turn}"
 
     def advance(self, count: int = 1) -> None:
-        """Say so many more pieces, or fewer where the turn ends or waits."""
+        """Advance by some pieces, or by fewer where the turn ends or waits."""
         for _ in range(count):
             if not self.done and not self.waits:
                 self.at += 1
 
     def chat(self) -> Form:
-        """The chat."""
+        """Return the chat."""
         state = "completed" if self.done else "input_required" if self.waits else "working"
         run = {"id": f"{self.id}-run{self.turn}", "chat_id": self.id, "state": state}
         run["user_message_id"] = f"{self.id}-u{self.turn}"
@@ -103,11 +103,11 @@ class Chat:
         return chat_form(state) | {"id": self.id, "status": status, "active_run": run if self.turn >= 0 else None}
 
     def asked(self) -> Form:
-        """The user's message of the last turn."""
+        """Return the user's message of the last turn."""
         return self._form("Hi", "ready", "u") | {"role": "user", "order": 2 * self.turn + 1}
 
     def reply(self) -> Form:
-        """The reply of the last turn, as far as it has got."""
+        """Return the reply of the last turn as far as it is written."""
         form = self._form("".join(self.pieces[: self.at]), "ready" if self.done else "pending", "a")
         if self.plan.tool_at is not None and self.at >= self.plan.tool_at:
             call = {"name": TOOL, "arguments": {"argument": self.id}}
@@ -118,15 +118,15 @@ class Chat:
         return form | {"order": 2 * self.turn + 2}
 
     def placeholder(self) -> Form:
-        """What the answer to a post says of the reply."""
+        """Return the reply as the response to a post has it."""
         return self.reply() | {"content": [], "status": "pending", "tool_invocations": None}
 
     def messages(self) -> list[Form]:
-        """All messages, newest first."""
+        """Return all messages, the newest first."""
         return [self.reply(), self.asked(), *self.over] if self.turn >= 0 else []
 
     def state_lines(self) -> list[bytes]:
-        """How a stream begins: the present state."""
+        """Return the lines with which a stream begins: the present state."""
         if self.turn < 0:
             return [encode({"event": "chats", "data": self.chat()})]
         return [
@@ -135,7 +135,7 @@ class Chat:
         ]
 
     def step_lines(self) -> list[bytes]:
-        """Say one more piece; the lines that tell it."""
+        """Advance by one piece and return the lines that report it."""
         if self.waits:
             return []
         seq, resumed = self.at, self.result is not None and self.at == self.plan.tool_at

@@ -1,4 +1,4 @@
-"""What happens in each turn of the soak, drawn from its seed, so that server and clients agree without talking."""
+"""The plan of each turn of the soak, drawn from the seed, so that server and clients agree on it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Fault = Literal[
     "limited",
     "page",
 ]
-# How often each is drawn. A stall costs the client its whole idle time, so it is rare.
+# Weights. A stall costs the client its whole idle timeout, so it is rare.
 FAULTS: dict[Fault, int] = {
-    "reset": 6,  # half a line, then a RST
-    "cut": 6,  # half a line, then a FIN
-    "end": 4,  # a proper end of the body in the middle of the turn
+    "reset": 6,  # half a line, then RST
+    "cut": 6,  # half a line, then FIN
+    "end": 4,  # the body ends properly in the middle of the turn
     "stall": 1,  # nothing more, not even heartbeats
     "garbage": 3,  # a line that is not JSON
     "duplicate": 4,  # the last lines again
@@ -39,20 +39,20 @@ FAULTS: dict[Fault, int] = {
     "limited": 2,  # 429 with Retry-After
     "page": 1,  # the HTML page of a proxy
 }
-REFUSALS = frozenset({"refused", "limited", "page"})  # those that come instead of a stream
+REFUSALS = frozenset({"refused", "limited", "page"})  # responses instead of a stream
 _WORDS = ["alpha", "beta", "gamma", "delta", "Привет", "日本語", "café", "—", "\u2028", "\x85", "“x”", "🎉", "omega"]
 
 
 @attrs.frozen
 class Plan:
-    """One turn.
+    """The plan of one turn.
 
     Attributes:
         pieces: The text, as the model produces it.
-        mode: Whether it is told by deltas, by whole messages, or by both.
+        mode: Whether it is sent as deltas, as whole messages, or as both.
         tool_at: The number of pieces before a tool is called, or None; its result becomes part of the text.
         faults: What goes wrong on consecutive connections, and after how many lines.
-        requests: How many of the requests beside the stream fail at first.
+        requests: The number of other requests that fail at first.
     """
 
     pieces: tuple[str, ...]
@@ -62,18 +62,18 @@ class Plan:
     requests: int
 
     def text(self, chat_id: str) -> str:
-        """The whole text at the end."""
+        """Return the final text."""
         return "".join(self.all_pieces(chat_id))
 
     def all_pieces(self, chat_id: str) -> list[str]:
-        """The pieces, the tool's result among them."""
+        """Return the pieces with the tool's result among them."""
         if self.tool_at is None:
             return list(self.pieces)
         return [*self.pieces[: self.tool_at], f"[{result_of(chat_id)}] ", *self.pieces[self.tool_at :]]
 
 
 def plan_of(seed: int, chat_id: str, turn: int) -> Plan:
-    """The plan of a chat's turn."""
+    """Return the plan of a turn of a chat."""
     chance = random.Random(f"{seed}/{chat_id}/{turn}")
     count = chance.randint(1, 60)
     pieces = (f"{chat_id}.{turn} ", *(f"{chance.choice(_WORDS)} " for _ in range(count)))
@@ -89,5 +89,5 @@ def plan_of(seed: int, chat_id: str, turn: int) -> Plan:
 
 
 def result_of(argument: str) -> str:
-    """What the tool answers."""
+    """Return the tool's result."""
     return f"result for {argument}"

@@ -1,4 +1,4 @@
-"""The server of the soak, a process of its own: each turn fails as its plan says, and never loses what it was told."""
+"""The server of the soak, in a process of its own: each turn fails as its plan says, but nothing posted is lost."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ __all__ = ["running_soak_server"]
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
 _PAGE = b"<!doctype html><html>Bad gateway</html>"
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER that turns a close into a RST
-_PAUSE = 0.0005  # seconds between lines, so that a turn is not over in one segment
-_LOOK = 0.02  # seconds between looks at whether the client is still there
+_PAUSE = 0.0005  # seconds between lines, so that a turn takes more than one segment
+_LOOK = 0.02  # seconds between checks whether the client has left
 _KEPT = 2000  # chats
-_PUT_OFF = 9  # every so many posts of a message are put off
+_PUT_OFF = 9  # of so many posts of a message, one is answered with 429
 _EXTRAS = [
     b'{"type":"heartbeat"}\n',
     b'{"event":"chats","data":null}\n',
@@ -34,16 +34,16 @@ _EXTRAS = [
 ]
 
 
-class Gone(Exception):  # noqa: N818 - a way out of nested steps, not an error
+class Gone(Exception):  # noqa: N818 - it leaves nested calls and is no error
     """The connection is over."""
 
 
 class Link:
-    """One connection, seen from the server.
+    """One connection.
 
     Args:
-        reader: What comes in.
-        writer: What goes out.
+        reader: The requests.
+        writer: The responses.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -51,7 +51,7 @@ class Link:
         self._writer = writer
 
     async def request(self) -> tuple[str, str, bytes]:
-        """Wait for a request; returns method, path and body."""
+        """Wait for a request; return method, path and body."""
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         fields = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:-2])
         body = await self._reader.readexactly(int(fields.get("content-length", "0")))
@@ -59,14 +59,14 @@ class Link:
         return method, target.partition("?")[0], body
 
     def answer(self, data: object, status: int = 200, **headers: str) -> None:
-        """Send a whole answer."""
+        """Send a whole response."""
         body = orjson.dumps({"data": data, "messages": []} if status < 400 else data)
         lines = [f"HTTP/1.1 {status} Status", f"Content-Length: {len(body)}", "Content-Type: application/json"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         self.write("\r\n".join([*lines, "", ""]).encode() + body)
 
     def refuse(self, status: int, code: str, **headers: str) -> None:
-        """Send an error answer."""
+        """Send an error response."""
         kind = f"https://api.inference.sh/errors/{code}"
         self.answer({"type": kind, "title": code, "status": status, "detail": code}, status, **headers)
 
@@ -106,7 +106,7 @@ class SoakServer:
     """All chats of a soak.
 
     Args:
-        seed: Where every chance comes from.
+        seed: The seed of the plans.
     """
 
     def __init__(self, seed: int) -> None:
@@ -140,7 +140,7 @@ class SoakServer:
                 link.answer(page if path.endswith("/messages") else chat.chat())
 
     def _run(self, body: dict[str, str], link: Link) -> None:
-        """A posted message; one that is put off was not taken, so it comes again."""
+        """Receive a message; one that is answered with 429 is not taken, so that it is sent again."""
         self._posts += 1
         if self._posts % _PUT_OFF == 0:
             self._faults["message put off"] += 1
@@ -154,7 +154,7 @@ class SoakServer:
         link.answer({"user_message": chat.asked(), "assistant_message": chat.placeholder()})
 
     def _result(self, call_id: str, result: str, link: Link) -> None:
-        """A tool's result; it may be put off, or its acknowledgement may be lost."""
+        """Receive a tool's result; it may be refused for now, or its acknowledgement may be lost."""
         chat = self._chats[call_id.partition("-")[0]]
         if chat.result is not None or call_id != chat.call_id:
             link.refuse(409, "already_submitted")
@@ -177,7 +177,7 @@ class SoakServer:
         return True
 
     async def _stream(self, chat: Chat, link: Link) -> None:
-        """Send the present state and what follows; each fault of the plan comes once, at its place."""
+        """Send the present state and what follows, with each fault of the plan once in its place."""
         fault, left = chat.next_fault(opening=True)
         if fault is not None and self._refuse(fault, link):
             return
@@ -207,7 +207,7 @@ class SoakServer:
                 lines = chat.step_lines()
 
     def _refuse(self, fault: Fault, link: Link) -> bool:
-        """Answer something else than a stream."""
+        """Answer with something other than a stream; return whether the fault is of that kind."""
         if fault not in {"refused", "limited", "page"}:
             return False
         self._faults[fault] += 1
@@ -220,7 +220,7 @@ class SoakServer:
         return True
 
     async def _fail(self, fault: Fault, line: bytes, sent: list[bytes], chat: Chat, link: Link) -> None:
-        """Let a fault happen before a line; those that cut the connection do not return."""
+        """Inject a fault before a line; those that cut the connection raise Gone."""
         if fault == "garbage":
             await link.chunk(b'{"event": "chat_messages", "data": {"id":\n')
         elif fault == "duplicate":
@@ -250,7 +250,7 @@ async def _main(seed: int) -> None:
 
 @contextmanager
 def running_soak_server(seed: int) -> Iterator[str]:
-    """The server's address, until the block is left."""
+    """Start the server and return its address; end it when the block is left."""
     command = [sys.executable, "-m", "benchmarks.soak_server", str(seed)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

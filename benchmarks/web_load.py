@@ -1,8 +1,8 @@
-"""A chat service under load: many browsers at once on one worker, ``python -m benchmarks.web_load [--browsers N]``.
+"""Measure a chat service with many browsers at once: ``python -m benchmarks.web_load [--browsers N]``.
 
-Three processes: the embedded runtime, which writes one story to each browser; the service of examples/fastapi_chat,
-one uvicorn worker, which is what is measured; and this one, which stands for the browsers. Every browser must see its
-reply grow, and get all of it. The figures are read from /proc, so this runs on Linux.
+There are three processes: the embedded runtime, which writes one story to each browser; the service of
+examples/fastapi_chat in one uvicorn worker, which is measured; and this one with the browsers. Every browser must
+receive its whole reply. The figures are read from /proc, so this needs Linux.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ STORY = "Tell me a story about the sea"
 
 @attrs.frozen
 class Reply:
-    """What one browser saw.
+    """What one browser received.
 
     Attributes:
         first: Seconds until the first text.
-        events: Snapshots.
-        text: The final text, "" when the reply was not finished.
+        events: The number of snapshots.
+        text: The final text, "" if the reply was not finished.
     """
 
     first: float
@@ -45,7 +45,7 @@ class Reply:
 
 @contextmanager
 def process(*arguments: str, address: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A Python process and the address that it writes to its output, found by a pattern."""
+    """Start a Python process; return it with the address that it prints, found by a pattern."""
     with subprocess.Popen(
         [sys.executable, *arguments],
         cwd=ROOT,
@@ -82,26 +82,26 @@ async def browse(session: aiohttp.ClientSession, service: str) -> Reply:
 
 
 async def load(service: str, browsers: int) -> list[Reply]:
-    """All browsers at once."""
+    """Run all browsers at once."""
     connector, timeout = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout(total=300)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout, read_bufsize=2**20) as session:
         return await asyncio.gather(*(browse(session, service) for _ in range(browsers)))
 
 
 def cpu_seconds(pid: int) -> float:
-    """What a process has used so far."""
+    """Return the CPU time that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def memory(pid: int) -> Mapping[str, float]:
-    """A process's resident memory in MB: at present (VmRSS) and at the most (VmHWM)."""
+    """Return a process's resident memory in MB: the present (VmRSS) and the peak (VmHWM)."""
     found = re.findall(r"^(VmRSS|VmHWM):\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     return {name: int(size) / 1024 for name, size in found}
 
 
 def measure(service: subprocess.Popen[str], address: str, browsers: int) -> dict[str, str]:
-    """Put the service under load, and say what it took."""
+    """Put the service under load, and return the row of the table."""
     (warm,) = asyncio.run(load(address, 1))
     before, idle, started = cpu_seconds(service.pid), memory(service.pid)["VmRSS"], time.monotonic()
     replies = asyncio.run(load(address, browsers))
@@ -121,19 +121,19 @@ def measure(service: subprocess.Popen[str], address: str, browsers: int) -> dict
         "first text p99": f"{first[98] * 1000:.0f} ms",
         "CPU of a core": f"{used / seconds:.0%}",
         "memory idle": f"{idle:.0f} MB",
-        "memory at most": f"{peak:.0f} MB",
+        "memory peak": f"{peak:.0f} MB",
         "each stream": f"{(peak - idle) * 1024 / browsers:.0f} KB",
     }
 
 
 def main() -> None:
     """Run and print a Markdown table."""
-    parser = argparse.ArgumentParser(description="Many browsers at once on one worker of the chat service.")
+    parser = argparse.ArgumentParser(description="Measure one worker of the chat service with many browsers at once.")
     parser.add_argument("--browsers", type=int, default=200)
-    parser.add_argument("--pace", type=float, default=0.05, help="seconds between the words of a reply")
+    parser.add_argument("--pace", type=float, default=0.05, help="the seconds between the words of a reply")
     options = parser.parse_args()
     runtime = ("-m", "inferencesh", "serve", "--port", "0", "--pace", str(options.pace))
-    # No access log: its lines would fill the pipe that nobody reads once the service has started.
+    # No access log: nobody reads the pipe after the start, and its lines would fill it.
     worker = ("-m", "uvicorn", "service:app", "--app-dir", str(SERVICE), "--port", "0", "--no-access-log")
     with process(*runtime, address=r"http://[\d.:]+") as (_, upstream):
         environment = {"INFERENCE_BASE_URL": upstream, "INFERENCE_API_KEY": "inf_local"}

@@ -1,9 +1,9 @@
-"""Builds the reference: one page for each module that people import from, in ``build/docs``.
+"""Build the reference pages, one for each public module, in ``build/docs``.
 
     python -W error -m docs [directory]
 
-pdoc does the work. What it is told besides: names are those under which people import them, and what only this
-package's own modules can make or name is left out.
+pdoc does the work. This program tells it the names under which things are imported, and leaves out what only the
+package itself can make or name.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def build(directory: Path) -> None:
     """Write the pages.
 
     Args:
-        directory: Where; made when it is not there.
+        directory: The directory to write to; it is created if it does not exist.
     """
     public = public_names()
     modules = {page: pdoc.doc.Module.from_name(page) for page in PAGES}
@@ -47,20 +47,20 @@ def build(directory: Path) -> None:
 
 
 def public_names() -> dict[str, str]:
-    """The full names of the public things, by the full names that they have where they are defined."""
+    """Return the full public names of classes and functions, by the full names of their definitions."""
     found: dict[str, str] = {}
     for page in PAGES:
         module = importlib.import_module(page)
         for name in module.__all__:
             thing = getattr(module, name)
-            setattr(module, name, thing)  # pdoc wants it there, also where it is loaded only when it is used
+            setattr(module, name, thing)  # pdoc needs it there, also where it is imported lazily
             if inspect.isclass(thing) or inspect.isfunction(thing):
                 found.setdefault(f"{thing.__module__}.{thing.__qualname__}", f"{page}.{name}")
     return found
 
 
 def _prepare_class(cls: pdoc.doc.Class, public: dict[str, str]) -> None:
-    """Leave out what is not for users, and show what comes from bases that are not public as the class's own."""
+    """Leave out what is not for users, and show members of internal bases as the class's own."""
     for name, member in list(cls.members.items()):
         module, qualname = member.taken_from
         if _is_private(_described(member), public):
@@ -71,7 +71,7 @@ def _prepare_class(cls: pdoc.doc.Class, public: dict[str, str]) -> None:
             page, _, class_name = (cls.fullname if own else public.get(base, cls.fullname)).rpartition(".")
             member.taken_from = (page, f"{class_name}.{name}")
         if name == "__init__" and attrs.has(cls.obj):
-            member.docstring = ""  # attrs says only that it has made it
+            member.docstring = ""  # made by attrs, it says nothing
     cls.bases = [_public_base(base, public) for base in cls.bases if not _is_private(f"{base[0]}.{base[1]}", public)]
 
 
@@ -82,14 +82,14 @@ def _public_base(base: tuple[str, str, str], public: dict[str, str]) -> tuple[st
 
 
 def _described(member: pdoc.doc.Doc[object]) -> str:
-    """The types that a member takes and gives."""
+    """Return the annotations of a member."""
     if isinstance(member, pdoc.doc.Function):
         return str(member.signature)
     return member.annotation_str if isinstance(member, pdoc.doc.Variable) else ""
 
 
 def _is_private(text: str, public: dict[str, str]) -> bool:
-    """Whether a text names something of this package that nobody can import from one of the pages."""
+    """Whether a text names something of this package that is not public."""
     return any(_is_ours_alone(name, public) for name in _OWN_NAME.findall(text))
 
 
@@ -98,7 +98,7 @@ def _is_ours_alone(name: str, public: dict[str, str]) -> bool:
 
 
 def _without_private(signature: inspect.Signature, public: dict[str, str]) -> inspect.Signature:
-    """A function's signature without the annotations that name what is not public."""
+    """Return a signature without the annotations that name something internal."""
 
     def parameters() -> Iterator[inspect.Parameter]:
         for each in signature.parameters.values():
