@@ -1,4 +1,4 @@
-"""The public names: complete, importable, documented, and with the signatures that other people's code relies on."""
+"""The public names: complete, importable, documented, and with the signatures that users rely on."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ FOLLOW = ("on_message", "on_tool_call", "on_tool_progress", "on_approval", "conf
 UPLOAD = ("filename", "content_type", "on_progress")
 Signature = tuple[tuple[str, ...], tuple[str, ...]]
 
-# Who takes which arguments: those that may be given by position, and those that may only be named.
-# First what both clients have, by the names of the blocking one; the async one has it with the same arguments.
+# The arguments by name: those that may be given by position, and those that are keyword-only.
+# First what both clients have, by the names of the blocking one; the async one has the same arguments.
 BOTH: dict[str, Signature] = {
     "Inference": (("api_key",), CLIENT),
     "Inference.local": ((), ()),
@@ -151,7 +151,7 @@ SIGNATURES: dict[str, Signature] = {
     **{f"InternalToolsBuilder.{name}": (("self", "enabled"), ()) for name in _INTERNAL_TOOLS.split()},
     **ERRORS,
 }
-# Public by name, but for this package's own modules alone: what they take or give, nobody else can make.
+# Without an underscore, but for the package's own modules only.
 OWN = {
     "AsyncAgent.open_stream",
     "AsyncMessageStream.leave_and_wait",
@@ -159,7 +159,7 @@ OWN = {
     "Content.continued_by",
 }
 
-# An exception, what it is a kind of, and the statuses that it stands for.
+# An exception, its base, and the statuses for which it is raised.
 TREE: list[tuple[str, type[Exception], tuple[int, ...]]] = [
     ("ConfigurationError", InferenceError, ()),
     ("ConfigurationError", ValueError, ()),
@@ -184,7 +184,7 @@ TREE: list[tuple[str, type[Exception], tuple[int, ...]]] = [
 
 
 def find(path: str) -> Any:
-    """A public name, or a member of one."""
+    """Return what a public name, or the path of a member, stands for."""
     found: Any = inferencesh
     for name in path.split("."):
         found = getattr(found, name)
@@ -192,7 +192,7 @@ def find(path: str) -> Any:
 
 
 def is_ours(value: object) -> bool:
-    """Whether something was made in this package."""
+    """Whether something is defined in this package."""
     return getattr(value, "__module__", "").startswith("inferencesh")
 
 
@@ -275,7 +275,7 @@ def test_a_tool_is_a_mapping_of_its_wire_form() -> None:
 
 
 def documented() -> dict[str, object]:
-    """Every public function and class, and every public member of the classes."""
+    """Return every public function and class, and every public member of the classes."""
     found: dict[str, object] = {}
     for name in inferencesh.__all__:
         value = find(name)

@@ -1,4 +1,4 @@
-"""The README: every Python block runs as it stands there, and prints what it says."""
+"""The README: every Python block runs as it stands there, and prints the output that is shown."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Block:
 
     Attributes:
         line: The number of its first line.
-        code: What stands in it.
-        shown: The output that the README shows after it, or None; ``...`` stands for any text.
+        code: The code.
+        shown: The output that follows it, or None; ``...`` stands for any text.
     """
 
     line: int
@@ -39,7 +39,7 @@ class Block:
 
 
 def blocks() -> Iterator[Block]:
-    """The Python blocks of the README, each with the output that follows it."""
+    """Yield the Python blocks of the README, each with the output that follows it."""
     found = list(_BLOCK.finditer(README))
     for match, after in itertools.zip_longest(found, found[1:]):
         if match[1] == "python":
@@ -48,7 +48,7 @@ def blocks() -> Iterator[Block]:
 
 
 def programs() -> Iterator[list[Block]]:
-    """Blocks that belong together: one with imports, and those after it that build on it."""
+    """Yield the blocks that form one program: one with imports, and those after it that build on it."""
     group: list[Block] = []
     for block in blocks():
         if group and "import" in block.code:
@@ -59,7 +59,7 @@ def programs() -> Iterator[list[Block]]:
 
 
 def source(group: list[Block]) -> str:
-    """Blocks as one program, each on the lines that it has in the README, so that tracebacks point there."""
+    """Return blocks as one program, each on its lines of the README, so that tracebacks point there."""
     lines: list[str] = []
     for block in group:
         lines += [""] * (block.line - 1 - len(lines))
@@ -68,14 +68,14 @@ def source(group: list[Block]) -> str:
 
 
 def pattern(shown: str) -> str:
-    """A regular expression for shown output: ``...`` is any text, and blanks at the end of a line do not count."""
+    """Return a regular expression for shown output: ``...`` is any text, and trailing blanks do not count."""
     lines = [re.escape(line.rstrip()).replace(r"\.\.\.", ".*") for line in shown.strip().splitlines()]
     return r"\s*" + r"[ ]*\n".join(lines) + r"\s*"
 
 
 @pytest.fixture
 def served() -> Iterator[Served]:
-    """What ``Inference()`` finds in the environment: an embedded runtime."""
+    """The embedded runtime to which the environment directs ``Inference()``."""
     with Served() as running:
         yield running
 
