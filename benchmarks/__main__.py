@@ -63,7 +63,7 @@ def main() -> None:
     """Run the benchmarks that the command line names."""
     names = [*STREAMS, *GROUPS]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="rough figures, in less than half a minute")
+    parser.add_argument("--quick", action="store_true", help="rough figures, in less than a minute")
     parser.add_argument("--only", metavar="NAMES", help=f"a comma-separated choice of {','.join(names)}")
     parser.add_argument(
         "--json",

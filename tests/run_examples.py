@@ -1,7 +1,8 @@
 """Run examples of docstrings one after the other, as a program of its own, for ``test_docstrings``.
 
 It reads a JSON list of examples from stdin and writes a JSON list of their outputs, with the tracebacks of those that
-failed. Each example can use all public names of ``inferencesh`` and of its page, and a ``client`` and an ``agent`` of its kind.
+failed. Each example can use all public names of ``inferencesh`` and of its page, and a ``client`` and an ``agent`` of
+its kind.
 """
 
 from __future__ import annotations
