@@ -16,7 +16,7 @@ import pytest
 
 from docs.__main__ import PAGES, public_names
 
-from .architecture import LEAST_LINES, MOST_MODULES, PACKAGE, read_house
+from .architecture import FLOORS, IO_FREE, LEAST_LINES, MOST_MODULES, PACKAGE, read_house
 from .command_line import LIMIT, ROOT
 
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
@@ -153,6 +153,16 @@ def test_the_tree_of_rooms_is_complete() -> None:
         "inferencesh/"
     }
     assert listed - {"tools/__init__.py"} == of_client | rooms
+
+
+def test_the_diagram_shows_the_floors() -> None:
+    """From the top to the bottom, each with its rooms, and the line under the rooms that do I/O."""
+    diagram = ARCHITECTURE.partition("## Imports")[2].partition("```text\n")[2].partition("```")[0]
+    rooms = {room for floor in FLOORS for room in floor}
+    shown = [tuple(word for word in re.split(r"\s{3,}", line) if word in rooms) for line in diagram.splitlines()]
+    assert [set(floor) for floor in shown if floor] == [set(floor) for floor in reversed(FLOORS[1:])]
+    below = diagram.partition("no I/O below this line")[2]
+    assert {word for word in below.split() if word in rooms} == set(IO_FREE)
 
 
 def test_the_rules_are_those_that_are_proved() -> None:
