@@ -106,7 +106,7 @@ def test_learning_hooks() -> None:
         (lambda: lifecycle_hook("agent.born").webhook(URL), "agent.start"),
         (lambda: lifecycle_hook(None).webhook(URL), "no such event"),  # type: ignore[arg-type]  # what is tested
         (lambda: lifecycle_hook("agent.start"), "does nothing yet"),
-        (lambda: lifecycle_hook("agent.start").webhook("nowhere"), "no http or https URL"),
+        (lambda: lifecycle_hook("agent.start").webhook("nowhere"), "not an http or https URL"),
         (lambda: lifecycle_hook("agent.start").task("guard"), "namespace/name"),
         (lambda: lifecycle_hook("agent.start").builtin(""), "builtin"),
         (lambda: lifecycle_hook("agent.start").webhook(URL).timeout(0), "timeout"),

@@ -170,20 +170,20 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: app_tool("t", "acme/app").setup("x"), "setup must be a mapping"),  # type: ignore[arg-type]  # as above
     (lambda: app_tool("t", "acme/app").input([1]), "input must be a mapping"),  # type: ignore[arg-type]  # as above
     (lambda: app_tool("t", "acme/app").input({"a": object()}), "JSON"),
-    (lambda: app_tool("t", "acme/app").param("a", string()), "'a' has no place"),
-    (lambda: agent_tool("t", "acme/app").param("a", string()), "'a' has no place"),
-    (lambda: mcp_tool("t", server="s", tool_name="n").param("a", string()), "'a' has no place"),
-    (lambda: webhook_tool("t", "example.com"), "no http or https URL"),
+    (lambda: app_tool("t", "acme/app").param("a", string()), "'a' cannot be added"),
+    (lambda: agent_tool("t", "acme/app").param("a", string()), "'a' cannot be added"),
+    (lambda: mcp_tool("t", server="s", tool_name="n").param("a", string()), "'a' cannot be added"),
+    (lambda: webhook_tool("t", "example.com"), "not an http or https URL"),
     (lambda: webhook_tool("t", URL).secret(""), "secret"),
     (lambda: webhook_tool("t", URL).param("a", string()).param("a", string()), "'a' is defined twice"),
-    (lambda: http_tool("t", "ftp://example.com"), "no http or https URL"),
+    (lambda: http_tool("t", "ftp://example.com"), "not an http or https URL"),
     (lambda: http_tool("t", URL).method("BREW"), "GET, POST, PUT, PATCH, DELETE"),
     (lambda: http_tool("t", URL).auth(), "exactly one"),
     (lambda: http_tool("t", URL).auth(bearer="a", api_key="b"), "exactly one"),
     (lambda: http_tool("t", URL).auth(bearer=" "), "bearer must be"),
-    (lambda: http_tool("t", URL).auth(bearer="a", header="X-Key"), "api_key only"),
-    (lambda: http_tool("t", URL).auth(api_key="a", header="no good"), "a header's name"),
-    (lambda: http_tool("t", URL).header("a b", "x"), "no name of a header"),
+    (lambda: http_tool("t", URL).auth(bearer="a", header="X-Key"), "for api_key only"),
+    (lambda: http_tool("t", URL).auth(api_key="a", header="no good"), "the name of a header"),
+    (lambda: http_tool("t", URL).header("a b", "x"), "not the name of a header"),
     (lambda: http_tool("t", URL).header("X-A", "x\r\nX-B: y"), "on one line"),
     (lambda: http_tool("t", URL).header("X-A", 5), "on one line"),  # type: ignore[arg-type]  # what is tested
 ]
