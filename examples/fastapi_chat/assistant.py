@@ -26,7 +26,7 @@ def calculate(expression: str) -> str:
 
 AGENT: Final[dict[str, Any]] = {
     "name": "fastapi-chat",
-    "system_prompt": "You are a friendly assistant. Use calculator for arithmetic, and ask_person if you must know more.",
+    "system_prompt": "You are a friendly assistant. Use calculator for arithmetic, ask_person to ask questions.",
     "tools": [
         tool("calculator")
         .describe("Calculate an arithmetic expression of two numbers")
