@@ -632,6 +632,13 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert [installed.stdout, run("--version").stdout, capsys.readouterr().out] == [expected] * 3
 
 
+@pytest.mark.parametrize(("command", "statuses"), [("chat", ("0", "1", "2", "130", "143")), ("serve", ("0", "1", "2"))])
+def test_the_help_lists_the_exit_statuses(command: str, statuses: tuple[str, ...]) -> None:
+    """For scripts that use the command."""
+    done = run(command, "--help")
+    assert tuple(re.findall(r"\d+", done.stdout.partition("Exit status:")[2])) == statuses
+
+
 def test_the_command_line_starts_without_aiohttp() -> None:
     """Importing it and showing its help cost next to nothing."""
     program = "import sys, inferencesh._cli as cli\ntry: cli.main(['--help'])\nfinally: print('aiohttp' in sys.modules)"
