@@ -1,7 +1,9 @@
-"""Arithmetic for a tool: numbers, parentheses and operators, read with ``ast`` and never run as code.
+"""Calculate arithmetic expressions safely, for a tool: numbers, operators and parentheses, parsed with ``ast``.
 
-A tool's arguments are written by a language model, and whoever writes to the agent can talk the model into anything. So
-``eval`` is no way to work them out: it would run whatever Python stands in them.
+The arguments of a tool are written by a language model, which anybody who writes to the agent can influence. Never pass
+them to ``eval``: it would run any Python code in them.
+
+Used by ``streaming.py``.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ __all__ = ["calculate"]
 Number = int | float
 
 LONGEST = 200  # characters
-BIGGEST = 4096  # bits of a whole number; without a limit 9 ** 9 ** 9 would keep the machine busy for ever
+BIGGEST = 4096  # bits of a whole number; without a limit, 9 ** 9 ** 9 would never finish
 
 UNARY: dict[type[ast.unaryop], Callable[[Number], Number]] = {ast.UAdd: operator.pos, ast.USub: operator.neg}
 BINARY: dict[type[ast.operator], Callable[[Number, Number], Number]] = {
@@ -31,13 +33,13 @@ BINARY: dict[type[ast.operator], Callable[[Number, Number], Number]] = {
 
 
 def calculate(expression: str) -> Number:
-    """Work out an arithmetic expression.
+    """Return the value of an arithmetic expression.
 
     Args:
-        expression: For instance ``42 * 17`` or ``(1 + 2) ** 10 / 4``.
+        expression: Such as ``42 * 17`` or ``(1 + 2) ** 10 / 4``.
 
     Raises:
-        ValueError: It is not arithmetic, too long, or its result is too large or no real number.
+        ValueError: It is not arithmetic or too long, or its result is too large or not a real number.
         ZeroDivisionError: It divides by zero.
     """
     if len(expression) > LONGEST:
@@ -53,7 +55,7 @@ def calculate(expression: str) -> Number:
 
 
 def value_of(node: ast.expr) -> Number:
-    """The value of a part of an expression; everything but numbers and operators is refused."""
+    """Return the value of a part of an expression; only numbers and operators are allowed."""
     match node:
         case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
             return checked(value)
@@ -65,11 +67,11 @@ def value_of(node: ast.expr) -> Number:
                 check_power(first, second)
             return checked(BINARY[type(sign)](first, second))
         case _:
-            raise ValueError(f"only numbers and operators can be worked out, not {ast.unparse(node)!r}")
+            raise ValueError(f"only numbers and operators are allowed, not {ast.unparse(node)!r}")
 
 
 def check_power(base: Number, exponent: Number) -> None:
-    """Refuse a power before it is worked out, when its result would be huge or no real number."""
+    """Raise ValueError for a power whose result would be huge or not a real number, before it is calculated."""
     if isinstance(base, int) and isinstance(exponent, int) and base.bit_length() * exponent > BIGGEST:
         raise ValueError("the result is too large")
     if base < 0 and not float(exponent).is_integer():
@@ -77,7 +79,7 @@ def check_power(base: Number, exponent: Number) -> None:
 
 
 def checked(value: Number) -> Number:
-    """The same number, if it is of a sensible size."""
+    """Return a number, or raise ValueError if it is too large."""
     too_large = value.bit_length() > BIGGEST if isinstance(value, int) else not math.isfinite(value)
     if too_large:
         raise ValueError("the result is too large")

@@ -1,4 +1,7 @@
-"""Shows texts that grow: in place on a terminal, shortened to a few lines everywhere else."""
+"""Print texts that grow: in place on a terminal, and otherwise only the first updates and the last.
+
+Used by ``streaming.py``.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,17 @@ from collections.abc import Callable
 __all__ = ["Screen"]
 
 WIDEST = 100  # columns
-FIRST = 3  # updates shown before the rest is left out, where nothing can be shown in place
+FIRST = 3  # updates to print before leaving out the rest, if they cannot be replaced
 
 
 class Screen:
-    """Standard output, with one text at its end that may be replaced."""
+    """Standard output whose last text can be replaced."""
 
     def __init__(self) -> None:
         self._in_place = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
-        self._updates = 0  # of the text at the end
+        self._updates = 0  # how often the last text was printed
         self._latest = ""
-        self._height = 0  # lines of it on the terminal
+        self._height = 0  # how many lines of the terminal it takes
 
     def heading(self, title: str) -> None:
         """Begin a section."""
@@ -30,17 +33,17 @@ class Screen:
         print(f"\n{self._styled(title, '1')}\n{'-' * len(title)}", flush=True)
 
     def code(self, function: Callable[..., object]) -> None:
-        """Show what stands in a function."""
+        """Print the body of a function."""
         body = textwrap.dedent(inspect.getsource(function).partition(":\n")[2])
         print(self._styled(textwrap.indent(body, "    "), "2"), flush=True)
 
     def line(self, text: str) -> None:
-        """Print a text that stays."""
+        """Print a text that is not replaced."""
         self.end()
         print(text, flush=True)
 
     def rewrite(self, text: str) -> None:
-        """Print a text in the place of the one that was printed like this just before."""
+        """Print a text in place of the one before, if that was printed with ``rewrite`` too."""
         if self._updates and text == self._latest:
             return
         self._updates += 1
@@ -51,13 +54,13 @@ class Screen:
             print(back + "\n".join(lines), flush=True)
             self._height = len(lines)
         elif self._updates <= FIRST:
-            print(f"update {self._updates}: {text}", flush=True)
+            print(f"update {self._updates}: {text}".rstrip(), flush=True)
 
     def end(self) -> int:
-        """Leave the text as it is now.
+        """Keep the last text as it is.
 
         Returns:
-            How many updates it has had.
+            How often it was updated.
         """
         updates, latest = self._updates, self._latest
         self._updates = self._height = 0
@@ -67,7 +70,7 @@ class Screen:
         return updates
 
     def conclude(self) -> None:
-        """End a section, and say how often its last text was updated."""
+        """End a section, and print how often its last text was updated."""
         if updates := self.end():
             print(f"({updates} updates, each the complete message so far)", flush=True)
 
@@ -78,7 +81,7 @@ class Screen:
             for paragraph in text.split("\n")
             for line in textwrap.wrap(paragraph, max(20, min(size.columns - 1, WIDEST))) or [""]
         ]
-        return lines[-max(1, size.lines - 1) :]  # what has scrolled away cannot be rewritten
+        return lines[-max(1, size.lines - 1) :]  # lines that have scrolled away cannot be replaced
 
     def _styled(self, text: str, style: str) -> str:
         return f"\x1b[{style}m{text}\x1b[0m" if self._in_place and "NO_COLOR" not in os.environ else text

@@ -1,17 +1,18 @@
-"""Every snippet of the documentation's streaming page, in order, against the embedded runtime: no key, no network.
+"""Show the ways to stream replies and to use tools: every snippet of the documentation's streaming page, in order.
 
-Run it with ``make demo``, or with ``python examples/streaming.py`` where the package is installed. The texts come from
-a stand-in that follows a handful of rules; it is no language model.
+Run it with ``make demo``, or with ``python examples/streaming.py`` if the package is installed. It needs no API key and
+no network: the embedded runtime answers, an offline stand-in that is not a language model.
 
-The page prints each update with ``print``. Every update being the whole message so far, that fills a screen with the
-same text over and over; ``screen.rewrite`` prints one in the place of the one before.
+The snippets of the documentation call ``print`` for each update. Each update is the whole message so far, so that would
+fill the screen with the same text again and again; ``screen.rewrite`` replaces the update before instead.
 """
 
-# ruff: noqa: FBT001 - on_message takes what the documentation says
+# ruff: noqa: FBT001 - on_message has the parameters that the documentation shows
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 
 from calculate import calculate
@@ -118,8 +119,9 @@ SNIPPETS = (
 
 
 def main() -> None:
-    """Show each snippet's code, and then what it does."""
-    print(f"inferencesh {__version__} with the embedded runtime: an offline stand-in, no language model.")
+    """Show the code of each snippet, then run it."""
+    print(f"inferencesh {__version__} with the embedded runtime, an offline stand-in that is not a language model.")
+    print("In the code below, screen.line prints a text, and screen.rewrite prints it in place of the one before.")
     with Inference.local() as client:
         for title, snippet in SNIPPETS:
             screen.heading(title)
@@ -130,7 +132,7 @@ def main() -> None:
     screen.code(async_client)
     asyncio.run(async_client())
     screen.conclude()
-    print("\nREADME.md goes on from here.")
+    print("\nNext: chat with an agent in the browser (make demo-web), or read README.md.")
 
 
 if __name__ == "__main__":
@@ -138,3 +140,6 @@ if __name__ == "__main__":
         main()
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # as in "python examples/streaming.py | head"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at exit
+        sys.exit(1)

@@ -1,4 +1,15 @@
-"""The command line: ``inferencesh chat`` talks to an agent, ``inferencesh serve`` runs the embedded runtime."""
+"""The command line: ``inferencesh chat`` talks to an agent, ``inferencesh serve`` runs the embedded runtime.
+
+Replies go to stdout, everything else to stderr. The exit status is:
+
+- 0: success;
+- 1: an error, which is described in one line on stderr, or the reader of stdout has closed it;
+- 2: wrong arguments;
+- 130: ``chat`` was interrupted with Ctrl-C;
+- 143: ``chat`` was terminated with SIGTERM.
+
+``serve`` exits with 0 after Ctrl-C or SIGTERM, which are the normal ways to stop it.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +27,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, NoReturn, Self
+from typing import Any, BinaryIO, NoReturn
 
 from . import (
     Agent,
@@ -41,353 +51,38 @@ from . import (
     __version__,
 )
 
-__all__ = [
-    "TerminatedError",
-    "UploadBar",
-    "complain",
-    "converse",
-    "log_to_stderr",
-    "main",
-    "note",
-    "one_line",
-    "show_pending",
-    "show_turn",
-    "tell",
-]
-
-_WIDEST = 40  # characters of the bar
-_NARROWEST = 8
-_UNITS = ("bytes", "KB", "MB", "GB", "TB")
-
-
-class UploadBar:
-    """The bar of one file; a context manager that ends its line, whatever happens.
-
-    Args:
-        name: The file's name.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._name = one_line(name)
-        self._terminal = sys.stderr.isatty()
-        self._drawn = ""
-
-    def show(self, sent: int, total: int | None) -> None:
-        """Show how many bytes of how many are on their way; for ``on_progress``."""
-        size = sent if total is None else total
-        if self._terminal:
-            self._draw(sent / size if size else 1.0, size)
-
-    def finish(self, size: int) -> None:
-        """The file has arrived."""
-        if not self._terminal:
-            tell(f"inferencesh: uploaded {self._name} ({_amount(size)})\n")
-
-    def _draw(self, share: float, size: int) -> None:
-        columns = shutil.get_terminal_size().columns - 1  # a full line would wrap around
-        facts = f" {share:4.0%} of {_amount(size)}"
-        width = min(_WIDEST, columns - len(self._name) - len(facts) - 3)
-        line = f"{self._name} [{_bar(share, width)}]{facts}" if width >= _NARROWEST else f"{self._name[-20:]}{facts}"
-        line = line[: max(columns, 1)]
-        if line != self._drawn:
-            tell("\r" + line.ljust(len(self._drawn)))
-            self._drawn = line
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._drawn:
-            tell("\n")
-
-
-def _bar(share: float, width: int) -> str:
-    full = int(share * width)
-    return "#" * full + "-" * (width - full)
-
-
-def _amount(size: float) -> str:
-    """Bytes for people: 999 bytes, 1.2 MB."""
-    for unit in _UNITS:
-        if size < 1000 or unit == _UNITS[-1]:
-            break
-        size /= 1000
-    return f"{size:.0f} {unit}" if unit == _UNITS[0] else f"{size:.1f} {unit}"
-
-
-# After these the next message may well get its answer, so that a conversation in a terminal goes on.
-_PASSING = (InputRequiredError, RunFailedError, StreamError, APIConnectionError, RateLimitError, InternalServerError)
-# C0 and C1 control characters but newline and tab, and those that make text read in another order than it stands.
-_UNSHOWN = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
-
-
-class TerminatedError(BaseException):
-    """The program was told to end by SIGTERM."""
-
-
-def converse(agent: Agent, files: Sequence[FileRef] = ()) -> bool:
-    """Read a message, show its reply, and so on until the input ends.
-
-    Args:
-        agent: The agent to talk to.
-        files: What goes with the first message.
-
-    Returns:
-        Whether the last message got its reply.
-
-    Raises:
-        InferenceError: A turn failed, and nobody is there to decide what to do, or nothing that follows can succeed.
-        KeyboardInterrupt: The same with Ctrl-C during a reply.
-        TerminatedError: The program was told to end.
-    """
-    terminal = sys.stdin.isatty()
-    if terminal:
-        with contextlib.suppress(ImportError):  # not on every platform; input() can do without
-            import readline  # noqa: F401 - gives input() line editing and a history
-    replied = True
-    while True:
-        try:
-            prompt = _read("> ", ask=terminal)
-        except (EOFError, KeyboardInterrupt):
-            if terminal:
-                tell("\n")
-            return replied
-        if not prompt.strip():
-            continue
-        replied = True
-        try:
-            unsent, files = files, ()
-            show_turn(agent, prompt, unsent)
-        except KeyboardInterrupt:
-            if not terminal:
-                raise
-        except _PASSING as error:
-            if not terminal:
-                raise
-            complain(error)
-            replied = False
-
-
-def show_pending(agent: Agent) -> None:
-    """Where the chat waits for input, say so, ask for it, and show how the turn goes on.
-
-    Args:
-        agent: An agent that takes up a chat.
-
-    Raises:
-        InferenceError, KeyboardInterrupt: As for ``show_turn``.
-    """
-    chat = agent.get_chat()
-    state = chat.active_run.state if chat.active_run is not None else None
-    if chat.status == ChatStatus.AWAITING_INPUT or state in {RunState.INPUT_REQUIRED, RunState.AUTH_REQUIRED}:
-        note("this chat waits for input before it takes a message")
-        _show(agent, None)
-
-
-def show_turn(agent: Agent, prompt: str, files: Sequence[FileRef] = ()) -> None:
-    """Send a message and show the reply while it grows; results of tools and approvals are asked for on the terminal.
-
-    Args:
-        agent: The agent to talk to.
-        prompt: The message.
-        files: What goes with it.
-
-    Raises:
-        InferenceError: The turn failed, or a tool's result was asked for and the input has ended.
-        KeyboardInterrupt: It was interrupted; the run was stopped.
-        TerminatedError: The same with SIGTERM.
-    """
-    _show(agent, prompt, files)
-
-
-def _show(agent: Agent, prompt: str | None, files: Sequence[FileRef] = ()) -> None:
-    """Show a turn; without a message the present one."""
-    view = _View()
-
-    def on_approval(call: ToolCall) -> bool | str | None:
-        view.end_line()
-        return _ask_approval(call)
-
-    if prompt is None:
-        stream = agent.stream_messages(on_approval=on_approval)
-    else:
-        stream = agent.send_message(prompt, stream=True, files=files, on_approval=on_approval)
-    try:
-        while True:
-            for message in stream:
-                view.show(message)
-            if not _answer(agent, view.conclude(stream.message)):
-                return
-            stream = agent.stream_messages(on_approval=on_approval)
-    except (KeyboardInterrupt, TerminatedError):
-        stream.close()
-        view.end_line()
-        agent.stop()
-        note("stopped")
-        raise
-    finally:
-        view.end_line()
-
-
-def _answer(agent: Agent, message: Message | None) -> bool:
-    """Ask for what a turn waits for besides approvals; returns whether anything of it was given."""
-    if message is None:
-        return False
-    for call in message.pending_tool_calls:
-        agent.submit_tool_result(call, _ask_result(call))
-    answered = bool(message.pending_tool_calls)
-    for interrupt in message.pending_interrupts:
-        if interrupt.reason == InterruptReason.CONFIRMATION and (allowed := _ask_decision(message)) is not None:
-            agent.resolve_interrupt(interrupt, "allow" if allowed else "deny")
-            answered = True
-    if not answered:
-        _say_what_waits(message)
-    return answered
-
-
-def _say_what_waits(message: Message) -> None:
-    """Say what a turn is left to wait for."""
-    for call in message.pending_approvals:
-        note(f"the agent still waits for the approval of {_described(call)}")
-    if (message.paused or not message.done) and not message.pending_approvals:
-        note("the agent waits for something that cannot be given here, such as a sign-in")
-
-
-class _View:
-    """Shows what each snapshot of a turn has that the one before had not, and every tool call once."""
-
-    def __init__(self) -> None:
-        self._message_id = ""
-        self._in_line = False  # whether the cursor stands behind text
-        self._shown: set[str] = set()  # ids of tool calls
-
-    def show(self, message: Message) -> None:
-        """Show what is new in a snapshot; a message whose text was rewritten is shown again as a whole."""
-        if message.id != self._message_id or message.delta is None:
-            self.end_line()
-        self._message_id = message.id
-        self._write(message.text if message.delta is None else message.delta)
-        for call in message.tool_calls:
-            if call.status != ToolCallStatus.PENDING and call.id not in self._shown:
-                self._shown.add(call.id)
-                if sys.stdout.isatty():
-                    self.end_line()
-                note(f"tool {_described(call)}")
-
-    def conclude(self, message: Message | None) -> Message | None:
-        """Show what a reply has besides text; returns it."""
-        if message is None:
-            return None
-        self.end_line()
-        for block in message.content:
-            if uri := block.image or block.file:
-                self._write(f"[{one_line(f'{block.type}: {uri}')}]\n")
-        return message
-
-    def end_line(self) -> None:
-        """Begin a new line, unless one has begun."""
-        if self._in_line:
-            self._write("\n")
-
-    def _write(self, text: str) -> None:
-        if shown := text.translate(_UNSHOWN):
-            sys.stdout.write(shown)
-            sys.stdout.flush()
-            self._in_line = not shown.endswith("\n")
-
-
-def _ask_result(call: ToolCall) -> str:
-    note(f"the agent waits for the result of {_described(call)}")
-    try:
-        return _read("result> ", ask=True)
-    except EOFError:
-        raise InferenceError(f"the tool {call.name} has to be answered here, and the input has ended") from None
-
-
-def _ask_approval(call: ToolCall) -> bool | str | None:
-    """Ask whether a call may run: True, False, the reason why not, or None where nobody answers."""
-    note(f"the agent asks to use {_described(call)}")
-    try:
-        answer = _read("allow? [y/N, or why not] ", ask=True).strip()
-    except EOFError:
-        return None
-    return answer.lower() in {"y", "yes"} or (False if answer.lower() in {"", "n", "no"} else answer)
-
-
-def _ask_decision(message: Message) -> bool | None:
-    """Ask whether the run may go on; None where nobody answers."""
-    note(f"the agent asks for a confirmation{': ' if message.text else ''}{message.text}")
-    try:
-        return _read("allow? [y/N] ", ask=True).strip().lower() in {"y", "yes"}
-    except EOFError:
-        return None
-
-
-def _read(question: str, *, ask: bool) -> str:
-    """Read a line; the question is kept out of piped output."""
-    if ask and sys.stdin.isatty() and sys.stdout.isatty():
-        return input(question)
-    if ask:
-        tell(question)
-    return input()
-
-
-def _described(call: ToolCall) -> str:
-    return f"{call.name} {call.undecoded_arguments or json.dumps(call.arguments, ensure_ascii=False)}"
-
-
-def one_line(text: str) -> str:
-    """A text of anybody's in one line, without characters that control a terminal."""
-    return " ".join(text.translate(_UNSHOWN).split())
-
-
-def note(text: str) -> None:
-    """Say something about the conversation, in one line on stderr."""
-    tell(f"inferencesh: {one_line(text)}\n")
-
-
-def tell(text: str) -> None:
-    """Write to stderr at once."""
-    sys.stderr.write(text)
-    sys.stderr.flush()
-
-
-def complain(error: InferenceError) -> None:
-    """Say what went wrong, in one line on stderr."""
-    note(f"error: {str(error) or type(error).__name__}")
-
-
-class _OneLine(logging.Formatter):
-    """Log records quote servers, too."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return one_line(super().format(record))
-
-
-def log_to_stderr(*, verbose: bool) -> None:
-    """Have the package's log shown as lines on stderr, or not at all."""
-    handler: logging.Handler = logging.StreamHandler() if verbose else logging.NullHandler()
-    handler.setFormatter(_OneLine("inferencesh: %(message)s"))
-    logger = logging.getLogger("inferencesh")
-    logger.addHandler(handler)
-    if verbose:
-        logger.setLevel(logging.DEBUG)
-
+__all__ = ["main"]
 
 _SUCCESS, _FAILURE, _INTERRUPTED, _TERMINATED = 0, 1, 130, 143
 
 _CHAT = """
-Send a message to an agent and show its reply while it grows; without a message, have a conversation. With an API key in
-the environment variable INFERENCE_API_KEY the agent runs at inference.sh, otherwise in the embedded runtime, an offline
-stand-in that is no language model. Ctrl-C stops a reply; Ctrl-C or Ctrl-D at the prompt ends.
+Send a message to an agent and print its reply as it is written. Without a message, start a conversation: in a terminal
+at a prompt, otherwise with one message per line of standard input. If the environment variable INFERENCE_API_KEY is
+set, the agent runs at inference.sh; if not, in the embedded runtime, an offline stand-in that is not a language model.
+Ctrl-C stops a reply; Ctrl-C or Ctrl-D at the prompt quits.
+"""
+_CHAT_STATUS = """
+Exit status: 0 on success, 1 after an error, 2 for wrong arguments, 130 when interrupted with Ctrl-C, 143 when
+terminated with SIGTERM.
 """
 _SERVE = """
-Run the embedded runtime: a server that speaks the protocol of inference.sh, needs no account and no network, and
-answers with a stand-in that is no language model. Chats and files live in memory, or in a file with --db. Ctrl-C ends
-it.
+Run the embedded runtime: a local server with the API of inference.sh, for development and tests. It needs no account
+and no network, and answers with a stand-in that is not a language model. Chats and files are kept in memory, or in a
+file with --db. Press Ctrl-C to stop it.
 """
+_SERVE_STATUS = "Exit status: 0 when stopped with Ctrl-C or SIGTERM, 1 after an error, 2 for wrong arguments."
+
+# Errors after which the next message may well succeed, so that a conversation in a terminal continues.
+_RECOVERABLE = (
+    InputRequiredError,
+    RunFailedError,
+    StreamError,
+    APIConnectionError,
+    RateLimitError,
+    InternalServerError,
+)
+# C0 and C1 control characters except newline and tab, and the characters that reverse the direction of text.
+_HIDDEN = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -397,25 +92,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The arguments after the program's name; those of the process when None.
 
     Returns:
-        The exit status: 0, or 1 after an error, 130 when interrupted, or 143 when ``chat`` is ended by SIGTERM.
+        The exit status; the module's docstring lists them.
 
     Raises:
-        SystemExit: The arguments are wrong (status 2), or asked for help or the version.
+        SystemExit: The arguments are wrong (status 2), or ask for help or the version.
     """
     options = _parser().parse_args(arguments)
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # what a terminal cannot show or send is no reason to fail
+            stream.reconfigure(errors="replace")  # a character that the encoding lacks must not end the program
     try:
         succeeded: bool = options.run(options)
         sys.stdout.flush()
     except InferenceError as error:
-        complain(error)
+        _report(error)
         return _FAILURE
-    except BrokenPipeError:  # nobody reads any more, as in «inferencesh chat ... | head»
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is unwritten goes there at exit
+    except BrokenPipeError:  # the reader has closed the pipe, as in "inferencesh chat ... | head"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at exit
         return _FAILURE
-    except TerminatedError:
+    except _TerminatedError:
         return _TERMINATED
     except KeyboardInterrupt:
         return _INTERRUPTED
@@ -423,17 +118,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="inferencesh", description="Talk to inference.sh agents.")
+    parser = argparse.ArgumentParser(
+        prog="inferencesh",
+        description="Talk to inference.sh agents from the command line.",
+        epilog="Run 'inferencesh COMMAND --help' for the options of a command.",
+    )
     parser.add_argument("--version", action="version", version=f"inferencesh {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add_chat(commands.add_parser("chat", help="talk to an agent", description=_CHAT))
-    _add_serve(commands.add_parser("serve", help="run the embedded runtime for other programs", description=_SERVE))
+    chat = commands.add_parser("chat", help="talk to an agent", description=_CHAT, epilog=_CHAT_STATUS)
+    serve = commands.add_parser(
+        "serve", help="run the embedded runtime, a local server", description=_SERVE, epilog=_SERVE_STATUS
+    )
+    _add_chat(chat)
+    _add_serve(serve)
     return parser
 
 
 def _add_chat(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_chat)
-    parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="the message; - reads it from standard input")
+    parser.add_argument("prompt", nargs="?", metavar="MESSAGE", help="the message; - reads it from standard input")
     parser.add_argument(
         "--file",
         action="append",
@@ -441,47 +144,60 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
         type=Path,
         dest="files",
         metavar="PATH",
-        help="a file that goes with the message, or with the first of a conversation; may be repeated",
+        help="attach a file to the message, or to the first message of a conversation; may be repeated",
     )
-    parser.add_argument("--agent", metavar="NAMESPACE/NAME", help="an agent stored at the service")
-    parser.add_argument("--core-app", metavar="REF", help="the model of an agent that is described here")
-    parser.add_argument("--system-prompt", metavar="TEXT", help="the instructions of an agent that is described here")
-    parser.add_argument("--chat-id", metavar="ID", help="the chat to go on with")
-    parser.add_argument("--base-url", metavar="URL", help="the service's address (or set INFERENCE_BASE_URL)")
+    parser.add_argument("--agent", metavar="NAMESPACE/NAME", help="use an agent stored at the service")
+    parser.add_argument("--core-app", metavar="REF", help="use an agent with this model, such as namespace/name")
+    parser.add_argument("--system-prompt", metavar="TEXT", help="use an agent with these instructions")
+    parser.add_argument("--chat-id", metavar="ID", help="continue this chat instead of starting a new one")
+    parser.add_argument(
+        "--base-url", metavar="URL", help="the service's address (default: $INFERENCE_BASE_URL or inference.sh)"
+    )
     parser.add_argument("--local", action="store_true", help="use the embedded runtime even if a key is set")
     parser.add_argument("-v", "--verbose", action="store_true", help="log requests and reconnects to stderr")
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_serve)
-    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (%(default)s)")
-    parser.add_argument("--port", type=_port, default=8420, help="the port; 0 picks a free one (%(default)s)")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=_port, default=8420, help="the port; 0 picks a free one (default: %(default)s)")
     parser.add_argument(
-        "--api-key-env", metavar="NAME", help="the environment variable with the key to accept, instead of inf_local"
+        "--api-key-env",
+        metavar="NAME",
+        help="the environment variable that holds the API key to accept (default: the key is inf_local)",
     )
     parser.add_argument(
         "--updates",
         choices=("both", "snapshots", "deltas"),
         default="both",
-        help="how messages grow on a stream: as whole messages, token deltas, or both (%(default)s)",
+        help="how streams send a growing message: as snapshots of the whole message, as token deltas, or both "
+        "(default: %(default)s)",
     )
     parser.add_argument(
-        "--envelope", choices=("v1", "v2", "v3"), default="v3", help="the form of response bodies (%(default)s)"
+        "--envelope",
+        choices=("v1", "v2", "v3"),
+        default="v3",
+        help="the version of the API's response format (default: %(default)s)",
     )
     parser.add_argument(
         "--approvals",
         choices=("api_key", "sign_in"),
         default="api_key",
-        help="who may allow or deny tool calls; sign_in refuses API keys, as the service does (%(default)s)",
+        help="who may approve or reject tool calls: holders of an API key, or only people who have signed in, as at "
+        "the service (default: %(default)s)",
     )
     parser.add_argument(
-        "--pace", type=_seconds, default=0.02, metavar="SECONDS", help="the time between words (%(default)s)"
+        "--pace",
+        type=_seconds,
+        default=0.02,
+        metavar="SECONDS",
+        help="the pause between two words of a reply (default: %(default)s)",
     )
     parser.add_argument(
         "--db",
         type=_file,
         metavar="FILE",
-        help="the SQLite file that keeps chats and uploaded files; without it they end with it",
+        help="the SQLite file to keep chats and uploaded files in (default: in memory, until the runtime stops)",
     )
 
 
@@ -489,12 +205,6 @@ def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 65535")
     return int(text)
-
-
-def _file(text: str) -> str:
-    if text in {"", ":memory:"}:
-        raise argparse.ArgumentTypeError(f"{text!r} is not the name of a file; leave --db out to keep chats in memory")
-    return text
 
 
 def _seconds(text: str) -> float:
@@ -507,63 +217,37 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _file(text: str) -> str:
+    if text in {"", ":memory:"}:
+        raise argparse.ArgumentTypeError(f"{text!r} is not the name of a file; omit --db to keep chats in memory")
+    return text
+
+
 def _chat(options: argparse.Namespace) -> bool:
-    log_to_stderr(verbose=options.verbose)
+    """Run ``inferencesh chat``; returns whether the last message was answered."""
+    if options.verbose:
+        _log_to_stderr()
     prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
     if prompt is not None and not prompt.strip():
         raise ConfigurationError("the message is empty")
     config = _agent_config(options)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_stopping_when_terminated())
-        opened = [stack.enter_context(_opened(path)) for path in options.files]  # all, before anything is sent
-        client, local = _client(options)
+        stack.enter_context(_sigterm_raises())
+        opened = [stack.enter_context(_open(path)) for path in options.files]  # all of them before anything is sent
+        client, local = _choose_client(options)
         stack.enter_context(client)
         agent = client.agent(config, chat_id=options.chat_id)
         files = [_upload(agent, path, file) for path, file in zip(options.files, opened, strict=True)]
         try:
             if agent.chat_id is not None:
-                show_pending(agent)
+                _show_pending(agent)
             if prompt is None:
-                return converse(agent, files)
-            show_turn(agent, prompt, files)
+                return _converse(agent, files)
+            _show_turn(agent, prompt, files)
             return True
         finally:
             if agent.chat_id is not None and not local:
-                note(f"this chat goes on with --chat-id {agent.chat_id}")
-
-
-@contextlib.contextmanager
-def _stopping_when_terminated() -> Iterator[None]:
-    """Have SIGTERM end what runs here as Ctrl-C does, so that the run is stopped and everything is closed."""
-    if threading.current_thread() is not threading.main_thread():  # which alone may set a handler
-        yield
-        return
-
-    def terminate(_number: int, _frame: object) -> NoReturn:
-        raise TerminatedError
-
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise FileError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
-    with file:
-        yield file
-
-
-def _upload(agent: Agent, path: Path, file: BinaryIO) -> FileRef:
-    with UploadBar(path.name) as bar:
-        uploaded = agent.upload_file(file, on_progress=bar.show)
-        bar.finish(uploaded.size)
-        return uploaded
+                _note(f"continue this chat with --chat-id {agent.chat_id}")
 
 
 def _agent_config(options: argparse.Namespace) -> str | dict[str, Any]:
@@ -575,43 +259,67 @@ def _agent_config(options: argparse.Namespace) -> str | dict[str, Any]:
     if options.agent is None:
         return described
     if described:
-        raise ConfigurationError("--agent names an agent that has its own model and instructions; leave those out")
+        raise ConfigurationError(
+            "a stored agent has its own model and instructions: with --agent, omit --core-app and --system-prompt"
+        )
     return str(options.agent)
 
 
-def _client(options: argparse.Namespace) -> tuple[Inference, bool]:
-    """The client to use, and whether it is one of the embedded runtime; says which."""
+def _choose_client(options: argparse.Namespace) -> tuple[Inference, bool]:
+    """Return the client and whether it uses the embedded runtime, and tell the user which it is."""
     has_key = bool(os.environ.get("INFERENCE_API_KEY", "").strip())
     if options.local and options.base_url is not None:
-        raise ConfigurationError("--local and --base-url exclude each other")
+        raise ConfigurationError("--local and --base-url cannot be combined")
     if options.base_url is not None and not has_key:
         raise ConfigurationError(f"an API key is needed for {options.base_url}: set INFERENCE_API_KEY")
     if has_key and not options.local:
         client = Inference(base_url=options.base_url)
-        note(f"using the service at {options.base_url or os.environ.get('INFERENCE_BASE_URL') or 'inference.sh'}")
+        _note(f"using the service at {options.base_url or os.environ.get('INFERENCE_BASE_URL') or 'inference.sh'}")
         return client, False
-    why = "" if options.local else ", because INFERENCE_API_KEY is not set"
-    note(f"using the embedded runtime, an offline stand-in and no language model{why}")
+    why = "" if options.local else "; set INFERENCE_API_KEY to use the service"
+    _note(f"using the embedded runtime, an offline stand-in and not a language model{why}")
     return Inference.local(), True
 
 
+class _TerminatedError(BaseException):
+    """The process has received SIGTERM."""
+
+
+@contextlib.contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Have SIGTERM raise an exception, as Ctrl-C does, so that the run is stopped and everything is closed."""
+    if threading.current_thread() is not threading.main_thread():  # no other thread may set a signal handler
+        yield
+        return
+
+    def terminate(_number: int, _frame: object) -> NoReturn:
+        raise _TerminatedError
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _serve(options: argparse.Namespace) -> bool:
+    """Run ``inferencesh serve``; returns True when it is stopped."""
     key = "inf_local"
     if options.api_key_env is not None:
         key = os.environ.get(options.api_key_env, "").strip()
         if not key:
-            raise ConfigurationError(f"the environment variable {options.api_key_env} holds no key")
+            raise ConfigurationError(f"the environment variable {options.api_key_env} is not set or empty")
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve_until_told(options, key))
+        asyncio.run(_serve_until_stopped(options, key))
     return True
 
 
-async def _serve_until_told(options: argparse.Namespace, key: str) -> None:
+async def _serve_until_stopped(options: argparse.Namespace, key: str) -> None:
     from .local import LocalRuntime
 
-    told = asyncio.Event()
-    if sys.platform != "win32":  # there, nothing sends it
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
+    stopped = asyncio.Event()
+    if sys.platform != "win32":  # which has no SIGTERM
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     runtime = LocalRuntime(
         api_keys=[key],
         host=options.host,
@@ -629,7 +337,309 @@ async def _serve_until_told(options: argparse.Namespace, key: str) -> None:
     async with runtime:
         export = "set" if sys.platform == "win32" else "export"
         shown = key if options.api_key_env is None else f"${options.api_key_env}"
-        print(f"The embedded runtime listens on {runtime.base_url}; its key is {shown}. Ctrl-C ends it.")
+        print(f"The embedded runtime listens on {runtime.base_url} (Ctrl-C stops it). In another terminal, set:")
         print(f"{export} INFERENCE_BASE_URL={runtime.base_url}")
         print(f"{export} INFERENCE_API_KEY={shown}", flush=True)
-        await told.wait()
+        await stopped.wait()
+
+
+def _converse(agent: Agent, files: Sequence[FileRef]) -> bool:
+    """Read a message, show the reply, and so on until the input ends.
+
+    Args:
+        agent: The agent to talk to.
+        files: The files to send with the first message.
+
+    Returns:
+        Whether the last message was answered.
+
+    Raises:
+        InferenceError: A turn failed, and either the input is not a terminal or later messages would fail too.
+        KeyboardInterrupt: Ctrl-C was pressed during a reply, and the input is not a terminal.
+        _TerminatedError: The process has received SIGTERM.
+    """
+    terminal = sys.stdin.isatty()
+    if terminal:
+        with contextlib.suppress(ImportError):  # not available on every platform, and not needed
+            import readline  # noqa: F401 - gives input() line editing and a history
+    answered = True
+    while True:
+        try:
+            prompt = _read("> ", ask=terminal)
+        except (EOFError, KeyboardInterrupt):
+            if terminal:
+                _write_stderr("\n")
+            return answered
+        if not prompt.strip():
+            continue
+        answered = True
+        try:
+            unsent, files = files, ()
+            _show_turn(agent, prompt, unsent)
+        except KeyboardInterrupt:
+            if not terminal:
+                raise
+        except _RECOVERABLE as error:
+            if not terminal:
+                raise
+            _report(error)
+            answered = False
+
+
+def _show_pending(agent: Agent) -> None:
+    """If an existing chat waits for input, ask for it and show the rest of the turn."""
+    chat = agent.get_chat()
+    state = chat.active_run.state if chat.active_run is not None else None
+    if chat.status == ChatStatus.AWAITING_INPUT or state in {RunState.INPUT_REQUIRED, RunState.AUTH_REQUIRED}:
+        _note("this chat is waiting for input, which comes before a new message")
+        _show_turn(agent, None)
+
+
+def _show_turn(agent: Agent, prompt: str | None, files: Sequence[FileRef] = ()) -> None:
+    """Show the reply to a message as it grows, and ask for the results of tools and for approvals.
+
+    Args:
+        agent: The agent to talk to.
+        prompt: The message; None to show the turn that is in progress.
+        files: The files to send with the message.
+
+    Raises:
+        InferenceError: The turn failed, or it needs the result of a tool and the input has ended.
+        KeyboardInterrupt: Ctrl-C was pressed; the run has been stopped.
+        _TerminatedError: The same with SIGTERM.
+    """
+    view = _View()
+
+    def on_approval(call: ToolCall) -> bool | str | None:
+        view.end_line()
+        return _ask_approval(call)
+
+    if prompt is None:
+        stream = agent.stream_messages(on_approval=on_approval)
+    else:
+        stream = agent.send_message(prompt, stream=True, files=files, on_approval=on_approval)
+    try:
+        while True:
+            for message in stream:
+                view.show(message)
+            if stream.message is None:
+                return
+            view.show_files(stream.message)
+            if not _answer(agent, stream.message):
+                return
+            stream = agent.stream_messages(on_approval=on_approval)
+    except (KeyboardInterrupt, _TerminatedError):
+        stream.close()
+        view.end_line()
+        agent.stop()
+        _note("stopped")
+        raise
+    finally:
+        view.end_line()
+
+
+class _View:
+    """Prints what each snapshot of a turn adds to the one before, and every tool call once."""
+
+    def __init__(self) -> None:
+        self._message_id = ""
+        self._in_line = False  # whether the last line is not ended yet
+        self._shown: set[str] = set()  # ids of tool calls
+
+    def show(self, message: Message) -> None:
+        """Show what is new in a snapshot; if the text does not continue the last one, show all of it on a new line."""
+        if message.id != self._message_id or message.delta is None:
+            self.end_line()
+        self._message_id = message.id
+        self._write(message.text if message.delta is None else message.delta)
+        for call in message.tool_calls:
+            if call.status != ToolCallStatus.PENDING and call.id not in self._shown:
+                self._shown.add(call.id)
+                if sys.stdout.isatty():
+                    self.end_line()
+                _note(f"tool {_describe(call)}")
+
+    def show_files(self, message: Message) -> None:
+        """Show the addresses of the images and files of a complete message."""
+        self.end_line()
+        for block in message.content:
+            if uri := block.image or block.file:
+                self._write(f"[{_one_line(f'{block.type}: {uri}')}]\n")
+
+    def end_line(self) -> None:
+        """End the current line, if there is text in it."""
+        if self._in_line:
+            self._write("\n")
+
+    def _write(self, text: str) -> None:
+        if shown := text.translate(_HIDDEN):
+            sys.stdout.write(shown)
+            sys.stdout.flush()
+            self._in_line = not shown.endswith("\n")
+
+
+def _answer(agent: Agent, message: Message) -> bool:
+    """Ask for the results and confirmations that a paused turn waits for; returns whether any was given."""
+    for call in message.pending_tool_calls:
+        agent.submit_tool_result(call, _ask_result(call))
+    answered = bool(message.pending_tool_calls)
+    for interrupt in message.pending_interrupts:
+        if interrupt.reason == InterruptReason.CONFIRMATION and (allowed := _ask_confirmation(message)) is not None:
+            agent.resolve_interrupt(interrupt, "allow" if allowed else "deny")
+            answered = True
+    if not answered:
+        for call in message.pending_approvals:
+            _note(f"the agent is still waiting for the approval of {_describe(call)}")
+        if (message.paused or not message.done) and not message.pending_approvals:
+            _note("the agent is waiting for something that cannot be given here, such as a sign-in")
+    return answered
+
+
+def _ask_result(call: ToolCall) -> str:
+    _note(f"the agent is waiting for the result of {_describe(call)}")
+    try:
+        return _read("result> ", ask=True)
+    except EOFError:
+        raise InferenceError(f"the result of the tool {call.name} is needed, and the input has ended") from None
+
+
+def _ask_approval(call: ToolCall) -> bool | str | None:
+    """Ask whether a call may run; returns True, False, the reason why not, or None at the end of the input."""
+    _note(f"the agent asks to use {_describe(call)}")
+    try:
+        answer = _read("allow? [y/N, or the reason why not] ", ask=True).strip()
+    except EOFError:
+        return None
+    return answer.lower() in {"y", "yes"} or (False if answer.lower() in {"", "n", "no"} else answer)
+
+
+def _ask_confirmation(message: Message) -> bool | None:
+    """Ask whether the run may continue; returns None at the end of the input."""
+    _note(f"the agent asks for a confirmation{': ' if message.text else ''}{message.text}")
+    try:
+        return _read("allow? [y/N] ", ask=True).strip().lower() in {"y", "yes"}
+    except EOFError:
+        return None
+
+
+def _read(question: str, *, ask: bool) -> str:
+    """Read a line from stdin; the question goes to stderr unless both ends are a terminal."""
+    if ask and sys.stdin.isatty() and sys.stdout.isatty():
+        return input(question)
+    if ask:
+        _write_stderr(question)
+    return input()
+
+
+def _describe(call: ToolCall) -> str:
+    return f"{call.name} {call.undecoded_arguments or json.dumps(call.arguments, ensure_ascii=False)}"
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[BinaryIO]:
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise FileError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
+    with file:
+        yield file
+
+
+def _upload(agent: Agent, path: Path, file: BinaryIO) -> FileRef:
+    """Upload a file; shows a progress bar in a terminal, and otherwise one line when the file has been sent."""
+    name = _one_line(path.name)
+    if not sys.stderr.isatty():
+        uploaded = agent.upload_file(file)
+        _note(f"uploaded {name} ({_format_size(uploaded.size)})")
+        return uploaded
+    bar = _ProgressBar(name)
+    try:
+        return agent.upload_file(file, on_progress=bar.show)
+    finally:
+        bar.end()
+
+
+class _ProgressBar:
+    """A progress bar on stderr.
+
+    Args:
+        name: The name of the file.
+    """
+
+    _WIDEST, _NARROWEST = 40, 8  # characters
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._drawn = ""
+
+    def show(self, sent: int, total: int | None) -> None:
+        """Draw the bar.
+
+        Args:
+            sent: The number of bytes sent so far.
+            total: The number of bytes of the file, or None if it is not known.
+        """
+        size = sent if total is None else total
+        share = sent / size if size else 1.0
+        columns = shutil.get_terminal_size().columns - 1  # a full line would wrap
+        facts = f" {share:4.0%} of {_format_size(size)}"
+        width = min(self._WIDEST, columns - len(self._name) - len(facts) - 3)
+        if width >= self._NARROWEST:
+            line = f"{self._name} [{'#' * int(share * width):-<{width}}]{facts}"
+        else:
+            line = f"{self._name[-20:]}{facts}"
+        line = line[: max(columns, 1)]
+        if line != self._drawn:
+            _write_stderr("\r" + line.ljust(len(self._drawn)))
+            self._drawn = line
+
+    def end(self) -> None:
+        """End the line of the bar, if it has been drawn."""
+        if self._drawn:
+            _write_stderr("\n")
+
+
+def _format_size(size: float) -> str:
+    """Return a number of bytes as text such as ``999 bytes`` or ``1.2 MB``."""
+    if size < 1000:
+        return f"{size:.0f} bytes"
+    for unit in ("KB", "MB", "GB"):
+        size /= 1000
+        if size < 1000:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1000:.1f} TB"
+
+
+def _note(text: str) -> None:
+    """Write one line about the conversation to stderr."""
+    _write_stderr(f"inferencesh: {_one_line(text)}\n")
+
+
+def _report(error: InferenceError) -> None:
+    """Write one line about an error to stderr."""
+    _note(f"error: {str(error) or type(error).__name__}")
+
+
+def _write_stderr(text: str) -> None:
+    sys.stderr.write(text)
+    sys.stderr.flush()
+
+
+def _one_line(text: str) -> str:
+    """Return untrusted text as one line without the characters that control a terminal."""
+    return " ".join(text.translate(_HIDDEN).split())
+
+
+class _OneLineFormatter(logging.Formatter):
+    """Formats log records, which may quote a server, as one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _one_line(super().format(record))
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLineFormatter("inferencesh: %(message)s"))
+    logger = logging.getLogger("inferencesh")
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)

@@ -1,4 +1,4 @@
-"""The command line in real processes: with pipes, in the background, and in a terminal of its own."""
+"""Run the command line in real processes: with pipes, in the background, or in a pseudo-terminal."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 
 def address(base_url: str, api_key: str) -> dict[str, str]:
-    """The variables that lead a client somewhere."""
+    """Return the environment variables that make clients use a server."""
     return {"INFERENCE_BASE_URL": base_url, "INFERENCE_API_KEY": api_key}
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a test with more variables."""
+    """Return the environment of this process with more variables."""
     return {**os.environ, **variables}
 
 
 def run(*arguments: str, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line with pipes to its end."""
+    """Run the command line with pipes until it ends."""
     return subprocess.run(
         [*COMMAND, *arguments],
         check=False,
@@ -61,7 +61,7 @@ def run(*arguments: str, stdin: str = "", **variables: str) -> subprocess.Comple
 
 @contextmanager
 def started(command: Sequence[str], /, **variables: str) -> Iterator[subprocess.Popen[str]]:
-    """A program with pipes, which is gone at the end."""
+    """Start a program with pipes, and kill it at the end of the block."""
     process = start(
         command,
         stdin=subprocess.PIPE,
@@ -79,7 +79,7 @@ def started(command: Sequence[str], /, **variables: str) -> Iterator[subprocess.
 
 @contextmanager
 def piped(*arguments: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
-    """The command line with pipes, under way."""
+    """Start the command line with pipes."""
     with started([*COMMAND, *arguments], **variables) as process:
         yield process
 
@@ -98,7 +98,7 @@ class Terminal:
         self._unread = ""
 
     def expect(self, pattern: str) -> str:
-        """Wait until what is on the screen matches; returns what came up to the end of the match."""
+        """Wait until the output matches a pattern; returns the output up to the end of the match."""
         deadline = time.monotonic() + LIMIT
         while (found := re.search(pattern, self._unread)) is None:
             more = self._read(deadline)
@@ -115,14 +115,14 @@ class Terminal:
         self._process.terminate()
 
     def end(self) -> tuple[int, str]:
-        """Wait until the program has ended; returns its status and what is left on the screen."""
+        """Wait until the program has ended; returns its exit status and the output not read yet."""
         deadline = time.monotonic() + LIMIT
         while self._read(deadline):
             continue
         return self._process.wait(LIMIT), self._unread
 
     def interrupt_prompt(self) -> None:
-        """Press Ctrl-C at a prompt until something comes of it.
+        """Press Ctrl-C at a prompt until the program reacts.
 
         Python misses one that comes between the prompt on the screen and the wait for a key behind it.
         """
@@ -133,7 +133,7 @@ class Terminal:
                 return
 
     def _read(self, deadline: float) -> bool:
-        """Wait for more on the screen; returns whether there can still be some."""
+        """Wait for more output; returns False once the program has closed the terminal."""
         assert self._is_readable(deadline - time.monotonic()), f"nothing more came on the screen: {self._unread!r}"
         try:
             piece = os.read(self._keyboard, 65536)

@@ -30,7 +30,7 @@ from .command_line import COMMAND, LIMIT, ROOT, Terminal, address, environment, 
 from .support import Gate, Served
 
 END: Script = (chat("completed"),)
-STAND_IN = "inferencesh: using the embedded runtime, an offline stand-in and no language model"
+STAND_IN = "inferencesh: using the embedded runtime, an offline stand-in and not a language model"
 CALCULATOR = tool("calculator").describe("Do math").param("expression", string("Expression")).build()
 
 
@@ -62,7 +62,7 @@ def test_without_a_key_the_embedded_runtime_replies() -> None:
     assert done.stdout.startswith("When the railway closed")
     assert done.stdout.endswith("the roses by the clock were thirsty.\n")
     assert done.stdout.count("\n") == 1
-    assert done.stderr == f"{STAND_IN}, because INFERENCE_API_KEY is not set\n"
+    assert done.stderr == f"{STAND_IN}; set INFERENCE_API_KEY to use the service\n"
 
 
 def test_with_a_key_the_service_replies(served: Served) -> None:
@@ -72,7 +72,7 @@ def test_with_a_key_the_service_replies(served: Served) -> None:
     assert done.stdout.startswith('You said: "Hello".')
     using, later = done.stderr.splitlines()
     assert using == f"inferencesh: using the service at {served.runtime.base_url}"
-    assert re.fullmatch(r"inferencesh: this chat goes on with --chat-id \w{26}", later)
+    assert re.fullmatch(r"inferencesh: continue this chat with --chat-id \w{26}", later)
 
 
 def test_the_address_may_be_an_argument(served: Served) -> None:
@@ -188,8 +188,8 @@ def test_a_reader_who_leaves_ends_the_program() -> None:
         (("",), "the message is empty"),
         (("-",), "the message is empty"),
         (("--base-url", "http://127.0.0.1:9", "Hi"), "set INFERENCE_API_KEY"),
-        (("--base-url", "http://127.0.0.1:9", "--local", "Hi"), "exclude each other"),
-        (("--agent", "a/b", "--core-app", "c/d", "Hi"), "leave those out"),
+        (("--base-url", "http://127.0.0.1:9", "--local", "Hi"), "cannot be combined"),
+        (("--agent", "a/b", "--core-app", "c/d", "Hi"), "omit --core-app and --system-prompt"),
     ],
 )
 def test_errors_are_one_line(arguments: tuple[str, ...], says: str) -> None:
@@ -332,7 +332,7 @@ def test_ctrl_c_during_a_reply_leads_back_to_the_prompt() -> None:
         terminal.interrupt_prompt()
         status, rest = terminal.end()
         assert status == 0
-        assert "goes on with --chat-id" in rest
+        assert "continue this chat with --chat-id" in rest
 
 
 def test_a_failed_turn_leads_back_to_the_prompt() -> None:
@@ -393,14 +393,14 @@ def test_a_result_may_come_from_a_pipe(served: Served, calculating: tuple[str, .
     """The question goes to stderr, so that stdout has the reply alone."""
     done = run(*calculating, "What's 42 * 17?", stdin="714\n", **variables(served))
     assert (done.returncode, done.stdout) == (0, "42 * 17 is 714.\n")
-    assert 'inferencesh: the agent waits for the result of calculator {"expression": "42 * 17"}' in done.stderr
+    assert 'inferencesh: the agent is waiting for the result of calculator {"expression": "42 * 17"}' in done.stderr
 
 
 def test_without_a_result_the_turn_cannot_go_on(served: Served, calculating: tuple[str, ...]) -> None:
     """The input has ended: an error, and no hang."""
     done = run(*calculating, "What's 42 * 17?", **variables(served))
     assert done.returncode == 1
-    assert "inferencesh: error: the tool calculator has to be answered here, and the input has ended" in done.stderr
+    assert "inferencesh: error: the result of the tool calculator is needed, and the input has ended" in done.stderr
 
 
 def test_a_pause_that_cannot_be_answered_here_is_said() -> None:
@@ -469,7 +469,7 @@ def test_what_a_chat_waits_for_is_asked_for_before_the_conversation_goes_on(
 ) -> None:
     """The approval, then the result; then the reply, and the prompt."""
     with Terminal([*COMMAND, *left], **variables(served)) as terminal:
-        terminal.expect("this chat waits for input")
+        terminal.expect("this chat is waiting for input")
         terminal.expect('the agent asks to use calculator {"expression": "42 \\* 17"}')
         terminal.press("y\r")
         terminal.expect("result> ")
@@ -496,7 +496,7 @@ def test_a_message_is_not_left_behind_what_nobody_answers(served: Served, left: 
     """The input has ended: an error that names what is pending, and no message in the queue."""
     done = run(*left, "Hello", **variables(served))
     assert (done.returncode, done.stdout) == (1, "")
-    assert "still waits for the approval of calculator" in done.stderr
+    assert "still waiting for the approval of calculator" in done.stderr
     assert "the message was withdrawn" in done.stderr
 
 
@@ -630,6 +630,13 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["--version"])
     expected = f"inferencesh {__version__}\n"
     assert [installed.stdout, run("--version").stdout, capsys.readouterr().out] == [expected] * 3
+
+
+@pytest.mark.parametrize(("command", "statuses"), [("chat", ("0", "1", "2", "130", "143")), ("serve", ("0", "1", "2"))])
+def test_the_help_lists_the_exit_statuses(command: str, statuses: tuple[str, ...]) -> None:
+    """For scripts that use the command."""
+    done = run(command, "--help")
+    assert tuple(re.findall(r"\d+", done.stdout.partition("Exit status:")[2])) == statuses
 
 
 def test_the_command_line_starts_without_aiohttp() -> None:

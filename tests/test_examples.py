@@ -1,4 +1,4 @@
-"""The examples: the demo shows every snippet of the page and ends, and its arithmetic runs nobody's code."""
+"""The examples: the demo runs every snippet of the documentation's page, and its calculator never runs code."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import IO, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from .command_line import LIMIT, ROOT, Terminal, environment
+from .command_line import LIMIT, ROOT, Terminal, environment, started
 
 EXAMPLES = ROOT / "examples"
 DEMO = [sys.executable, "-W", "error", str(EXAMPLES / "streaming.py")]
@@ -29,7 +30,7 @@ ENDS = ["They called it a garden.", "Biscuit had the butter."]
 
 
 def load_calculate() -> Callable[[str], int | float]:
-    """The function of ``examples/calculate.py``, which is in no package."""
+    """Return the function of ``examples/calculate.py``, which is not in a package."""
     spec = importlib.util.spec_from_file_location("calculate", EXAMPLES / "calculate.py")
     assert spec is not None
     assert spec.loader is not None
@@ -43,7 +44,7 @@ calculate = load_calculate()
 
 
 def screen(written: str) -> str:
-    """What stands on a terminal after something was written to it."""
+    """Return what a terminal shows after a text was written to it."""
     lines, row, column = [""], 0, 0
     for token in re.findall(r"\x1b\[\d*[A-Za-z]|\r|\n|[^\x1b\r\n]+", written):
         match token:
@@ -64,7 +65,7 @@ def screen(written: str) -> str:
 
 
 def test_the_demo_in_a_pipe() -> None:
-    """All snippets in order with what comes of them, shortened to what can be read, and nothing on stderr."""
+    """All snippets in order with their output, shortened to a readable length, and nothing on stderr."""
     done = subprocess.run(
         DEMO, check=False, capture_output=True, text=True, timeout=LIMIT, cwd=ROOT, env=environment({})
     )
@@ -82,7 +83,7 @@ def test_the_demo_in_a_pipe() -> None:
 
 
 def test_the_demo_in_a_terminal() -> None:
-    """A story grows in its place: in the end it stands there once, and no update is above it."""
+    """A story is updated in place: in the end it is shown once, without earlier updates above it."""
     with Terminal(DEMO) as terminal:
         status, written = terminal.end()
     assert status == 0
@@ -92,6 +93,15 @@ def test_the_demo_in_a_terminal() -> None:
     assert [flowing.count(end) for end in ENDS] == [1, 1]
     assert [flowing.count(start) for start in ("The mail rocket", "Every full moon")] == [1, 1]
     assert len(shown.splitlines()) < 150
+
+
+def test_a_reader_who_leaves_ends_the_demo() -> None:
+    """As in ``streaming.py | head -1``: without a traceback."""
+    with started(DEMO) as process:
+        out, err = cast("IO[str]", process.stdout), cast("IO[str]", process.stderr)
+        assert out.readline().startswith("inferencesh ")
+        out.close()
+        assert (process.wait(LIMIT), err.read()) == (1, "")
 
 
 def test_ctrl_c_ends_the_demo() -> None:
@@ -118,7 +128,7 @@ def test_ctrl_c_ends_the_demo() -> None:
     ],
 )
 def test_arithmetic(expression: str, value: float) -> None:
-    """As Python works it out."""
+    """The result is Python's."""
     assert calculate(expression) == value
 
 
@@ -146,7 +156,7 @@ def test_arithmetic(expression: str, value: float) -> None:
     ],
 )
 def test_what_is_no_arithmetic_is_refused(expression: str) -> None:
-    """Code, names, other values, what is unfinished, and numbers that would never end."""
+    """Code, names, other values, incomplete expressions, and numbers that would be too large."""
     with pytest.raises(ValueError, match=r"."):
         calculate(expression)
 

@@ -1,4 +1,4 @@
-"""The agent of the chat service: what it is told, and its two tools."""
+"""The agent of the chat service: its instructions and its two tools. Used by ``service.py``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NUMBER: Final = r"\s*(-?\d{1,15}(?:\.\d{1,15})?)\s*"
 
 
 def calculate(expression: str) -> str:
-    """Work out two numbers with an operator between them; what a model writes is checked and never evaluated."""
+    """Calculate with two numbers and an operator; a model writes the expression, so it is never evaluated."""
     match = re.fullmatch(rf"{NUMBER}([-+*/]){NUMBER}", expression, re.ASCII)
     if match is None:
         raise ValueError("write two numbers with + - * or / between them")
@@ -26,14 +26,14 @@ def calculate(expression: str) -> str:
 
 AGENT: Final[dict[str, Any]] = {
     "name": "fastapi-chat",
-    "system_prompt": "You are a friendly assistant. Use calculator for arithmetic, ask_person for what you must know.",
+    "system_prompt": "You are a friendly assistant. Use calculator for arithmetic, ask_person to ask questions.",
     "tools": [
         tool("calculator")
-        .describe("Work out an arithmetic expression of two numbers")
+        .describe("Calculate an arithmetic expression of two numbers")
         .param("expression", string("Such as 42 * 17"))
         .handler(calculate)
         .build(),
-        tool("ask_person")  # no handler: the run pauses until somebody answers it on the page
+        tool("ask_person")  # no handler: the run pauses until somebody answers on the page
         .describe("Ask the person a question and wait for the answer")
         .param("question", string("The question, one sentence"))
         .build(),

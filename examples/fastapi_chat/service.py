@@ -1,4 +1,7 @@
-"""A chat service: FastAPI, one client for the whole app, replies streamed to a page, tools that people answer there."""
+"""A chat service with FastAPI: one client for the whole app, streamed replies, and a tool that people answer.
+
+Run it with ``make demo-web`` or ``python examples/fastapi_chat/serve.py``; README.md lists the endpoints.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def get_client(request: Request) -> AsyncInference:
-    """The app's client; override this dependency to test with another one."""
+    """Return the app's client; tests may override this dependency."""
     client: AsyncInference = request.app.state.client
     return client
 
@@ -60,13 +63,13 @@ app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
 @app.get("/", include_in_schema=False)
 async def page() -> FileResponse:
-    """The page."""
+    """Serve the page."""
     return FileResponse(STATIC / "index.html", headers={"Content-Security-Policy": "default-src 'self'"})
 
 
 @app.post("/chat")
 async def chat(post: Post, client: Client) -> dict[str, object]:
-    """Send a message and wait for the whole reply, or for the question that pauses it."""
+    """Send a message and return the whole reply, or the question that pauses it."""
     stream = await begin(client, post)
     message = await stream.get_final_message()
     return web.snapshot(message, paused=bool(message.pending_tool_calls))
@@ -80,16 +83,16 @@ async def chat_stream(post: Post, client: Client) -> StreamingResponse:
 
 @app.get("/chat/{chat_id}/stream")
 async def resume(chat_id: ChatId, client: Client) -> StreamingResponse:
-    """Stream what is still to come of a reply: after a reload, or after an answered tool.
+    """Stream the rest of a reply, after a reload of the page or after a tool was answered.
 
-    A tool that was called while no browser streamed the reply is run now.
+    Tools that were called while no browser was streaming the reply are run now.
     """
     return respond(await client.agent(AGENT, chat_id=chat_id).stream_messages(conflate=True))
 
 
 @app.get("/chat/{chat_id}")
 async def read_chat(chat_id: ChatId, client: Client) -> dict[str, object]:
-    """The conversation so far. Unless it is idle, GET /chat/{chat_id}/stream says how it goes on."""
+    """Return the conversation so far. If its status is not idle, GET /chat/{chat_id}/stream streams the rest."""
     agent = client.agent(AGENT, chat_id=chat_id)
     state = await agent.get_chat()
     shown = [m for m in await agent.history() if m.role in {Role.USER, Role.ASSISTANT} and (m.text or m.tool_calls)]
@@ -98,7 +101,7 @@ async def read_chat(chat_id: ChatId, client: Client) -> dict[str, object]:
 
 @app.post("/chat/{chat_id}/tools/{call_id}", status_code=202)
 async def answer_tool(chat_id: ChatId, call_id: str, answer: Answer, client: Client) -> dict[str, str]:
-    """Answer a tool call; the run goes on, and GET /chat/{chat_id}/stream shows how."""
+    """Answer a tool call. The run continues, and GET /chat/{chat_id}/stream streams the rest."""
     agent = client.agent(AGENT, chat_id=chat_id)
     if not any(call.id == call_id for message in await agent.history() for call in message.tool_calls):
         raise HTTPException(404, "There is no such question in this chat.")
@@ -108,13 +111,13 @@ async def answer_tool(chat_id: ChatId, call_id: str, answer: Answer, client: Cli
 
 @app.post("/chat/{chat_id}/stop", status_code=202)
 async def stop(chat_id: ChatId, client: Client) -> dict[str, str]:
-    """End the reply that is being written."""
+    """Stop the reply that is being written."""
     await client.agent(AGENT, chat_id=chat_id).stop()
     return {"chat_id": chat_id}
 
 
 async def begin(client: AsyncInference, post: Post) -> AsyncMessageStream:
-    """Send a message. What is refused raises here, while the answer's status can still say so."""
+    """Send a message. If it is refused, this raises before the response has begun, so that its status can tell."""
     agent = client.agent(AGENT, chat_id=post.chat_id)
     if post.chat_id is not None:
         await refuse_while_paused(agent)
@@ -122,16 +125,16 @@ async def begin(client: AsyncInference, post: Post) -> AsyncMessageStream:
 
 
 async def refuse_while_paused(agent: AsyncAgent) -> None:
-    """Answer 409 with what is pending: a message would only queue behind the question that the run waits for."""
+    """Raise PausedError if the run waits for an answer; a message would only be queued behind the question."""
     if (await agent.get_chat()).status == ChatStatus.AWAITING_INPUT:
-        # Tools that were called while no browser streamed the reply are run by this; it returns at once at a question.
+        # Runs the tools that were called while no browser was streaming; returns at once if a question is pending.
         message = await agent.wait()
         if message.pending_tool_calls:
             raise PausedError(message.pending_tool_calls)
 
 
 def respond(stream: AsyncMessageStream) -> StreamingResponse:
-    """A stream as a response. X-Chat-Id tells the page where to come back to before the first event has arrived."""
+    """Return a stream as a response. X-Chat-Id tells the page the chat's id before the first event arrives."""
     headers = {**web.SSE_HEADERS, "X-Chat-Id": stream.chat_id or ""}
     return StreamingResponse(web.sse(stream, keep_alive=10), headers=headers)
 
@@ -147,39 +150,39 @@ class PausedError(Exception):
 def problem(
     type_: str, detail: str, status: int, headers: Mapping[str, str] | None = None, **more: Any
 ) -> JSONResponse:
-    """Every error has this form."""
+    """Return the response for an error; all errors have this form."""
     return JSONResponse({"type": type_, "detail": detail, "status": status, **more}, status, headers)
 
 
 @app.exception_handler(InferenceError)
 async def inference_failed(_request: Request, error: InferenceError) -> JSONResponse:
-    """What the SDK raises: 404 and 409 are passed on, everything else is the upstream's failure."""
+    """Respond to an error of the SDK: 404 and 409 are passed on, all others are failures of the agent service."""
     told = web.describe_error(error)
     return problem(told.type, told.detail, told.status, told.headers)
 
 
 @app.exception_handler(PausedError)
 async def chat_is_paused(_request: Request, error: PausedError) -> JSONResponse:
-    """A message to a chat that waits for an answer."""
+    """Respond to a message to a chat that waits for an answer."""
     detail = "The agent waits for an answer to its question; give that first."
     return problem("input_required", detail, 409, pending_tool_calls=error.pending)
 
 
 @app.exception_handler(HTTPException)
 async def refused(_request: Request, error: HTTPException) -> JSONResponse:
-    """What this service refuses itself."""
+    """Respond to a request that this service refuses itself."""
     return problem("not_found" if error.status_code == 404 else "refused", str(error.detail), error.status_code)
 
 
 @app.exception_handler(RequestValidationError)
 async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
-    """Junk: which field is wrong and how, without repeating what was sent."""
+    """Respond to an invalid request: name the fields and problems without repeating the input."""
     fields = [{"field": field_of(each), "detail": each["msg"]} for each in error.errors()]
     detail = "; ".join(f"{each['field']}: {each['detail']}" for each in fields)
     return problem("invalid_request", detail, 422, errors=fields)
 
 
 def field_of(error: Mapping[str, Any]) -> str:
-    """The field that a complaint is about; ``body`` when the body as a whole cannot be read."""
+    """Return the field that an error is about; ``body`` if the body as a whole cannot be parsed."""
     path = error["loc"][1:] if error["type"] != "json_invalid" else ()
     return ".".join(str(part) for part in path) or str(error["loc"][0])

@@ -1,7 +1,7 @@
-"""How to test a service like this one: no network, no key, nothing mocked. Run it with ``pytest`` in this directory.
+"""Test the chat service without a network, an API key or mocks. Run it with ``pytest`` in this directory.
 
-``inference_runtime`` comes with ``pip install 'inferencesh[testing]'``. It is a server that answers by the test's
-script, and the app's client finds it by the environment variables that the fixture sets.
+The fixture ``inference_runtime`` comes with ``pip install 'inferencesh[testing]'``. It is a server that answers as
+the test tells it to, and it sets the environment variables by which the app's client finds it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.asyncio
 
 @asynccontextmanager
 async def visit() -> AsyncIterator[httpx.AsyncClient]:
-    """The running app, and a browser in front of it."""
+    """Run the app, and return an HTTP client for it."""
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://chat") as browser,
@@ -29,7 +29,7 @@ async def visit() -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def test_the_reply_reaches_the_browser(inference_runtime: ScriptedRuntime) -> None:
-    """The message goes to the agent, and its reply comes back."""
+    """The message reaches the agent, and the reply comes back."""
     inference_runtime.reply("Hello, Ada!")
     async with visit() as browser:
         answer = await browser.post("/chat", json={"text": "I am Ada"})
@@ -38,7 +38,7 @@ async def test_the_reply_reaches_the_browser(inference_runtime: ScriptedRuntime)
 
 
 async def test_the_calculator_is_used(inference_runtime: ScriptedRuntime) -> None:
-    """A scripted call runs the service's own handler; the second reply follows its result."""
+    """A scripted tool call runs the service's own handler; the second reply follows its result."""
     inference_runtime.reply(tool_calls=[("calculator", {"expression": "42 * 17"})])
     inference_runtime.reply("It is 714.")
     async with visit() as browser:
@@ -48,7 +48,7 @@ async def test_the_calculator_is_used(inference_runtime: ScriptedRuntime) -> Non
 
 
 async def test_a_failed_run_is_a_bad_gateway(inference_runtime: ScriptedRuntime) -> None:
-    """The browser is told what the agent service said."""
+    """The response has the error of the agent service."""
     inference_runtime.reply("Well", fail="out of credit")
     async with visit() as browser:
         failed = await browser.post("/chat", json={"text": "Hi"})

@@ -1,6 +1,7 @@
-"""``tool``: where the making of every tool that runs in your process begins.
+"""Tools that run in your process: ``tool`` makes them, and ``string``, ``number`` and so on describe their parameters.
 
-The wire form (a ``client`` tool with its ``input_schema``) is the one the official Python and JavaScript builders make.
+The wire form (a ``client`` tool with its ``input_schema``) is the same as that of the official Python and JavaScript
+builders.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from .builder import ToolBuilder
-from .function import FunctionTool, ToolTexts, typed_tool
-from .handler import Handler, Tool, inline, is_inline
+from .function import FunctionTool, make_function_tool
+from .handler import Handler, Tool, ToolInfo, inline, is_inline
 from .schema import array, boolean, enum_of, integer, number, obj, optional, string
 
 __all__ = [
@@ -55,20 +56,20 @@ def tool(
     display_name: str = "",
     require_approval: bool = False,
 ) -> ToolBuilder | FunctionTool[..., Any]:
-    """Make a tool of a function, or begin to build one that runs in your process.
+    """Make a tool of a function, or begin to build a tool that runs in your process.
 
     As a decorator, ``@tool`` or ``@tool(description=...)``, it takes name, description and parameters from the
     function's signature, type hints and docstring (Google, NumPy or Sphinx style). The function can still be called
     as before.
 
     Args:
-        name: The function; or the name by which the agent calls the tool, None for that of the function to come.
-        description: What it does, in place of the function's docstring.
+        name: The function; or the name by which the agent calls the tool, None for that of the decorated function.
+        description: What it does, instead of the function's docstring.
         display_name: A name for people to read.
         require_approval: Whether each call waits until a person approves it.
 
     Returns:
-        The tool of a function, which can be called like the function; otherwise a builder, which is ended with
+        Given a function, its tool, which can be called like the function; otherwise a builder, to be completed with
         ``.build()`` or used as a decorator.
 
     Raises:
@@ -91,7 +92,7 @@ def tool(
         ```
     """
     if callable(name) or isinstance(name, classmethod):
-        texts = ToolTexts(None, description, display_name, require_approval)
-        return typed_tool(name, texts, sys._getframe(1))
+        info = ToolInfo(None, description, display_name, require_approval)
+        return make_function_tool(name, info, sys._getframe(1))
     builder = ToolBuilder(cast("str", name)).describe(description).display(display_name)
     return builder.require_approval(require_approval)

@@ -1,127 +1,108 @@
-"""Builders of tools: the steps that all have in common, and that of the tools that run in your process."""
+"""``ToolBuilder``, and the base classes that all builders of tools share.
+
+Steps note problems and go on; ``build()`` raises one error that names all of them.
+"""
 
 from __future__ import annotations
 
 import abc
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, ParamSpec, Self, TypeVar
 
-from inferencesh._types.codec import dump_json
+import attrs
+
 from inferencesh.errors import ConfigurationError
 
-from .handler import Handler, Tool
+from .function import FunctionTool, make_function_tool
+from .handler import Handler, Tool, ToolInfo
 from .schema import input_schema
 
-if TYPE_CHECKING:
-    from .function import FunctionTool
-
-__all__ = ["AnyToolBuilder", "Builder", "ParameterSteps", "ToolBuilder"]
+__all__ = ["AnyToolBuilder", "Builder", "ParameterSteps", "ToolBuilder", "is_name"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def is_name(value: object) -> bool:
-    """Whether something can be the name of a tool."""
-    return isinstance(value, str) and bool(value.strip())
-
-
 class Builder:
-    """Something that is described step by step and ends with ``.build()``."""
+    """A description that is completed step by step and ends with ``.build()``."""
 
 
 class AnyToolBuilder(Builder, abc.ABC):
     """The steps that builders of all tools have; every step returns the builder.
 
     Args:
-        name: The name by which the agent calls it.
+        name: The name by which the agent calls the tool.
     """
 
-    _type: ClassVar[str]  # the wire's word for this kind of tool
-    _key: ClassVar[str]  # where the wire form has what is particular to it
+    _type: ClassVar[str]  # the tool's type, which is also the key of its details in the wire form
 
     def __init__(self, name: str) -> None:
-        self._name = name
-        self._description = ""
-        self._display_name = ""
+        self._info = ToolInfo(name)
+        self._handler: Handler | None = None
         self._problems: list[str] = []
-        self._require_approval = False
 
     def describe(self, text: str) -> Self:
-        """Say what it does; the agent decides by this text when to call it."""
-        self._description = text
-        return self
+        """Say what the tool does; the agent decides by this text when to call it."""
+        return self._set(description=text)
 
     def display(self, name: str) -> Self:
-        """Give it a name for people to read."""
-        self._display_name = name
-        return self
+        """Give the tool a name for people to read."""
+        return self._set(display_name=name)
 
     def display_name(self, name: str) -> Self:
-        """Give it a name for people to read; the newer name of ``display`` in the official SDKs."""
+        """Give the tool a name for people to read; the newer name of ``display`` in the official SDKs."""
         return self.display(name)
 
     def require_approval(self, required: bool = True) -> Self:  # noqa: FBT001 (as in the official builder)
         """Have each call wait until a person approves it."""
-        self._require_approval = required
-        return self
+        return self._set(require_approval=required)
 
     def param(self, name: str, schema: Mapping[str, Any]) -> Self:
-        """Refused where it is not overridden: the schema of such a tool's parameters is the service's affair.
+        """Have ``build()`` fail: the parameters of such a tool are defined by the service.
 
         Args:
-            name: Its name.
+            name: The parameter's name.
             schema: Its JSON Schema.
         """
-        self._problems.append(
-            f"the parameter {name!r} has no place in a tool of the type {self._type}, whose parameters "
-            "the service knows by itself"
-        )
         del schema
-        return self
+        return self._note(
+            f"the parameter {name!r} cannot be added to a tool of the type {self._type}, whose parameters are defined "
+            "by the service"
+        )
 
     def build(self) -> Tool:
         """Make the tool.
 
         Raises:
-            ConfigurationError: Something about it cannot work; all problems are told at once.
+            ConfigurationError: The description is not valid; the error names all problems.
         """
-        problems = [*self._find_problems(), *self._problems]
+        name = self._info.name
+        problems = [*([] if is_name(name) else ["it has no name"]), *self._problems]
         if problems:
-            raise ConfigurationError(f"the tool {self._name!r} cannot be built: {'; '.join(problems)}")
-        wire = {
-            "name": self._name,
-            "display_name": self._display_name or self._name,
-            "description": self._description,
-            "type": self._type,
-            "require_approval": self._require_approval,
-            self._key: self._particulars(),
-        }
-        try:
-            dump_json(wire)
-        except TypeError as error:
-            raise ConfigurationError(f"the tool {self._name!r} cannot be sent as JSON: {error}") from None
-        return self._make(wire)
-
-    def _find_problems(self) -> Iterator[str]:
-        """What is wrong with what was given."""
-        if not is_name(self._name):
-            yield "it has no name"
+            raise ConfigurationError(f"the tool {name!r} cannot be built: {'; '.join(problems)}")
+        return Tool(self._info.to_wire(self._type, self._details()), self._handler)
 
     @abc.abstractmethod
-    def _particulars(self) -> dict[str, Any]:
-        """What is particular to this kind of tool, in the wire form."""
+    def _details(self) -> dict[str, Any]:
+        """Return the fields of the wire form that only tools of this type have."""
 
-    def _make(self, wire: dict[str, Any]) -> Tool:
-        return Tool(wire)
+    def _set(self, **changes: Any) -> Self:
+        self._info = attrs.evolve(self._info, **changes)
+        return self
+
+    def _note(self, problem: str | None) -> Self:
+        """Keep a problem for ``build()`` to report; None is none."""
+        if problem is not None:
+            self._problems.append(problem)
+        return self
 
 
 class ParameterSteps(AnyToolBuilder):
-    """The step that builders of tools with parameters of their own have beside the others.
+    """The steps of builders of tools whose parameters are defined here.
 
     Args:
-        name: The name by which the agent calls it.
+        name: The name by which the agent calls the tool.
     """
 
     def __init__(self, name: str) -> None:
@@ -132,28 +113,31 @@ class ParameterSteps(AnyToolBuilder):
         """Add a parameter.
 
         Args:
-            name: Its name.
+            name: The parameter's name.
             schema: Its JSON Schema, made with ``string``, ``number`` and so on; ``optional(...)`` for one that may be
                 left out.
         """
-        problem = _problem_with(name, schema)
-        if problem:
-            self._problems.append(problem)
-        elif name in self._params:
-            self._problems.append(f"the parameter {name!r} is defined twice")
-        else:
-            self._params[name] = schema
+        checked: object = name
+        if not isinstance(checked, str) or not checked:
+            return self._note(f"a parameter's name must be text, not {name!r}")
+        if name in self._params:
+            return self._note(f"the parameter {name!r} is defined twice")
+        try:
+            input_schema({name: schema})
+        except ConfigurationError as error:
+            return self._note(str(error))
+        self._params[name] = schema
         return self
 
 
 class ToolBuilder(ParameterSteps):
     """Builds a client tool step by step; every step returns the builder.
 
-    As a decorator of a function it ends the building: name, description and parameters come from the function, but for
-    what was given before.
+    It can also decorate a function, which completes the tool: name, description and parameters are taken from the
+    function, except for those that were set before.
 
     Args:
-        name: The name by which the agent calls it.
+        name: The name by which the agent calls the tool.
 
     Example:
         ```python
@@ -168,61 +152,42 @@ class ToolBuilder(ParameterSteps):
         ```
     """
 
-    _type = _key = "client"
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self._handler: Handler | None = None
+    _type = "client"
 
     def handler(self, function: Handler) -> Self:
-        """Have calls run by a function, sync or async; without one, results are submitted by hand.
+        """Set the function that runs the calls, sync or async; without one, results are submitted by hand.
 
         Args:
-            function: Takes the arguments as one mapping, or by their names; a parameter whose hint is ``ToolContext``
-                gets what is known about the call. What it returns is the tool's result; what it raises is told to the
-                agent as an error. What a generator yields before its result is reported to ``on_tool_progress``.
+            function: Takes the arguments as one mapping, or by name. A parameter whose hint is ``ToolContext`` receives
+                the context of the call. The return value is the tool's result; an exception is sent to the agent as an
+                error. What a generator yields before its result is passed to ``on_tool_progress``.
         """
         self._handler = function
+        checked: object = function
+        if checked is not None and not callable(checked):
+            self._note(f"the handler must be a function, not {type(checked).__name__}")
         return self
 
     def __call__(self, function: Callable[P, R]) -> FunctionTool[P, R]:
-        """Make a tool of a function; as ``tool(function)``, with what was given before.
+        """Make a tool of a function, as ``tool(function)`` does, with what was set before.
 
         Args:
             function: The function.
 
         Raises:
-            ConfigurationError: It cannot be described, or the builder has parameters or a handler already.
+            ConfigurationError: The function cannot be described, or the builder has parameters or a handler already.
         """
         if self._params or self._problems or self._handler is not None:
             raise ConfigurationError(
-                f"the tool {self._name!r} has parameters or a handler already, so it cannot decorate a function, "
+                f"the tool {self._info.name!r} has parameters or a handler already, so it cannot decorate a function, "
                 "which brings its own"
             )
-        from .function import ToolTexts, typed_tool
+        return make_function_tool(function, self._info, sys._getframe(1))
 
-        texts = ToolTexts(self._name, self._description, self._display_name, self._require_approval)
-        return typed_tool(function, texts, sys._getframe(1))
-
-    def _find_problems(self) -> Iterator[str]:
-        yield from super()._find_problems()
-        handler: object = self._handler
-        if handler is not None and not callable(handler):
-            yield f"the handler must be a function, not {type(handler).__name__}"
-
-    def _particulars(self) -> dict[str, Any]:
+    def _details(self) -> dict[str, Any]:
         return {"input_schema": input_schema(self._params)}
 
-    def _make(self, wire: dict[str, Any]) -> Tool:
-        return Tool(wire, self._handler)
 
-
-def _problem_with(name: object, schema: Mapping[str, Any]) -> str | None:
-    """What is wrong with a parameter, or None."""
-    if not isinstance(name, str) or not name:
-        return f"a parameter's name must be text, not {name!r}"
-    try:
-        input_schema({name: schema})
-    except ConfigurationError as error:
-        return str(error)
-    return None
+def is_name(value: object) -> bool:
+    """Whether a value is text that is not blank."""
+    return isinstance(value, str) and bool(value.strip())

@@ -1,4 +1,4 @@
-"""JSON Schemas of tools' parameters: the helpers that make them, and the form in which they are sent."""
+"""Helpers that make JSON Schemas of tools' parameters: ``string``, ``number``, ``array``, ``optional`` and so on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from inferencesh.errors import ConfigurationError
 
 __all__ = ["array", "boolean", "enum_of", "input_schema", "integer", "number", "obj", "optional", "string"]
 
-_OPTIONAL = "optional"  # the marker that optional() sets; it is taken out again before a schema is sent
+_OPTIONAL = "optional"  # the marker that optional() sets; it is removed before a schema is sent
 
 
 def _schema(kind: str, description: str, **rest: object) -> Schema:
@@ -21,7 +21,7 @@ def _schema(kind: str, description: str, **rest: object) -> Schema:
 
 
 def string(description: str = "") -> Schema:
-    """A JSON Schema for text.
+    """Return a JSON Schema for text.
 
     Example:
         ```python
@@ -36,7 +36,7 @@ def string(description: str = "") -> Schema:
 
 
 def number(description: str = "") -> Schema:
-    """A JSON Schema for any number.
+    """Return a JSON Schema for any number.
 
     Example:
         ```python
@@ -51,7 +51,7 @@ def number(description: str = "") -> Schema:
 
 
 def integer(description: str = "") -> Schema:
-    """A JSON Schema for a whole number.
+    """Return a JSON Schema for a whole number.
 
     Example:
         ```python
@@ -66,7 +66,7 @@ def integer(description: str = "") -> Schema:
 
 
 def boolean(description: str = "") -> Schema:
-    """A JSON Schema for true or false.
+    """Return a JSON Schema for true or false.
 
     Example:
         ```python
@@ -81,11 +81,11 @@ def boolean(description: str = "") -> Schema:
 
 
 def enum_of(values: Sequence[str], description: str = "") -> Schema:
-    """A JSON Schema for one of some texts.
+    """Return a JSON Schema for one of several texts.
 
     Args:
         values: The texts that are allowed.
-        description: What they stand for.
+        description: What they mean.
 
     Example:
         ```python
@@ -100,14 +100,14 @@ def enum_of(values: Sequence[str], description: str = "") -> Schema:
 
 
 def array(items: Mapping[str, Any], description: str = "") -> Schema:
-    """A JSON Schema for a list.
+    """Return a JSON Schema for a list.
 
     Args:
         items: The schema of its items.
         description: What the list is.
 
     Raises:
-        ConfigurationError: The schema is no mapping.
+        ConfigurationError: The schema is not a mapping.
 
     Example:
         ```python
@@ -122,14 +122,14 @@ def array(items: Mapping[str, Any], description: str = "") -> Schema:
 
 
 def obj(properties: Mapping[str, Mapping[str, Any]], description: str = "") -> Schema:
-    """A JSON Schema for an object; properties are required unless made with ``optional``.
+    """Return a JSON Schema for an object; properties are required unless made with ``optional``.
 
     Args:
         properties: The schemas by name.
         description: What the object is.
 
     Raises:
-        ConfigurationError: A schema is no mapping.
+        ConfigurationError: A schema is not a mapping.
 
     Example:
         ```python
@@ -147,7 +147,7 @@ def obj(properties: Mapping[str, Mapping[str, Any]], description: str = "") -> S
 
 
 def optional(schema: Mapping[str, Any]) -> Schema:
-    """The same schema for something that may be left out.
+    """Return a copy of a schema for a parameter or property that may be left out.
 
     Example:
         ```python
@@ -163,19 +163,19 @@ def optional(schema: Mapping[str, Any]) -> Schema:
 
 
 def input_schema(parameters: Mapping[str, Mapping[str, Any]]) -> Schema:
-    """The schema of all parameters of a tool; ``required`` is always there, as in the official builders' forms.
+    """Return the schema of all parameters of a tool; ``required`` is always present, as in the official builders.
 
     Args:
         parameters: The schemas by name.
 
     Raises:
-        ConfigurationError: A schema is no mapping.
+        ConfigurationError: A schema is not a mapping.
     """
     return {"type": "object", "properties": _clean_all(parameters), "required": _required(parameters)}
 
 
 def _clean(schema: Mapping[str, Any], what: str) -> Schema:
-    """A schema without the marker that ``optional`` sets, at any depth; ``what`` names it in an error."""
+    """Return a schema without the marker of ``optional``, at any depth; ``what`` names it in errors."""
     if not isinstance(schema, Mapping):
         raise ConfigurationError(f"{what} must be a mapping such as string('...'), not {type(schema).__name__}")
     clean = {key: value for key, value in schema.items() if key != _OPTIONAL}
@@ -183,7 +183,7 @@ def _clean(schema: Mapping[str, Any], what: str) -> Schema:
     if isinstance(properties, Mapping):
         clean["properties"] = _clean_all(properties)
         listed = own if isinstance(own, list | tuple) else ()
-        required = list(dict.fromkeys([*listed, *_required(properties, unless_marked=False)]))
+        required = list(dict.fromkeys([*listed, *_required(properties, only_if_marked=True)]))
         if required:
             clean["required"] = required
     if isinstance(items, Mapping):
@@ -195,8 +195,14 @@ def _clean_all(properties: Mapping[str, Mapping[str, Any]]) -> dict[str, Schema]
     return {name: _clean(schema, f"the schema of {name!r}") for name, schema in properties.items()}
 
 
-def _required(properties: Mapping[str, Mapping[str, Any]], *, unless_marked: bool = True) -> list[str]:
-    """The names of the required properties; nothing where no property is marked and the schema may say so itself."""
-    if not unless_marked and not any(schema.get(_OPTIONAL) for schema in properties.values()):
+def _required(properties: Mapping[str, Mapping[str, Any]], *, only_if_marked: bool = False) -> list[str]:
+    """Return the names of the properties that are not marked as optional.
+
+    Args:
+        properties: The schemas by name.
+        only_if_marked: Whether to return none if no property is marked, as in a schema written by hand, which has a
+            ``required`` of its own.
+    """
+    if only_if_marked and not any(schema.get(_OPTIONAL) for schema in properties.values()):
         return []
     return [name for name, schema in properties.items() if schema.get(_OPTIONAL) is not True]

@@ -26,7 +26,7 @@ FLAGS = (*FOUR, "skills", "meta", "artifact", "agent", "remote", "knowledge")
 
 @pytest.mark.parametrize("flag", FLAGS)
 def test_each_internal_tool_is_switched_by_itself(flag: str) -> None:
-    """What was not named is not sent."""
+    """Tools that are not named are not sent."""
     assert getattr(internal_tools(), flag)().build() == {flag: True}
     assert getattr(internal_tools(), flag)(False).build() == {flag: False}
 
@@ -44,7 +44,7 @@ def test_internal_tools_together() -> None:
 
 
 def test_what_is_built_does_not_change_with_the_builder() -> None:
-    """A builder may be used again."""
+    """A builder can be used again without changing earlier results."""
     builder = internal_tools().plan()
     built = builder.build()
     builder.memory()
@@ -52,7 +52,7 @@ def test_what_is_built_does_not_change_with_the_builder() -> None:
 
 
 def test_a_flag_is_true_or_false() -> None:
-    """Anything else is named."""
+    """The error names the tools whose flag is something else."""
     with pytest.raises(ConfigurationError, match="plan"):
         internal_tools().plan("yes").build()  # type: ignore[arg-type]  # what is tested
 
@@ -75,20 +75,20 @@ HOOKS: list[tuple[Any, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("builder", "wire"), HOOKS)
 def test_hooks(builder: Any, wire: dict[str, Any]) -> None:
-    """With what was given, as plain text and numbers."""
+    """The wire form has what was given, as plain strings and numbers."""
     built = builder.build()
     assert built == wire
     assert {type(value) for value in built.values()} <= {str, bool, int}
 
 
 def test_every_event_of_the_wire_has_a_name() -> None:
-    """Those of the official SDKs."""
+    """They are the events of the official SDKs."""
     names = "start turn_start tool_call tool_result turn_complete error complete idle pre_compact post_compact"
     assert {str(event) for event in HookEvent} == {f"agent.{name}" for name in names.split()}
 
 
 def test_learning_hooks() -> None:
-    """Each for the events at which the service wants it."""
+    """Each is registered for the events at which the service needs it."""
     suggest = {"event": "agent.turn_start", "type": "builtin", "handler": "belt:suggest"}
     learn = [
         {"event": event, "type": "builtin", "handler": "belt:extract"}
@@ -106,7 +106,7 @@ def test_learning_hooks() -> None:
         (lambda: lifecycle_hook("agent.born").webhook(URL), "agent.start"),
         (lambda: lifecycle_hook(None).webhook(URL), "no such event"),  # type: ignore[arg-type]  # what is tested
         (lambda: lifecycle_hook("agent.start"), "does nothing yet"),
-        (lambda: lifecycle_hook("agent.start").webhook("nowhere"), "no http or https URL"),
+        (lambda: lifecycle_hook("agent.start").webhook("nowhere"), "not an http or https URL"),
         (lambda: lifecycle_hook("agent.start").task("guard"), "namespace/name"),
         (lambda: lifecycle_hook("agent.start").builtin(""), "builtin"),
         (lambda: lifecycle_hook("agent.start").webhook(URL).timeout(0), "timeout"),
@@ -115,7 +115,7 @@ def test_learning_hooks() -> None:
     ],
 )
 def test_hooks_that_cannot_work_are_refused_at_build(begin: Callable[[], Any], says: str) -> None:
-    """With what would."""
+    """The error says what would work."""
     builder = begin()
     with pytest.raises(ConfigurationError, match=says):
         builder.build()
@@ -145,7 +145,7 @@ def test_an_agent_takes_what_was_built_and_plain_mappings() -> None:
     ],
 )
 def test_what_is_not_built_yet_is_named(config: dict[str, Any]) -> None:
-    """With what to do, wherever it stands."""
+    """The error says to call ``build()``, wherever the builder is."""
     with pytest.raises(ConfigurationError, match=r"\.build\(\)"):
         AgentSetup.read(config)
 

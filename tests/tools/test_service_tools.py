@@ -30,7 +30,7 @@ NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}, "required":
 
 
 def common(name: str, kind: str, **rest: object) -> dict[str, Any]:
-    """What every tool has in its wire form, and what this one has besides."""
+    """Return the wire form of a tool: the common fields, and those of its type."""
     return {
         "name": name,
         "display_name": name,
@@ -42,7 +42,7 @@ def common(name: str, kind: str, **rest: object) -> dict[str, Any]:
 
 
 def nulls_in(value: object) -> bool:
-    """Whether there is a null anywhere."""
+    """Whether a value contains None."""
     if isinstance(value, dict):
         return any(map(nulls_in, value.values()))
     return any(map(nulls_in, value)) if isinstance(value, list) else value is None
@@ -68,7 +68,7 @@ PLAIN: list[tuple[str, Any, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("builder", "wire"), [case[1:] for case in PLAIN], ids=[case[0] for case in PLAIN])
 def test_a_plain_tool_of_each_kind(builder: Any, wire: dict[str, Any]) -> None:
-    """The wire form has what was given and nothing else: no nulls, no empty places."""
+    """The wire form has what was given and nothing else: no nulls, no empty values."""
     built = builder.build()
     assert isinstance(built, Tool)
     assert dict(built) == wire
@@ -89,7 +89,7 @@ def test_steps_that_all_tools_have(builder: Any) -> None:
 
 
 def test_an_app_with_everything() -> None:
-    """What is empty is left out, what was given is there."""
+    """Empty values are left out."""
     full = (
         app_tool("run", "acme/app").function("draw").session_enabled().setup({"seed": 1}).input({"size": "s"}).build()
     )
@@ -127,7 +127,7 @@ def test_parameters_are_kept_where_the_wire_has_a_place_for_them() -> None:
 
 
 def test_a_webhooks_secret_is_sent_and_not_shown() -> None:
-    """It is in the wire form alone."""
+    """It is in the wire form, but not in the repr."""
     built = webhook_tool("t", URL).secret("s3cret").build()
     assert built["hook"]["secret"] == "s3cret"
     assert "s3cret" not in repr(built)
@@ -149,7 +149,7 @@ def test_the_ways_to_authorize_a_request(auth: dict[str, str], wire: dict[str, s
 
 @pytest.mark.parametrize(("method", "wire"), [("get", "GET"), ("PATCH", "PATCH"), ("POST", None), ("post", None)])
 def test_the_method_is_left_out_where_it_is_post(method: str, wire: str | None) -> None:
-    """Which is the service's default."""
+    """POST is the service's default."""
     assert http_tool("t", URL).method(method).build()["http"].get("method") == wire
 
 
@@ -170,20 +170,20 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: app_tool("t", "acme/app").setup("x"), "setup must be a mapping"),  # type: ignore[arg-type]  # as above
     (lambda: app_tool("t", "acme/app").input([1]), "input must be a mapping"),  # type: ignore[arg-type]  # as above
     (lambda: app_tool("t", "acme/app").input({"a": object()}), "JSON"),
-    (lambda: app_tool("t", "acme/app").param("a", string()), "'a' has no place"),
-    (lambda: agent_tool("t", "acme/app").param("a", string()), "'a' has no place"),
-    (lambda: mcp_tool("t", server="s", tool_name="n").param("a", string()), "'a' has no place"),
-    (lambda: webhook_tool("t", "example.com"), "no http or https URL"),
+    (lambda: app_tool("t", "acme/app").param("a", string()), "'a' cannot be added"),
+    (lambda: agent_tool("t", "acme/app").param("a", string()), "'a' cannot be added"),
+    (lambda: mcp_tool("t", server="s", tool_name="n").param("a", string()), "'a' cannot be added"),
+    (lambda: webhook_tool("t", "example.com"), "not an http or https URL"),
     (lambda: webhook_tool("t", URL).secret(""), "secret"),
     (lambda: webhook_tool("t", URL).param("a", string()).param("a", string()), "'a' is defined twice"),
-    (lambda: http_tool("t", "ftp://example.com"), "no http or https URL"),
+    (lambda: http_tool("t", "ftp://example.com"), "not an http or https URL"),
     (lambda: http_tool("t", URL).method("BREW"), "GET, POST, PUT, PATCH, DELETE"),
     (lambda: http_tool("t", URL).auth(), "exactly one"),
     (lambda: http_tool("t", URL).auth(bearer="a", api_key="b"), "exactly one"),
     (lambda: http_tool("t", URL).auth(bearer=" "), "bearer must be"),
-    (lambda: http_tool("t", URL).auth(bearer="a", header="X-Key"), "api_key only"),
-    (lambda: http_tool("t", URL).auth(api_key="a", header="no good"), "a header's name"),
-    (lambda: http_tool("t", URL).header("a b", "x"), "no name of a header"),
+    (lambda: http_tool("t", URL).auth(bearer="a", header="X-Key"), "for api_key only"),
+    (lambda: http_tool("t", URL).auth(api_key="a", header="no good"), "the name of a header"),
+    (lambda: http_tool("t", URL).header("a b", "x"), "not the name of a header"),
     (lambda: http_tool("t", URL).header("X-A", "x\r\nX-B: y"), "on one line"),
     (lambda: http_tool("t", URL).header("X-A", 5), "on one line"),  # type: ignore[arg-type]  # what is tested
 ]
@@ -191,7 +191,7 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
 
 @pytest.mark.parametrize(("begin", "says"), REFUSED)
 def test_what_cannot_work_is_refused_at_build(begin: Callable[[], Any], says: str) -> None:
-    """Before anything is sent, and saying what is wrong."""
+    """The error says what is wrong, and nothing has been sent."""
     builder = begin()
     with pytest.raises(ConfigurationError, match=says):
         builder.build()
@@ -216,7 +216,7 @@ def test_an_mcp_tool_needs_server_and_tool_name(given: dict[str, str]) -> None:
     ],
 )
 def test_urls_that_the_service_can_call(url: str) -> None:
-    """With what the service fills in, too."""
+    """Also with templates that the service fills in."""
     assert url_problem(url) is None
 
 
@@ -228,7 +228,7 @@ def test_urls_that_the_service_can_call(url: str) -> None:
     ],
 )
 def test_urls_that_it_cannot(url: object) -> None:
-    """Each is named in the error."""
+    """The error quotes the URL."""
     problem = url_problem(url)
     assert problem is not None
     assert repr(url) in problem

@@ -28,12 +28,12 @@ from inferencesh.tools import (
 
 
 def schema_of(built: Tool) -> Any:
-    """The JSON Schema of a tool's arguments."""
+    """Return the JSON Schema of a tool's arguments."""
     return built["client"]["input_schema"]
 
 
 def parameter(schema: Mapping[str, Any]) -> Any:
-    """How a parameter of this schema is sent."""
+    """Return the form in which a parameter with this schema is sent."""
     return schema_of(tool("t").param("p", schema).build())["properties"]["p"]
 
 
@@ -50,19 +50,19 @@ def test_simple_schemas(helper: Callable[..., dict[str, Any]], kind: str) -> Non
 
 
 def test_the_schema_of_a_choice() -> None:
-    """A string that is one of some."""
+    """A string with the allowed values."""
     assert enum_of(("a", "b")) == {"type": "string", "enum": ["a", "b"]}
     assert enum_of(["a"], "Which") == {"type": "string", "description": "Which", "enum": ["a"]}
 
 
 def test_the_schema_of_a_list() -> None:
-    """With that of its items."""
+    """It has the schema of the items."""
     assert array(string("Each")) == {"type": "array", "items": {"type": "string", "description": "Each"}}
     assert array(number(), "All")["description"] == "All"
 
 
 def test_the_schema_of_an_object_requires_what_is_not_optional() -> None:
-    """``required`` stands there only when something is."""
+    """``required`` is left out if nothing is required."""
     assert obj({"a": string(), "b": optional(number())}, "Both") == {
         "type": "object",
         "description": "Both",
@@ -114,7 +114,7 @@ def test_other_keys_of_a_schema_are_kept() -> None:
 
 
 def test_what_a_schema_requires_by_itself_is_required_once() -> None:
-    """Its own list stands, with what is not marked as optional; no name twice."""
+    """Its own ``required`` is kept, and properties not marked as optional are added once."""
     mixed = {"type": "object", "properties": {"a": string(), "b": string(), "c": optional(string())}, "required": ["a"]}
     assert parameter(mixed)["required"] == ["a", "b"]
     own = {"type": "object", "properties": {"a": string(), "b": string()}, "required": ["b"]}
@@ -157,7 +157,7 @@ def test_a_tool_with_everything() -> None:
 
 
 def test_a_tool_with_nothing_but_a_name() -> None:
-    """``required`` is there even when nothing is."""
+    """``required`` is present even if nothing is required."""
     assert dict(tool("ping").build()) == {
         "name": "ping",
         "display_name": "ping",
@@ -192,7 +192,7 @@ def test_a_bad_definition_is_an_error_at_build(build: Callable[[], Any], says: s
 
 
 def test_all_problems_are_told_at_once() -> None:
-    """Nobody wants to build five times."""
+    """One ``build`` reports all problems."""
     with pytest.raises(ConfigurationError) as caught:
         tool("").param("a", string()).param("a", string()).param("b", 5).build()  # type: ignore[arg-type]  # what is tested
     assert all(text in str(caught.value) for text in ("no name", "'a' is defined twice", "'b'"))
@@ -209,7 +209,7 @@ def test_a_nested_schema_that_is_none_is_named_where_it_is_written(helper: Calla
 
 
 def test_a_tool_is_a_mapping_of_its_wire_form() -> None:
-    """``dict``, indexing, iteration and JSON see that and nothing else."""
+    """``dict``, indexing, iteration and JSON see the wire form and nothing else."""
     built = tool("t").handler(lambda: "secret").build()
     assert isinstance(built, Mapping)
     assert built["name"] == built.name == "t"
@@ -224,7 +224,7 @@ def test_a_tool_is_a_mapping_of_its_wire_form() -> None:
 
 
 def test_a_tools_repr_says_whether_it_has_a_handler() -> None:
-    """And not what that is."""
+    """The handler itself is not shown."""
     assert repr(tool("t").build()) == "Tool('t', handler=no)"
     assert repr(tool("t").handler(print).build()) == "Tool('t', handler=yes)"
 
