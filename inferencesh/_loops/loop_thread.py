@@ -1,4 +1,10 @@
-"""Calls of the blocking client that call back: the caller's functions run on the thread that waits."""
+"""The blocking client's event loop: a background thread that runs coroutines for threads that wait for them.
+
+``LoopThread`` runs one coroutine for a waiting caller. ``Pump`` hands the items of an async source over in batches, one
+hand-over between the threads for each batch. Both carry exceptions to the caller, and cancel what runs on the loop when
+the caller is interrupted, for instance by Ctrl-C. A waiting thread runs the caller's own functions (callbacks and tool
+handlers), so that they may block and may use the client themselves.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +12,7 @@ import asyncio
 import atexit
 import contextvars
 import functools
+import inspect
 import os
 import queue
 import sys
@@ -14,16 +21,19 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from inferencesh.errors import InferenceError
 
-from .invoke import invoke, raised_by_signal_handler
+from .invoke import awaited, called, invoke, raised_by_signal_handler
 from .threads import hand_over
 
-__all__ = ["LoopThread", "Pump", "Relay", "call_with_callbacks"]
+__all__ = ["LoopThread", "Pump", "Relay"]
 
 T = TypeVar("T")
+
+# Makes a coroutine function for the loop out of a function that is to run on the waiting thread; None stays None.
+Relay: TypeAlias = Callable[[Callable[..., Any] | None], Callable[..., Coroutine[Any, Any, Any]] | None]
 
 _CLOSED = "the client was closed while a call was under way"
 _CLEANUP = 2.0  # seconds that an interrupted caller and the end of the interpreter wait for connections to be closed
@@ -79,6 +89,54 @@ class LoopThread:
             return answer()
         except _StoppedError:
             raise InferenceError(_CLOSED) from None
+
+    def call_with_callbacks(self, work: Callable[[Relay], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine on the loop and wait for it; meanwhile run, on this thread, the functions that it calls back.
+
+        Args:
+            work: Makes the coroutine; it gets a function that makes functions of this thread callable from the loop.
+
+        Returns:
+            What the coroutine returns.
+
+        Raises:
+            InferenceError: The caller is on the loop's own thread, or the client was closed meanwhile.
+            BaseException: As for ``call``.
+        """
+        pump: Pump[T] = Pump(self)
+
+        def relay(function: Callable[..., Any] | None) -> Callable[..., Coroutine[Any, Any, Any]] | None:
+            if function is None:
+                return None
+
+            async def relayed(*arguments: object) -> Any:
+                return await invoke(pump, function, functools.partial(function, *arguments))
+
+            return relayed
+
+        async def once() -> list[T]:
+            return [await work(relay)]
+
+        pump.source = once
+        try:
+            return pump.take()[0]
+        finally:
+            pump.cancel()
+
+    def call_back(self, function: Callable[..., Any], *arguments: object) -> None:
+        """Call a function of the user on this thread; an awaitable that it returns is awaited on the loop.
+
+        Args:
+            function: The function, sync or async.
+            arguments: Its positional arguments.
+
+        Raises:
+            CallbackCancelledError: It let out a CancelledError.
+            BaseException: What else it raised; or as for ``call``.
+        """
+        result = called(functools.partial(function, *arguments))
+        if inspect.isawaitable(result):
+            self.call(awaited(result))
 
     def let_go(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a coroutine that closes something, unless the loop was closed, by any thread, and has done so itself."""
@@ -471,46 +529,3 @@ def _stop_all() -> None:
     _ending.set()
     for thread in list(_living):
         thread.stop(_CLEANUP)
-
-
-class Relay(Protocol):
-    """Makes, out of a function of the caller, one for the loop that runs it on the caller's thread."""
-
-    def __call__(self, function: Callable[..., Any] | None) -> Callable[..., Coroutine[Any, Any, Any]] | None:
-        """Wrap a function, or nothing."""
-
-
-def call_with_callbacks(thread: LoopThread, work: Callable[[Relay], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine on the loop, and meanwhile, on this thread, the functions that it calls back.
-
-    Args:
-        thread: The loop.
-        work: Makes the coroutine; it gets what makes functions of this thread callable from the loop.
-
-    Returns:
-        What the coroutine returns.
-
-    Raises:
-        InferenceError: The caller is on the loop's own thread, or the client was closed meanwhile.
-        KeyboardInterrupt: The wait was interrupted; the coroutine was cancelled.
-        Exception: What the coroutine raised.
-    """
-    pump: Pump[T] = Pump(thread)
-
-    def relay(function: Callable[..., Any] | None) -> Callable[..., Coroutine[Any, Any, Any]] | None:
-        if function is None:
-            return None
-
-        async def relayed(*arguments: object) -> Any:
-            return await invoke(pump, function, functools.partial(function, *arguments))
-
-        return relayed
-
-    async def once() -> list[T]:
-        return [await work(relay)]
-
-    pump.source = once
-    try:
-        return pump.take()[0]
-    finally:
-        pump.cancel()

@@ -121,7 +121,7 @@ _inherited: list[object] = []  # connections of the parent process, kept alive i
 
 
 class Uncopied:
-    """Base of objects that cannot be copied or pickled, neither directly nor inside ``dataclasses.asdict`` and the like.
+    """Base of objects that refuse to be copied or pickled, also by what copies inside, as ``dataclasses.asdict`` does.
 
     Subclasses set ``_instead``, which ends the error message: what to do instead.
     """
