@@ -31,18 +31,18 @@ __all__ = [
     "HasChat",
     "Invoker",
     "ThreadInvoker",
-    "awaited",
-    "called",
-    "carried",
+    "checked_await",
+    "checked_call",
+    "in_callback_of",
     "inline",
     "invoke",
     "is_async",
     "is_inline",
+    "is_reentrant",
     "raised_by_signal_handler",
     "runs_on_loop",
     "start_in_thread",
-    "waiting_for",
-    "waits",
+    "with_marks",
 ]
 
 
@@ -103,7 +103,7 @@ _waits: ContextVar[tuple[_Wait, ...]] = ContextVar("inferencesh_waits", default=
 
 
 @contextlib.contextmanager
-def waiting_for(conversation: HasChat) -> Iterator[None]:
+def in_callback_of(conversation: HasChat) -> Iterator[None]:
     """Mark what is called inside, and what that calls and starts, as what a conversation's turn waits for.
 
     Args:
@@ -119,7 +119,7 @@ def waiting_for(conversation: HasChat) -> Iterator[None]:
             _waits.reset(token)
 
 
-def waits(conversation: HasChat) -> bool:
+def is_reentrant(conversation: HasChat) -> bool:
     """Whether a conversation, or another one in the same chat, waits for the function that asks.
 
     Args:
@@ -133,7 +133,7 @@ def waits(conversation: HasChat) -> bool:
     )
 
 
-def carried(call: Callable[[], T]) -> Callable[[], T]:
+def with_marks(call: Callable[[], T]) -> Callable[[], T]:
     """Make a call keep its marks on another thread, whose other context variables it is to see and may set.
 
     Args:
@@ -312,10 +312,10 @@ async def invoke(invoker: Invoker, function: Callable[..., Any], call: Callable[
         Exception: What else it raised.
     """
     if runs_on_loop(invoker, function):
-        result = called(call)
+        result = checked_call(call)
     else:
-        result = await invoker.call_blocking(carried(lambda: called(call)))
-    return await awaited(result) if inspect.isawaitable(result) else result
+        result = await invoker.call_blocking(with_marks(lambda: checked_call(call)))
+    return await checked_await(result) if inspect.isawaitable(result) else result
 
 
 def runs_on_loop(invoker: Invoker, function: Callable[..., Any]) -> bool:
@@ -323,7 +323,7 @@ def runs_on_loop(invoker: Invoker, function: Callable[..., Any]) -> bool:
     return is_async(function) or (invoker.runs_inline and is_inline(function))
 
 
-def called(call: Callable[[], T]) -> T:
+def checked_call(call: Callable[[], T]) -> T:
     """Call a function of the user, on whatever thread.
 
     Args:
@@ -345,7 +345,7 @@ def called(call: Callable[[], T]) -> T:
         raise RuntimeError("a tool's handler or a callback raised StopIteration") from error
 
 
-async def awaited(result: Awaitable[T]) -> T:
+async def checked_await(result: Awaitable[T]) -> T:
     """Await what a function of the user has returned.
 
     Args:

@@ -25,7 +25,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from inferencesh.errors import InferenceError
 
-from .invoke import awaited, called, invoke, raised_by_signal_handler
+from .invoke import checked_await, checked_call, invoke, raised_by_signal_handler
 from .threads import hand_over
 
 __all__ = ["LoopThread", "Pump", "Relay"]
@@ -134,9 +134,9 @@ class LoopThread:
             CallbackCancelledError: It let out a CancelledError.
             BaseException: What else it raised; or as for ``call``.
         """
-        result = called(functools.partial(function, *arguments))
+        result = checked_call(functools.partial(function, *arguments))
         if inspect.isawaitable(result):
-            self.call(awaited(result))
+            self.call(checked_await(result))
 
     def let_go(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a coroutine that closes something, unless the loop was closed, by any thread, and has done so itself."""
