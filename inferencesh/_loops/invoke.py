@@ -1,14 +1,16 @@
-"""How functions of the user are called: on the loop when async or declared cheap, else where they may block.
+"""Calls of the caller's own functions: callbacks and tool handlers, sync or async.
 
-Whatever they raise is theirs. A CancelledError means one thing alone on the way to the caller, that the caller's task
-was cancelled; so one that a function lets out, because something that it awaited was cancelled, becomes a
-CallbackCancelledError here.
+Async functions, and those declared cheap with ``inline``, are called on the event loop; all others where they may
+block: in a worker thread, or, with the blocking client, on the thread that waits.
+
+What a function raises reaches the caller unchanged, with two exceptions. A CancelledError that it lets out although
+nobody cancelled the turn, because something that it awaited was cancelled, becomes a CallbackCancelledError: otherwise
+the caller's task would look cancelled. A StopIteration becomes a RuntimeError, since no coroutine can raise it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import functools
 import inspect
@@ -17,8 +19,8 @@ import signal
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Iterator
-from contextvars import ContextVar
-from types import CodeType
+from contextvars import ContextVar, Token
+from types import CodeType, TracebackType
 from typing import Any, NoReturn, ParamSpec, Protocol, TypeAlias, TypeVar
 
 import anyio
@@ -36,226 +38,20 @@ __all__ = [
     "in_callback_of",
     "inline",
     "invoke",
-    "is_async",
     "is_inline",
     "is_reentrant",
     "raised_by_signal_handler",
     "runs_on_loop",
     "start_in_thread",
-    "with_marks",
 ]
 
-
-def raised_by_signal_handler(error: BaseException) -> bool:
-    """Whether an exception was raised by a signal handler, such as that of a time limit.
-
-    Python runs signal handlers on the main thread, between two instructions of whatever runs there, and what they raise
-    comes out of that code. It is then found by its traceback, which has a frame of a handler that is installed.
-
-    A limit that is set and lifted by the code itself is not found, for its handler is not installed any more: what
-    comes of such a limit is a failure of that code like any other.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return False
-    handlers = set(_installed())
-    traceback = error.__traceback__
-    while traceback is not None:
-        if traceback.tb_frame.f_code in handlers:
-            return True
-        traceback = traceback.tb_next
-    return False
-
-
-def _installed() -> Iterator[CodeType]:
-    """The code of the Python functions that are installed as signal handlers."""
-    for number in signal.valid_signals():
-        handler: object = signal.getsignal(number)
-        while isinstance(handler, functools.partial):
-            handler = handler.func
-        if not callable(handler):
-            continue
-        for each in (handler, getattr(handler, "__func__", None), type(handler).__call__):
-            code = getattr(each, "__code__", None)
-            if isinstance(code, CodeType):
-                yield code
-
-
+P = ParamSpec("P")
+R = TypeVar("R")
 T = TypeVar("T")
 
 
-class HasChat(Protocol):
-    """A conversation."""
-
-    chat_id: str | None
-
-
-class _Wait:
-    """A conversation that waits for a function of the user, until that has returned."""
-
-    __slots__ = ("conversation", "over")
-
-    def __init__(self, conversation: HasChat) -> None:
-        self.conversation = conversation
-        self.over = False  # tasks that the function has started keep this in their context for longer
-
-
-_waits: ContextVar[tuple[_Wait, ...]] = ContextVar("inferencesh_waits", default=())
-
-
-@contextlib.contextmanager
-def in_callback_of(conversation: HasChat) -> Iterator[None]:
-    """Mark what is called inside, and what that calls and starts, as what a conversation's turn waits for.
-
-    Args:
-        conversation: The conversation.
-    """
-    wait = _Wait(conversation)
-    token = _waits.set((*_waits.get(), wait))
-    try:
-        yield
-    finally:
-        wait.over = True
-        with contextlib.suppress(ValueError):  # closed by the garbage collector, in a context that was never marked
-            _waits.reset(token)
-
-
-def is_reentrant(conversation: HasChat) -> bool:
-    """Whether a conversation, or another one in the same chat, waits for the function that asks.
-
-    Args:
-        conversation: The conversation.
-    """
-    return any(
-        wait.conversation is conversation
-        or (wait.conversation.chat_id is not None and wait.conversation.chat_id == conversation.chat_id)
-        for wait in _waits.get()
-        if not wait.over
-    )
-
-
-def with_marks(call: Callable[[], T]) -> Callable[[], T]:
-    """Make a call keep its marks on another thread, whose other context variables it is to see and may set.
-
-    Args:
-        call: The call.
-    """
-    present = _waits.get()
-
-    def marked() -> T:
-        token = _waits.set(present)
-        try:
-            return call()
-        finally:
-            _waits.reset(token)
-
-    return marked
-
-
-_IDLE = 1.0  # seconds that a thread waits for another call before it ends
-
-_Job: TypeAlias = Callable[[], None]
-
-
-def start_in_thread(call: Callable[[], Any]) -> asyncio.Future[Any]:
-    """Start a call in a worker thread; it sees the context variables of here.
-
-    Args:
-        call: The call. It must not raise StopIteration, which a future cannot carry.
-
-    Returns:
-        The future of what it returns or raises. Cancelling the future gives the call up: it goes on, unheeded.
-
-    Raises:
-        RuntimeError: The interpreter is about to end and starts no more threads.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Any] = loop.create_future()
-    context = contextvars.copy_context()
-
-    def job() -> None:
-        value, failure = None, None
-        try:
-            value = context.run(call)
-        except BaseException as error:  # noqa: BLE001 - whoever awaits the future raises it
-            failure = error
-        hand_over(loop, _settle, future, value, failure)  # where the loop is closed, nobody waits any more
-
-    pool = _pools.get(loop)
-    if pool is None:
-        pool = _pools[loop] = _Pool()
-    pool.run(job)
-    return future
-
-
-class _Pool:
-    """The threads of one event loop; when the loop is no more, those that are idle end."""
-
-    def __init__(self) -> None:
-        self.idle: list[_Worker] = []
-
-    def run(self, job: _Job) -> None:
-        while self.idle:
-            worker = self.idle.pop()
-            if worker.thread.is_alive():  # threads of a parent process are not there in a forked child
-                worker.jobs.put(job)
-                return
-        _Worker(self, job)
-
-    def __del__(self) -> None:
-        for worker in self.idle:
-            worker.jobs.put(None)
-
-
-_pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Pool] = weakref.WeakKeyDictionary()
-
-
-class _Worker:
-    """A thread that does one job after the other."""
-
-    def __init__(self, pool: _Pool, job: _Job) -> None:
-        self.jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self.jobs.put(job)
-        self._pool = weakref.ref(pool)
-        self.thread = threading.Thread(target=self._work, name="inferencesh worker", daemon=True)
-        self.thread.start()
-
-    def _work(self) -> None:
-        while (job := self._next()) is not None:
-            job()
-            del job  # it holds what the call has come to
-            pool = self._pool()
-            if pool is None:
-                return
-            pool.idle.append(self)
-            del pool  # the last reference to it may be this one: then this thread is told to end
-
-    def _next(self) -> _Job | None:
-        """The next job, or None when there will be no more."""
-        while True:
-            try:
-                return self.jobs.get(timeout=_IDLE)
-            except queue.Empty:
-                pool = self._pool()
-                if pool is None:
-                    return None
-                try:
-                    pool.idle.remove(self)
-                except ValueError:  # just taken from there to be given a job
-                    continue
-                return None
-
-
-def _settle(future: asyncio.Future[Any], value: object, failure: BaseException | None) -> None:
-    if future.done():  # given up
-        return
-    if failure is None:
-        future.set_result(value)
-    else:
-        future.set_exception(failure)
-
-
 class Invoker(Protocol):
-    """Calls a function that may block without blocking the event loop.
+    """Calls functions that may block without blocking the event loop.
 
     Attributes:
         runs_inline: Whether functions declared cheap are called on the loop instead.
@@ -264,36 +60,7 @@ class Invoker(Protocol):
     runs_inline: bool
 
     async def call_blocking(self, call: Callable[[], Any]) -> Any:
-        """Make the call somewhere else than on the loop, and return what it returns."""
-
-
-class ThreadInvoker:
-    """Calls blocking functions in worker threads, with the context variables of the caller.
-
-    Args:
-        limit: How many at once.
-    """
-
-    runs_inline = True
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._limiter: anyio.CapacityLimiter | None = None
-
-    async def call_blocking(self, call: Callable[[], Any]) -> Any:
-        """Make the call in a worker thread; when it is cancelled, the thread is left to itself."""
-        if self._limiter is None:
-            self._limiter = anyio.CapacityLimiter(self._limit)
-        async with self._limiter:
-            return await start_in_thread(call)
-
-
-def is_async(function: Callable[..., Any]) -> bool:
-    """Whether calling a function gives a coroutine or an async generator: nothing that runs yet."""
-    return any(
-        inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each)
-        for each in (function, type(function).__call__)
-    )
+        """Make a call on another thread than the loop's, and return what it returns."""
 
 
 async def invoke(invoker: Invoker, function: Callable[..., Any], call: Callable[[], Any]) -> Any:
@@ -301,74 +68,38 @@ async def invoke(invoker: Invoker, function: Callable[..., Any], call: Callable[
 
     Args:
         invoker: Calls functions that may block.
-        function: The function, which tells how it may be called.
-        call: Its call with arguments.
+        function: The function, which decides where it is called.
+        call: Calls it with its arguments.
 
     Returns:
-        What it returns, awaited if it is awaitable.
+        What the function returns, awaited if it is awaitable.
 
     Raises:
-        CallbackCancelledError: It let out a CancelledError that was not meant for this task.
+        CallbackCancelledError: The function raised CancelledError although nobody cancelled this task.
+        RuntimeError: The function raised StopIteration.
         Exception: What else it raised.
     """
     if runs_on_loop(invoker, function):
         result = checked_call(call)
     else:
-        result = await invoker.call_blocking(with_marks(lambda: checked_call(call)))
+        result = await invoker.call_blocking(_with_marks(lambda: checked_call(call)))
     return await checked_await(result) if inspect.isawaitable(result) else result
 
 
 def runs_on_loop(invoker: Invoker, function: Callable[..., Any]) -> bool:
     """Whether a function of the user is called on the event loop."""
-    return is_async(function) or (invoker.runs_inline and is_inline(function))
+    return _is_async(function) or (invoker.runs_inline and is_inline(function))
 
 
-def checked_call(call: Callable[[], T]) -> T:
-    """Call a function of the user, on whatever thread.
-
-    Args:
-        call: Its call with arguments.
-
-    Returns:
-        What it returns.
-
-    Raises:
-        CallbackCancelledError: It raised CancelledError, which code that awaits nothing cannot have got from its task.
-        RuntimeError: It raised StopIteration, which neither a future nor a coroutine can carry.
-        Exception: What else it raised.
-    """
-    try:
-        return call()
-    except asyncio.CancelledError as error:
-        _raise_cancelled(error)
-    except StopIteration as error:
-        raise RuntimeError("a tool's handler or a callback raised StopIteration") from error
+def _is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling a function only makes a coroutine or an async generator, and runs none of its code."""
+    return any(
+        inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each)
+        for each in (function, type(function).__call__)
+    )
 
 
-async def checked_await(result: Awaitable[T]) -> T:
-    """Await what a function of the user has returned.
-
-    Args:
-        result: The awaitable.
-
-    Raises:
-        CallbackCancelledError: It let out a CancelledError although nobody cancels this task.
-        Exception: What else it raised.
-    """
-    try:
-        return await result
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        _raise_cancelled(error)
-
-
-def _raise_cancelled(error: asyncio.CancelledError) -> NoReturn:
-    raise CallbackCancelledError(
-        "what a tool's handler or a callback was waiting for was cancelled, though the turn itself was not; "
-        "catch asyncio.CancelledError there if that is expected"
-    ) from error
+_INLINE = "__inferencesh_inline__"
 
 
 def inline(function: Callable[P, R]) -> Callable[P, R]:
@@ -399,8 +130,278 @@ def is_inline(function: object) -> bool:
     return getattr(function, _INLINE, False) is True
 
 
-_INLINE = "__inferencesh_inline__"
+def checked_call(call: Callable[[], T]) -> T:
+    """Call a function of the user on this thread.
 
-P = ParamSpec("P")
+    Args:
+        call: Calls it with its arguments.
 
-R = TypeVar("R")
+    Returns:
+        What it returns.
+
+    Raises:
+        CallbackCancelledError: It raised CancelledError, which cannot be this task's: code that awaits nothing is not
+            cancelled.
+        RuntimeError: It raised StopIteration, which neither a future nor a coroutine can raise.
+        Exception: What else it raised.
+    """
+    try:
+        return call()
+    except asyncio.CancelledError as error:
+        _raise_cancelled(error)
+    except StopIteration as error:
+        raise RuntimeError("a tool's handler or a callback raised StopIteration") from error
+
+
+async def checked_await(result: Awaitable[T]) -> T:
+    """Await what a function of the user has returned.
+
+    Args:
+        result: The awaitable.
+
+    Raises:
+        CallbackCancelledError: It raised CancelledError although nobody cancelled this task.
+        Exception: What else it raised.
+    """
+    try:
+        return await result
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        _raise_cancelled(error)
+
+
+def _raise_cancelled(error: asyncio.CancelledError) -> NoReturn:
+    raise CallbackCancelledError(
+        "what a tool's handler or a callback was waiting for was cancelled, though the turn itself was not; "
+        "catch asyncio.CancelledError there if that is expected"
+    ) from error
+
+
+class HasChat(Protocol):
+    """A conversation."""
+
+    chat_id: str | None
+
+
+class in_callback_of:  # noqa: N801 - named like contextlib.suppress
+    """Mark the code inside as called by a conversation's turn, which waits until it returns.
+
+    The mark is a context variable: functions and tasks that the code calls and starts have it too, until the code has
+    returned. Used as a context manager.
+
+    Args:
+        conversation: The conversation.
+    """
+
+    __slots__ = ("_token", "conversation", "over")
+
+    def __init__(self, conversation: HasChat) -> None:
+        self.conversation = conversation
+        self.over = False  # tasks that the code has started may have the mark for longer
+        self._token: Token[tuple[in_callback_of, ...]] | None = None
+
+    def __enter__(self) -> None:
+        self._token = _marks.set((*_marks.get(), self))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.over = True
+        assert self._token is not None
+        try:
+            _marks.reset(self._token)
+        except ValueError:  # a coroutine closed by the garbage collector, whose context was never marked
+            return
+
+
+_marks: ContextVar[tuple[in_callback_of, ...]] = ContextVar("inferencesh_callback_of", default=())
+
+
+def is_reentrant(conversation: HasChat) -> bool:
+    """Whether the running code was called by a turn of a conversation, which would wait for itself if it were used.
+
+    Args:
+        conversation: The conversation; another one in the same chat counts as the same.
+    """
+    return any(
+        mark.conversation is conversation
+        or (mark.conversation.chat_id is not None and mark.conversation.chat_id == conversation.chat_id)
+        for mark in _marks.get()
+        if not mark.over
+    )
+
+
+def _with_marks(call: Callable[[], T]) -> Callable[[], T]:
+    """Keep the marks of this context for a call on another thread, which has other context variables of its own."""
+    marks = _marks.get()
+
+    def marked() -> T:
+        token = _marks.set(marks)
+        try:
+            return call()
+        finally:
+            _marks.reset(token)
+
+    return marked
+
+
+class ThreadInvoker:
+    """Calls blocking functions in worker threads, with the context variables of the caller.
+
+    Args:
+        limit: How many calls run at once.
+    """
+
+    runs_inline = True
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._limiter: anyio.CapacityLimiter | None = None
+
+    async def call_blocking(self, call: Callable[[], Any]) -> Any:
+        """Make a call in a worker thread; when this is cancelled, the call goes on and its result is ignored."""
+        if self._limiter is None:
+            self._limiter = anyio.CapacityLimiter(self._limit)
+        async with self._limiter:
+            return await start_in_thread(call)
+
+
+def start_in_thread(call: Callable[[], Any]) -> asyncio.Future[Any]:
+    """Start a call in a worker thread, in a copy of the current context.
+
+    The threads are daemons, unlike those of ``asyncio.to_thread``: a handler that never returns does not keep the
+    interpreter from ending.
+
+    Args:
+        call: The call. It must not raise StopIteration, which a future cannot hold.
+
+    Returns:
+        The future of its result or exception. When the future is cancelled, the call goes on and its result is ignored.
+
+    Raises:
+        RuntimeError: The interpreter is about to end and starts no more threads.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def job() -> None:
+        value, failure = None, None
+        try:
+            value = context.run(call)
+        except BaseException as error:  # noqa: BLE001 - whoever awaits the future raises it
+            failure = error
+        hand_over(loop, _settle, future, value, failure)  # when the loop is closed, nobody waits any more
+
+    pool = _pools.get(loop)
+    if pool is None:
+        pool = _pools[loop] = _Pool()
+    pool.run(job)
+    return future
+
+
+def _settle(future: asyncio.Future[Any], value: object, failure: BaseException | None) -> None:
+    if future.done():  # cancelled
+        return
+    if failure is None:
+        future.set_result(value)
+    else:
+        future.set_exception(failure)
+
+
+_Job: TypeAlias = Callable[[], None]
+_IDLE = 1.0  # seconds that an idle thread waits for another job before it ends
+
+
+class _Pool:
+    """The worker threads of one event loop; when the loop is deleted, the idle ones end."""
+
+    def __init__(self) -> None:
+        self.idle: list[_Worker] = []
+
+    def run(self, job: _Job) -> None:
+        while self.idle:
+            worker = self.idle.pop()
+            if worker.thread.is_alive():  # in a forked child the threads of the parent do not exist
+                worker.jobs.put(job)
+                return
+        _Worker(self, job)
+
+    def __del__(self) -> None:
+        for worker in self.idle:
+            worker.jobs.put(None)
+
+
+_pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Pool] = weakref.WeakKeyDictionary()
+
+
+class _Worker:
+    """A thread that does one job after the other."""
+
+    def __init__(self, pool: _Pool, job: _Job) -> None:
+        self.jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self.jobs.put(job)
+        self._pool = weakref.ref(pool)
+        self.thread = threading.Thread(target=self._work, name="inferencesh worker", daemon=True)
+        self.thread.start()
+
+    def _work(self) -> None:
+        while (job := self._next()) is not None:
+            job()
+            del job  # it holds the result of the call
+            pool = self._pool()
+            if pool is None:
+                return
+            pool.idle.append(self)
+            del pool  # if this was the last reference, _Pool.__del__ ends this thread
+
+    def _next(self) -> _Job | None:
+        """Return the next job, or None when the thread is to end."""
+        while True:
+            try:
+                return self.jobs.get(timeout=_IDLE)
+            except queue.Empty:
+                pool = self._pool()
+                if pool is None:
+                    return None
+                try:
+                    pool.idle.remove(self)
+                except ValueError:  # run() has just removed it to give it a job
+                    continue
+                return None
+
+
+def raised_by_signal_handler(error: BaseException) -> bool:
+    """Whether an exception was raised by a signal handler, such as that of a time limit, and is no failure of the code.
+
+    Python runs signal handlers on the main thread, between two instructions of whatever code runs there, and their
+    exceptions come out of that code. They are recognized by their traceback, which has a frame of an installed handler.
+
+    A handler that the code itself installs, and removes before the exception leaves it, is not recognized: then the
+    exception counts as a failure of the code.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    handlers = set(_signal_handlers())
+    traceback = error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_code in handlers:
+            return True
+        traceback = traceback.tb_next
+    return False
+
+
+def _signal_handlers() -> Iterator[CodeType]:
+    """Yield the code of the Python functions that are installed as signal handlers."""
+    for number in signal.valid_signals():
+        handler: object = signal.getsignal(number)
+        while isinstance(handler, functools.partial):
+            handler = handler.func
+        if not callable(handler):
+            continue
+        for each in (handler, getattr(handler, "__func__", None), type(handler).__call__):
+            code = getattr(each, "__code__", None)
+            if isinstance(code, CodeType):
+                yield code
