@@ -187,7 +187,7 @@ class Inference(Uncopied):
             You said: "Hello". ...
             ```
         """
-        self._thread.let_go(self._client.aclose)
+        self._thread.call_close(self._client.aclose)
         self._thread.close()
 
     def __enter__(self) -> Self:
@@ -783,7 +783,7 @@ class MessageStream(Uncopied):
         self._batch = iter(())
         self._pump.cancel()
         self._reader.end_all()
-        self._thread.let_go(self._stream.aclose)
+        self._thread.call_close(self._stream.aclose)
 
     def leave(self) -> None:
         """Close the connection at once, from any thread; iterating again would take the turn up where it is."""
