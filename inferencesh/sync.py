@@ -1,7 +1,8 @@
 """The blocking client: the async classes, run on an event loop in a background thread.
 
-The client that each object here holds does the work; this module knows nothing of the protocol. What runs on the
-caller's thread is ``MessageStream.__next__`` and, while a call waits, the caller's own callbacks and tool handlers.
+Each class here wraps its async counterpart and has the same methods with the same arguments; the async class does the
+work, and documents in full what is said here in short. On the caller's thread run its own callbacks and tool handlers
+while it waits, and the iteration over a batch of snapshots that the loop has handed over.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ._loops.threads import Uncopied, check_threads
 from .client import AsyncInference
 from .config import MAX_LINE_BYTES, Secret, Timeout
 
-# What the first client and the first stream need is imported by their constructors, as in client.py.
+# What a client, a stream or a turn needs is imported when the first is made, so that importing this costs little.
 if TYPE_CHECKING:
     import ssl as tls
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -130,10 +131,12 @@ class Inference(Uncopied):
 
     @classmethod
     def local(cls, **runtime_options: Unpack[RuntimeOptions]) -> Self:
-        """A client of an embedded runtime of its own: no key, no account, no network; as ``AsyncInference.local``.
+        """Make a client with an embedded runtime of its own: no key, no account, no network.
+
+        As ``AsyncInference.local``.
 
         Args:
-            runtime_options: Those of ``inferencesh.local.LocalRuntime``.
+            runtime_options: The arguments of ``inferencesh.local.LocalRuntime``.
 
         Example:
             ```python
@@ -203,7 +206,7 @@ class Inference(Uncopied):
 
 
 def inference(api_key: str | None = None, **options: Unpack[ClientOptions]) -> Inference:
-    """Make an Inference; it takes the same arguments.
+    """Make an ``Inference``, which takes the same arguments.
 
     Example:
         ```python
@@ -522,7 +525,7 @@ class Agent(Uncopied):
         self._thread.call(self._agent.reject_tool(tool_call_id, reason))
 
     def resolve_interrupt(self, interrupt_id: str | Interrupt, decision: Literal["allow", "deny"]) -> Interrupt:
-        """Decide about something that holds the run up; as ``AsyncAgent.resolve_interrupt``, blocking.
+        """Allow or deny what the run has stopped to ask for; as ``AsyncAgent.resolve_interrupt``, blocking.
 
         Example:
             ```python
@@ -608,7 +611,7 @@ class Agent(Uncopied):
 
 
 def _finish(stream: MessageStream) -> Message:
-    """Consume a stream that nobody else sees, and leave nothing of it open."""
+    """Return the result of a stream that nobody else reads; its connection is closed whatever happens."""
     try:
         return stream.get_final_message()
     finally:
@@ -620,8 +623,8 @@ class MessageStream(Uncopied):
 
     Callbacks and sync tool handlers run on the thread that iterates, async ones on the background loop. Leaving the
     loop early or dropping the stream closes the connection at once; the run goes on at the server, and iterating again
-    takes it up where it was left. Inside ``with`` the connection is kept until the block is left. A stream has one
-    reader: a second thread that reads it gets an InferenceError, and the first goes on.
+    resumes where the loop was left. Inside ``with`` the connection stays open until the end of the block. A stream has
+    one reader: a second thread that reads it gets an InferenceError, and the first goes on.
 
     Attributes:
         message: The latest snapshot, or None.
@@ -667,7 +670,7 @@ class MessageStream(Uncopied):
     def _next(self) -> Message:
         message = next(self._batch, None)
         if message is None:
-            with self._reader:  # an error in a second thread, which leaves the stream to the first
+            with self._reader:  # an error in a second thread; the first one goes on, so the stream stays open
                 message = self._take()
         try:
             if message is not None:
@@ -676,13 +679,13 @@ class MessageStream(Uncopied):
                 return message
             self._finish()
         except BaseException:
-            self.leave()  # at once: the exception holds this stream for as long as somebody holds the exception
+            self.leave()  # not left to __del__: the traceback keeps this stream alive as long as the exception
             raise
         raise StopIteration
 
     def _take(self) -> Message | None:
         """Return the first snapshot of the next batch, for which this waits, or None at the end."""
-        message = next(self._batch, None)  # there is one if another thread has just taken a batch
+        message = next(self._batch, None)  # not None if another thread has just taken a batch
         if message is None:
             try:
                 self._batch = iter(self._pump.take())
@@ -786,14 +789,14 @@ class MessageStream(Uncopied):
         self._thread.call_close(self._stream.aclose)
 
     def leave(self) -> None:
-        """Close the connection at once, from any thread; iterating again would take the turn up where it is."""
+        """Close the connection at once, from any thread; iterating again resumes the turn where it is."""
         self._stream.leave()
 
     def __enter__(self) -> Self:
         self._entered = True
         try:
             self._thread.call(_open(self._stream))
-        except BaseException:  # then nobody leaves the block
+        except BaseException:  # __exit__ is not called
             self.leave()
             raise
         return self
@@ -822,7 +825,7 @@ class MessageStream(Uncopied):
 
 
 class _Loop(Uncopied):
-    """The iterator of one ``for`` loop over a stream; when it is deleted before the end, the loop was left."""
+    """The iterator of one ``for`` loop over a stream, which is deleted as soon as the loop ends or is left."""
 
     _instead = MessageStream._instead
     _claim: object | None = None
@@ -839,7 +842,7 @@ class _Loop(Uncopied):
         stream = self._stream
         if self._claim is None:
             self._claim = stream._reader.begin()
-        # Nearly always there is another one in the batch, and nobody to call: then this is all that a snapshot costs.
+        # The fast path: with a snapshot left in the batch, and without a callback, this call is all that one costs.
         if stream._on_message is None and (message := next(stream._batch, None)) is not None:
             stream.message = message
             return message
@@ -1015,7 +1018,7 @@ class Files(Uncopied):
 
 
 class _Each(Uncopied, Generic[T]):
-    """What an async iterator has, one by one; a page is read when it is needed, and nothing is held in between."""
+    """The items of an async iterator, for a plain ``for`` loop; no connection stays open between two of them."""
 
     def __init__(self, thread: LoopThread, items: AsyncIterator[T]) -> None:
         self._thread = thread
@@ -1026,9 +1029,9 @@ class _Each(Uncopied, Generic[T]):
 
     def __next__(self) -> T:
         try:
-            return self._thread.call(self._following())
+            return self._thread.call(self._next_item())
         except StopAsyncIteration:
             raise StopIteration from None
 
-    async def _following(self) -> T:
+    async def _next_item(self) -> T:
         return await anext(self._items)
