@@ -146,7 +146,7 @@ def test_the_examples_run_and_print_what_they_show(group: str, served: Served, t
     """Those of a page and kind in one process, with warnings as errors; stderr stays empty."""
     chosen = [each for each in EXAMPLES if each.group == group]
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(Path(__file__).with_name("run_examples.py"))],
+        [sys.executable, "-P", "-W", "error", str(Path(__file__).with_name("run_examples.py"))],
         check=False,
         input=json.dumps([attrs.asdict(each) for each in chosen]),
         capture_output=True,
