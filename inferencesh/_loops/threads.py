@@ -1,6 +1,6 @@
 """What event loops and threads have in common: handing over from one to the other, and objects that one of them owns.
 
-Nothing here imports asyncio before it is called, since every class of the clients needs ``Uncopied``.
+Every class of the clients needs ``Uncopied``; so nothing here imports asyncio before an event loop is there.
 """
 
 from __future__ import annotations
@@ -43,12 +43,14 @@ def hand_over(loop: asyncio.AbstractEventLoop, function: Callable[[Unpack[Ts]], 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """Return the event loop that runs in this thread, or None."""
-    import asyncio
-
+    module = sys.modules.get("asyncio")  # no import: __del__ calls this too, also when nothing can be imported any more
+    if module is None:
+        return None
     try:
-        return asyncio.get_running_loop()
+        loop: asyncio.AbstractEventLoop = module.get_running_loop()
     except RuntimeError:
         return None
+    return loop
 
 
 _LOG_AFTER = 5.0  # seconds after which it is logged that cancelled tasks have not ended
