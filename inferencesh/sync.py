@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ._http.sources import FileSource, OnProgress
-    from ._loops.loop_thread import LoopThread
+    from ._loops.loop_thread import LoopThread, Pump
     from ._turns.request import OnApproval, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest, Until
     from .agent import AsyncAgent
     from .client import AsyncAgents, ClientOptions
