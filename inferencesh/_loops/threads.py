@@ -1,6 +1,7 @@
 """What event loops and threads have in common: handing over from one to the other, and objects that one of them owns.
 
-Every class of the clients needs ``Uncopied``; so nothing here imports asyncio before an event loop is there.
+asyncio and logging are imported inside functions, because every class of the clients needs ``Uncopied`` and importing a
+client is to cost little.
 """
 
 from __future__ import annotations
