@@ -17,8 +17,8 @@ Example:
     ...
     ```
 
-Names are imported when they are first used, and aiohttp with the first request, so that importing this costs next to
-nothing.
+Importing the package is cheap: a name is imported when it is first used, what a client needs when the first client is
+made, and aiohttp with the first request.
 """
 
 from __future__ import annotations

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import logging
-import ssl as tls
 from collections.abc import Awaitable, Callable, Mapping
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypedDict, Unpack
 
-import anyio.to_thread
-
-from ._http.api import ChatAPI
 from ._http.retry import Backoff, RetryPolicy
-from ._http.transport import Address, Transport, TransportOptions
 from ._loops.threads import Uncopied
-from ._protocol.wire import MAX_LINE_BYTES
-from ._turns.conversation import AgentSetup, read_context
-from ._turns.driver import Reconnects
-from ._turns.tools import ToolLimits
-from .agent import AgentOptions, AsyncAgent
-from .config import Secret, Timeout, read_api_key, read_base_url
+from .config import MAX_LINE_BYTES, Secret, Timeout, read_api_key, read_base_url
 from .errors import ConfigurationError
-from .resources import AsyncChats, AsyncFiles
 
+# What the first client needs is imported by its constructor: importing the class is to cost as little as possible.
 if TYPE_CHECKING:
+    import ssl as tls
+    from types import TracebackType
+
+    from ._http.transport import Address
+    from .agent import AsyncAgent
     from .config import AgentConfig
     from .local import BackgroundRuntime, RuntimeOptions
+    from .resources import AsyncChats, AsyncFiles
 
 __all__ = ["MAX_LINE_BYTES", "AsyncAgents", "AsyncInference", "ClientOptions", "async_inference"]
 
@@ -72,9 +66,6 @@ class AsyncAgents(Uncopied):
         """
         return self._make(config, chat_id=chat_id, context=context)
 
-
-# Without a handler Python prints warnings on stderr: where logs go is for the program to decide.
-logging.getLogger("inferencesh").addHandler(logging.NullHandler())
 
 _DEFAULT_TIMEOUT = Timeout()
 _DEFAULT_BACKOFF = Backoff()
@@ -131,6 +122,11 @@ class AsyncInference(Uncopied):
         max_parallel_tools: int = 16,
         max_line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
+        from ._http.transport import Address, Transport, TransportOptions
+        from ._turns.driver import Reconnects
+        from ._turns.tools import ToolLimits
+        from .agent import AgentOptions
+
         if base_url is None or isinstance(base_url, str):
             key = read_api_key(api_key)
             del api_key  # lest a traceback with local variables shows it
@@ -214,6 +210,9 @@ class AsyncInference(Uncopied):
             same_chat = client.agent({"name": "guide"}, chat_id=message.chat_id)
             ```
         """
+        from ._turns.conversation import AgentSetup, read_context
+        from .agent import AsyncAgent
+
         return AsyncAgent(self._transport, AgentSetup.read(config), chat_id, read_context(context), self._agent_options)
 
     @property
@@ -224,11 +223,16 @@ class AsyncInference(Uncopied):
     @property
     def chats(self) -> AsyncChats:
         """The chats of the account."""
+        from ._http.api import ChatAPI
+        from .resources import AsyncChats
+
         return AsyncChats(ChatAPI(self._transport))
 
     @property
     def files(self) -> AsyncFiles:
         """The account's files: uploads."""
+        from .resources import AsyncFiles
+
         return AsyncFiles(self._transport)
 
     async def aclose(self) -> None:
@@ -251,6 +255,8 @@ class AsyncInference(Uncopied):
         for runner in list(self._agent_options.runners):
             await runner.aclose()
         if self._runtime is not None:
+            import anyio.to_thread
+
             await anyio.to_thread.run_sync(self._runtime.stop)
 
     async def __aenter__(self) -> Self:
@@ -309,6 +315,10 @@ def _check_runtime(given: object) -> BackgroundRuntime:
 
 def _locator(runtime: BackgroundRuntime) -> Callable[[], Awaitable[Address]]:
     """Says where an embedded runtime is, which starts it the first time."""
+    import anyio.to_thread
+
+    from ._http.transport import Address
+
     known: list[Address] = []
 
     async def get_address() -> Address:

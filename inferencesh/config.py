@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-import ipaddress
 import os
 import re
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
-from urllib.parse import urlsplit
 
 import attrs
 
@@ -23,6 +20,7 @@ __all__ = [
     "API_KEY_VARIABLE",
     "BASE_URL_VARIABLE",
     "DEFAULT_BASE_URL",
+    "MAX_LINE_BYTES",
     "AgentConfig",
     "Secret",
     "Timeout",
@@ -32,6 +30,7 @@ __all__ = [
 API_KEY_VARIABLE = "INFERENCE_API_KEY"
 BASE_URL_VARIABLE = "INFERENCE_BASE_URL"
 DEFAULT_BASE_URL = "https://api.inference.sh"
+MAX_LINE_BYTES = 64 * 1024 * 1024  # the longest line of a stream, unless a client is told otherwise
 
 
 def _positive(_instance: object, attribute: attrs.Attribute[float], value: object) -> None:
@@ -128,6 +127,8 @@ def read_base_url(given: str | None, environ: Mapping[str, str] = os.environ) ->
     Raises:
         ConfigurationError: It is no http(s) URL, or it would send the API key over plain http to another machine.
     """
+    from urllib.parse import urlsplit
+
     url = (given if given is not None else environ.get(BASE_URL_VARIABLE, "") or DEFAULT_BASE_URL).strip()
     shown = re.sub("//[^/]*@", "//***@", url)
     try:
@@ -151,6 +152,8 @@ def read_base_url(given: str | None, environ: Mapping[str, str] = os.environ) ->
 
 def is_loopback(host: str) -> bool:
     """Whether a host name or address means this machine itself."""
+    import ipaddress
+
     if host == "localhost":
         return True
     try:
@@ -279,6 +282,8 @@ def _unknown(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _told(name: str, known: Iterable[str], where: str, elsewhere: Mapping[str, str]) -> str:
+    import difflib
+
     near = elsewhere.get(name) or next(map(repr, difflib.get_close_matches(name, sorted(known), 1)), None)
     advice = f"did you mean {near}?" if near else f"known are {', '.join(sorted(known))}."
     return f"{name!r} is not a known name in {where}; it is sent, but may have no effect: {advice}"

@@ -1,4 +1,4 @@
-"""``client.files``: uploads."""
+"""What an account has beside agents: ``client.chats`` and ``client.files``."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class AsyncChats(Uncopied):
         """List chats, the newest first; pages are read as they are needed.
 
         Args:
-            search: Only chats with this in their name; all when None.
-            page_size: How many chats are read at a time.
+            search: A part of the names of the chats to list; None lists all.
+            page_size: How many chats are read with one request.
 
         Returns:
-            An async iterator; when a page cannot be read it raises, and goes on with that page if it is asked again.
+            An async iterator. It raises when a page cannot be read, and tries that page again when it is asked again.
 
         Raises:
-            ConfigurationError: ``page_size`` is no positive whole number.
+            ConfigurationError: ``page_size`` is not a positive whole number.
             APIError, APIConnectionError: From the iterator, when the server refuses or cannot be reached.
 
         Example:
@@ -56,7 +56,7 @@ class AsyncChats(Uncopied):
         """Read a chat.
 
         Args:
-            chat_id: Its id.
+            chat_id: The chat's id.
 
         Raises:
             NotFoundError: There is no such chat.
@@ -76,13 +76,13 @@ class AsyncChats(Uncopied):
 
         Args:
             chat_id: The chat's id.
-            page_size: How many messages are read at a time.
+            page_size: How many messages are read with one request.
 
         Returns:
-            An async iterator; when a page cannot be read it raises, and goes on with that page if it is asked again.
+            An async iterator. It raises when a page cannot be read, and tries that page again when it is asked again.
 
         Raises:
-            ConfigurationError: ``page_size`` is no positive whole number.
+            ConfigurationError: ``page_size`` is not a positive whole number.
             NotFoundError: From the iterator, when there is no such chat.
             APIError, APIConnectionError: From the iterator, when the server refuses or cannot be reached.
 
@@ -101,10 +101,10 @@ class AsyncChats(Uncopied):
         return Items(self._api.message_pages(chat_id, _positive(page_size)), _newest_first)
 
     async def delete(self, chat_id: str) -> None:
-        """Delete a chat with its messages; what runs in it is stopped.
+        """Delete a chat with its messages; a run in it is stopped.
 
         Args:
-            chat_id: Its id.
+            chat_id: The chat's id.
 
         Raises:
             NotFoundError: There is no such chat.
@@ -119,13 +119,13 @@ class AsyncChats(Uncopied):
         await self._api.delete_chat(chat_id)
 
     async def cancel_message(self, message_id: str) -> None:
-        """Withdraw a message that is queued behind a run; a ``send_message`` that waits for its reply raises then.
+        """Withdraw a message that is queued behind a run; a ``send_message`` that waits for its reply raises an error.
 
         Args:
-            message_id: Its id.
+            message_id: The message's id.
 
         Raises:
-            ConflictError: It is not queued any more.
+            ConflictError: The message is no longer queued.
             NotFoundError: There is no such message.
             APIError, APIConnectionError: The server refused or could not be reached.
 
@@ -145,7 +145,7 @@ def _chats(page: Page) -> Iterator[Chat]:
 
 
 def _newest_first(page: Page) -> Sequence[Message]:
-    """The messages of a page; servers differ in the order within one."""
+    """Return the messages of a page, the newest first; servers differ in the order within a page."""
     return sorted((structure(item, Message) for item in page), key=lambda message: message.order, reverse=True)
 
 
@@ -176,29 +176,30 @@ class AsyncFiles(Uncopied):
         content_type: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> FileRef:
-        """Upload a file, to be sent with a message, with a tool's result, or as often as you like.
+        """Upload a file, which can then be sent with any number of messages and tool results.
 
-        A file on disk is read while it is sent, whatever its size in constant memory. The bytes go to the address that
-        the service names, without the API key, and again when the connection or the storage server fails. No limit of
-        time applies to the whole, only to the waits in between (``Timeout.idle``).
+        A file on disk is read while it is sent, in constant memory whatever its size. The bytes go to the storage
+        address that the service names, without the API key, and are sent again when the connection or the storage
+        server fails. There is no time limit for the whole upload, only for each wait (``Timeout.idle``).
 
         Args:
-            source: A ``pathlib.Path``; bytes; a binary file object, which is read from where it stands, and first
-                copied to a temporary file if it can be read only once; a ``data:`` URI; or a FileRef, for which nothing
-                is sent. A str that is no data: URI is refused.
-            filename: The name to give it; that of the source when None.
-            content_type: Its MIME type; guessed from name and bytes when None.
+            source: A ``pathlib.Path``; bytes; a binary file object, which is read from its current position, and first
+                copied to a temporary file if it is not seekable; a ``data:`` URI; or a FileRef, for which nothing is
+                sent. Any other str is refused.
+            filename: The file's name; that of the source when None.
+            content_type: Its MIME type; guessed from its name and first bytes when None.
             on_progress: Called as ``on_progress(sent, total)`` in bytes: with 0 before anything is sent, then every 256
-                KiB, and with ``total`` when the storage has taken all. It never goes back, also when a failed attempt
-                is repeated. Sync or async; what it raises ends the upload and reaches you.
+                KiB, and with ``total`` when the storage has acknowledged the file. ``sent`` never decreases, not even
+                when a failed attempt is repeated. Sync or async; an exception that it raises ends the upload and is
+                raised here.
 
         Returns:
-            What it is at the service; the very FileRef that was given, unless it is to be named or typed otherwise.
+            The file at the service. For a FileRef, the same object, unless ``filename`` or ``content_type`` differ.
 
         Raises:
-            FileError: The file is not there, cannot be read, or its size changed meanwhile.
+            FileError: The file does not exist, cannot be read, or its size changed meanwhile.
             TypeError: The source is none of these.
-            ConfigurationError: The data: URI or the content type cannot be read.
+            ConfigurationError: The data: URI or the content type is malformed.
             APIError: The service or its storage refused the file.
             APIConnectionError: One of them could not be reached or did not answer.
 

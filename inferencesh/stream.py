@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, Self, TypeVa
 
 import attrs
 
-from ._loops.invoke import HasChat, Invoker, invoke, waiting_for
+from ._loops.invoke import HasChat, Invoker, in_callback_of, invoke
 from ._loops.threads import Uncopied, hand_over, wait_for_end
 from ._turns.driver import TurnDriver
 from ._turns.request import OnMessage
@@ -466,7 +466,7 @@ class AsyncMessageStream(Uncopied):
             done: Whether the turn is over; then its conversation is free for the next one.
         """
         try:
-            with contextlib.nullcontext() if done else waiting_for(self._conversation):
+            with contextlib.nullcontext() if done else in_callback_of(self._conversation):
                 yield
         except InferenceError as error:
             error.message, error.chat_id = error.message or message, error.chat_id or self.chat_id

@@ -1,207 +1,199 @@
-"""The blocking client: the async classes, driven through a background event loop. It knows nothing of the protocol."""
+"""The blocking client: the async classes, run on an event loop in a background thread.
+
+Each class here wraps its async counterpart and has the same methods with the same arguments; the async class does the
+work, and documents in full what is said here in short. On the caller's thread run its own callbacks and tool handlers
+while it waits, and the iteration over a batch of snapshots that the loop has handed over.
+"""
 
 from __future__ import annotations
 
-import inspect
-import ssl as tls
 import threading
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
-from types import TracebackType
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, Unpack, overload
 
 import attrs
 
 from ._http.retry import Backoff
-from ._http.sources import FileSource, OnProgress
-from ._loops.invoke import awaited, called
-from ._loops.loop_thread import LoopThread, Pump, call_with_callbacks
 from ._loops.threads import Uncopied, check_threads
-from ._turns.request import OnApproval, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest, Until
-from .agent import AsyncAgent
-from .client import MAX_LINE_BYTES, AsyncAgents, AsyncInference, ClientOptions
-from .config import Secret, Timeout
-from .models import Chat, FileRef, Interrupt, Message, ToolCall
-from .resources import AsyncChats, AsyncFiles
-from .stream import AsyncMessageStream, OneReader
+from .client import AsyncInference
+from .config import MAX_LINE_BYTES, Secret, Timeout
 
+# What a client, a stream or a turn needs is imported when the first is made, so that importing this costs little.
 if TYPE_CHECKING:
+    import ssl as tls
+    from collections.abc import AsyncIterator, Mapping, Sequence
+    from types import TracebackType
+
+    from ._http.sources import FileSource, OnProgress
+    from ._loops.loop_thread import LoopThread, Pump
+    from ._turns.request import OnApproval, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest, Until
+    from .agent import AsyncAgent
+    from .client import AsyncAgents, ClientOptions
     from .config import AgentConfig
     from .local import BackgroundRuntime, RuntimeOptions
+    from .models import Chat, FileRef, Interrupt, Message, ToolCall
+    from .resources import AsyncChats, AsyncFiles
+    from .stream import AsyncMessageStream
 
 __all__ = ["Agent", "Agents", "Chats", "Files", "Inference", "MessageStream", "inference"]
 
+T = TypeVar("T")
 
-class MessageStream(Uncopied):
-    """The snapshots of one turn's assistant messages, each the whole message so far, for a plain ``for`` loop.
+_DEFAULT_TIMEOUT = Timeout()
+_DEFAULT_BACKOFF = Backoff()
 
-    Callbacks and sync tool handlers run on the thread that iterates, async ones on the background loop. Leaving the
-    loop early or dropping the stream closes the connection at once; the run goes on at the server, and iterating again
-    takes it up where it was left. Inside ``with`` the connection is kept until the block is left. A stream has one
-    reader: a second thread that reads it gets an InferenceError, and the first goes on.
 
-    Attributes:
-        message: The latest snapshot, or None.
+class Inference(Uncopied):
+    """The client for programs without an event loop; it also works inside one, for instance in a notebook.
+
+    It may be used from several threads. Close it with ``with`` or ``close``; one that is never closed ends quietly with
+    the interpreter. Where gevent or eventlet has replaced threads it raises a ConfigurationError.
+
+    Args:
+        api_key: The API key; ``INFERENCE_API_KEY`` when None.
+        base_url: The service's address; ``INFERENCE_BASE_URL`` or https://api.inference.sh when None. Or an embedded
+            runtime, which is started with the first request and stopped with the client; ``api_key`` and proxies are
+            then ignored.
+        timeout: Time limits: a Timeout, or seconds for all of them, or None for none.
+        max_retries: How often a failed request is repeated, where that is safe.
+        max_reconnects: How many connections of a stream in a row may bring nothing new before the turn is given up.
+        backoff: The waits before repetitions and reconnects.
+        proxy: An http proxy's URL; that of the environment when None.
+        trust_env: Whether the environment's proxies count.
+        ssl: A TLS context, for private certificates; the system's when None.
+        tool_timeout: Seconds a tool handler may take, or None.
+        max_parallel_tools: How many handlers of one turn run at once.
+        max_line_bytes: The longest line of a stream, in bytes.
+
+    Raises:
+        ConfigurationError: There is no API key, or an argument cannot work.
 
     Example:
         ```python
-        with agent.send_message("Tell me a story", stream=True) as stream:
-            for message in stream:
-                print(message.text)
-            final = stream.get_final_message()
+        with Inference("inf_...", timeout=Timeout(total=60)) as client:
+            agent = client.agent("acme/support@v2")
         ```
     """
 
-    _instead = "keep its messages, which can be copied, and its chat_id, with which another agent can take the chat up"
+    _instead = "make another client where it is needed"
 
-    def __init__(self, thread: LoopThread, agent: AsyncAgent, request: TurnRequest) -> None:
-        self.message: Message | None = None
-        self._thread = thread
-        self._on_message = request.on_message
-        self._pump: Pump[Message] = Pump(thread)
-        self._stream: AsyncMessageStream = agent.open_stream(attrs.evolve(request, on_message=None), self._pump)
-        self._pump.source = self._stream.next_batch
-        self._waiting: deque[Message] = deque()
-        self._entered = False
-        self._reader = OneReader(threading.current_thread, lambda thread: not thread.is_alive())
-        self._ended = False
+    def __init__(
+        self,
+        api_key: str | None = None,
+        *,
+        base_url: str | BackgroundRuntime | None = None,
+        timeout: float | Timeout | None = _DEFAULT_TIMEOUT,
+        max_retries: int = 2,
+        max_reconnects: int = 5,
+        backoff: Backoff = _DEFAULT_BACKOFF,
+        proxy: str | None = None,
+        trust_env: bool = True,
+        ssl: tls.SSLContext | None = None,
+        tool_timeout: float | None = None,
+        max_parallel_tools: int = 16,
+        max_line_bytes: int = MAX_LINE_BYTES,
+    ) -> None:
+        from ._loops.loop_thread import LoopThread
+
+        check_threads("the blocking client")
+        key = Secret(api_key) if api_key is not None else None
+        del api_key  # lest a traceback with local variables shows it
+        self._client = AsyncInference(
+            key.reveal() if key is not None else None,
+            base_url=base_url,
+            timeout=timeout,
+            max_retries=max_retries,
+            max_reconnects=max_reconnects,
+            backoff=backoff,
+            proxy=proxy,
+            trust_env=trust_env,
+            ssl=ssl,
+            tool_timeout=tool_timeout,
+            max_parallel_tools=max_parallel_tools,
+            max_line_bytes=max_line_bytes,
+        )
+        self._thread = LoopThread("inferencesh")
 
     @property
-    def chat_id(self) -> str | None:
-        """The chat's id, known once the stream was opened."""
-        return self._stream.chat_id
+    def agents(self) -> Agents:
+        """``client.agents.create(...)`` is the same as ``client.agent(...)``."""
+        return Agents(self._thread, self._client.agents)
 
-    def __iter__(self) -> Iterator[Message]:
-        return _Loop(self, leaves=not self._entered)
+    @property
+    def chats(self) -> Chats:
+        """The chats of the account."""
+        return Chats(self._thread, self._client.chats)
 
-    def __next__(self) -> Message:
-        self._reader.check()
-        return self._next()
+    @property
+    def files(self) -> Files:
+        """The account's files: uploads."""
+        return Files(self._thread, self._client.files)
 
-    def _next(self) -> Message:
-        if self._waiting:
-            return self._following()
-        with self._reader:
-            return self._following()
+    @classmethod
+    def local(cls, **runtime_options: Unpack[RuntimeOptions]) -> Self:
+        """Make a client with an embedded runtime of its own: no key, no account, no network.
 
-    def _following(self) -> Message:
-        try:
-            if not self._waiting:
-                self._waiting.extend(self._pump.take())
-            if self._waiting:
-                message = self.message = self._waiting.popleft()
-                self._report(message, done=False)
-                return message
-            self._finish()
-        except BaseException:
-            self.leave()  # at once, and not when the exception, which holds this stream, is forgotten
-            raise
-        raise StopIteration
+        As ``AsyncInference.local``.
 
-    def _finish(self) -> None:
-        self._reader.end_all()
-        final = self._stream.message
-        if final is not None and not self._ended:
-            self._ended = True
-            self.message = final
-            self._report(final, done=True)
-
-    def get_final_message(self) -> Message:
-        """Consume the rest of the stream and return its result.
-
-        Returns:
-            The turn's final message, or the one that waits for input.
-
-        Raises:
-            RunFailedError: The run failed.
-            StreamError: The stream was lost, or was closed before its end.
-            APIError, APIConnectionError: A request failed.
+        Args:
+            runtime_options: The arguments of ``inferencesh.local.LocalRuntime``.
 
         Example:
             ```python
-            stream = agent.send_message("Tell me a story", stream=True)
-            message = stream.get_final_message()
-            print(message.status)
+            with Inference.local(pace=0) as client:  # seconds between words
+                agent = client.agent({"name": "storyteller"})
+                print(agent.send_message("Tell me a story").text)
             ```
 
             ```text
-            ready
+            The ...
             ```
         """
-        for _ in self:
-            continue
-        return self._thread.call(self._stream.get_final_message())
+        from .local import BackgroundRuntime
 
-    def get_final_output(self) -> Any:
-        """Consume the rest of the stream and return the agent's structured output.
+        return cls(base_url=BackgroundRuntime(**runtime_options))
 
-        Returns:
-            What the agent gave to its ``finish`` tool, as JSON has it; None when it ended without that.
-
-        Raises:
-            InputRequiredError: The run waits for input instead of ending.
-            OutputError: The run was cancelled, or only a part of the output came.
-            RunFailedError, StreamError, APIError, APIConnectionError: As for ``get_final_message``.
+    def agent(
+        self,
+        config: str | AgentConfig | Mapping[str, Any],
+        *,
+        chat_id: str | None = None,
+        context: Mapping[str, str] | None = None,
+    ) -> Agent:
+        """Make an agent, which is one conversation; as ``AsyncInference.agent``.
 
         Example:
             ```python
-            agent = client.agent({"name": "rater", "output_schema": obj({"stars": integer()})})
-            stream = agent.send_message("It gets 4 stars", stream=True)
-            for message in stream:
-                print(message.output)  # what is complete so far
-            print(stream.get_final_output())
-            ```
-
-            ```text
-            ...
-            {'stars': 4}
+            agent = client.agent(
+                {"name": "guide", "system_prompt": "Answer in one sentence."},
+                context={"city": "Paris"},
+            )
+            message = agent.send_message("Hello")
+            same_chat = client.agent({"name": "guide"}, chat_id=message.chat_id)
             ```
         """
-        for _ in self:
-            continue
-        return self._thread.call(self._stream.get_final_output())
-
-    def stop(self) -> None:
-        """End the run on the server; a stream that is still read then ends normally.
-
-        Example:
-            ```python
-            stream = agent.send_message("Tell me a story", stream=True)
-            for message in stream:
-                if len(message.text) > 20:  # characters
-                    stream.stop()
-            ```
-        """
-        self._thread.call(self._stream.stop())
+        return Agent(self._thread, self._client.agent(config, chat_id=chat_id, context=context))
 
     def close(self) -> None:
-        """Close the connection; the run goes on at the server. May be called more than once.
+        """Close all connections and streams and stop the background loop. May be called more than once.
 
         Example:
             ```python
-            stream = agent.send_message("Tell me a story", stream=True)
+            client = Inference.local(pace=0)
             try:
-                print(next(iter(stream)).text)
+                print(client.agent({"name": "greeter"}).send_message("Hello").text)
             finally:
-                stream.close()
+                client.close()
+            ```
+
+            ```text
+            You said: "Hello". ...
             ```
         """
-        self._waiting.clear()
-        self._pump.cancel()
-        self._reader.end_all()
-        self._thread.let_go(self._stream.aclose)
-
-    def leave(self) -> None:
-        """Close the connection at once, from any thread; iterating again would take the turn up where it is."""
-        self._stream.leave()
+        self._thread.call_close(self._client.aclose)
+        self._thread.close()
 
     def __enter__(self) -> Self:
-        self._entered = True
-        try:
-            self._thread.call(_awaited(self._stream))
-        except BaseException:  # then nobody leaves the block
-            self.leave()
-            raise
         return self
 
     def __exit__(
@@ -209,57 +201,19 @@ class MessageStream(Uncopied):
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        if hasattr(self, "_ended"):
-            self._pump.cancel()
-            self.leave()
-
-    def _report(self, message: Message, *, done: bool) -> None:
-        callback = self._on_message
-        if callback is None:
-            return
-        try:
-            with self._stream.reporting(message, done=done):
-                result = called(lambda: callback(message.text, done))
-                if inspect.isawaitable(result):
-                    self._thread.call(awaited(result))
-        except BaseException:
-            self._pump.cancel()
-            self._thread.clean_up(self._stream.leave_and_wait())
-            raise
+    def __repr__(self) -> str:
+        return repr(self._client).replace(type(self._client).__name__, type(self).__name__)
 
 
-class _Loop(Uncopied):
-    """The iterator of one ``for`` loop over a stream: when the loop lets go of it, the loop was left."""
+def inference(api_key: str | None = None, **options: Unpack[ClientOptions]) -> Inference:
+    """Make an ``Inference``, which takes the same arguments.
 
-    _instead = MessageStream._instead
-    _claim: object | None = None
-    _leaves = False
-
-    def __init__(self, stream: MessageStream, *, leaves: bool) -> None:
-        self._stream = stream
-        self._leaves = leaves
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Message:
-        if self._claim is None:
-            self._claim = self._stream._reader.begin()
-        return self._stream._next()
-
-    def __del__(self) -> None:
-        if self._claim is not None:
-            self._stream._reader.end(self._claim)
-            if self._leaves:
-                self._stream.leave()
-
-
-async def _awaited(awaitable: Awaitable[object]) -> None:
-    await awaitable
-
-
-T = TypeVar("T")
+    Example:
+        ```python
+        client = inference("inf_...", max_retries=5)
+        ```
+    """
+    return Inference(api_key, **options)
 
 
 class Agent(Uncopied):
@@ -355,6 +309,8 @@ class Agent(Uncopied):
             ready
             ```
         """
+        from ._turns.request import TurnRequest
+
         request = TurnRequest.of_message(
             text,
             files=files,
@@ -419,6 +375,8 @@ class Agent(Uncopied):
             [...]
             ```
         """
+        from ._turns.request import TurnRequest
+
         request = TurnRequest.of_message(
             text,
             output_type=output_type,
@@ -456,6 +414,8 @@ class Agent(Uncopied):
                 print(message.text)
             ```
         """
+        from ._turns.request import TurnRequest
+
         return self._open(
             TurnRequest(
                 on_message=on_message,
@@ -482,6 +442,8 @@ class Agent(Uncopied):
             True False
             ```
         """
+        from ._turns.request import TurnRequest
+
         return _finish(self._open(TurnRequest.of_wait(until)))
 
     def submit_tool_result(
@@ -521,11 +483,10 @@ class Agent(Uncopied):
             message = agent.send_message("What do they say?", files=[notes])
             ```
         """
-        return call_with_callbacks(
-            self._thread,
+        return self._thread.call_with_callbacks(
             lambda relay: self._agent.upload_file(
                 source, filename=filename, content_type=content_type, on_progress=relay(on_progress)
-            ),
+            )
         )
 
     def approve_tool(self, tool_call_id: str | ToolCall) -> None:
@@ -564,7 +525,7 @@ class Agent(Uncopied):
         self._thread.call(self._agent.reject_tool(tool_call_id, reason))
 
     def resolve_interrupt(self, interrupt_id: str | Interrupt, decision: Literal["allow", "deny"]) -> Interrupt:
-        """Decide about something that holds the run up; as ``AsyncAgent.resolve_interrupt``, blocking.
+        """Allow or deny what the run has stopped to ask for; as ``AsyncAgent.resolve_interrupt``, blocking.
 
         Example:
             ```python
@@ -650,11 +611,283 @@ class Agent(Uncopied):
 
 
 def _finish(stream: MessageStream) -> Message:
-    """Consume a stream that nobody else sees, and leave nothing of it open."""
+    """Return the result of a stream that nobody else reads; its connection is closed whatever happens."""
     try:
         return stream.get_final_message()
     finally:
         stream.leave()
+
+
+class MessageStream(Uncopied):
+    """The snapshots of one turn's assistant messages, each the whole message so far, for a plain ``for`` loop.
+
+    Callbacks and sync tool handlers run on the thread that iterates, async ones on the background loop. Leaving the
+    loop early or dropping the stream closes the connection at once; the run goes on at the server, and iterating again
+    resumes where the loop was left. Inside ``with`` the connection stays open until the end of the block. A stream has
+    one reader: a second thread that reads it gets an InferenceError, and the first goes on.
+
+    Attributes:
+        message: The latest snapshot, or None.
+
+    Example:
+        ```python
+        with agent.send_message("Tell me a story", stream=True) as stream:
+            for message in stream:
+                print(message.text)
+            final = stream.get_final_message()
+        ```
+    """
+
+    _instead = "keep its messages, which can be copied, and its chat_id, with which another agent can take the chat up"
+
+    def __init__(self, thread: LoopThread, agent: AsyncAgent, request: TurnRequest) -> None:
+        from ._loops.loop_thread import Pump
+        from .stream import OneReader
+
+        self.message: Message | None = None
+        self._thread = thread
+        self._on_message = request.on_message
+        self._pump: Pump[Message] = Pump(thread)
+        self._stream = agent.open_stream(attrs.evolve(request, on_message=None), self._pump)
+        self._pump.source = self._stream.next_batch
+        self._batch: Iterator[Message] = iter(())  # what is left of the batch that was handed over last
+        self._entered = False
+        self._reader = OneReader(threading.current_thread, lambda thread: not thread.is_alive())
+        self._ended = False
+
+    @property
+    def chat_id(self) -> str | None:
+        """The chat's id, known once the stream was opened."""
+        return self._stream.chat_id
+
+    def __iter__(self) -> Iterator[Message]:
+        return _Loop(self, leaves=not self._entered)
+
+    def __next__(self) -> Message:
+        self._reader.check()
+        return self._next()
+
+    def _next(self) -> Message:
+        message = next(self._batch, None)
+        if message is None:
+            with self._reader:  # an error in a second thread; the first one goes on, so the stream stays open
+                message = self._take()
+        try:
+            if message is not None:
+                self.message = message
+                self._report(message, done=False)
+                return message
+            self._finish()
+        except BaseException:
+            self.leave()  # not left to __del__: the traceback keeps this stream alive as long as the exception
+            raise
+        raise StopIteration
+
+    def _take(self) -> Message | None:
+        """Return the first snapshot of the next batch, for which this waits, or None at the end."""
+        message = next(self._batch, None)  # not None if another thread has just taken a batch
+        if message is None:
+            try:
+                self._batch = iter(self._pump.take())
+            except BaseException:
+                self.leave()
+                raise
+            message = next(self._batch, None)
+        return message
+
+    def _finish(self) -> None:
+        self._reader.end_all()
+        final = self._stream.message
+        if final is not None and not self._ended:
+            self._ended = True
+            self.message = final
+            self._report(final, done=True)
+
+    def get_final_message(self) -> Message:
+        """Consume the rest of the stream and return its result.
+
+        Returns:
+            The turn's final message, or the one that waits for input.
+
+        Raises:
+            RunFailedError: The run failed.
+            StreamError: The stream was lost, or was closed before its end.
+            APIError, APIConnectionError: A request failed.
+
+        Example:
+            ```python
+            stream = agent.send_message("Tell me a story", stream=True)
+            message = stream.get_final_message()
+            print(message.status)
+            ```
+
+            ```text
+            ready
+            ```
+        """
+        for _ in self:
+            continue
+        return self._thread.call(self._stream.get_final_message())
+
+    def get_final_output(self) -> Any:
+        """Consume the rest of the stream and return the agent's structured output.
+
+        Returns:
+            What the agent gave to its ``finish`` tool, as JSON has it; None when it ended without that.
+
+        Raises:
+            InputRequiredError: The run waits for input instead of ending.
+            OutputError: The run was cancelled, or only a part of the output came.
+            RunFailedError, StreamError, APIError, APIConnectionError: As for ``get_final_message``.
+
+        Example:
+            ```python
+            agent = client.agent({"name": "rater", "output_schema": obj({"stars": integer()})})
+            stream = agent.send_message("It gets 4 stars", stream=True)
+            for message in stream:
+                print(message.output)  # what is complete so far
+            print(stream.get_final_output())
+            ```
+
+            ```text
+            ...
+            {'stars': 4}
+            ```
+        """
+        for _ in self:
+            continue
+        return self._thread.call(self._stream.get_final_output())
+
+    def stop(self) -> None:
+        """End the run on the server; a stream that is still read then ends normally.
+
+        Example:
+            ```python
+            stream = agent.send_message("Tell me a story", stream=True)
+            for message in stream:
+                if len(message.text) > 20:  # characters
+                    stream.stop()
+            ```
+        """
+        self._thread.call(self._stream.stop())
+
+    def close(self) -> None:
+        """Close the connection; the run goes on at the server. May be called more than once.
+
+        Example:
+            ```python
+            stream = agent.send_message("Tell me a story", stream=True)
+            try:
+                print(next(iter(stream)).text)
+            finally:
+                stream.close()
+            ```
+        """
+        self._batch = iter(())
+        self._pump.cancel()
+        self._reader.end_all()
+        self._thread.call_close(self._stream.aclose)
+
+    def leave(self) -> None:
+        """Close the connection at once, from any thread; iterating again resumes the turn where it is."""
+        self._stream.leave()
+
+    def __enter__(self) -> Self:
+        self._entered = True
+        try:
+            self._thread.call(_open(self._stream))
+        except BaseException:  # __exit__ is not called
+            self.leave()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_ended"):
+            self._pump.cancel()
+            self.leave()
+
+    def _report(self, message: Message, *, done: bool) -> None:
+        callback = self._on_message
+        if callback is None:
+            return
+        try:
+            with self._stream.reporting(message, done=done):
+                self._thread.call_back(callback, message.text, done)
+        except BaseException:
+            self._pump.cancel()
+            self._thread.clean_up(self._stream.leave_and_wait())
+            raise
+
+
+class _Loop(Uncopied):
+    """The iterator of one ``for`` loop over a stream, which is deleted as soon as the loop ends or is left."""
+
+    _instead = MessageStream._instead
+    _claim: object | None = None
+    _leaves = False
+
+    def __init__(self, stream: MessageStream, *, leaves: bool) -> None:
+        self._stream = stream
+        self._leaves = leaves
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Message:
+        stream = self._stream
+        if self._claim is None:
+            self._claim = stream._reader.begin()
+        # The fast path: with a snapshot left in the batch, and without a callback, this call is all that one costs.
+        if stream._on_message is None and (message := next(stream._batch, None)) is not None:
+            stream.message = message
+            return message
+        return stream._next()
+
+    def __del__(self) -> None:
+        if self._claim is not None:
+            self._stream._reader.end(self._claim)
+            if self._leaves:
+                self._stream.leave()
+
+
+async def _open(stream: AsyncMessageStream) -> None:
+    await stream
+
+
+class Agents(Uncopied):
+    """The other way to make agents; ``client.agents``.
+
+    Example:
+        ```python
+        agent = client.agents.create({"name": "greeter"})
+        message = agent.send_message("Hello")
+        ```
+    """
+
+    def __init__(self, thread: LoopThread, agents: AsyncAgents) -> None:
+        self._thread = thread
+        self._agents = agents
+
+    def create(
+        self,
+        config: str | AgentConfig | Mapping[str, Any],
+        *,
+        chat_id: str | None = None,
+        context: Mapping[str, str] | None = None,
+    ) -> Agent:
+        """Make an agent; as ``Inference.agent``.
+
+        Example:
+            ```python
+            agent = client.agents.create("acme/support@v2", context={"language": "fr"})
+            ```
+        """
+        return Agent(self._thread, self._agents.create(config, chat_id=chat_id, context=context))
 
 
 class Chats(Uncopied):
@@ -737,37 +970,6 @@ class Chats(Uncopied):
         self._thread.call(self._chats.cancel_message(message_id))
 
 
-class Agents(Uncopied):
-    """The other way to make agents; ``client.agents``.
-
-    Example:
-        ```python
-        agent = client.agents.create({"name": "greeter"})
-        message = agent.send_message("Hello")
-        ```
-    """
-
-    def __init__(self, thread: LoopThread, agents: AsyncAgents) -> None:
-        self._thread = thread
-        self._agents = agents
-
-    def create(
-        self,
-        config: str | AgentConfig | Mapping[str, Any],
-        *,
-        chat_id: str | None = None,
-        context: Mapping[str, str] | None = None,
-    ) -> Agent:
-        """Make an agent; as ``Inference.agent``.
-
-        Example:
-            ```python
-            agent = client.agents.create("acme/support@v2", context={"language": "fr"})
-            ```
-        """
-        return Agent(self._thread, self._agents.create(config, chat_id=chat_id, context=context))
-
-
 class Files(Uncopied):
     """The account's files; ``client.files``.
 
@@ -808,16 +1010,15 @@ class Files(Uncopied):
             notes.txt text/plain 9
             ```
         """
-        return call_with_callbacks(
-            self._thread,
+        return self._thread.call_with_callbacks(
             lambda relay: self._files.upload(
                 source, filename=filename, content_type=content_type, on_progress=relay(on_progress)
-            ),
+            )
         )
 
 
 class _Each(Uncopied, Generic[T]):
-    """What an async iterator has, one by one; a page is read when it is needed, and nothing is held in between."""
+    """The items of an async iterator, for a plain ``for`` loop; no connection stays open between two of them."""
 
     def __init__(self, thread: LoopThread, items: AsyncIterator[T]) -> None:
         self._thread = thread
@@ -828,182 +1029,9 @@ class _Each(Uncopied, Generic[T]):
 
     def __next__(self) -> T:
         try:
-            return self._thread.call(self._following())
+            return self._thread.call(self._next_item())
         except StopAsyncIteration:
             raise StopIteration from None
 
-    async def _following(self) -> T:
+    async def _next_item(self) -> T:
         return await anext(self._items)
-
-
-_DEFAULT_TIMEOUT = Timeout()
-_DEFAULT_BACKOFF = Backoff()
-
-
-class Inference(Uncopied):
-    """The client for programs without an event loop; it also works inside one, for instance in a notebook.
-
-    It may be used from several threads. Close it with ``with`` or ``close``; one that is never closed ends quietly with
-    the interpreter. Where gevent or eventlet has replaced threads it raises a ConfigurationError.
-
-    Args:
-        api_key: The API key; ``INFERENCE_API_KEY`` when None.
-        base_url: The service's address; ``INFERENCE_BASE_URL`` or https://api.inference.sh when None. Or an embedded
-            runtime, which is started with the first request and stopped with the client; ``api_key`` and proxies are
-            then ignored.
-        timeout: Time limits: a Timeout, or seconds for all of them, or None for none.
-        max_retries: How often a failed request is repeated, where that is safe.
-        max_reconnects: How many connections of a stream in a row may bring nothing new before the turn is given up.
-        backoff: The waits before repetitions and reconnects.
-        proxy: An http proxy's URL; that of the environment when None.
-        trust_env: Whether the environment's proxies count.
-        ssl: A TLS context, for private certificates; the system's when None.
-        tool_timeout: Seconds a tool handler may take, or None.
-        max_parallel_tools: How many handlers of one turn run at once.
-        max_line_bytes: The longest line of a stream, in bytes.
-
-    Raises:
-        ConfigurationError: There is no API key, or an argument cannot work.
-
-    Example:
-        ```python
-        with Inference("inf_...", timeout=Timeout(total=60)) as client:
-            agent = client.agent("acme/support@v2")
-        ```
-    """
-
-    _instead = "make another client where it is needed"
-
-    def __init__(
-        self,
-        api_key: str | None = None,
-        *,
-        base_url: str | BackgroundRuntime | None = None,
-        timeout: float | Timeout | None = _DEFAULT_TIMEOUT,
-        max_retries: int = 2,
-        max_reconnects: int = 5,
-        backoff: Backoff = _DEFAULT_BACKOFF,
-        proxy: str | None = None,
-        trust_env: bool = True,
-        ssl: tls.SSLContext | None = None,
-        tool_timeout: float | None = None,
-        max_parallel_tools: int = 16,
-        max_line_bytes: int = MAX_LINE_BYTES,
-    ) -> None:
-        check_threads("the blocking client")
-        key = Secret(api_key) if api_key is not None else None
-        del api_key  # lest a traceback with local variables shows it
-        self._client = AsyncInference(
-            key.reveal() if key is not None else None,
-            base_url=base_url,
-            timeout=timeout,
-            max_retries=max_retries,
-            max_reconnects=max_reconnects,
-            backoff=backoff,
-            proxy=proxy,
-            trust_env=trust_env,
-            ssl=ssl,
-            tool_timeout=tool_timeout,
-            max_parallel_tools=max_parallel_tools,
-            max_line_bytes=max_line_bytes,
-        )
-        self._thread = LoopThread("inferencesh")
-
-    @property
-    def agents(self) -> Agents:
-        """``client.agents.create(...)`` is the same as ``client.agent(...)``."""
-        return Agents(self._thread, self._client.agents)
-
-    @property
-    def chats(self) -> Chats:
-        """The chats of the account."""
-        return Chats(self._thread, self._client.chats)
-
-    @property
-    def files(self) -> Files:
-        """The account's files: uploads."""
-        return Files(self._thread, self._client.files)
-
-    @classmethod
-    def local(cls, **runtime_options: Unpack[RuntimeOptions]) -> Self:
-        """A client of an embedded runtime of its own: no key, no account, no network; as ``AsyncInference.local``.
-
-        Args:
-            runtime_options: Those of ``inferencesh.local.LocalRuntime``.
-
-        Example:
-            ```python
-            with Inference.local(pace=0) as client:  # seconds between words
-                agent = client.agent({"name": "storyteller"})
-                print(agent.send_message("Tell me a story").text)
-            ```
-
-            ```text
-            The ...
-            ```
-        """
-        from .local import BackgroundRuntime
-
-        return cls(base_url=BackgroundRuntime(**runtime_options))
-
-    def agent(
-        self,
-        config: str | AgentConfig | Mapping[str, Any],
-        *,
-        chat_id: str | None = None,
-        context: Mapping[str, str] | None = None,
-    ) -> Agent:
-        """Make an agent, which is one conversation; as ``AsyncInference.agent``.
-
-        Example:
-            ```python
-            agent = client.agent(
-                {"name": "guide", "system_prompt": "Answer in one sentence."},
-                context={"city": "Paris"},
-            )
-            message = agent.send_message("Hello")
-            same_chat = client.agent({"name": "guide"}, chat_id=message.chat_id)
-            ```
-        """
-        return Agent(self._thread, self._client.agent(config, chat_id=chat_id, context=context))
-
-    def close(self) -> None:
-        """Close all connections and streams and stop the background loop. May be called more than once.
-
-        Example:
-            ```python
-            client = Inference.local(pace=0)
-            try:
-                print(client.agent({"name": "greeter"}).send_message("Hello").text)
-            finally:
-                client.close()
-            ```
-
-            ```text
-            You said: "Hello". ...
-            ```
-        """
-        self._thread.let_go(self._client.aclose)
-        self._thread.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return repr(self._client).replace(type(self._client).__name__, type(self).__name__)
-
-
-def inference(api_key: str | None = None, **options: Unpack[ClientOptions]) -> Inference:
-    """Make an Inference; it takes the same arguments.
-
-    Example:
-        ```python
-        client = inference("inf_...", max_retries=5)
-        ```
-    """
-    return Inference(api_key, **options)

@@ -15,18 +15,19 @@ Example:
         return StreamingResponse(web.sse(stream), headers=web.SSE_HEADERS)
     ```
 
-Both are async iterators of bytes, one event in each, and import no framework. Awaiting the stream first, as above, lets
-what goes wrong at the beginning become an ordinary error response; `describe_error` says with which status.
+``sse`` and ``ndjson`` return async iterators of bytes, one event in each, and import no framework. Await the stream
+first, as above: then an error at the beginning can become an ordinary error response, and ``describe_error`` says with
+which status.
 
 Events, by name, with the fields of their JSON object:
 
 - ``message``: a snapshot, the whole message so far: id, chat_id, text, delta, status, done, tool_calls
 - ``done``: the end: the final message as a snapshot
 - ``input_required``: a pause: the message whose tool_calls include some with "pending": true
-- ``error``: the end: type, detail and status, which say nothing about the inside of this program
+- ``error``: the end: type, detail and status, without internals of this program
 
-An NDJSON line carries the name as the field ``event``. In between come keep-alives: a comment in server-sent events, a
-line with the event ``keep_alive`` in NDJSON.
+An NDJSON line has the name in the field ``event``. Keep-alives are sent between events: a comment in server-sent
+events, a line with the event ``keep_alive`` in NDJSON.
 """
 
 from __future__ import annotations
@@ -63,15 +64,15 @@ __all__ = ["NDJSON_HEADERS", "SSE_HEADERS", "Problem", "WebStream", "describe_er
 
 logger = logging.getLogger("inferencesh")
 
-# no-transform and X-Accel-Buffering keep proxies from holding events back, to compress them or to fill a buffer.
+# no-transform and X-Accel-Buffering stop proxies from delaying events in order to compress them or to fill a buffer.
 _HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 SSE_HEADERS: Final[dict[str, str]] = {"Content-Type": "text/event-stream; charset=utf-8", **_HEADERS}
-"""The response headers that go with ``sse``."""
+"""The response headers for ``sse``."""
 NDJSON_HEADERS: Final[dict[str, str]] = {"Content-Type": "application/x-ndjson", **_HEADERS}
-"""The response headers that go with ``ndjson``."""
+"""The response headers for ``ndjson``."""
 
-_CLOSING = 10.0  # seconds that a cancelled reader waits for the stream to be closed and the run to be stopped
-_DETAIL = 500  # characters of a detail that are passed on
+_CLOSING = 10.0  # seconds that a cancelled reader waits until the stream is closed and the run stopped
+_DETAIL = 500  # characters of an error's detail that a browser gets
 _KEY = re.compile(r"\binf_[\w-]+")
 
 
@@ -81,16 +82,16 @@ def sse(stream: AsyncMessageStream, *, keep_alive: float | None = 15.0, stop_on_
     Args:
         stream: What ``send_message(..., stream=True)`` or ``stream_messages()`` returned; with ``conflate=True`` a
             browser that reads slowly gets the newest snapshot instead of a backlog.
-        keep_alive: Seconds of silence after which a comment is sent, or None for never. Servers that notice only
-            at the next write that the browser has gone need it short.
-        stop_on_disconnect: Whether to end the run on the server, too, when this is closed before its last event.
+        keep_alive: Seconds of silence after which a comment is sent, or None for never. Keep it short where the web
+            server notices only at its next write that the browser has disconnected.
+        stop_on_disconnect: Whether to stop the run on the server as well when this is closed before its last event.
 
     Returns:
-        An async iterator of bytes. However it is left, closed, cancelled or dropped, the stream is closed at once.
+        An async iterator of bytes. When it is closed, cancelled or dropped, the stream is closed at once.
 
     Raises:
         ConfigurationError: ``keep_alive`` is not a positive number.
-        TypeError: ``stream`` is something else.
+        TypeError: ``stream`` is not a stream of the async client.
 
     Example:
         ```python
@@ -112,7 +113,7 @@ def sse(stream: AsyncMessageStream, *, keep_alive: float | None = 15.0, stop_on_
 def ndjson(
     stream: AsyncMessageStream, *, keep_alive: float | None = 15.0, stop_on_disconnect: bool = False
 ) -> WebStream:
-    """Turn a message stream into newline-delimited JSON; everything else is as for ``sse``.
+    """Turn a message stream into newline-delimited JSON; with the arguments, result and errors of ``sse``.
 
     Example:
         ```python
@@ -130,15 +131,15 @@ def ndjson(
 
 
 def snapshot(message: Message, *, paused: bool = False) -> dict[str, object]:
-    """What a browser is shown of a message; the results of tools, which may be confidential, are not part of it.
+    """Return what a browser is shown of a message; results of tools, which may be confidential, are left out.
 
     Args:
         message: The message.
-        paused: Whether the run waits for input. Only then do calls count as pending; while it goes on they may be those
-            of tools that have a handler, which nobody else is to answer.
+        paused: Whether the run waits for input. Only then are calls shown as pending: while the run goes on, they may
+            be answered by a handler of this program.
 
     Returns:
-        A new dict that JSON can carry: id, chat_id, role, text, delta, status, done, tool_calls (each with id, name,
+        A new JSON-serializable dict: id, chat_id, role, text, delta, status, done, tool_calls (each with id, name,
         arguments, status, pending).
 
     Example:
@@ -165,14 +166,15 @@ def snapshot(message: Message, *, paused: bool = False) -> dict[str, object]:
 
 @attrs.frozen
 class Problem:
-    """An error as it may be told to a browser.
+    """An error in the form in which a browser may see it.
 
     Attributes:
-        type: A word for programs: ``not_found``, ``conflict``, ``rate_limited``, ``run_failed``, ``upstream_refused``,
-            ``upstream_unreachable``, ``upstream_timeout``, ``stream_lost`` or ``internal_error``.
-        detail: A sentence for people, with nothing about the inside of this program.
-        status: The HTTP status that fits.
-        retry_after: Seconds after which another try makes sense, if the service said so.
+        type: The kind of error, for programs: ``not_found``, ``conflict``, ``input_required``, ``rate_limited``,
+            ``run_failed``, ``upstream_refused``, ``upstream_unreachable``, ``upstream_timeout``, ``stream_lost`` or
+            ``internal_error``.
+        detail: A sentence for people, without internals of this program.
+        status: The HTTP status for the response.
+        retry_after: Seconds after which to try again, if the service gave them, or None.
 
     Example:
         ```python
@@ -192,20 +194,26 @@ class Problem:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The response headers that go with it."""
+        """The response headers for this error: ``Retry-After``, or none."""
         return {} if self.retry_after is None else {"Retry-After": str(max(1, round(self.retry_after)))}
 
     def as_dict(self) -> dict[str, object]:
-        """Its fields for a JSON body."""
+        """Return type, detail and status, for a JSON body."""
         return {"type": self.type, "detail": self.detail, "status": self.status}
 
 
 def describe_error(error: BaseException) -> Problem:
-    """Say what a browser may know of an exception: no key, no address, no traceback.
+    """Describe an exception for a browser, without API key, address or traceback.
 
-    What the agent service said is passed on: 404 and 409 with their own status, since they are about what the browser
-    asked for, everything else as 502, 503 or 504, since it is between this program and the service. What is not an
-    ``InferenceError`` becomes a 500 without particulars.
+    Errors of the agent service are passed on: 404 and 409 with their own status, since they are about what the browser
+    asked for, all others as 502, 503 or 504, since they are between this program and the service. An exception that is
+    not an ``InferenceError`` becomes a 500 without details.
+
+    Args:
+        error: The exception.
+
+    Returns:
+        The description.
 
     Example:
         ```python
@@ -259,7 +267,7 @@ class WebStream:
     def __init__(
         self, stream: AsyncMessageStream, form: _Form, keep_alive: float | None, *, stop_on_disconnect: bool
     ) -> None:
-        self._closed = True  # until there is something to close
+        self._closed = True  # for __del__, until the arguments have been checked
         if not isinstance(stream, AsyncIterable):
             raise TypeError(
                 f"this needs the async client's send_message(..., stream=True) or stream_messages(), "
@@ -284,7 +292,7 @@ class WebStream:
             raise StopAsyncIteration
         if self._reader is None:
             self._loop = asyncio.get_running_loop()
-            # It must not hold this object: dropping that is one of the ways in which frameworks leave.
+            # The task must not refer to this object, which some frameworks drop instead of closing it.
             self._reader = asyncio.create_task(_read(self._stream, self._form, self._events), name="inferencesh web")
         try:
             async with asyncio.timeout(self._keep_alive):
@@ -299,7 +307,7 @@ class WebStream:
         return event
 
     async def aclose(self) -> None:
-        """Close the stream, and stop the run if that was asked for. May be called more than once."""
+        """Close the stream, and stop the run with ``stop_on_disconnect``. May be called more than once."""
         if not self._closed:
             self._closed = True
             await asyncio.shield(_begin_closing(self._reader, self._stream, stop=self._stop))
@@ -314,7 +322,7 @@ class WebStream:
 
 
 class _Form(NamedTuple):
-    """How events are written."""
+    """How events are encoded."""
 
     encode: Callable[[str, Mapping[str, object]], bytes]
     keep_alive: bytes
@@ -337,21 +345,21 @@ _closing: set[asyncio.Task[None]] = set()  # the loop itself holds its tasks wea
 
 
 async def _read(stream: AsyncMessageStream, form: _Form, events: _Events) -> None:
-    """Put a stream's events into a queue, one ahead of the reader at the most."""
+    """Put a stream's events into a queue, at most one ahead of the reader."""
     try:
         async for message in stream:
             await events.put((form.encode("message", snapshot(message)), False))
         final = await stream.get_final_message()
         paused = _waits(final)
-        shown = {**snapshot(final, paused=paused), "delta": ""}  # its text has been there before
+        shown = {**snapshot(final, paused=paused), "delta": ""}  # the snapshots before had all of its text
         last = form.encode("input_required" if paused else "done", shown)
-    except Exception as error:  # noqa: BLE001 - it is the reader's last event, and logged
+    except Exception as error:  # noqa: BLE001 - it becomes the last event, and is logged
         last = form.encode("error", _logged(error, stream.chat_id).as_dict())
     await events.put((last, True))
 
 
 def _begin_closing(reader: asyncio.Task[None] | None, stream: AsyncMessageStream, *, stop: bool) -> asyncio.Task[None]:
-    """Close a stream in a task of its own, which neither a cancelled nor a dropped reader takes along."""
+    """Close a stream in a task of its own, which goes on when the reader is cancelled or dropped."""
     task = asyncio.get_running_loop().create_task(_close(reader, stream, stop=stop), name="inferencesh web close")
     _closing.add(task)
     task.add_done_callback(_closing.discard)
@@ -368,7 +376,9 @@ async def _close(reader: asyncio.Task[None] | None, stream: AsyncMessageStream, 
         try:
             await stream.stop()
         except InferenceError as error:
-            logger.warning("chat %s: the reader has left, but the run could not be stopped: %s", stream.chat_id, error)
+            logger.warning(
+                "chat %s: the browser has disconnected, but the run could not be stopped: %s", stream.chat_id, error
+            )
 
 
 def _call(call: ToolCall, *, paused: bool) -> dict[str, object]:
@@ -382,7 +392,7 @@ def _call(call: ToolCall, *, paused: bool) -> dict[str, object]:
 
 
 def _waits(message: Message) -> bool:
-    """Whether the turn has paused at this message."""
+    """Whether the turn has paused, instead of ending, with this message."""
     return message.paused or not message.done
 
 
@@ -391,11 +401,11 @@ def _logged(error: Exception, chat_id: str | None) -> Problem:
     if isinstance(error, InferenceError):
         logger.warning("chat %s: a reply ended with %s", chat_id, type(error).__name__)
     else:
-        logger.error("chat %s: a reply was ended by an unexpected error", chat_id, exc_info=error)
+        logger.error("chat %s: a reply ended with an unexpected error", chat_id, exc_info=error)
     return problem
 
 
 def _safe(detail: str) -> str:
-    """One line of what the service said, without anything that looks like an API key."""
+    """Return the first line of the service's text, shortened, with everything that looks like an API key masked."""
     first, _, _ = detail.strip().partition("\n")
     return _KEY.sub("***", first)[:_DETAIL]

@@ -1,4 +1,4 @@
-"""The docstrings of the public names: each has an example where one helps, and every example runs."""
+"""The docstrings of the public names: each shows an example where one helps, and every example runs."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from .test_readme import pattern
 
 _BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 
-_WORDS = "its members are the wire's words, with which the examples of Message, Chat and ToolCall compare"
-_ERROR = "it is an APIError, whose example shows how to catch it"
+_WORDS = "its members are words of the wire, which the examples of Message, Chat and ToolCall compare with"
+_ERROR = "it is caught like the APIError that it is, whose example shows what it carries"
 _PIECE = "it is yielded by models as in the examples of Model and its siblings"
 _PART = "it is a part of a Conversation, whose example shows how models read it"
-# The public classes and functions without an example, and the reasons.
+# The public classes and functions that show no example, and why.
 WITHOUT_EXAMPLE = {
     **dict.fromkeys(["ChatStatus", "ContentType", "InterruptReason", "InterruptStatus", "MessageStatus"], _WORDS),
     **dict.fromkeys(["Role", "RunState", "ToolCallStatus", "ToolType"], _WORDS),
     **dict.fromkeys(["AuthenticationError", "ConflictError", "InternalServerError", "NotFoundError"], _ERROR),
     **dict.fromkeys(["PermissionDeniedError"], _ERROR),
-    "APITimeoutError": "it is an APIConnectionError, whose example shows how to catch it",
+    "APITimeoutError": "it is caught like the APIConnectionError that it is",
     "HookEvent": "the example of lifecycle_hook has one",
     "BuiltinHook": "learning_hooks makes the hooks that have one",
     **dict.fromkeys(["local.Text", "local.Reasoning", "local.Widget"], _PIECE),
@@ -43,7 +43,7 @@ WITHOUT_EXAMPLE = {
     "local.LocalAddress": "the example of BackgroundRuntime has one",
     "local.RuntimeOptions": "it is a type for annotations",
 }
-# The methods that are called most; each has an example in both clients.
+# Beside the classes and functions: what people call most.
 _MOST_CALLED = {
     "Inference": "agent local close",
     "Agent": "send_message stream_messages wait run submit_tool_result approve_tool reject_tool resolve_interrupt "
@@ -61,10 +61,10 @@ class Example:
     """An example of a docstring.
 
     Attributes:
-        name: What it documents, such as ``inferencesh:Agent.run``.
-        page: The public module of that.
+        name: What it stands at, such as ``inferencesh:Agent.run``.
+        page: The module that people import this from.
         code: The example.
-        shown: The output that follows it, or None; ``...`` stands for any text.
+        shown: The output that stands behind it, or None; ``...`` stands for any text.
     """
 
     name: str
@@ -74,14 +74,14 @@ class Example:
 
     @property
     def group(self) -> str:
-        """The group of examples that run in one process."""
+        """Those of one group run in one process."""
         if re.match(r"(async )?def test_", self.code):
             return "pytest"
         return f"{self.page}, {'async' if is_async(self.name, self.code) else 'sync'}"
 
 
 def documented() -> Iterator[tuple[str, str, str]]:
-    """Yield name, page and docstring of everything public, once for what two pages have."""
+    """Name, page and docstring of everything public that has one; what two pages have is told once."""
     seen: set[int] = set()
     for page in PAGES:
         module = importlib.import_module(page)
@@ -97,7 +97,7 @@ def documented() -> Iterator[tuple[str, str, str]]:
 
 
 def members(cls: type) -> Iterator[tuple[str, str]]:
-    """Yield the public members of a class, inherited ones too, with their docstrings."""
+    """The public members that a class has of its own or from a base of this package, with their docstrings."""
     for name in dir(cls):
         value = inspect.getattr_static(cls, name)
         text = inspect.getdoc(value)
@@ -106,7 +106,7 @@ def members(cls: type) -> Iterator[tuple[str, str]]:
 
 
 def examples() -> list[Example]:
-    """Return all examples, each with the output that follows it."""
+    """All examples, each with the output that follows it."""
     found = []
     for name, page, text in documented():
         blocks = _BLOCK.findall(text)
@@ -118,10 +118,10 @@ def examples() -> list[Example]:
 
 
 class Publisher(DemoModel):
-    """The demo model, which also asks for confirmation before it publishes something."""
+    """The demo model, but that it asks before it publishes something."""
 
     async def respond(self, conversation: Conversation) -> AsyncIterator[Piece]:
-        """Ask if the user wants something published; answer everything else."""
+        """Ask where the user wants something published, answer everything else."""
         last = conversation.messages[-1]
         if last.role == "user" and last.text.startswith("Publish"):
             yield Ask("Publish it?")
@@ -132,7 +132,7 @@ class Publisher(DemoModel):
 
 @pytest.fixture
 def served() -> Iterator[Served]:
-    """The embedded runtime to which the environment directs ``Inference()``."""
+    """What ``Inference()`` finds in the environment: an embedded runtime."""
     with Served(model=Publisher()) as running:
         yield running
 
@@ -146,7 +146,6 @@ def test_the_examples_run_and_print_what_they_show(group: str, served: Served, t
     """Those of a page and kind in one process, with warnings as errors; stderr stays empty."""
     chosen = [each for each in EXAMPLES if each.group == group]
     done = subprocess.run(
-        # -P keeps the script's folder off the import path: its packages http and types are not the standard library's.
         [sys.executable, "-P", "-W", "error", str(Path(__file__).with_name("run_examples.py"))],
         check=False,
         input=json.dumps([attrs.asdict(each) for each in chosen]),
@@ -164,7 +163,7 @@ def test_the_examples_run_and_print_what_they_show(group: str, served: Served, t
 
 
 def wrong(example: Example, result: dict[str, str | None]) -> Iterator[str]:
-    """Yield what is wrong with an example that has run."""
+    """What is wrong with an example that has run."""
     output = result["output"] or ""
     if result["failure"]:
         yield f"{example.name} fails:\n{result['failure']}"

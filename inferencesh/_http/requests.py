@@ -12,9 +12,8 @@ from urllib.parse import quote, urljoin, urlsplit
 import attrs
 
 from inferencesh import __version__
-from inferencesh._protocol.wire import MAX_LINE_BYTES
 from inferencesh._text import decode_json
-from inferencesh.config import Secret, Timeout, is_loopback
+from inferencesh.config import MAX_LINE_BYTES, Secret, Timeout, is_loopback
 from inferencesh.errors import APIError, UnreadableError, error_class
 
 from .retry import RetryPolicy

@@ -31,6 +31,8 @@ __all__ = ["Address", "Transport", "TransportOptions"]
 
 T = TypeVar("T")
 logger = logging.getLogger("inferencesh")
+# Without a handler Python prints warnings on stderr: where logs go is for the program to decide.
+logger.addHandler(logging.NullHandler())
 
 
 class Transport:

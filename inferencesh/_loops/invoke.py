@@ -1,14 +1,16 @@
-"""How functions of the user are called: on the loop when async or declared cheap, else where they may block.
+"""Calls of the caller's own functions: callbacks and tool handlers, sync or async.
 
-Whatever they raise is theirs. A CancelledError means one thing alone on the way to the caller, that the caller's task
-was cancelled; so one that a function lets out, because something that it awaited was cancelled, becomes a
-CallbackCancelledError here.
+Async functions, and those declared cheap with ``inline``, are called on the event loop; all others where they may
+block: in a worker thread, or, with the blocking client, on the thread that waits.
+
+What a function raises reaches the caller unchanged, with two exceptions. A CancelledError that it lets out although
+nobody cancelled the turn, because something that it awaited was cancelled, becomes a CallbackCancelledError: otherwise
+the caller's task would look cancelled. A StopIteration becomes a RuntimeError, since no coroutine can raise it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import functools
 import inspect
@@ -17,8 +19,8 @@ import signal
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Iterator
-from contextvars import ContextVar
-from types import CodeType
+from contextvars import ContextVar, Token
+from types import CodeType, TracebackType
 from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar
 
 import anyio
@@ -32,54 +34,115 @@ __all__ = [
     "HasChat",
     "Invoker",
     "ThreadInvoker",
-    "awaited",
-    "called",
-    "carried",
+    "checked_await",
+    "checked_call",
+    "in_callback_of",
     "invoke",
-    "is_async",
+    "is_reentrant",
     "raised_by_signal_handler",
     "runs_on_loop",
     "start_in_thread",
-    "waiting_for",
-    "waits",
 ]
 
-
-def raised_by_signal_handler(error: BaseException) -> bool:
-    """Whether an exception was raised by a signal handler, such as that of a time limit.
-
-    Python runs signal handlers on the main thread, between two instructions of whatever runs there, and what they raise
-    comes out of that code. It is then found by its traceback, which has a frame of a handler that is installed.
-
-    A limit that is set and lifted by the code itself is not found, for its handler is not installed any more: what
-    comes of such a limit is a failure of that code like any other.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return False
-    handlers = set(_installed())
-    traceback = error.__traceback__
-    while traceback is not None:
-        if traceback.tb_frame.f_code in handlers:
-            return True
-        traceback = traceback.tb_next
-    return False
-
-
-def _installed() -> Iterator[CodeType]:
-    """The code of the Python functions that are installed as signal handlers."""
-    for number in signal.valid_signals():
-        handler: object = signal.getsignal(number)
-        while isinstance(handler, functools.partial):
-            handler = handler.func
-        if not callable(handler):
-            continue
-        for each in (handler, getattr(handler, "__func__", None), type(handler).__call__):
-            code = getattr(each, "__code__", None)
-            if isinstance(code, CodeType):
-                yield code
-
-
 T = TypeVar("T")
+
+
+class Invoker(Protocol):
+    """Calls functions that may block without blocking the event loop.
+
+    Attributes:
+        runs_inline: Whether functions declared cheap are called on the loop instead.
+    """
+
+    runs_inline: bool
+
+    async def call_blocking(self, call: Callable[[], Any]) -> Any:
+        """Make a call on another thread than the loop's, and return what it returns."""
+
+
+async def invoke(invoker: Invoker, function: Callable[..., Any], call: Callable[[], Any]) -> Any:
+    """Call a function of the user, sync or async.
+
+    Args:
+        invoker: Calls functions that may block.
+        function: The function, which decides where it is called.
+        call: Calls it with its arguments.
+
+    Returns:
+        What the function returns, awaited if it is awaitable.
+
+    Raises:
+        CallbackCancelledError: The function raised CancelledError although nobody cancelled this task.
+        RuntimeError: The function raised StopIteration.
+        Exception: What else it raised.
+    """
+    if runs_on_loop(invoker, function):
+        result = checked_call(call)
+    else:
+        result = await invoker.call_blocking(_with_marks(lambda: checked_call(call)))
+    return await checked_await(result) if inspect.isawaitable(result) else result
+
+
+def runs_on_loop(invoker: Invoker, function: Callable[..., Any]) -> bool:
+    """Whether a function of the user is called on the event loop."""
+    return _is_async(function) or (invoker.runs_inline and is_inline(function))
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling a function only makes a coroutine or an async generator, and runs none of its code."""
+    return any(
+        inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each)
+        for each in (function, type(function).__call__)
+    )
+
+
+def checked_call(call: Callable[[], T]) -> T:
+    """Call a function of the user on this thread.
+
+    Args:
+        call: Calls it with its arguments.
+
+    Returns:
+        What it returns.
+
+    Raises:
+        CallbackCancelledError: It raised CancelledError, which cannot be this task's: code that awaits nothing is not
+            cancelled.
+        RuntimeError: It raised StopIteration, which neither a future nor a coroutine can raise.
+        Exception: What else it raised.
+    """
+    try:
+        return call()
+    except asyncio.CancelledError as error:
+        _raise_cancelled(error)
+    except StopIteration as error:
+        raise RuntimeError("a tool's handler or a callback raised StopIteration") from error
+
+
+async def checked_await(result: Awaitable[T]) -> T:
+    """Await what a function of the user has returned.
+
+    Args:
+        result: The awaitable.
+
+    Raises:
+        CallbackCancelledError: It raised CancelledError although nobody cancelled this task.
+        Exception: What else it raised.
+    """
+    try:
+        return await result
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        _raise_cancelled(error)
+
+
+def _raise_cancelled(error: asyncio.CancelledError) -> NoReturn:
+    raise CallbackCancelledError(
+        "what a tool's handler or a callback was waiting for was cancelled, though the turn itself was not; "
+        "catch asyncio.CancelledError there if that is expected"
+    ) from error
 
 
 class HasChat(Protocol):
@@ -88,81 +151,100 @@ class HasChat(Protocol):
     chat_id: str | None
 
 
-class _Wait:
-    """A conversation that waits for a function of the user, until that has returned."""
+class in_callback_of:  # noqa: N801 - named like contextlib.suppress
+    """Mark the code inside as called by a conversation's turn, which waits until it returns.
 
-    __slots__ = ("conversation", "over")
+    The mark is a context variable: functions and tasks that the code calls and starts have it too, until the code has
+    returned. Used as a context manager.
+
+    Args:
+        conversation: The conversation.
+    """
+
+    __slots__ = ("_token", "conversation", "over")
 
     def __init__(self, conversation: HasChat) -> None:
         self.conversation = conversation
-        self.over = False  # tasks that the function has started keep this in their context for longer
+        self.over = False  # tasks that the code has started may have the mark for longer
+        self._token: Token[tuple[in_callback_of, ...]] | None = None
+
+    def __enter__(self) -> None:
+        self._token = _marks.set((*_marks.get(), self))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.over = True
+        assert self._token is not None
+        try:
+            _marks.reset(self._token)
+        except ValueError:  # a coroutine closed by the garbage collector, whose context was never marked
+            return
 
 
-_waits: ContextVar[tuple[_Wait, ...]] = ContextVar("inferencesh_waits", default=())
+_marks: ContextVar[tuple[in_callback_of, ...]] = ContextVar("inferencesh_callback_of", default=())
 
 
-@contextlib.contextmanager
-def waiting_for(conversation: HasChat) -> Iterator[None]:
-    """Mark what is called inside, and what that calls and starts, as what a conversation's turn waits for.
-
-    Args:
-        conversation: The conversation.
-    """
-    wait = _Wait(conversation)
-    token = _waits.set((*_waits.get(), wait))
-    try:
-        yield
-    finally:
-        wait.over = True
-        with contextlib.suppress(ValueError):  # closed by the garbage collector, in a context that was never marked
-            _waits.reset(token)
-
-
-def waits(conversation: HasChat) -> bool:
-    """Whether a conversation, or another one in the same chat, waits for the function that asks.
+def is_reentrant(conversation: HasChat) -> bool:
+    """Whether the running code was called by a turn of a conversation, which would wait for itself if it were used.
 
     Args:
-        conversation: The conversation.
+        conversation: The conversation; another one in the same chat counts as the same.
     """
     return any(
-        wait.conversation is conversation
-        or (wait.conversation.chat_id is not None and wait.conversation.chat_id == conversation.chat_id)
-        for wait in _waits.get()
-        if not wait.over
+        mark.conversation is conversation
+        or (mark.conversation.chat_id is not None and mark.conversation.chat_id == conversation.chat_id)
+        for mark in _marks.get()
+        if not mark.over
     )
 
 
-def carried(call: Callable[[], T]) -> Callable[[], T]:
-    """Make a call keep its marks on another thread, whose other context variables it is to see and may set.
-
-    Args:
-        call: The call.
-    """
-    present = _waits.get()
+def _with_marks(call: Callable[[], T]) -> Callable[[], T]:
+    """Keep the marks of this context for a call on another thread, which has other context variables of its own."""
+    marks = _marks.get()
 
     def marked() -> T:
-        token = _waits.set(present)
+        token = _marks.set(marks)
         try:
             return call()
         finally:
-            _waits.reset(token)
+            _marks.reset(token)
 
     return marked
 
 
-_IDLE = 1.0  # seconds that a thread waits for another call before it ends
+class ThreadInvoker:
+    """Calls blocking functions in worker threads, with the context variables of the caller.
 
-_Job: TypeAlias = Callable[[], None]
+    Args:
+        limit: How many calls run at once.
+    """
+
+    runs_inline = True
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._limiter: anyio.CapacityLimiter | None = None
+
+    async def call_blocking(self, call: Callable[[], Any]) -> Any:
+        """Make a call in a worker thread; when this is cancelled, the call goes on and its result is ignored."""
+        if self._limiter is None:
+            self._limiter = anyio.CapacityLimiter(self._limit)
+        async with self._limiter:
+            return await start_in_thread(call)
 
 
 def start_in_thread(call: Callable[[], Any]) -> asyncio.Future[Any]:
-    """Start a call in a worker thread; it sees the context variables of here.
+    """Start a call in a worker thread, in a copy of the current context.
+
+    The threads are daemons, unlike those of ``asyncio.to_thread``: a handler that never returns does not keep the
+    interpreter from ending.
 
     Args:
-        call: The call. It must not raise StopIteration, which a future cannot carry.
+        call: The call. It must not raise StopIteration, which a future cannot hold.
 
     Returns:
-        The future of what it returns or raises. Cancelling the future gives the call up: it goes on, unheeded.
+        The future of its result or exception. When the future is cancelled, the call goes on and its result is ignored.
 
     Raises:
         RuntimeError: The interpreter is about to end and starts no more threads.
@@ -177,7 +259,7 @@ def start_in_thread(call: Callable[[], Any]) -> asyncio.Future[Any]:
             value = context.run(call)
         except BaseException as error:  # noqa: BLE001 - whoever awaits the future raises it
             failure = error
-        hand_over(loop, _settle, future, value, failure)  # where the loop is closed, nobody waits any more
+        hand_over(loop, _settle, future, value, failure)  # when the loop is closed, nobody waits any more
 
     pool = _pools.get(loop)
     if pool is None:
@@ -186,8 +268,21 @@ def start_in_thread(call: Callable[[], Any]) -> asyncio.Future[Any]:
     return future
 
 
+def _settle(future: asyncio.Future[Any], value: object, failure: BaseException | None) -> None:
+    if future.done():  # cancelled
+        return
+    if failure is None:
+        future.set_result(value)
+    else:
+        future.set_exception(failure)
+
+
+_Job: TypeAlias = Callable[[], None]
+_IDLE = 1.0  # seconds that an idle thread waits for another job before it ends
+
+
 class _Pool:
-    """The threads of one event loop; when the loop is no more, those that are idle end."""
+    """The worker threads of one event loop; when the loop is deleted, the idle ones end."""
 
     def __init__(self) -> None:
         self.idle: list[_Worker] = []
@@ -195,7 +290,7 @@ class _Pool:
     def run(self, job: _Job) -> None:
         while self.idle:
             worker = self.idle.pop()
-            if worker.thread.is_alive():  # threads of a parent process are not there in a forked child
+            if worker.thread.is_alive():  # in a forked child the threads of the parent do not exist
                 worker.jobs.put(job)
                 return
         _Worker(self, job)
@@ -221,15 +316,15 @@ class _Worker:
     def _work(self) -> None:
         while (job := self._next()) is not None:
             job()
-            del job  # it holds what the call has come to
+            del job  # it holds the result of the call
             pool = self._pool()
             if pool is None:
                 return
             pool.idle.append(self)
-            del pool  # the last reference to it may be this one: then this thread is told to end
+            del pool  # if this was the last reference, _Pool.__del__ ends this thread
 
     def _next(self) -> _Job | None:
-        """The next job, or None when there will be no more."""
+        """Return the next job, or None when the thread is to end."""
         while True:
             try:
                 return self.jobs.get(timeout=_IDLE)
@@ -239,132 +334,40 @@ class _Worker:
                     return None
                 try:
                     pool.idle.remove(self)
-                except ValueError:  # just taken from there to be given a job
+                except ValueError:  # run() has just removed it to give it a job
                     continue
                 return None
 
 
-def _settle(future: asyncio.Future[Any], value: object, failure: BaseException | None) -> None:
-    if future.done():  # given up
-        return
-    if failure is None:
-        future.set_result(value)
-    else:
-        future.set_exception(failure)
+def raised_by_signal_handler(error: BaseException) -> bool:
+    """Whether an exception was raised by a signal handler, such as that of a time limit, and is no failure of the code.
 
+    Python runs signal handlers on the main thread, between two instructions of whatever code runs there, and their
+    exceptions come out of that code. They are recognized by their traceback, which has a frame of an installed handler.
 
-class Invoker(Protocol):
-    """Calls a function that may block without blocking the event loop.
-
-    Attributes:
-        runs_inline: Whether functions declared cheap are called on the loop instead.
+    A handler that the code itself installs, and removes before the exception leaves it, is not recognized: then the
+    exception counts as a failure of the code.
     """
-
-    runs_inline: bool
-
-    async def call_blocking(self, call: Callable[[], Any]) -> Any:
-        """Make the call somewhere else than on the loop, and return what it returns."""
-
-
-class ThreadInvoker:
-    """Calls blocking functions in worker threads, with the context variables of the caller.
-
-    Args:
-        limit: How many at once.
-    """
-
-    runs_inline = True
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._limiter: anyio.CapacityLimiter | None = None
-
-    async def call_blocking(self, call: Callable[[], Any]) -> Any:
-        """Make the call in a worker thread; when it is cancelled, the thread is left to itself."""
-        if self._limiter is None:
-            self._limiter = anyio.CapacityLimiter(self._limit)
-        async with self._limiter:
-            return await start_in_thread(call)
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    handlers = set(_signal_handlers())
+    traceback = error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_code in handlers:
+            return True
+        traceback = traceback.tb_next
+    return False
 
 
-def is_async(function: Callable[..., Any]) -> bool:
-    """Whether calling a function gives a coroutine or an async generator: nothing that runs yet."""
-    return any(
-        inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each)
-        for each in (function, type(function).__call__)
-    )
-
-
-async def invoke(invoker: Invoker, function: Callable[..., Any], call: Callable[[], Any]) -> Any:
-    """Call a function of the user, sync or async.
-
-    Args:
-        invoker: Calls functions that may block.
-        function: The function, which tells how it may be called.
-        call: Its call with arguments.
-
-    Returns:
-        What it returns, awaited if it is awaitable.
-
-    Raises:
-        CallbackCancelledError: It let out a CancelledError that was not meant for this task.
-        Exception: What else it raised.
-    """
-    if runs_on_loop(invoker, function):
-        result = called(call)
-    else:
-        result = await invoker.call_blocking(carried(lambda: called(call)))
-    return await awaited(result) if inspect.isawaitable(result) else result
-
-
-def runs_on_loop(invoker: Invoker, function: Callable[..., Any]) -> bool:
-    """Whether a function of the user is called on the event loop."""
-    return is_async(function) or (invoker.runs_inline and is_inline(function))
-
-
-def called(call: Callable[[], T]) -> T:
-    """Call a function of the user, on whatever thread.
-
-    Args:
-        call: Its call with arguments.
-
-    Returns:
-        What it returns.
-
-    Raises:
-        CallbackCancelledError: It raised CancelledError, which code that awaits nothing cannot have got from its task.
-        RuntimeError: It raised StopIteration, which neither a future nor a coroutine can carry.
-        Exception: What else it raised.
-    """
-    try:
-        return call()
-    except asyncio.CancelledError as error:
-        _raise_cancelled(error)
-    except StopIteration as error:
-        raise RuntimeError("a tool's handler or a callback raised StopIteration") from error
-
-
-async def awaited(result: Awaitable[T]) -> T:
-    """Await what a function of the user has returned.
-
-    Args:
-        result: The awaitable.
-
-    Raises:
-        CallbackCancelledError: It let out a CancelledError although nobody cancels this task.
-        Exception: What else it raised.
-    """
-    try:
-        return await result
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        _raise_cancelled(error)
-
-
-def _raise_cancelled(error: asyncio.CancelledError) -> NoReturn:
-    raise CallbackCancelledError(
-        "what a tool's handler or a callback was waiting for was cancelled, though the turn itself was not; "
-        "catch asyncio.CancelledError there if that is expected"
-    ) from error
+def _signal_handlers() -> Iterator[CodeType]:
+    """Yield the code of the Python functions that are installed as signal handlers."""
+    for number in signal.valid_signals():
+        handler: object = signal.getsignal(number)
+        while isinstance(handler, functools.partial):
+            handler = handler.func
+        if not callable(handler):
+            continue
+        for each in (handler, getattr(handler, "__func__", None), type(handler).__call__):
+            code = getattr(each, "__code__", None)
+            if isinstance(code, CodeType):
+                yield code

@@ -1,16 +1,21 @@
-"""What a connection in use has to allow: to be cut off at once, from any thread, at any time."""
+"""What event loops and threads have in common: handing over from one to the other, and objects that one of them owns.
+
+asyncio and logging are imported inside functions, because every class of the clients needs ``Uncopied`` and importing a
+client is to cost little.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, NoReturn, SupportsIndex, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, SupportsIndex, TypeVarTuple, Unpack
 
 from inferencesh.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterable
 
 __all__ = ["OpenConnection", "Uncopied", "check_threads", "hand_over", "running_loop", "wait_for_end"]
 
@@ -18,15 +23,15 @@ Ts = TypeVarTuple("Ts")
 
 
 def hand_over(loop: asyncio.AbstractEventLoop, function: Callable[[Unpack[Ts]], object], *arguments: *Ts) -> bool:
-    """Have a function called on a loop, from any thread, at any time.
+    """Schedule a call on an event loop, from any thread.
 
     Args:
         loop: The loop, running or not, open or closed.
-        function: The function.
+        function: The function to call.
         arguments: Its positional arguments.
 
     Returns:
-        Whether the loop has taken it; False when the loop is closed, and the function will never be called.
+        Whether the call was scheduled; False when the loop is closed, and the function will never be called.
     """
     try:
         loop.call_soon_threadsafe(function, *arguments)
@@ -38,42 +43,91 @@ def hand_over(loop: asyncio.AbstractEventLoop, function: Callable[[Unpack[Ts]], 
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
-    """Return the loop that runs in this thread, or None."""
+    """Return the event loop that runs in this thread, or None."""
+    module = sys.modules.get("asyncio")  # no import: __del__ calls this too, also when nothing can be imported any more
+    if module is None:
+        return None
     try:
-        return asyncio.get_running_loop()
+        loop: asyncio.AbstractEventLoop = module.get_running_loop()
     except RuntimeError:
         return None
+    return loop
 
 
-# Where each says what it has replaced, and the replacements that an event loop in a thread does not survive: all
-# "threads" are then one thread, which can run one event loop only, or the loop waits for what nobody else sees.
-_PATCHERS = (
-    ("gevent", "gevent.monkey", "is_module_patched", ("threading", "queue", "select")),
-    ("eventlet", "eventlet.patcher", "is_monkey_patched", ("thread", "select")),
-)
+_LOG_AFTER = 5.0  # seconds after which it is logged that cancelled tasks have not ended
 
 
-def check_threads(what: str) -> None:
-    """Check that threads are what they are in Python.
+async def wait_for_end(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Wait until cancelled tasks have ended, their clean-up included.
+
+    When the caller is cancelled meanwhile, the tasks are cancelled again, and CancelledError is raised once they have
+    ended, as by ``asyncio.TaskGroup``.
 
     Args:
-        what: What needs them, for the message.
-
-    Raises:
-        ConfigurationError: They were replaced.
+        tasks: The tasks, of the running loop; their results and exceptions are ignored.
     """
-    for name, module, is_patched, parts in _PATCHERS:
-        patcher = sys.modules.get(module)
-        if patcher is not None and any(getattr(patcher, is_patched)(part) for part in parts):
-            raise ConfigurationError(
-                f"{what} needs a thread of its own for its event loop, and {name} has replaced threads, or what they "
-                f"wait with, in this process; use it in a process that is not monkey-patched, such as one of "
-                f"Gunicorn's gthread workers or of Celery's prefork or threads pool"
-            )
+    import asyncio
+
+    pending, interrupted = {task for task in tasks if not task.done()}, None
+    while pending:
+        try:
+            ended, pending = await asyncio.wait(pending, timeout=_LOG_AFTER)
+        except asyncio.CancelledError as error:
+            interrupted = error
+            for task in pending:
+                task.cancel()
+            continue
+        if pending and not ended:
+            import logging
+
+            names = ", ".join(sorted(task.get_name() for task in pending))
+            logging.getLogger("inferencesh").warning("still waiting for the end of cancelled tasks: %s", names)
+    if interrupted is not None:
+        raise interrupted
+
+
+class OpenConnection(ABC):
+    """A connection that belongs to the running event loop, and that any thread may close at any time.
+
+    Attributes:
+        loop: The event loop it belongs to.
+    """
+
+    def __init__(self) -> None:
+        import asyncio
+
+        self.loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
+
+    def close(self) -> None:
+        """Close the connection: at once on its own loop, else as soon as that loop runs.
+
+        A forked child does not close it, because the parent uses it.
+        """
+        if os.getpid() != self._pid:
+            _inherited.append(self._held())
+        elif running_loop() is self.loop:
+            self._close()
+        else:
+            hand_over(self.loop, self._close)  # a loop that is closed has closed its sockets
+
+    @abstractmethod
+    def _held(self) -> object:
+        """Return what must not be garbage-collected in a forked child, because that would close the connection."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Close the connection, on its loop."""
+
+
+_inherited: list[object] = []  # connections of the parent process, kept alive in a forked child
 
 
 class Uncopied:
-    """Refuses to be copied and pickled, by ``copy``, ``pickle`` and what uses them, such as ``dataclasses.asdict``."""
+    """Base of objects that refuse to be copied or pickled, also by what copies inside, as ``dataclasses.asdict`` does.
+
+    Subclasses set ``_instead``, which ends the error message: what to do instead.
+    """
 
     _instead: ClassVar[str] = "take it from a client of its own where it is needed"
 
@@ -84,62 +138,28 @@ class Uncopied:
         )
 
 
-_PATIENCE = 5.0  # seconds after which it is logged that tasks have not ended
+# Libraries that replace threads by green threads: the module that says what was replaced, the function that is asked,
+# and the parts without which an event loop in a thread of its own either cannot start or never wakes its caller.
+_PATCHERS = (
+    ("gevent", "gevent.monkey", "is_module_patched", ("threading", "queue", "select")),
+    ("eventlet", "eventlet.patcher", "is_monkey_patched", ("thread", "select")),
+)
 
-logger = logging.getLogger("inferencesh")
 
-
-async def wait_for_end(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Wait until tasks that were cancelled have ended, their clean-up included.
-
-    A cancellation of the caller meanwhile is passed on to them and raised at the end, as by ``asyncio.TaskGroup``.
+def check_threads(what: str) -> None:
+    """Check that threads have not been replaced by gevent or eventlet.
 
     Args:
-        tasks: The tasks, of the running loop; what they raise is not looked at.
+        what: What needs a thread, for the error message.
+
+    Raises:
+        ConfigurationError: They have been replaced.
     """
-    pending, interrupted = {task for task in tasks if not task.done()}, None
-    while pending:
-        try:
-            ended, pending = await asyncio.wait(pending, timeout=_PATIENCE)
-        except asyncio.CancelledError as error:
-            interrupted = error
-            for task in pending:
-                task.cancel()
-            continue
-        if pending and not ended:
-            names = ", ".join(sorted(task.get_name() for task in pending))
-            logger.warning("still waiting for the end of tasks that were cancelled: %s", names)
-    if interrupted is not None:
-        raise interrupted
-
-
-_inherited: list[object] = []  # what a forked child got from its parent, and must not close
-
-
-class OpenConnection(ABC):
-    """A connection in use, made on the running event loop.
-
-    Attributes:
-        loop: The event loop it belongs to.
-    """
-
-    def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self._pid = os.getpid()
-
-    def close(self) -> None:
-        """Close the connection, from any thread, at any time."""
-        if os.getpid() != self._pid:
-            _inherited.append(self._held())
-        elif running_loop() is self.loop:
-            self._close()
-        else:
-            hand_over(self.loop, self._close)  # a loop that is closed has closed its sockets
-
-    @abstractmethod
-    def _held(self) -> object:
-        """What must stay alive in a forked child."""
-
-    @abstractmethod
-    def _close(self) -> None:
-        """Close it, on its loop."""
+    for name, module, is_patched, parts in _PATCHERS:
+        patcher = sys.modules.get(module)
+        if patcher is not None and any(getattr(patcher, is_patched)(part) for part in parts):
+            raise ConfigurationError(
+                f"{what} needs a thread of its own for its event loop, and {name} has replaced threads, or what they "
+                f"wait with, in this process; use it in a process that is not monkey-patched, such as one of "
+                f"Gunicorn's gthread workers or of Celery's prefork or threads pool"
+            )

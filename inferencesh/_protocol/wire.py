@@ -13,13 +13,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
 from inferencesh._text import decode_json
+from inferencesh.config import MAX_LINE_BYTES
 from inferencesh.errors import UnreadableError
 
 from .lines import DeltaLines, GrownLine, LineGrowth, TextPiece
 
-__all__ = ["MAX_LINE_BYTES", "Event", "EventDecoder", "LineSplitter", "NDJSONDecoder", "SSEDecoder", "event_decoder"]
-
-MAX_LINE_BYTES = 64 * 1024 * 1024
+__all__ = ["Event", "EventDecoder", "LineSplitter", "NDJSONDecoder", "SSEDecoder", "event_decoder"]
 _CUT = 60  # bytes of an unreadable line that its report shows
 _ABOUT_OBJECTS = ("delta", "chat_messages", "chats", "agent_runs")  # the most frequent first
 

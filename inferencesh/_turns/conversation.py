@@ -10,7 +10,7 @@ import attrs
 
 from inferencesh._http.api import ChatAPI
 from inferencesh._http.uploads import attachments
-from inferencesh._loops.invoke import waits
+from inferencesh._loops.invoke import is_reentrant
 from inferencesh._protocol.run import goes_on
 from inferencesh._protocol.turn import End, Outcome, Turn
 from inferencesh._text import decode_json
@@ -192,7 +192,7 @@ class Conversation:
         Raises:
             InferenceError: One does: what it asks for would wait behind that turn, and the turn for it.
         """
-        if waits(self):
+        if is_reentrant(self):
             raise InferenceError(
                 "this was called from a handler or callback that a turn of the same conversation is waiting for: it "
                 "would wait behind that turn, and the turn for it, for ever; use another agent, which has a "

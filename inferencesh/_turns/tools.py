@@ -20,14 +20,14 @@ import attrs
 from inferencesh._loops.invoke import (
     HasChat,
     Invoker,
-    awaited,
-    called,
+    checked_await,
+    checked_call,
+    in_callback_of,
     invoke,
+    is_reentrant,
     raised_by_signal_handler,
     runs_on_loop,
     start_in_thread,
-    waiting_for,
-    waits,
 )
 from inferencesh._loops.threads import hand_over, wait_for_end
 from inferencesh._protocol.calls import CallOutcome, Step, step_of
@@ -185,12 +185,12 @@ async def _drain(values: AsyncGenerator[Any, None], report: Report) -> Any:
     last = None
     try:
         while True:
-            last = await awaited(anext(values))
+            last = await checked_await(anext(values))
             await report(last)
     except StopAsyncIteration:
         return last
     finally:
-        await awaited(values.aclose())
+        await checked_await(values.aclose())
 
 
 @attrs.frozen
@@ -242,7 +242,7 @@ class _Steps:
                 return _Returned(None)
             self._running = True
         try:
-            return called(self._step)
+            return checked_call(self._step)
         finally:
             with self._lock:
                 self._running = False
@@ -277,7 +277,7 @@ class _Steps:
 
     def _close(self) -> None:
         try:
-            called(lambda: self._context.run(self._generator.close))
+            checked_call(lambda: self._context.run(self._generator.close))
         except Exception:
             logger.warning("a tool's handler failed while it was closed", exc_info=True)
 
@@ -390,13 +390,13 @@ class ToolRunner:
             hand_over(self._loop, self.cancel)  # where that loop is closed, its tasks have ended
             return
         self.cancel()
-        if not waits(self._conversation):
+        if not is_reentrant(self._conversation):
             await wait_for_end(self._tasks)
 
     async def _take_care(self, call: ToolCall, done: Done) -> None:
         step = step_of(call) or Step.RESULT
         try:
-            with waiting_for(self._conversation):
+            with in_callback_of(self._conversation):
                 fate = await (self._approve(call) if step is Step.APPROVAL else self._answer(call))
             if fate is not CallOutcome.LEFT:
                 self._registry.settle(call.id, self._turn, step, fate)

@@ -218,7 +218,7 @@ async def test_what_does_not_end_is_told_of(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A handler that goes on although it was cancelled: the log says what is waited for."""
-    monkeypatch.setattr("inferencesh._loops.threads._PATIENCE", 0.05)
+    monkeypatch.setattr("inferencesh._loops.threads._LOG_AFTER", 0.05)
     begun, may_end = asyncio.Event(), asyncio.Event()
 
     async def stubborn() -> None:

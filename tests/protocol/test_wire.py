@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferencesh._protocol.wire import (
-    MAX_LINE_BYTES,
     Event,
     EventDecoder,
     LineSplitter,
@@ -19,6 +18,7 @@ from inferencesh._protocol.wire import (
     event_decoder,
     read_event,
 )
+from inferencesh.config import MAX_LINE_BYTES
 from inferencesh.errors import StreamError, UnreadableError
 from tests.fuzz.fuzz_wire import inputs, one_input
 
