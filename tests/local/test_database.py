@@ -312,7 +312,7 @@ async def test_nothing_is_told_before_it_is_stored_and_nobody_else_waits(db: Pat
     async with calling(db=db, model=model, observer=lambda _: posted.set()) as caller:
         _, reply = await caller.send("Hello")
         posted.clear()
-        chat = caller.runtime._store.chat(reply["chat_id"])
+        chat = caller.runtime._store.get(reply["chat_id"])
         storage, task = caller.runtime._storage, chat.task
         assert storage is not None
         assert task is not None

@@ -7,26 +7,25 @@ from typing import Literal
 
 import pytest
 
-from inferencesh.local._api.forms import AgentConfig
-from inferencesh.local.chats import Chat
+from inferencesh.local.chats import AgentDefinition, StoredChat
 from inferencesh.local.feed import DELTA_BACKLOG, Feed, Subscription
-from inferencesh.local.records import Block, Message
+from inferencesh.local.records import Block, StoredMessage
 
 
-def chat_with(*messages: Message) -> Chat:
+def chat_with(*messages: StoredMessage) -> StoredChat:
     """A chat of these messages."""
-    return Chat(agent_id="agent", config=AgentConfig(), feed=Feed(), messages=list(messages))
+    return StoredChat(agent_id="agent", config=AgentDefinition(), feed=Feed(), messages=list(messages))
 
 
-def empty_reply() -> Message:
+def empty_reply() -> StoredMessage:
     """A placeholder to be grown."""
-    return Message(chat_id="chat", role="assistant", order=1, status="pending", blocks=[Block("text", text="")])
+    return StoredMessage(chat_id="chat", role="assistant", order=1, status="pending", blocks=[Block("text", text="")])
 
 
-def grow(feed: Feed, message: Message, text: str) -> None:
+def grow(feed: Feed, message: StoredMessage, text: str) -> None:
     """Add a piece of text as a model would."""
     message.blocks[0].text = message.text + text
-    feed.grew(message, {"response": text})
+    feed.publish_delta(message, {"response": text})
 
 
 async def names(subscription: Subscription) -> list[str]:
@@ -41,11 +40,11 @@ async def test_an_unread_version_of_an_object_gives_way_to_the_newer_one() -> No
     message = empty_reply()
     chat = chat_with(message)
     subscription = chat.feed.subscribe("snapshots", chat, [])
-    chat.feed.message(message)
-    chat.feed.chat(chat)
+    chat.feed.publish_message(message)
+    chat.feed.publish_chat(chat)
     for word in ("one ", "two ", "three"):
         grow(chat.feed, message, word)
-    chat.feed.chat(chat)
+    chat.feed.publish_chat(chat)
     frames = await subscription.take()
     assert frames is not None
     assert [frame.event for frame in frames] == ["chat_messages", "chats"]
@@ -82,7 +81,7 @@ async def test_falling_behind_counts_for_one_message_only() -> None:
         grow(chat.feed, first, "x" * DELTA_BACKLOG)
     assert await names(subscription) == ["chats", "chat_messages"]
     first.status = "ready"
-    chat.feed.message(first)
+    chat.feed.publish_message(first)
     grow(chat.feed, second, "hello")
     assert await names(subscription) == ["chat_messages", "delta"]
 
@@ -115,5 +114,5 @@ async def test_who_has_left_gets_nothing_more() -> None:
     await subscription.take()
     chat.feed.unsubscribe(subscription)
     grow(chat.feed, message, "hello")
-    chat.feed.chat(chat)
+    chat.feed.publish_chat(chat)
     assert subscription.drained

@@ -10,8 +10,7 @@ from typing import Self
 import pytest
 
 from inferencesh.local import Attachment, Conversation, Fail, Piece, Reasoning, Text, ToolCall
-from inferencesh.local._api.forms import AgentConfig
-from inferencesh.local.chats import Run
+from inferencesh.local.chats import AgentDefinition, StoredRun
 
 from .caller import AGENT, Scripted, calling, text_of, words
 
@@ -260,7 +259,7 @@ async def test_a_model_may_answer_with_any_async_iterator() -> None:
 
 def test_a_run_takes_only_the_ways_the_protocol_has() -> None:
     """An end is an end."""
-    run = Run(chat_id="chat", agent_id="agent", user_message_id="message", config=AgentConfig())
+    run = StoredRun(chat_id="chat", agent_id="agent", user_message_id="message", config=AgentDefinition())
     run.advance("canceled")
     with pytest.raises(ValueError, match="cannot go from canceled to working"):
         run.advance("working")
