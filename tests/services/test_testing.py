@@ -295,7 +295,6 @@ def test_starting_pytest_imports_next_to_nothing(pytester: pytest.Pytester) -> N
     names = json.loads(loaded.replace("'", '"'))
     assert names == [
         "inferencesh",
-        "inferencesh._version",
         "inferencesh.testing",
         "inferencesh.testing.plugin",
         "inferencesh.testing.unclosed_client",
