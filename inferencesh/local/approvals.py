@@ -21,7 +21,7 @@ ApprovedBy: TypeAlias = Literal["api_key", "sign_in"]
 
 @attrs.frozen
 class Approvals:
-    """Carries out decisions. One that is refused with a `ProblemError` changes nothing."""
+    """Carries out decisions. One that is refused with a ``ProblemError`` changes nothing."""
 
     _engine: Engine
 
@@ -93,7 +93,7 @@ class Approvals:
         Args:
             chat: The chat.
             invocation: The call.
-            key: The key of one of the `options`, or None for the default.
+            key: The key of one of the ``options``, or None for the default.
 
         Raises:
             ProblemError: 409 if the call does not wait for approval, or there is no such option.
@@ -101,7 +101,7 @@ class Approvals:
         _check_waits(invocation, "allowed")
         option = _whole_tool(invocation)
         if key is not None and key != option["key"]:
-            detail = f"There is no option {key[:64]!r} for this call, or none any more; read its options again."
+            detail = f"There is no option {key[:64]!r} for this call (any more); read its options again."
             raise ProblemError(409, detail)
         if invocation.name not in chat.allowed_tools:
             chat.allowed_tools.append(invocation.name)

@@ -1,4 +1,4 @@
-"""`BackgroundRuntime`: a runtime on an event loop in a background thread."""
+"""``BackgroundRuntime``: a runtime on an event loop in a background thread."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _STOP_TIMEOUT = 5.0
 
 
 class RuntimeOptions(TypedDict, total=False):
-    """The options of `LocalRuntime`, for functions that pass them on."""
+    """The options of ``LocalRuntime``, for functions that pass them on."""
 
     model: Model | None
     api_keys: Collection[str]
@@ -53,7 +53,7 @@ class LocalAddress:
     """The base URL of a runtime and a key that it accepts.
 
     Attributes:
-        base_url: The base URL, such as `http://127.0.0.1:8000`.
+        base_url: The base URL, such as ``http://127.0.0.1:8000``.
         api_key: The key.
     """
 
@@ -62,13 +62,13 @@ class LocalAddress:
 
 
 class BackgroundRuntime:
-    """Runs one `LocalRuntime` on an event loop in a daemon thread.
+    """Runs one ``LocalRuntime`` on an event loop in a daemon thread.
 
-    `start` and `stop` may be called from any thread. A runtime that is not stopped ends when the interpreter exits. A
-    forked child process can use the parent's runtime while the parent runs it; `stop` does nothing in the child.
+    ``start`` and ``stop`` may be called from any thread. A runtime that is not stopped ends when the interpreter exits.
+    A forked child process can use the parent's runtime while the parent runs it; ``stop`` does nothing in the child.
 
     Args:
-        options: Those of `LocalRuntime`.
+        options: Those of ``LocalRuntime``.
 
     Raises:
         ValueError: An option is invalid, or gevent or eventlet has patched the threading module.
@@ -91,7 +91,7 @@ class BackgroundRuntime:
         check_threads("an embedded runtime")
         self._runtime = LocalRuntime(**options)
         self._pid = os.getpid()
-        # Reentrant: a signal handler that runs inside `start` may call `stop`.
+        # Reentrant: a signal handler that runs inside ``start`` may call ``stop``.
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._address: LocalAddress | None = None
@@ -107,7 +107,7 @@ class BackgroundRuntime:
         """Start the runtime if it is not running, wait until it listens, and return its address.
 
         Raises:
-            DatabaseError: The file `db` cannot be used.
+            DatabaseError: The file ``db`` cannot be used.
             OSError: The address cannot be used.
             RuntimeError: The runtime was stopped, or an earlier start failed.
         """
@@ -161,7 +161,7 @@ class BackgroundRuntime:
     async def _serve(self) -> None:
         try:
             await self._runtime.start()
-        except BaseException as error:  # noqa: BLE001 - `start` raises it
+        except BaseException as error:  # noqa: BLE001 - ``start`` raises it
             self._started.set_exception(error)
         else:
             self._started.set_result(None)

@@ -45,7 +45,7 @@ class AgentDefinition:
         system_prompt: The instructions.
         tools: The client tools.
         output_schema: The JSON Schema of the output, or None.
-        finishes: Whether the agent has the `finish` tool, because of an output schema or its internal tools.
+        finishes: Whether the agent has the ``finish`` tool, because of an output schema or its internal tools.
         allow_all_tools: Whether no call needs an approval, even if its tool requires one.
     """
 
@@ -58,7 +58,7 @@ class AgentDefinition:
 
 @attrs.define(eq=False, kw_only=True)
 class StoredRun(Published):
-    """The agent's work on one user message. `output` is JSON text."""
+    """The agent's work on one user message. ``output`` is JSON text."""
 
     chat_id: str
     agent_id: str
@@ -133,8 +133,8 @@ class StoredRun(Published):
 class StoredChat(Published):
     """A conversation: its messages, the current run and the queue behind it.
 
-    `reply` is the assistant message of the current step; `queue` holds user messages that were sent while a run was
-    active, each with the agent definition sent along. `feed` and `task` exist only while the runtime runs.
+    ``reply`` is the assistant message of the current step; ``queue`` holds user messages that were sent while a run was
+    active, each with the agent definition sent along. ``feed`` and ``task`` exist only while the runtime runs.
     """
 
     agent_id: str
@@ -236,7 +236,7 @@ class ChatStore:
         return chat
 
     def load(self, chats: Iterable[StoredChat], recorder: Recorder) -> None:
-        """Add chats read from the database, and record chats created from now on with `recorder`."""
+        """Add chats read from the database, and record chats created from now on with ``recorder``."""
         self._recorder = recorder
         for chat in chats:
             self.chats[chat.id] = chat
@@ -254,7 +254,7 @@ class ChatStore:
             self._recorder.forget(chat)
 
     def add_invocation(self, chat: StoredChat, invocation: Invocation) -> None:
-        """Add a tool call to the index, so that `invocation` finds it."""
+        """Add a tool call to the index, so that ``invocation`` finds it."""
         self._invocations[invocation.id] = chat, invocation
 
     def get(self, chat_id: str) -> StoredChat:

@@ -127,7 +127,7 @@ class Engine:
             attachments: Files that belong to the result.
 
         Raises:
-            ProblemError: 409 if the call waits for approval, or, with the code `already_processed`, does not wait.
+            ProblemError: 409 if the call waits for approval, or, with the code ``already_processed``, does not wait.
         """
         if invocation.waits_for == "tool_approval":
             detail = "The tool call waits for its approval; it takes a result once it is approved."
@@ -183,7 +183,7 @@ class Engine:
         chat.feed.close()
 
     async def aclose(self) -> None:
-        """Cancel all runs, end all streams, and wait at most `CLOSE_TIMEOUT` for the runs to end."""
+        """Cancel all runs, end all streams, and wait at most ``CLOSE_TIMEOUT`` for the runs to end."""
         for chat in self._store.chats.values():
             chat.queue.clear()
             chat.feed.close()
@@ -287,7 +287,17 @@ class Engine:
             self._reply(chat, run)
 
     def _add_results(self, chat: StoredChat, reply: StoredMessage) -> None:
-        for result in _result_messages(chat, reply):
+        """Add and publish a tool message for each result, in the order of the calls."""
+        for invocation in reply.invocations:
+            result = StoredMessage(
+                chat_id=chat.id,
+                role="tool",
+                order=chat.next_order(),
+                status="ready",
+                blocks=[Block("text", invocation.result), *invocation.attachments],
+                run_id=invocation.run_id,
+                tool_call_id=invocation.call_id,
+            )
             chat.messages.append(result)
             chat.feed.publish_message(result)
 
@@ -379,7 +389,7 @@ def _output_of(message: StoredMessage) -> str:
 
 
 def _finishing_call(run: StoredRun, calls: Sequence[_WrittenCall]) -> _WrittenCall | None:
-    """Return the call of the `finish` tool, or None if the run continues.
+    """Return the call of the ``finish`` tool, or None if the run continues.
 
     Raises:
         _ModelError: There are other calls as well.
@@ -388,15 +398,15 @@ def _finishing_call(run: StoredRun, calls: Sequence[_WrittenCall]) -> _WrittenCa
         return None
     finish = next((call for call in calls if call.name == FINISH and call.asks is None), None)
     if finish is not None and len(calls) > 1:
-        raise _ModelError("The model finished and called tools in one step; nobody would wait for their results.")
+        raise _ModelError("The model finished and called tools in one step; the results of these calls would be lost.")
     return finish
 
 
 def _add_call(chat: StoredChat, run: StoredRun, reply: StoredMessage, call: _WrittenCall) -> Invocation:
     """Add a tool call to its message, and return it.
 
-    A call of a client tool waits for approval or for its result, a question or widget waits for a person, and `finish`
-    does not wait. A call of an unknown tool is answered with an error.
+    A call of a client tool waits for approval or for its result, a question or widget waits for a person, and
+    ``finish`` does not wait. A call of an unknown tool is answered with an error.
     """
     invocation = Invocation(
         chat_id=chat.id,
@@ -424,28 +434,11 @@ def _add_call(chat: StoredChat, run: StoredRun, reply: StoredMessage, call: _Wri
     return invocation
 
 
-def _result_messages(chat: StoredChat, reply: StoredMessage) -> list[StoredMessage]:
-    """Return a new message for each result, in the order of the calls."""
-    first = chat.next_order()
-    return [
-        StoredMessage(
-            chat_id=chat.id,
-            role="tool",
-            order=order,
-            status="ready",
-            blocks=[Block("text", invocation.result), *invocation.attachments],
-            run_id=invocation.run_id,
-            tool_call_id=invocation.call_id,
-        )
-        for order, invocation in enumerate(reply.invocations, first)
-    ]
-
-
 @attrs.frozen
 class _WrittenCall:
     """A complete tool call of a message.
 
-    `asks` is set for calls that wait for a person; `widget` is the widget that is shown, as JSON text.
+    ``asks`` is set for calls that wait for a person; ``widget`` is the widget that is shown, as JSON text.
     """
 
     name: str
@@ -463,7 +456,7 @@ _FRAGMENT = 12
 class _MessageWriter:
     """Writes a model's pieces into one message, and publishes each addition.
 
-    `finishes` is whether the agent has a `finish` tool.
+    ``finishes`` is whether the agent has a ``finish`` tool.
     """
 
     message: StoredMessage
@@ -475,8 +468,8 @@ class _MessageWriter:
         """Add a piece to the message, and yield after each published event so that the caller can wait.
 
         Raises:
-            _ModelError: The piece is a failure, or finishes although the agent has no `finish` tool.
-            TypeError: It is not a `Piece`; the message is unchanged.
+            _ModelError: The piece is a failure, or finishes although the agent has no ``finish`` tool.
+            TypeError: It is not a ``Piece``; the message is unchanged.
             ValueError: It contains a value that JSON cannot represent; the message is unchanged.
         """
         match piece:
@@ -549,7 +542,7 @@ def _checked(arguments: Mapping[str, object]) -> Arguments:
 
 
 def _checked_output(output: object) -> Arguments:
-    """Return an output as the arguments of the `finish` call; `values` is empty if it is not an object."""
+    """Return an output as the arguments of the ``finish`` call; ``values`` is empty if it is not an object."""
     text = encode_json(output).decode()
     values = decode_json(text)
     return Arguments(values if isinstance(values, dict) else {}, text)

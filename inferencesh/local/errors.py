@@ -48,7 +48,7 @@ class ProblemError(Exception):
         status: The HTTP status.
         detail: What went wrong and what to do about it, for people.
         code: The error code; the usual one of the status by default.
-        field: The invalid field of the request, such as `input.text`.
+        field: The invalid field of the request, such as ``input.text``.
         headers: Additional response headers.
     """
 

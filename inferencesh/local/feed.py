@@ -1,7 +1,7 @@
 """The events of a chat, delivered to any number of readers.
 
 However slowly a reader reads, what is kept for it is bounded: an unread object is replaced by its newer version, and
-unread deltas are limited to `DELTA_BACKLOG` bytes.
+unread deltas are limited to ``DELTA_BACKLOG`` bytes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CHAT_KEY = "chat"
 
 @attrs.frozen
 class Frame:
-    """One event, encoded once for all readers. `message` is set if the event is a whole message."""
+    """One event, encoded once for all readers. ``message`` is set if the event is a whole message."""
 
     event: Literal["chats", "agent_runs", "chat_messages", "delta"]
     data: bytes
@@ -43,8 +43,8 @@ class Subscription:
 
     A whole object replaces an unread older version of itself and goes to the end of the queue, so that a reader that
     starts in the middle of a message receives the whole message and then the deltas that follow. A reader with more
-    than `DELTA_BACKLOG` bytes of unread deltas receives that message whole from then on, and so never has to deal with
-    a gap in `seq`.
+    than ``DELTA_BACKLOG`` bytes of unread deltas receives that message whole from then on, and so never has to deal
+    with a gap in ``seq``.
 
     Args:
         updates: Whether the reader receives whole messages, deltas or both while a message grows.
@@ -111,7 +111,7 @@ class Subscription:
         return frames
 
     def close(self, *, cut: bool = False) -> None:
-        """End the subscription after the queued events; `cut` makes it end like a broken connection."""
+        """End the subscription after the queued events; ``cut`` makes it end like a broken connection."""
         self._closed, self.cut = True, cut
         self._ready.set()
 
@@ -128,7 +128,7 @@ class Feed:
         self._subscriptions: set[Subscription] = set()
 
     def subscribe(self, updates: Updates, chat: Published, replay: Iterable[StoredMessage]) -> Subscription:
-        """Return a new subscription, which begins with the chat and the messages of `replay`."""
+        """Return a new subscription, which begins with the chat and the messages of ``replay``."""
         stored = None if self._recorder is None else partial(self._recorder.drain, chat.id)
         subscription = Subscription(updates, stored)
         subscription.put(_CHAT_KEY, _frame("chats", chat))
@@ -181,7 +181,7 @@ class Feed:
                 subscription.put(message.id, whole)
 
     def close(self, *, cut: bool = False) -> None:
-        """End all subscriptions; `cut` makes them end like broken connections."""
+        """End all subscriptions; ``cut`` makes them end like broken connections."""
         for subscription in self._subscriptions:
             subscription.close(cut=cut)
         self._subscriptions.clear()

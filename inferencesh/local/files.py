@@ -39,9 +39,9 @@ PART = 256 * 1024
 class StoredFile(Record):
     """One file, announced or uploaded.
 
-    `upload_token` and `content_token` grant access to the URLs they are part of. They differ because the URL for
-    reading is sent along with messages, and its readers must not be able to replace the file. `declared_size` is the
-    announced size in bytes, or 0 if it was not given; `content` identifies the bytes once they are uploaded.
+    ``upload_token`` and ``content_token`` grant access to the URLs they are part of. They differ because the URL for
+    reading is sent along with messages, and its readers must not be able to replace the file. ``declared_size`` is the
+    announced size in bytes, or 0 if it was not given; ``content`` identifies the bytes once they are uploaded.
     """
 
     filename: str
@@ -55,7 +55,7 @@ class StoredFile(Record):
     content_token: str = attrs.field(factory=new_id)
 
     def uri(self, origin: str) -> str:
-        """Return the URL for reading the file, for clients that reach the runtime at `origin`."""
+        """Return the URL for reading the file, for clients that reach the runtime at ``origin``."""
         return f"{origin}{CONTENT_PATH}{self.content_token}"
 
     def wire(self, origin: str) -> Wire:
@@ -77,7 +77,7 @@ class StoredFile(Record):
 
 
 class Contents(Protocol):
-    """A store for the bytes of files, in parts of `PART` bytes of which only the last may be shorter."""
+    """A store for the bytes of files, in parts of ``PART`` bytes of which only the last may be shorter."""
 
     async def add_part(self, content: str, number: int, data: bytes) -> None:
         """Store the next part."""
@@ -231,7 +231,7 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def host_and_port(uri: str) -> tuple[str, int | None] | None:
-    """Return host and port of an HTTP URL, with `localhost` for all loopback hosts; None for any other text."""
+    """Return host and port of an HTTP URL, with ``localhost`` for all loopback hosts; None for any other text."""
     try:
         parts = urlsplit(uri)
         host, port = parts.hostname, parts.port

@@ -110,7 +110,7 @@ class Widget:
     """A form or a row of buttons; the run waits for a person to use it.
 
     Args:
-        surface: The widget in wire form: `version`, `surfaceId`, `components` and so on.
+        surface: The widget in wire form: ``version``, ``surfaceId``, ``components`` and so on.
     """
 
     surface: Mapping[str, object]
@@ -118,11 +118,11 @@ class Widget:
 
 @attrs.frozen
 class Finish:
-    """A call of the agent's `finish` tool with the final output; the run is then completed.
+    """A call of the agent's ``finish`` tool with the final output; the run is then completed.
 
-    An agent has this tool if it has an output schema or its `internal_tools` enable `finish`. A step that finishes must
-    not call other tools. The output is not validated against the schema, so that clients can be tested with invalid
-    outputs.
+    An agent has this tool if it has an output schema or its ``internal_tools`` enable ``finish``. A step that finishes
+    must not call other tools. The output is not validated against the schema, so that clients can be tested with
+    invalid outputs.
 
     Args:
         output: Any JSON value.
@@ -212,7 +212,7 @@ class ConversationMessage:
         role: The author of the message.
         text: The whole text; for a tool, its result.
         tool_calls: The calls that an assistant message made.
-        tool_call_id: For a tool's result, the `PastCall.id` that it answers.
+        tool_call_id: For a tool's result, the ``PastCall.id`` that it answers.
         attachments: The attached files.
     """
 
@@ -227,7 +227,7 @@ class ConversationMessage:
 class OfferedTool:
     """A tool the model may call, with the JSON Schema of its arguments.
 
-    A call of a tool with `requires_approval` waits until a person allows it; if it is rejected, its result says so.
+    A call of a tool with ``requires_approval`` waits until a person allows it; if it is rejected, its result says so.
     """
 
     name: str
@@ -245,8 +245,8 @@ class Conversation:
         system_prompt: The agent's instructions.
         tools: The tools the model may call.
         context: The chat's variables.
-        output_schema: The JSON Schema of the output of `Finish`, or None if there is none.
-        finishes: Whether the agent has a `finish` tool.
+        output_schema: The JSON Schema of the output of ``Finish``, or None if there is none.
+        finishes: Whether the agent has a ``finish`` tool.
 
     Example:
         ```python
@@ -277,9 +277,9 @@ class Conversation:
 class Model(Protocol):
     """The protocol of models: they answer a conversation, one step at a time.
 
-    After a step that calls tools or asks a question, `respond` is called again with the answers in the conversation;
-    answers to `Ask` and `Widget` appear as results of tools named `ask` and `widget`. The run ends with the first step
-    that does neither, or that finishes.
+    After a step that calls tools or asks a question, ``respond`` is called again with the answers in the conversation;
+    answers to ``Ask`` and ``Widget`` appear as results of tools named ``ask`` and ``widget``. The run ends with the
+    first step that does neither, or that finishes.
 
     Example:
         ```python

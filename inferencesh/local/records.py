@@ -1,6 +1,6 @@
 """The records a runtime keeps: messages with their content blocks, tool calls and interrupts.
 
-Each record produces its own wire form. Chats and runs are in `chats`, files in `files`.
+Each record produces its own wire form. Chats and runs are in ``chats``, files in ``files``.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Record:
     updated_at: str = attrs.Factory(lambda self: self.created_at, takes_self=True)
 
     def touch(self) -> None:
-        """Set `updated_at` to the current time."""
+        """Set ``updated_at`` to the current time."""
         self.updated_at = now()
 
     def base(self) -> Wire:
@@ -112,7 +112,7 @@ class Arguments:
 class Block:
     """One part of a message's content.
 
-    For files, only `uri` is part of the wire form; `filename`, `content_type` and `size` are for the model.
+    For files, only ``uri`` is part of the wire form; ``filename``, ``content_type`` and ``size`` are for the model.
     """
 
     type: Literal["text", "reasoning", "image", "file", "tool"]
@@ -138,7 +138,7 @@ class Block:
 
 @attrs.define(eq=False, kw_only=True)
 class StoredInterrupt(Record):
-    """Something that a run waits, or waited, for: one step of an `Invocation`, which holds the details."""
+    """Something that a run waits, or waited, for: one step of an ``Invocation``, which holds the details."""
 
     reason: InterruptReason
     status: Literal["pending", "resolved", "cancelled"] = "pending"
@@ -156,8 +156,8 @@ class StoredInterrupt(Record):
 class Invocation(Record):
     """One call of a tool.
 
-    `id` identifies it in `/tools/{id}`; `call_id` is the identifier used in the model's messages. A call can wait
-    more than once, first for approval and then for its result; each wait adds one to `interrupts`.
+    ``id`` identifies it in ``/tools/{id}``; ``call_id`` is the identifier used in the model's messages. A call can wait
+    more than once, first for approval and then for its result; each wait adds one to ``interrupts``.
     """
 
     chat_id: str
@@ -248,7 +248,7 @@ class Invocation(Record):
 
 @attrs.define(eq=False, kw_only=True)
 class StoredMessage(Published):
-    """One message of a chat. `seq` is the number of deltas published for it so far."""
+    """One message of a chat. ``seq`` is the number of deltas published for it so far."""
 
     chat_id: str
     role: Literal["user", "assistant", "tool"]
@@ -290,7 +290,7 @@ class StoredMessage(Published):
 
 
 class Recorder(Protocol):
-    """Persists records; implemented by `_store.journal`, so that records do not depend on the database."""
+    """Persists records; implemented by ``_store.journal``, so that records do not depend on the database."""
 
     def note(self, record: Record) -> None:
         """Schedule a record to be stored in the state it has when the current step of the event loop ends."""

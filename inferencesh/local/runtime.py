@@ -1,4 +1,4 @@
-"""`LocalRuntime`: an HTTP server in this process that behaves like the service."""
+"""``LocalRuntime``: an HTTP server in this process that behaves like the service."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class LocalRuntime:
     It is meant for trying, developing and testing agents. Chats and files are kept in memory, or in a database file.
     By default it listens on the loopback interface; anyone who can reach it and knows a key can use it.
 
-    Use it as an async context manager, or call `start` and `aclose`. It belongs to the event loop it is started on.
+    Use it as an async context manager, or call ``start`` and ``aclose``. It belongs to the event loop it is started on.
 
     Args:
-        model: The model that answers; by default `DemoModel`, which is not a language model.
+        model: The model that answers; by default ``DemoModel``, which is not a language model.
         api_keys: The accepted keys, at least one.
         host: The address to listen on.
         port: The port to listen on; 0 picks a free one.
-        envelope: The generation of response bodies: `v1`, `v2` or the current `v3`.
+        envelope: The generation of response bodies: ``v1``, ``v2`` or the current ``v3``.
         updates: What chat streams contain while a message grows: whole messages, token deltas, or both.
         pace: Seconds between the pieces of an answer, and ten times that before the first; 0 for no delays.
         heartbeat: Seconds without an event after which a stream sends a heartbeat.
@@ -55,8 +55,8 @@ class LocalRuntime:
             use it. After a restart, a run that was active has failed, and a run that was paused can continue. None
             keeps everything in memory.
         max_file_bytes: The maximum size of an uploaded file in bytes.
-        approvals: What decisions on tool calls require: `api_key`, any key, or `sign_in`, a signed-in person. With
-            `sign_in`, keys are refused with 403 `requires_sign_in`, as on the service.
+        approvals: What decisions on tool calls require: ``api_key``, any key, or ``sign_in``, a signed-in person. With
+            ``sign_in``, keys are refused with 403 ``requires_sign_in``, as on the service.
         observer: Called with each message and tool result that clients send; for tests.
 
     Raises:
@@ -157,7 +157,7 @@ class LocalRuntime:
         """Start to listen; does nothing if the runtime is already running.
 
         Raises:
-            DatabaseError: The file `db` cannot be used, for example because another runtime uses it.
+            DatabaseError: The file ``db`` cannot be used, for example because another runtime uses it.
             OSError: The address cannot be used, for example because another server uses it.
             RuntimeError: The runtime was closed.
         """

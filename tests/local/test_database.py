@@ -426,7 +426,7 @@ def _missing_record(db: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "complaint"),
     [
-        (_text, "no database"),
+        (_text, "not a database"),
         (_foreign, "another program"),
         (_later, "later version"),
         (_unknown_kind, "unknown kind, 'dream'"),

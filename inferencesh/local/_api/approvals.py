@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["ApprovalApi"]
 
 _SIGN_IN = (
-    "An API key may not decide on tool calls: this runtime was told to take decisions only from people who have signed "
-    "in, as the service does. Start it with approvals='api_key' to have keys accepted."
+    "An API key may not decide on tool calls: this runtime only accepts decisions of people who have signed in, like "
+    "the service. Start it with approvals='api_key' to accept keys."
 )
 
 
@@ -96,7 +96,7 @@ class ApprovalApi:
         """Refuse the request if decisions require a sign-in, which this runtime does not offer.
 
         Raises:
-            ProblemError: 403 with the code `requires_sign_in`.
+            ProblemError: 403 with the code ``requires_sign_in``.
         """
         if self._approved_by == "sign_in":
             raise ProblemError(403, _SIGN_IN, code="requires_sign_in")

@@ -36,7 +36,7 @@ class NewMessage:
 
     @classmethod
     def from_chat_body(cls, body: Fields, attachments: AttachmentReader) -> NewMessage:
-        """Parse the body of `POST /chats/{id}/messages`."""
+        """Parse the body of ``POST /chats/{id}/messages``."""
         body.require("message")
         return cls(body.text("message") or "", attachments.read(body))
 
@@ -50,7 +50,7 @@ class NewChat:
 
     @classmethod
     def from_body(cls, body: Fields) -> NewChat:
-        """Parse the body of `POST /chats`."""
+        """Parse the body of ``POST /chats``."""
         agent = read_agent(body, required=True)
         assert agent is not None
         return cls(agent, body.text_map("context") or {})
@@ -58,7 +58,7 @@ class NewChat:
 
 @attrs.frozen
 class RunRequest:
-    """The body of `POST /agents/run`. Exactly one of `chat_id` and `chat` is set."""
+    """The body of ``POST /agents/run``. Exactly one of ``chat_id`` and ``chat`` is set."""
 
     message: NewMessage
     chat_id: str | None
@@ -97,9 +97,9 @@ class NewResult:
 
     @classmethod
     def from_body(cls, body: Fields, attachments: AttachmentReader) -> NewResult:
-        """Parse the body of `POST /tools/{id}`.
+        """Parse the body of ``POST /tools/{id}``.
 
-        The action on a widget is JSON text in `result`, or a plain object as the JavaScript SDK's React components
+        The action on a widget is JSON text in ``result``, or a plain object as the JavaScript SDK's React components
         send it.
         """
         action = body.mapping("action")
@@ -121,7 +121,7 @@ class AttachmentReader:
 
     Args:
         files: The runtime's files.
-        origin: The base URL with which the client reaches the runtime, such as `http://127.0.0.1:8420`.
+        origin: The base URL with which the client reaches the runtime, such as ``http://127.0.0.1:8420``.
     """
 
     _files: FileStore
@@ -130,7 +130,7 @@ class AttachmentReader:
     def read(self, fields: Fields) -> tuple[Block, ...]:
         """Return the attachments of a body, as blocks.
 
-        The older fields `images`, `files` and `image` are only used if there are no `attachments`.
+        The older fields ``images``, ``files`` and ``image`` are only used if there are no ``attachments``.
 
         Raises:
             ProblemError: 422 if an attachment is malformed or its file is missing.
@@ -158,10 +158,10 @@ class AttachmentReader:
         file = self._files.by_uri(uri)
         if file is None:
             if host_and_port(uri) == host_and_port(self._origin):
-                raise invalid(path, "names no file of this runtime: it was deleted, or never announced.")
+                raise invalid(path, "refers to no file of this runtime: it was deleted, or never announced.")
             return block
         if file.content is None:
-            raise invalid(path, "names a file that was never uploaded; PUT its bytes to its upload_url first.")
+            raise invalid(path, "refers to a file that was never uploaded; PUT its bytes to its upload_url first.")
         return _block(uri, block.filename or file.filename, block.content_type or file.content_type, file.size)
 
 

@@ -31,7 +31,7 @@ __all__ = ["ChatApi", "Settings"]
 
 @attrs.frozen
 class Settings:
-    """The options of `LocalRuntime` that affect responses.
+    """The options of ``LocalRuntime`` that affect responses.
 
     Args:
         envelope: The generation of response bodies.
@@ -79,7 +79,7 @@ class ChatApi:
         ]
 
     async def run(self, request: web.Request) -> web.StreamResponse:
-        """Post a message to a new or an existing chat; with `stream`, the response is a stream of the reply."""
+        """Post a message to a new or an existing chat; with ``stream``, the response is a stream of the reply."""
         body = await _body(request)
         wanted = RunRequest.from_body(body, self._attachments(request))
         self._observe(SentMessage(wanted.message.text, wanted.chat_id, copied(body.data)))
@@ -106,7 +106,7 @@ class ChatApi:
         return self._answer(user.wire())
 
     async def list_chats(self, request: web.Request) -> web.StreamResponse:
-        """List the chats, newest first; `search` selects those whose name contains a text. Filters are ignored."""
+        """List the chats, newest first; ``search`` selects those whose name contains a text. Filters are ignored."""
         wanted = await _body(request)
         search = (wanted.text("search") or "").strip().casefold()
         chats, cursor = newest_page(

@@ -56,7 +56,7 @@ def _check_depth(body: bytes, data: object) -> None:
 class Fields:
     """The fields of one JSON object. A field with the value null counts as absent.
 
-    The methods that return a field raise a `ProblemError` with status 422 if it has another type.
+    The methods that return a field raise a ``ProblemError`` with status 422 if it has another type.
 
     Args:
         data: The object.
@@ -80,7 +80,7 @@ class Fields:
         return f"{self._path}.{name}" if self._path else name
 
     def require(self, name: str) -> None:
-        """Raise a `ProblemError` with status 422 if a field is absent."""
+        """Raise a ``ProblemError`` with status 422 if a field is absent."""
         if name not in self:
             raise invalid(self.path(name), "is missing.")
 
@@ -113,7 +113,7 @@ class Fields:
         raise self._wrong(name, value, "an object")
 
     def nested(self, name: str) -> Fields | None:
-        """Return an object field as `Fields`, or None."""
+        """Return an object field as ``Fields``, or None."""
         value = self.mapping(name)
         return None if value is None else Fields(value, self.path(name))
 
@@ -127,7 +127,7 @@ class Fields:
         raise self._wrong(name, value, "a list")
 
     def objects(self, name: str) -> Iterator[Fields]:
-        """Yield the objects of a list field as `Fields`."""
+        """Yield the objects of a list field as ``Fields``."""
         for index, value in enumerate(self.items(name)):
             if not isinstance(value, dict):
                 raise self._wrong(f"{name}[{index}]", value, "an object")

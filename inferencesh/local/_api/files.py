@@ -189,7 +189,7 @@ def _origin(request: web.Request) -> str:
 
 
 def _read_announcement(body: Fields, limit: int) -> list[StoredFile]:
-    """Parse the body of `POST /files` into the files that a client is going to upload.
+    """Parse the body of ``POST /files`` into the files that a client is going to upload.
 
     Args:
         body: The request's body.

@@ -72,7 +72,7 @@ def _read_tools(definition: Fields, *, reserved: str | None) -> tuple[OfferedToo
     for tool in definition.objects("tools"):
         name = _check_tool(tool)
         if name in names:
-            raise invalid(tool.path("name"), f"{name!r} is the name of an earlier tool too.")
+            raise invalid(tool.path("name"), f"{name!r} is already the name of an earlier tool.")
         if name == reserved:
             raise invalid(tool.path("name"), f"{name!r} is the name of the tool that the agent finishes with.")
         names.add(name)
@@ -137,7 +137,7 @@ def _check_http(tool: Fields) -> None:
 
 
 def _check_call(tool: Fields) -> None:
-    # The wire has a type `call` with a key of its own; the builders of that name write the type `http` instead.
+    # The wire has a type ``call`` with a key of its own; the builders of that name write the type ``http`` instead.
     _check_request(_part(tool, "call" if "call" in tool else "http"))
 
 
@@ -180,7 +180,7 @@ def _check_harness(_tool: Fields) -> None:
     """Accept any tool of this type: its fields are not documented."""
 
 
-# Required fields by type of authentication; `credential` and `integration` are the SDKs' names for the same thing.
+# Required fields by type of authentication; ``credential`` and ``integration`` are the SDKs' names for the same thing.
 _AUTH_NEEDS: Mapping[str, tuple[str, ...]] = {
     "none": (),
     "credential": ("provider",),

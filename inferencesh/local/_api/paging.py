@@ -21,7 +21,7 @@ RecordT = TypeVar("RecordT", bound="Record")
 
 
 def read_page_limit(value: str | int | None) -> int:
-    """Return the number of items on a page: `value`, at most `MAX_PAGE`, or the default.
+    """Return the number of items on a page: ``value``, at most ``MAX_PAGE``, or the default.
 
     Raises:
         ProblemError: 422 if it is not a positive whole number.
@@ -55,7 +55,7 @@ def message_page(records: Sequence[RecordT], limit: int, cursor: str | None) -> 
     if cursor:
         end = next((at for at, each in enumerate(records) if each.id == cursor), -1)
         if end < 0:
-            raise invalid("cursor", "is not one that this list has given out.")
+            raise invalid("cursor", "is not a cursor of this list.")
     start = max(0, end - limit)
     return records[start:end], records[start].id if start else ""
 
@@ -108,8 +108,8 @@ def _decode(cursor: str) -> tuple[str, str]:
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError) as error:
-        raise invalid("cursor", "is not one that this list has given out.") from error
+        raise invalid("cursor", "is not a cursor of this list.") from error
     created_at, space, identifier = text.partition(" ")
     if not space:
-        raise invalid("cursor", "is not one that this list has given out.")
+        raise invalid("cursor", "is not a cursor of this list.")
     return created_at, identifier

@@ -48,7 +48,7 @@ def guard(api_keys: Collection[str], envelope: Envelope) -> Middleware:
             return _refuse(envelope, ProblemError(400, f"The body could not be read: {error}."))
         except Exception:
             _logger.exception("A request could not be answered.")
-            detail = "The runtime made a mistake; its log has the traceback."
+            detail = "Internal error; the log of the runtime has the traceback."
             return _refuse(envelope, ProblemError(500, detail))
 
     return middleware
@@ -66,7 +66,7 @@ def _authorize(request: web.Request, keys: list[bytes]) -> None:
 
 
 def answer(envelope: Envelope, data: object, status: int = 200) -> web.Response:
-    """Return the successful response with `data` in an envelope of the given generation."""
+    """Return the successful response with ``data`` in an envelope of the given generation."""
     body: object = data
     if envelope == "v1":
         body = {"success": True, "status": status, "data": data}
@@ -103,16 +103,16 @@ def _refuse(envelope: Envelope, problem: ProblemError) -> web.Response:
 
 
 def _from_http(error: web.HTTPException) -> ProblemError:
-    """Return an error of aiohttp, such as an unknown path, as a `ProblemError`."""
+    """Return an error of aiohttp, such as an unknown path, as a ``ProblemError``."""
     headers = {name: error.headers[name] for name in ("Allow", "Location") if name in error.headers}
     detail = {
-        404: "There is no such address in this runtime.",
-        405: "This address does not take that method.",
+        404: "There is no such endpoint in this runtime.",
+        405: "This endpoint does not allow that method.",
         413: "The body is larger than this runtime takes.",
     }.get(error.status, error.reason)
     return ProblemError(error.status, detail, headers=headers)
 
 
 async def add_request_id(_request: web.Request, response: web.StreamResponse) -> None:
-    """Add an `X-Request-Id` header to a response."""
+    """Add an ``X-Request-Id`` header to a response."""
     response.headers["X-Request-Id"] = new_id()

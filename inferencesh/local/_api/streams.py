@@ -51,7 +51,7 @@ SSE = Format("text/event-stream", _sse, b": heartbeat\n\n")
 
 
 def choose_format(request: web.Request) -> Format:
-    """Return NDJSON if the `Accept` header asks for it, else server-sent events."""
+    """Return NDJSON if the ``Accept`` header asks for it, else server-sent events."""
     accepted = {
         each.partition(";")[0].strip().lower()
         for header in request.headers.getall("Accept", ())
@@ -61,7 +61,7 @@ def choose_format(request: web.Request) -> Format:
 
 
 def bare_messages(form: Format) -> Format:
-    """Return the variant of a format for `POST /agents/run`, whose NDJSON lines are the messages themselves."""
+    """Return the variant of a format for ``POST /agents/run``, whose NDJSON lines are the messages themselves."""
     if form is SSE:
         return SSE
     return Format(form.content_type, _ndjson_bare, form.heartbeat)

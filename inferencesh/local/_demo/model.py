@@ -1,4 +1,4 @@
-"""`DemoModel`: the default model of the embedded runtime, a set of rules instead of a language model."""
+"""``DemoModel``: the default model of the embedded runtime, a set of rules instead of a language model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class DemoModel:
     """A stand-in for a language model that follows a few rules, for trying and testing agents offline.
 
     - Asked for a story, it tells one of a few stories.
-    - Asked for arithmetic, it calls a tool with a parameter `expression`, if there is one, and reports its result.
+    - Asked for arithmetic, it calls a tool with a parameter ``expression``, if there is one, and reports its result.
     - It calls another tool if the prompt has words in common with the tool's name or description, with arguments taken
       from the prompt.
     - It answers anything else by repeating the prompt and explaining what it is. It confirms attached files.
@@ -69,23 +69,23 @@ def _respond(conversation: Conversation) -> Iterator[Piece]:
     files = _mention_files(conversation.messages)
     if results:
         said = files + " ".join(_worded(call, result) for call, result in results)
-        return _ended(conversation, said, " ".join([*(result for _, result in results), prompt]))
+        return _say_and_finish(conversation, said, " ".join([*(result for _, result in results), prompt]))
     if _STORY.search(prompt):
-        return _ended(conversation, files + _story(prompt), prompt)
+        return _say_and_finish(conversation, files + _story(prompt), prompt)
     calls = _calls(prompt, conversation.tools)
     if calls:
         return iter(calls)
     if conversation.output_schema is not None:
-        return _ended(conversation, "", prompt)
-    return _ended(conversation, files + _plain(prompt, conversation.tools), prompt)
+        return _say_and_finish(conversation, "", prompt)
+    return _say_and_finish(conversation, files + _plain(prompt, conversation.tools), prompt)
 
 
-def _ended(conversation: Conversation, said: str, told: str) -> Iterator[Piece]:
-    """Yield a text and, if the agent has a `finish` tool, an output made from the text `told`."""
+def _say_and_finish(conversation: Conversation, said: str, source: str) -> Iterator[Piece]:
+    """Yield a text and, if the agent has a ``finish`` tool, an output made from the text ``source``."""
     yield from _words(said)
     if conversation.output_schema is not None:
         try:
-            output = make_output(told, dict(conversation.output_schema))
+            output = make_output(source, dict(conversation.output_schema))
         except SchemaError as error:
             yield Fail(f"The demo model cannot make an output of the agent's schema: {error}.")
         else:

@@ -64,12 +64,12 @@ class _Made:
     """A value, and whether any of it was found in the text."""
 
     value: object
-    told: bool = False
+    from_text: bool = False
 
 
 @attrs.define
 class _Maker:
-    """Makes one output. Places in it are written like `output.tags[0]`."""
+    """Makes one output. Places in it are written like ``output.tags[0]``."""
 
     _filler: Filler
     _root: Schema
@@ -102,8 +102,8 @@ class _Maker:
             case "null":
                 return _Made(None)
             case "boolean":
-                told = self._filler.mentions(_name_of(place))
-                return _Made(told or schema.get("default") is True, told)
+                mentioned = self._filler.mentions(_name_of(place))
+                return _Made(mentioned or schema.get("default") is True, mentioned)
             case "integer" | "number" as kind:
                 return self._make_number(place, schema, whole=kind == "integer")
             case "array":
@@ -121,7 +121,7 @@ class _Maker:
             made = self._try(place, option, depth)
             if isinstance(made, SchemaError):
                 failure = made
-            elif made.told:
+            elif made.from_text:
                 return made
             elif plain is None or made.value is None:
                 plain = made
@@ -141,7 +141,7 @@ class _Maker:
     def _choose(self, choices: list[object], schema: Schema) -> _Made:
         found = self._filler.find_choice(choices)
         if found is not None:
-            return _Made(found, told=True)
+            return _Made(found, from_text=True)
         default = schema.get("default")
         return _Made(default if default in choices else choices[0])
 
@@ -181,7 +181,7 @@ class _Maker:
                 made.append(self.make(f"{place}[{len(made)}]", each, depth + 1))
         words = self._filler.find_list() if _lists_words(items) else []
         if words and least <= len(words) <= most:
-            made += [_Made(word, told=True) for word in words]
+            made += [_Made(word, from_text=True) for word in words]
         elif "items" in schema and items is not False and depth < _OPTIONAL_DEPTH:
             made += self._make_items(place, items, depth, int(min(most - len(made), _MAX_VALUES)))
         while len(made) < least:
@@ -190,7 +190,7 @@ class _Maker:
             made = list({encode_json(each.value): each for each in made}.values())
         if not least <= len(made) <= most:
             raise SchemaError(place, "the demo model finds no list of that length")
-        return _Made([each.value for each in made], any(each.told for each in made))
+        return _Made([each.value for each in made], any(each.from_text for each in made))
 
     def _make_items(self, place: str, items: object, depth: int, most: int) -> list[_Made]:
         """Make items as long as the text has values for another one."""
@@ -198,7 +198,7 @@ class _Maker:
         while len(made) < most:
             before = self._filler.state
             each = self._try(f"{place}[{len(made)}]", items, depth)
-            if isinstance(each, SchemaError) or not each.told or (made and self._filler.state == before):
+            if isinstance(each, SchemaError) or not each.from_text or (made and self._filler.state == before):
                 break
             made.append(each)
         return made
@@ -212,7 +212,7 @@ class _Maker:
                 made[name] = self.make(f"{place}.{name}", each, depth + 1)
             elif depth < _OPTIONAL_DEPTH:
                 optional = self._try(f"{place}.{name}", each, depth)
-                if isinstance(optional, _Made) and optional.told:
+                if isinstance(optional, _Made) and optional.from_text:
                     made[name] = optional
         for name in required:
             if name not in made:
@@ -222,7 +222,7 @@ class _Maker:
             made[name] = self.make(f"{place}.{name}", others, depth + 1)
         if len(made) > schema.get("maxProperties", math.inf):
             raise SchemaError(place, "the schema requires more properties than it allows")
-        return _Made({name: each.value for name, each in made.items()}, any(each.told for each in made.values()))
+        return _Made({name: each.value for name, each in made.items()}, any(each.from_text for each in made.values()))
 
 
 def _options(schema: Schema) -> list[object]:
@@ -248,7 +248,7 @@ def _name_of(place: str) -> str:
 
 
 def _resolved(place: str, schema: Schema, root: Schema) -> Schema:
-    """Return a schema with `$ref` and `allOf` resolved.
+    """Return a schema with ``$ref`` and ``allOf`` resolved.
 
     Args:
         place: The place in the output that the schema describes.
@@ -301,7 +301,7 @@ def _merged(first: Schema, second: Schema) -> Schema:
 
 
 def _type_of(schema: Schema) -> str:
-    """Return the first type of a schema, inferred from its keywords if necessary; `string` by default."""
+    """Return the first type of a schema, inferred from its keywords if necessary; ``string`` by default."""
     kind = schema.get("type")
     if isinstance(kind, list):
         kind = kind[0]

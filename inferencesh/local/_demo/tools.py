@@ -179,7 +179,7 @@ def _words(text: str) -> set[str]:
 
 
 def takes_expression(tool: OfferedTool) -> bool:
-    """Whether a tool has a parameter `expression`, for arithmetic."""
+    """Whether a tool has a parameter ``expression``, for arithmetic."""
     return "expression" in _properties(tool.input_schema)
 
 
@@ -215,7 +215,7 @@ def find_expressions(sentence: str) -> list[str]:
 
 
 def _expression(text: str, at: int, depth: int) -> tuple[int, int]:
-    """Parse `operand (operator operand)*`; return its end, or `at` if there is none, and the number of operators."""
+    """Parse ``operand (operator operand)*``; return its end (``at`` if there is none) and the count of operators."""
     end, operators = _operand(text, at, depth)
     if end == at:
         return at, 0
@@ -229,7 +229,7 @@ def _expression(text: str, at: int, depth: int) -> tuple[int, int]:
 
 
 def _operand(text: str, at: int, depth: int) -> tuple[int, int]:
-    """Parse a number or an expression in parentheses, optionally with a minus sign; return like `_expression`."""
+    """Parse a number or an expression in parentheses, optionally with a minus sign; return like ``_expression``."""
     start = at + 1 if text[at : at + 1] == "-" else at
     number = _OPERAND.match(text, start)
     if number is not None:

@@ -1,7 +1,7 @@
 """The SQLite database of a runtime, used in a thread of its own.
 
-The standard library's `sqlite3` is sufficient: one process writes a few small rows at a time, and a single file is easy
-to copy and to delete.
+The standard library's ``sqlite3`` is sufficient: one process writes a few small rows at a time, and a single file is
+easy to copy and to delete.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _logger = logging.getLogger("inferencesh.local")
 
 
 class Database:
-    """A database file, locked by this runtime from `open` to `close`.
+    """A database file, locked by this runtime from ``open`` to ``close``.
 
     Jobs run one after another, in the order in which they were submitted.
 
@@ -110,7 +110,7 @@ class Database:
     def _work(self) -> None:
         try:
             self._serve()
-        except BaseException as error:  # noqa: BLE001 - `close` raises it
+        except BaseException as error:  # noqa: BLE001 - ``close`` raises it
             self._closed.set_exception(error)
         else:
             self._closed.set_result(None)
@@ -120,7 +120,7 @@ class Database:
         # copy of the connection, which would checkpoint the write-ahead log that the parent still uses.
         try:
             connection = _connect(self._path)
-        except BaseException as error:  # noqa: BLE001 - `open` raises it
+        except BaseException as error:  # noqa: BLE001 - ``open`` raises it
             self._opened.set_exception(error)
             return
         with contextlib.closing(connection):
@@ -142,7 +142,7 @@ def _do(connection: sqlite3.Connection, job: Callable[[sqlite3.Connection], T], 
 
 def _log_failure(done: Future[object]) -> None:
     if (error := done.exception()) is not None:
-        _logger.error("The database could not be cleared up: %s.", error)
+        _logger.error("Data that is no longer needed could not be deleted from the database: %s.", error)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -175,8 +175,8 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     if tables and application != _APPLICATION_ID:
         raise DatabaseError(f"{path} is a database of another program; name another file.")
     if version > SCHEMA_VERSION:
-        detail = f"{path} was written by a later version of inferencesh (its form is {version}, known is up to "
-        raise DatabaseError(f"{detail}{SCHEMA_VERSION}); update this one, or name another file.")
+        detail = f"{path} was written by a later version of inferencesh (schema version {version}, supported up to "
+        raise DatabaseError(f"{detail}{SCHEMA_VERSION}); update inferencesh, or name another file.")
     # A commit is then one write to the log, without waiting for the disk. Committed data survives the end of the
     # process, and the file remains consistent if the machine stops.
     connection.execute("PRAGMA journal_mode = WAL")
@@ -188,13 +188,13 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _refusal(path: Path, error: sqlite3.Error) -> DatabaseError:
-    """Return an error of SQLite as a `DatabaseError` that says what to do."""
+    """Return an error of SQLite as a ``DatabaseError`` that says what to do."""
     match error.sqlite_errorcode & 0xFF if hasattr(error, "sqlite_errorcode") else None:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return DatabaseError(f"{path} is in use by another runtime; stop that one, or name another file.")
         case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
-            return DatabaseError(f"{path} is no database, or a damaged one ({error}); name another file.")
+            return DatabaseError(f"{path} is not a database, or a damaged one ({error}); name another file.")
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
-            return DatabaseError(f"{path} may not be written; change its permissions, or name another file.")
+            return DatabaseError(f"{path} cannot be written; change its permissions, or name another file.")
         case _:
             return DatabaseError(f"{path} cannot be opened ({error}); check that its directory exists and is yours.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from inferencesh.local.chats import StoredChat
 from inferencesh.local.errors import ProblemError
 
-from .rows import to_row
+from .rows import chat_of, to_row
 
 if TYPE_CHECKING:
     from inferencesh.local.chats import ChatStore
@@ -31,7 +31,7 @@ _logger = logging.getLogger("inferencesh.local")
 
 
 class Journal:
-    """The `Recorder` that writes to a database.
+    """The ``Recorder`` that writes to a database.
 
     Everything noted in one step of the event loop is written in one transaction, so that the stored states of a chat,
     its run and its messages are consistent. Notes made during a transaction are collected for the next one.
@@ -46,9 +46,9 @@ class Journal:
         self._store = store
         self._changed: dict[str, Record] = {}
         self._forgotten: set[str] = set()
-        # Notes are numbered: the last one, the last one written, and the last one of each chat.
+        # Notes are numbered; these are the last one, the last one written, and the last one of each chat.
         self._noted = self._written = 0
-        self._marks: dict[str, int] = {}
+        self._last_notes: dict[str, int] = {}
         self._writing: asyncio.Task[None] | None = None
         self._batch: asyncio.Event = asyncio.Event()
         self._failure: BaseException | None = None
@@ -56,12 +56,12 @@ class Journal:
 
     def note(self, record: Record) -> None:
         """Schedule a record and its chat to be stored in the state they have when the current step ends."""
-        owner = record.id if isinstance(record, StoredChat) else _chat_of(record)
+        owner = record.id if isinstance(record, StoredChat) else chat_of(record)
         if self._frozen or (owner is not None and owner not in self._store.chats):
             return
         if owner is not None:
             self._changed[owner] = self._store.chats[owner]
-            self._marks[owner] = self._noted + 1
+            self._last_notes[owner] = self._noted + 1
         self._changed[record.id] = record
         self._wake()
 
@@ -69,14 +69,14 @@ class Journal:
         """Schedule a record, and the records that belong to it, to be deleted."""
         if self._frozen:
             return
-        self._marks.pop(record.id, None)
+        self._last_notes.pop(record.id, None)
         self._forgotten.add(record.id)
         self._changed = self._without_forgotten(self._changed)
         self._wake()
 
     async def drain(self, chat_id: str) -> None:
         """Wait until everything noted so far for a chat was stored, or failed to be; do not raise on failure."""
-        await self._reach(self._marks.get(chat_id, 0))
+        await self._reach(self._last_notes.get(chat_id, 0))
 
     @property
     def noted(self) -> int:
@@ -87,7 +87,7 @@ class Journal:
         """Wait until everything noted so far is stored.
 
         Args:
-            since: The value of `noted` when the current request started.
+            since: The value of ``noted`` when the current request started.
 
         Raises:
             ProblemError: 507 if notes made since then could not be stored; 503 if the runtime is closing.
@@ -95,7 +95,7 @@ class Journal:
         noted = self._noted
         await self._reach(noted)
         if self._failure is not None and noted > since:
-            detail = f"The runtime could not store this: {self._failure}. It has it in memory, and tries again later."
+            detail = f"The runtime could not store this: {self._failure}. It is kept in memory until the next attempt."
             raise ProblemError(507, detail, code="storage_failed")
         if self._frozen:
             raise ProblemError(503, "The runtime is closing.")
@@ -115,7 +115,7 @@ class Journal:
             self._writing = asyncio.create_task(self._write(), name="inferencesh.local journal")
 
     def _without_forgotten(self, changed: dict[str, Record]) -> dict[str, Record]:
-        return {key: each for key, each in changed.items() if self._forgotten.isdisjoint({key, _chat_of(each)})}
+        return {key: each for key, each in changed.items() if self._forgotten.isdisjoint({key, chat_of(each)})}
 
     async def _write(self) -> None:
         while self._written < self._noted:
@@ -135,10 +135,6 @@ class Journal:
             self._batch = asyncio.Event()
             batch.set()
         self._writing = None
-
-
-def _chat_of(record: Record) -> str | None:
-    return getattr(record, "chat_id", None)
 
 
 def _save(connection: sqlite3.Connection, rows: list[Row], forgotten: set[str]) -> None:

@@ -31,13 +31,13 @@ from inferencesh.local.records import (
 if TYPE_CHECKING:
     from inferencesh.local.records import Recorder
 
-__all__ = ["DamagedRowError", "Loaded", "Row", "load", "to_row"]
+__all__ = ["DamagedRowError", "Loaded", "Row", "chat_of", "load", "to_row"]
 
 T = TypeVar("T")
 RecordT = TypeVar("RecordT", bound=Record)
 Data: TypeAlias = dict[str, object]
 
-# The classes with a row of their own; the names are stored in the column `kind`.
+# The classes with a row of their own; the names are stored in the column ``kind``.
 _KINDS: dict[type[Record], str] = {
     StoredChat: "chat",
     StoredMessage: "message",
@@ -52,7 +52,7 @@ class DamagedRowError(Exception):
 
 @attrs.frozen
 class Row:
-    """One stored record. `data` is a JSON object, `chat_id` the chat that the record belongs to, if any."""
+    """One stored record. ``data`` is a JSON object, ``chat_id`` the chat that the record belongs to, if any."""
 
     id: str
     kind: str
@@ -72,7 +72,12 @@ def to_row(record: Record) -> Row:
     """Return the row for a record."""
     kind = type(record)
     data = _WRITERS[kind](record)
-    return Row(record.id, _KINDS[kind], getattr(record, "chat_id", None), encode_json(data).decode())
+    return Row(record.id, _KINDS[kind], chat_of(record), encode_json(data).decode())
+
+
+def chat_of(record: Record) -> str | None:
+    """Return the identifier of the chat that a record belongs to, if any."""
+    return getattr(record, "chat_id", None)
 
 
 def load(rows: Iterable[Row], recorder: Recorder) -> Loaded:
