@@ -1,4 +1,4 @@
-"""Requests: keys, envelopes, refusals that name what is wrong, and lists page by page."""
+"""Requests: API keys, envelopes, errors and pagination."""
 
 from __future__ import annotations
 
