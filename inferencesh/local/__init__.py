@@ -1,7 +1,7 @@
-"""The embedded runtime: try, develop and test agents offline, against the same wire as the service's.
+"""The embedded runtime: a local server that speaks the service's protocol, to develop and test agents offline.
 
-`LocalRuntime` runs on your event loop, `BackgroundRuntime` in a thread of its own. Both answer with
-`DemoModel`, a stand-in, unless they are given another `Model`.
+``LocalRuntime`` runs on your event loop, ``BackgroundRuntime`` in a thread of its own. Both answer with ``DemoModel``,
+which follows simple rules, unless they are given another ``Model``.
 """
 
 from __future__ import annotations

@@ -1,56 +1,63 @@
-"""Decisions of people on tool calls: allow or deny one, or allow a tool for the rest of a chat."""
+"""Decisions on tool calls: approve or reject a call, or always allow a tool in a chat."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from attrs import define
+import attrs
 
 from .errors import ProblemError
 
 if TYPE_CHECKING:
-    from .chats import Chat
+    from .chats import StoredChat
     from .engine import Engine
-    from .records import Interrupt, Invocation, Resolution, Wire
+    from .records import Invocation, Resolution, StoredInterrupt, Wire
 
 __all__ = ["Approvals", "ApprovedBy"]
 
 ApprovedBy: TypeAlias = Literal["api_key", "sign_in"]
-"""Who may decide: whoever has an API key, or, as at the service, nobody but a person who has signed in."""
+"""What a decision requires: an API key, or, as on the service, a signed-in person."""
 
 
-@define(frozen=True)
+@attrs.frozen
 class Approvals:
-    """Takes decisions in; each is either carried out at once or refused with 409, and changes nothing then."""
+    """Carries out decisions. One that is refused with a ``ProblemError`` changes nothing."""
 
     _engine: Engine
 
-    def approve(self, chat: Chat, invocation: Invocation) -> None:
-        """Let a call go on: a client tool waits for its result from now on.
+    def approve(self, chat: StoredChat, invocation: Invocation) -> None:
+        """Approve a call, which then waits for its result.
 
         Raises:
-            ProblemError: 409 when it does not wait for an approval.
+            ProblemError: 409 if the call does not wait for approval.
         """
         _check_waits(invocation, "approved")
         invocation.wait_for("client_tool")
         self._engine.resume(chat)
 
-    def reject(self, chat: Chat, invocation: Invocation, reason: str) -> None:
-        """End a call without having it run; the agent is told so, and why.
+    def reject(self, chat: StoredChat, invocation: Invocation, reason: str) -> None:
+        """Reject a call; its result tells the agent so.
+
+        Args:
+            chat: The chat.
+            invocation: The call.
+            reason: The reason for the agent, or "".
 
         Raises:
-            ProblemError: 409 when it does not wait for an approval.
+            ProblemError: 409 if the call does not wait for approval.
         """
         _check_waits(invocation, "rejected")
         why = f": {reason.strip()}" if reason.strip() else "."
         invocation.end("cancelled", f"Error: the call was rejected{why}", resolution="deny")
         self._engine.resume(chat)
 
-    def resolve(self, chat: Chat, invocation: Invocation, interrupt: Interrupt, decision: Resolution) -> None:
-        """Answer an interrupt: one about an approval as if its call had been approved or rejected, a question for good.
+    def resolve(
+        self, chat: StoredChat, invocation: Invocation, interrupt: StoredInterrupt, decision: Resolution
+    ) -> None:
+        """Resolve an interrupt: approve or reject its call, or answer its question.
 
         Raises:
-            ProblemError: 409 when it was answered, was called off, or asks for more than a decision.
+            ProblemError: 409 if it is not pending, or needs a result instead of a decision.
         """
         if interrupt.status != "pending":
             detail = f"The interrupt is {interrupt.status}; there is nothing left to decide."
@@ -71,30 +78,30 @@ class Approvals:
                 raise ProblemError(409, detail)
 
     def options(self, invocation: Invocation) -> Wire:
-        """Return the ways in which a waiting call's tool can be allowed for good; this runtime knows one.
+        """Return the options for always allowing the tool of a pending call; here there is just one.
 
         Raises:
-            ProblemError: 409 when the call does not wait for an approval.
+            ProblemError: 409 if the call does not wait for approval.
         """
         _check_waits(invocation, "allowed")
         option = _whole_tool(invocation)
         return {"options": [option], "default": option["key"], "unavailable": "", "secret_send": None}
 
-    def always_allow(self, chat: Chat, invocation: Invocation, key: str | None) -> Wire:
+    def always_allow(self, chat: StoredChat, invocation: Invocation, key: str | None) -> Wire:
         """Approve a call, and all later calls of its tool in this chat.
 
         Args:
             chat: The chat.
-            invocation: The call; it must wait for its approval.
-            key: The key of one of the `options`; None stands for the whole tool.
+            invocation: The call.
+            key: The key of one of the ``options``, or None for the default.
 
         Raises:
-            ProblemError: 409 when it does not wait, or has no such option.
+            ProblemError: 409 if the call does not wait for approval, or there is no such option.
         """
         _check_waits(invocation, "allowed")
         option = _whole_tool(invocation)
         if key is not None and key != option["key"]:
-            detail = f"There is no option {key[:64]!r} for this call, or none any more; read its options again."
+            detail = f"There is no option {key[:64]!r} for this call (any more); read its options again."
             raise ProblemError(409, detail)
         if invocation.name not in chat.allowed_tools:
             chat.allowed_tools.append(invocation.name)

@@ -1,4 +1,4 @@
-"""A runtime in a thread of its own, for code that has no event loop, or wants none of its work on it."""
+"""``BackgroundRuntime``: a runtime on an event loop in a background thread."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, TypedDict
 
-from attrs import frozen
+import attrs
 
 from inferencesh._loops.threads import check_threads
 
@@ -31,7 +31,7 @@ _STOP_TIMEOUT = 5.0
 
 
 class RuntimeOptions(TypedDict, total=False):
-    """The options of `LocalRuntime`, for functions that pass them on."""
+    """The options of ``LocalRuntime``, for functions that pass them on."""
 
     model: Model | None
     api_keys: Collection[str]
@@ -48,12 +48,12 @@ class RuntimeOptions(TypedDict, total=False):
     observer: Observer | None
 
 
-@frozen
+@attrs.frozen
 class LocalAddress:
-    """Where a runtime listens and a key it accepts.
+    """The base URL of a runtime and a key that it accepts.
 
     Attributes:
-        base_url: Its address, such as `http://127.0.0.1:8000`.
+        base_url: The base URL, such as ``http://127.0.0.1:8000``.
         api_key: The key.
     """
 
@@ -62,16 +62,16 @@ class LocalAddress:
 
 
 class BackgroundRuntime:
-    """Runs one `LocalRuntime` on an event loop in a daemon thread.
+    """Runs one ``LocalRuntime`` on an event loop in a daemon thread.
 
-    `start` and `stop` may be called from any thread. One that is never stopped ends quietly with the interpreter. In a
-    forked child the parent's runtime stays usable as long as the parent keeps it; `stop` there does nothing.
+    ``start`` and ``stop`` may be called from any thread. A runtime that is not stopped ends when the interpreter exits.
+    A forked child process can use the parent's runtime while the parent runs it; ``stop`` does nothing in the child.
 
     Args:
-        options: Those of `LocalRuntime`.
+        options: Those of ``LocalRuntime``.
 
     Raises:
-        ValueError: An option is wrong, or gevent or eventlet has replaced threads.
+        ValueError: An option is invalid, or gevent or eventlet has patched the threading module.
 
     Example:
         ```python
@@ -91,7 +91,7 @@ class BackgroundRuntime:
         check_threads("an embedded runtime")
         self._runtime = LocalRuntime(**options)
         self._pid = os.getpid()
-        # Reentrant: a signal handler that runs inside `start` may call `stop`.
+        # Reentrant: a signal handler that runs inside ``start`` may call ``stop``.
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._address: LocalAddress | None = None
@@ -100,21 +100,21 @@ class BackgroundRuntime:
 
     @property
     def runtime(self) -> LocalRuntime:
-        """The runtime itself, for code that runs on its loop, such as its model."""
+        """The runtime, for code that runs on its event loop, such as its model."""
         return self._runtime
 
     def start(self) -> LocalAddress:
-        """Start the runtime unless it runs, wait until it listens, and return where.
+        """Start the runtime if it is not running, wait until it listens, and return its address.
 
         Raises:
-            DatabaseError: The file of `db` cannot be used.
+            DatabaseError: The file ``db`` cannot be used.
             OSError: The address cannot be used.
-            RuntimeError: It was stopped, or could not be started, before.
+            RuntimeError: The runtime was stopped, or an earlier start failed.
         """
         if os.getpid() != self._pid:
             if self._address is not None:
                 return self._address
-            # Made before the fork and not started there: it is the child's, and the lock may have been held.
+            # Not started before the fork: it belongs to the child now. A thread of the parent may have held the lock.
             self._pid, self._lock = os.getpid(), threading.RLock()
         with self._lock:
             if self._stopping.done():
@@ -124,7 +124,7 @@ class BackgroundRuntime:
             return self._address
 
     def stop(self) -> None:
-        """Stop the runtime and wait for it, a few seconds at most; once it is stopped this does nothing."""
+        """Stop the runtime and wait until it has ended, at most a few seconds. It may be called more than once."""
         if os.getpid() != self._pid:
             return
         with self._lock:
@@ -132,7 +132,7 @@ class BackgroundRuntime:
             if not self._stopping.done():
                 self._stopping.set_result(None)
                 atexit.unregister(self.stop)
-        # Its own thread gets here when the last reference to a client is dropped by code that runs on it.
+        # The runtime's own thread calls this if code that runs on it drops the last reference to a client.
         if thread is not None and thread is not threading.current_thread():
             thread.join(_STOP_TIMEOUT)
 
@@ -141,7 +141,7 @@ class BackgroundRuntime:
         thread = threading.Thread(target=self._run, args=(loop,), name="inferencesh.local", daemon=True)
         thread.start()
         self._thread = thread
-        # The thread is a daemon, so that it keeps no program alive; this lets it end properly all the same.
+        # A daemon thread does not keep the program alive, but is not joined at exit either: stop it in an orderly way.
         atexit.register(self.stop)
         try:
             self._started.result()
@@ -155,13 +155,13 @@ class BackgroundRuntime:
             loop.run_until_complete(self._serve())
             loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
-            # Unlike asyncio.run this starts no thread to wait for others, which would fail while the interpreter ends.
+            # asyncio.run would also start a thread to shut down the executor, which fails while the interpreter exits.
             loop.close()
 
     async def _serve(self) -> None:
         try:
             await self._runtime.start()
-        except BaseException as error:  # noqa: BLE001 - `start` raises it
+        except BaseException as error:  # noqa: BLE001 - ``start`` raises it
             self._started.set_exception(error)
         else:
             self._started.set_result(None)

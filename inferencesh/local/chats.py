@@ -1,24 +1,24 @@
-"""A chat and the runs that answer its messages, with the states the protocol allows."""
+"""Chats and their runs, the agent definition a run follows, and the store that finds them by identifier."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from collections.abc import Iterable, Mapping
+from typing import Literal, TypeAlias
 
+import attrs
 import orjson
-from attrs import define, field
 
-from .records import Record
+from .errors import not_found
+from .feed import Feed
+from .model import OfferedTool
+from .records import Invocation, Published, Recorder, StoredInterrupt, StoredMessage, Wire, new_id
 
-if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Mapping
+__all__ = ["FINISH", "AgentDefinition", "ChatStore", "RunState", "StoredChat", "StoredRun"]
 
-    from ._api.forms import AgentConfig
-    from .feed import Feed
-    from .records import Interrupt, Invocation, Message, Wire
-
-__all__ = ["Chat", "Run", "RunState"]
+FINISH = "finish"
+"""The name of the service's own tool that ends a run with an output."""
 
 RunState: TypeAlias = Literal[
     "submitted", "working", "input_required", "auth_required", "completed", "failed", "canceled"
@@ -35,14 +35,35 @@ _NEXT_STATES: Mapping[RunState, frozenset[RunState]] = {
 }
 
 
-@define(eq=False, kw_only=True)
-class Run(Record):
-    """The agent's work on one user message, from `submitted` to its end; `output` is JSON text."""
+@attrs.frozen
+class AgentDefinition:
+    """The parts of an agent's definition that the runtime uses.
+
+    Only client tools are offered to the model: tools of other types (apps, agents, webhooks) run on the service.
+
+    Args:
+        system_prompt: The instructions.
+        tools: The client tools.
+        output_schema: The JSON Schema of the output, or None.
+        finishes: Whether the agent has the ``finish`` tool, because of an output schema or its internal tools.
+        allow_all_tools: Whether no call needs an approval, even if its tool requires one.
+    """
+
+    system_prompt: str = ""
+    tools: tuple[OfferedTool, ...] = ()
+    output_schema: dict[str, object] | None = None
+    finishes: bool = False
+    allow_all_tools: bool = False
+
+
+@attrs.define(eq=False, kw_only=True)
+class StoredRun(Published):
+    """The agent's work on one user message. ``output`` is JSON text."""
 
     chat_id: str
     agent_id: str
     user_message_id: str
-    config: AgentConfig
+    config: AgentDefinition
     state: RunState = "submitted"
     error: str | None = None
     output: str | None = None
@@ -52,29 +73,29 @@ class Run(Record):
 
     @property
     def ended(self) -> bool:
-        """Whether no other state can follow."""
+        """Whether the state is final."""
         return not _NEXT_STATES[self.state]
 
     @property
-    def output_wire(self) -> orjson.Fragment | None:
-        """The output as a part of a larger answer, however deep it is nested."""
-        return None if self.output is None else orjson.Fragment(self.output)
+    def paused(self) -> bool:
+        """Whether the run waits for the answer to a tool call."""
+        return self.state in {"input_required", "auth_required"}
 
     @property
     def settled(self) -> bool:
-        """Whether nothing happens any more until somebody acts: ended, or waiting for input."""
+        """Whether the run has ended or is paused."""
         return self.ended or self.paused
 
     @property
-    def paused(self) -> bool:
-        """Whether it waits for somebody."""
-        return self.state in {"input_required", "auth_required"}
+    def output_wire(self) -> orjson.Fragment | None:
+        """The output, to be embedded in a larger object; it may be nested too deeply to be encoded again."""
+        return None if self.output is None else orjson.Fragment(self.output)
 
     def advance(self, state: RunState) -> None:
-        """Move on to `state`.
+        """Change the state.
 
         Raises:
-            ValueError: The protocol has no way from the present state to that one.
+            ValueError: The protocol does not allow this change.
         """
         if state not in _NEXT_STATES[self.state]:
             raise ValueError(f"A run cannot go from {self.state} to {state}.")
@@ -84,7 +105,7 @@ class Run(Record):
             self.finished_at = self.updated_at
 
     def wire(self) -> Wire:
-        """Return the run as the wire has it."""
+        """Return the run in wire form."""
         waiting = self.waiting_for
         return {
             **self.base(),
@@ -108,45 +129,49 @@ class Run(Record):
         }
 
 
-@define(eq=False, kw_only=True)
-class Chat(Record):
-    """A conversation, its present run, the messages that wait their turn and those who watch."""
+@attrs.define(eq=False, kw_only=True)
+class StoredChat(Published):
+    """A conversation: its messages, the current run and the queue behind it.
+
+    ``reply`` is the assistant message of the current step; ``queue`` holds user messages that were sent while a run was
+    active, each with the agent definition sent along. ``feed`` and ``task`` exist only while the runtime runs.
+    """
 
     agent_id: str
-    config: AgentConfig
+    config: AgentDefinition
     feed: Feed
-    context: Mapping[str, str] = field(factory=dict)
+    context: Mapping[str, str] = attrs.field(factory=dict)
     name: str = ""
-    messages: list[Message] = field(factory=list)
-    queue: deque[tuple[Message, AgentConfig | None]] = field(factory=deque)
-    allowed_tools: list[str] = field(factory=list)
-    run: Run | None = None
-    reply: Message | None = None
+    messages: list[StoredMessage] = attrs.field(factory=list)
+    queue: deque[tuple[StoredMessage, AgentDefinition | None]] = attrs.field(factory=deque)
+    allowed_tools: list[str] = attrs.field(factory=list)
+    run: StoredRun | None = None
+    reply: StoredMessage | None = None
     task: asyncio.Task[None] | None = None
 
     @property
     def busy(self) -> bool:
-        """Whether a run holds the chat, so that new messages must queue."""
+        """Whether a run is active or paused, so that new messages are queued."""
         return self.run is not None and not self.run.ended
 
     @property
     def status(self) -> Literal["busy", "awaiting_input", "idle"]:
-        """The chat's status as clients see it."""
+        """The chat's status on the wire."""
         if self.run is None or self.run.ended:
             return "idle"
         return "awaiting_input" if self.run.paused else "busy"
 
     def next_order(self) -> int:
-        """Return the place of the next message."""
+        """Return the position of the next message."""
         return max((message.order for message in self.messages), default=-1) + 1
 
     def waiting(self) -> list[Invocation]:
-        """Return the tool calls that somebody has to answer before the run goes on."""
+        """Return the tool calls that must be answered before the run continues."""
         reply = self.reply
         return [each for each in reply.invocations if each.waits] if reply else []
 
-    def interrupts(self, *, run_id: str | None = None) -> list[tuple[Invocation, Interrupt]]:
-        """Return what its runs, or one of them, waited for or still wait for, with the calls it is about."""
+    def interrupts(self, *, run_id: str | None = None) -> list[tuple[Invocation, StoredInterrupt]]:
+        """Return all interrupts of the chat, or of one run, each with its call, oldest first."""
         return [
             (invocation, interrupt)
             for message in self.messages
@@ -156,14 +181,14 @@ class Chat(Record):
         ]
 
     def wire(self) -> Wire:
-        """Return the chat as the wire has it; its messages have an address of their own."""
+        """Return the chat in wire form, without its messages."""
         return {
             **self.base(),
             "parent_id": None,
             "parent": None,
             "children": [],
             "status": self.status,
-            # That of the newest run alone: an older one's would pass for the answer to a message it never saw.
+            # Only the newest run's output: that of an older run would be taken for the answer to a later message.
             "output": self.run.output_wire if self.run else None,
             "context": self.context,
             "channel_context": None,
@@ -187,3 +212,102 @@ class Chat(Record):
             "work_dir": "",
             "forked_from_message_id": None,
         }
+
+
+@attrs.define
+class ChatStore:
+    """The chats of one runtime in the order in which they were created, and an index of their tool calls."""
+
+    chats: dict[str, StoredChat] = attrs.field(factory=dict)
+    _recorder: Recorder | None = None
+    _invocations: dict[str, tuple[StoredChat, Invocation]] = attrs.field(factory=dict)
+
+    def create(self, agent: AgentDefinition, context: Mapping[str, str]) -> StoredChat:
+        """Create a chat.
+
+        Args:
+            agent: The agent that answers.
+            context: The chat's variables.
+        """
+        chat = StoredChat(agent_id=new_id(), config=agent, feed=Feed(self._recorder), context=context)
+        self.chats[chat.id] = chat
+        if self._recorder is not None:
+            self._recorder.note(chat)
+        return chat
+
+    def load(self, chats: Iterable[StoredChat], recorder: Recorder) -> None:
+        """Add chats read from the database, and record chats created from now on with ``recorder``."""
+        self._recorder = recorder
+        for chat in chats:
+            self.chats[chat.id] = chat
+            for message in chat.messages:
+                for invocation in message.invocations:
+                    self.add_invocation(chat, invocation)
+
+    def delete(self, chat: StoredChat) -> None:
+        """Remove a chat and its tool calls."""
+        del self.chats[chat.id]
+        for message in chat.messages:
+            for invocation in message.invocations:
+                del self._invocations[invocation.id]
+        if self._recorder is not None:
+            self._recorder.forget(chat)
+
+    def add_invocation(self, chat: StoredChat, invocation: Invocation) -> None:
+        """Add a tool call to the index, so that ``invocation`` finds it."""
+        self._invocations[invocation.id] = chat, invocation
+
+    def get(self, chat_id: str) -> StoredChat:
+        """Return a chat.
+
+        Raises:
+            ProblemError: 404 if there is no such chat.
+        """
+        if chat_id not in self.chats:
+            raise not_found("chat", chat_id)
+        return self.chats[chat_id]
+
+    def message(self, message_id: str) -> tuple[StoredChat, StoredMessage]:
+        """Return a message and its chat.
+
+        Raises:
+            ProblemError: 404 if there is no such message.
+        """
+        for chat in self.chats.values():
+            for message in chat.messages:
+                if message.id == message_id:
+                    return chat, message
+        raise not_found("message", message_id)
+
+    def invocation(self, invocation_id: str) -> tuple[StoredChat, Invocation]:
+        """Return a tool call and its chat.
+
+        Raises:
+            ProblemError: 404 if there is no such call.
+        """
+        if invocation_id not in self._invocations:
+            raise not_found("tool call", invocation_id)
+        return self._invocations[invocation_id]
+
+    def interrupt(self, interrupt_id: str) -> tuple[StoredChat, Invocation, StoredInterrupt]:
+        """Return an interrupt with its call and chat.
+
+        Raises:
+            ProblemError: 404 if there is no such interrupt.
+        """
+        for chat in self.chats.values():
+            for invocation, interrupt in chat.interrupts():
+                if interrupt.id == interrupt_id:
+                    return chat, invocation, interrupt
+        raise not_found("interrupt", interrupt_id)
+
+    def chat_of_run(self, run_id: str) -> StoredChat:
+        """Return the chat that a run, past or current, belongs to.
+
+        Raises:
+            ProblemError: 404 if there is no such run.
+        """
+        for chat in self.chats.values():
+            if any(message.run_id == run_id for message in chat.messages):
+                return chat
+        raise not_found("run", run_id)

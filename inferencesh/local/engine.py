@@ -1,4 +1,8 @@
-"""Runs the agent: takes messages and tool results in, drives the model, and tells each chat's feed what changed."""
+"""The engine that runs agents: it drives the model, writes its answers into messages and publishes every change.
+
+A run alternates between steps of the model, each of which writes one assistant message, and pauses in which clients or
+people answer the tool calls of that message.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,12 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Literal
 
-from attrs import define, field, frozen
+import attrs
 
 from inferencesh._text import copied, decode_json, encode_json
 from inferencesh.errors import typed_text
 
-from .chats import Run
+from .chats import FINISH, StoredRun
 from .errors import ProblemError
 from .model import (
     Ask,
@@ -28,35 +32,327 @@ from .model import (
     ToolCall,
     Widget,
 )
-from .records import Arguments, Block, Invocation, Message, new_id
+from .records import Arguments, Block, Invocation, StoredMessage, new_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
-    from ._api.bodies import Post, ToolResult
-    from ._api.forms import AgentConfig
-    from .chats import Chat, RunState
+    from .chats import AgentDefinition, ChatStore, RunState, StoredChat
     from .feed import Feed
     from .model import Model, Piece
-    from .store import Store
 
-__all__ = [
-    "FINISH",
-    "Engine",
-    "MessageWriter",
-    "ModelError",
-    "WrittenCall",
-    "add_call",
-    "conversation_of",
-    "finishing_call",
-    "result_messages",
-]
+__all__ = ["CLOSE_TIMEOUT", "INTERRUPTED", "MAX_STEPS", "THINKING", "Engine"]
+
+MAX_STEPS = 32
+"""The maximum number of steps of a run; a model that keeps calling tools is stopped."""
+
+THINKING = 10
+"""The delay before the first piece, as a multiple of the pace; it gives clients time to connect."""
+
+CLOSE_TIMEOUT = 2.0
+"""Seconds to wait for cancelled models when the runtime closes."""
+
+INTERRUPTED = "The runtime ended while this run was under way, so that its answer is lost; send the message again."
+"""The error of a run that was still active when it was stored."""
+
+_logger = logging.getLogger("inferencesh.local")
 
 
-def conversation_of(chat: Chat, run: Run) -> Conversation:
-    """Return the conversation so far, without what is queued, withdrawn or still being written."""
+@attrs.define
+class Engine:
+    """Drives the runs of all chats.
+
+    The public methods change state at once, without awaiting anything; the model runs in one task per run.
+
+    Args:
+        store: The chats.
+        model: The model that answers.
+        pace: Seconds to wait after each piece of an answer.
+    """
+
+    _store: ChatStore
+    _model: Model
+    _pace: float
+    _tasks: set[asyncio.Task[None]] = attrs.field(factory=set)
+
+    def post(
+        self, chat: StoredChat, text: str, attachments: Sequence[Block], agent: AgentDefinition | None
+    ) -> tuple[StoredMessage, StoredMessage | None]:
+        """Add a user's message to a chat and start a run, or queue the message if a run is active.
+
+        Args:
+            chat: The chat.
+            text: The text of the message.
+            attachments: The attached files.
+            agent: The definition that replaces the chat's, if any.
+
+        Returns:
+            The user's message and the new reply, which is None if the message was queued.
+        """
+        message = StoredMessage(
+            chat_id=chat.id,
+            role="user",
+            order=chat.next_order(),
+            status="queued" if chat.busy else "ready",
+            blocks=[Block("text", text), *attachments],
+        )
+        chat.messages.append(message)
+        chat.name = chat.name or text.strip().partition("\n")[0][:60]
+        if chat.busy:
+            chat.queue.append((message, agent))
+            chat.feed.publish_message(message)
+            return message, None
+        return message, self._begin(chat, message, agent)
+
+    def withdraw(self, chat: StoredChat, message: StoredMessage) -> None:
+        """Cancel a queued message.
+
+        Raises:
+            ProblemError: 409 if it is not queued.
+        """
+        if message.status != "queued":
+            raise ProblemError(409, f"The message is {message.status}; only a queued one can be withdrawn.")
+        chat.queue.remove(next(each for each in chat.queue if each[0] is message))
+        message.status = "cancelled"
+        message.touch()
+        chat.feed.publish_message(message)
+
+    def answer(self, chat: StoredChat, invocation: Invocation, text: str, attachments: tuple[Block, ...]) -> None:
+        """Add the result of a tool call; the run continues once all its calls have one.
+
+        Args:
+            chat: The chat.
+            invocation: The call.
+            text: The result.
+            attachments: Files that belong to the result.
+
+        Raises:
+            ProblemError: 409 if the call waits for approval, or, with the code ``already_processed``, does not wait.
+        """
+        if invocation.waits_for == "tool_approval":
+            detail = "The tool call waits for its approval; it takes a result once it is approved."
+            raise ProblemError(409, detail)
+        if not invocation.waits:
+            detail = f"The tool call is {invocation.status}; it takes no result any more."
+            raise ProblemError(409, detail, code="already_processed")
+        invocation.attachments = attachments
+        invocation.end("completed", text)
+        self.resume(chat)
+
+    def resume(self, chat: StoredChat) -> None:
+        """Publish a changed tool call, and continue the run if no other call waits."""
+        run, reply = chat.run, chat.reply
+        assert run is not None
+        assert reply is not None
+        reply.touch()
+        chat.feed.publish_message(reply)
+        waiting = chat.waiting()
+        run.waiting_for = waiting[0] if waiting else None
+        if waiting:
+            run.touch()
+            self._publish(chat, run)
+            return
+        self._add_results(chat, reply)
+        run.advance("working")
+        self._publish(chat, run)
+        self._reply(chat, run)
+        self._start(chat, run)
+
+    def stop(self, chat: StoredChat) -> None:
+        """Cancel the current run, if any; the next queued message is then started."""
+        run, reply, task = chat.run, chat.reply, chat.task
+        if run is None or run.ended or reply is None:
+            return
+        if task is not None:  # a paused run read from the database has none
+            task.cancel()
+        for invocation in chat.waiting():
+            invocation.end("cancelled")
+        if not reply.ended:
+            reply.status = "cancelled"
+        self._end(chat, run, reply, "canceled")
+
+    def recover(self, chat: StoredChat) -> None:
+        """Continue with a chat read from the database: an active run has failed, a paused one stays paused."""
+        if chat.run is not None and not chat.run.settled:
+            self._fail(chat, chat.run, INTERRUPTED)
+
+    def discard(self, chat: StoredChat) -> None:
+        """Stop a chat that is about to be deleted, and end its streams."""
+        chat.queue.clear()
+        self.stop(chat)
+        chat.feed.close()
+
+    async def aclose(self) -> None:
+        """Cancel all runs, end all streams, and wait at most ``CLOSE_TIMEOUT`` for the runs to end."""
+        for chat in self._store.chats.values():
+            chat.queue.clear()
+            chat.feed.close()
+        tasks = set(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            _, stuck = await asyncio.wait(tasks, timeout=CLOSE_TIMEOUT)
+            if stuck:
+                _logger.error("The model did not stop when cancelled; %d runs are left.", len(stuck))
+
+    def _begin(self, chat: StoredChat, message: StoredMessage, agent: AgentDefinition | None) -> StoredMessage:
+        chat.config = agent or chat.config
+        run = StoredRun(
+            chat_id=chat.id,
+            agent_id=chat.agent_id,
+            user_message_id=message.id,
+            config=chat.config,
+        )
+        chat.run, chat.reply = run, None
+        message.run_id = run.id
+        chat.feed.publish_message(message)
+        self._publish(chat, run)
+        reply = self._reply(chat, run)
+        self._start(chat, run)
+        return reply
+
+    def _reply(self, chat: StoredChat, run: StoredRun) -> StoredMessage:
+        """Add the next assistant message of a run, still empty."""
+        reply = StoredMessage(
+            chat_id=chat.id,
+            role="assistant",
+            order=chat.next_order(),
+            status="pending",
+            run_id=run.id,
+        )
+        chat.messages.append(reply)
+        chat.reply = reply
+        chat.feed.publish_message(reply)
+        return reply
+
+    def _start(self, chat: StoredChat, run: StoredRun) -> None:
+        task = asyncio.create_task(self._drive(chat, run), name=f"inferencesh.local run {run.id}")
+        chat.task = task
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _drive(self, chat: StoredChat, run: StoredRun) -> None:
+        """Run steps of the model until the run has ended or is paused."""
+        try:
+            if run.state == "submitted":
+                run.advance("working")
+                self._publish(chat, run)
+            while not run.settled:
+                await self._step(chat, run)
+        except _ModelError as failure:
+            self._fail(chat, run, str(failure))
+        except Exception as error:
+            _logger.exception("The model raised; its run has failed.")
+            self._fail(chat, run, typed_text(error))
+        except asyncio.CancelledError:
+            self._fail(chat, run, "The run was interrupted.")
+            raise
+
+    async def _step(self, chat: StoredChat, run: StoredRun) -> None:
+        """Let the model write one message, then act on its tool calls."""
+        reply = chat.reply
+        assert reply is not None
+        if run.steps == MAX_STEPS:
+            raise _ModelError(f"The model has called tools {MAX_STEPS} times without an answer.")
+        run.steps += 1
+        writer = _MessageWriter(reply, chat.feed, run.config.finishes)
+        await asyncio.sleep(self._pace * THINKING)
+        async with _pieces(self._model, _conversation(chat, run)) as pieces:
+            async for piece in pieces:
+                if run.ended:  # stopped, but the model ignores its cancellation
+                    return
+                for _ in writer.write(piece):
+                    await asyncio.sleep(self._pace)
+        finish = _finishing_call(run, writer.calls)
+        reply.status = "ready"
+        reply.touch()
+        for call in writer.calls:
+            self._store.add_invocation(chat, _add_call(chat, run, reply, call))
+        if finish is None and writer.calls:
+            self._pause(chat, run, reply)
+            return
+        run.output = finish.arguments.text if finish is not None else None
+        self._end(chat, run, reply, "completed")
+
+    def _pause(self, chat: StoredChat, run: StoredRun, reply: StoredMessage) -> None:
+        """Pause the run for the reply's tool calls, or continue if none of them waits."""
+        chat.feed.publish_message(reply)
+        waiting = chat.waiting()
+        if waiting:
+            run.waiting_for = waiting[0]
+            run.advance("auth_required" if waiting[0].waits_for == "auth" else "input_required")
+            self._publish(chat, run)
+        else:
+            self._add_results(chat, reply)
+            self._reply(chat, run)
+
+    def _add_results(self, chat: StoredChat, reply: StoredMessage) -> None:
+        """Add and publish a tool message for each result, in the order of the calls."""
+        for invocation in reply.invocations:
+            result = StoredMessage(
+                chat_id=chat.id,
+                role="tool",
+                order=chat.next_order(),
+                status="ready",
+                blocks=[Block("text", invocation.result), *invocation.attachments],
+                run_id=invocation.run_id,
+                tool_call_id=invocation.call_id,
+            )
+            chat.messages.append(result)
+            chat.feed.publish_message(result)
+
+    def _fail(self, chat: StoredChat, run: StoredRun, detail: str) -> None:
+        reply = chat.reply
+        if run.ended or reply is None:
+            return
+        # The text of an exception may contain lone surrogates, which JSON cannot represent.
+        run.error = detail.encode(errors="replace").decode()
+        reply.status = "failed"
+        reply.blocks.append(Block("text", error=run.error))
+        self._end(chat, run, reply, "failed")
+
+    def _end(self, chat: StoredChat, run: StoredRun, reply: StoredMessage, state: RunState) -> None:
+        """End a run, publish it after its last message, and start the next queued message."""
+        run.waiting_for = None
+        run.advance(state)
+        reply.touch()
+        chat.feed.publish_message(reply)
+        self._publish(chat, run)
+        if chat.queue:
+            message, agent = chat.queue.popleft()
+            # The run has added messages since it was queued; it moves behind them.
+            chat.messages.remove(message)
+            message.order = chat.next_order()
+            chat.messages.append(message)
+            message.status = "ready"
+            message.touch()
+            self._begin(chat, message, agent)
+
+    def _publish(self, chat: StoredChat, run: StoredRun) -> None:
+        chat.touch()
+        chat.feed.publish_run(run)
+        chat.feed.publish_chat(chat)
+
+
+@asynccontextmanager
+async def _pieces(model: Model, conversation: Conversation) -> AsyncIterator[AsyncIterator[Piece]]:
+    """Yield the model's answer, and close the generator afterwards."""
+    pieces = model.respond(conversation)
+    try:
+        yield pieces
+    finally:
+        if isinstance(pieces, AsyncGenerator):
+            await pieces.aclose()
+
+
+class _ModelError(Exception):
+    """The model failed, or answered in a way that ends the run; the text says why."""
+
+
+def _conversation(chat: StoredChat, run: StoredRun) -> Conversation:
+    """Return the conversation for the model, without messages that are queued, cancelled or incomplete."""
     return Conversation(
-        messages=tuple(_shown(message) for message in chat.messages if _counts(message)),
+        messages=tuple(_model_message(message) for message in chat.messages if _is_shown(message)),
         system_prompt=run.config.system_prompt,
         tools=run.config.tools,
         context=chat.context,
@@ -65,14 +361,14 @@ def conversation_of(chat: Chat, run: Run) -> Conversation:
     )
 
 
-def _counts(message: Message) -> bool:
+def _is_shown(message: StoredMessage) -> bool:
     if message.role == "assistant":
         return message.ended and bool(message.text or message.invocations)
     return message.status == "ready"
 
 
-def _shown(message: Message) -> ConversationMessage:
-    # A call that was never answered, because its run was stopped, is left out: models take a call only with its result.
+def _model_message(message: StoredMessage) -> ConversationMessage:
+    # Calls that were never answered, because the run was stopped, are left out: models need a result for every call.
     answered = [each for each in message.invocations if each.result is not None]
     return ConversationMessage(
         role=message.role,
@@ -87,30 +383,30 @@ def _shown(message: Message) -> ConversationMessage:
     )
 
 
-def _output_of(message: Message) -> str:
-    """Return what a message without words finished with: it is what was said, and no call that has a result."""
+def _output_of(message: StoredMessage) -> str:
+    """Return the output a message finished with, as the text of a message that has no other."""
     return next((each.arguments.text for each in message.invocations if each.type == "internal"), "")
 
 
-def finishing_call(run: Run, calls: Sequence[WrittenCall]) -> WrittenCall | None:
-    """Return the call that ends the run with an output, or None when it goes on.
+def _finishing_call(run: StoredRun, calls: Sequence[_WrittenCall]) -> _WrittenCall | None:
+    """Return the call of the ``finish`` tool, or None if the run continues.
 
     Raises:
-        ModelError: It is not the only call.
+        _ModelError: There are other calls as well.
     """
     if not run.config.finishes:
         return None
     finish = next((call for call in calls if call.name == FINISH and call.asks is None), None)
     if finish is not None and len(calls) > 1:
-        raise ModelError("The model finished and called tools in one step; nobody would wait for their results.")
+        raise _ModelError("The model finished and called tools in one step; the results of these calls would be lost.")
     return finish
 
 
-def add_call(chat: Chat, run: Run, reply: Message, call: WrittenCall) -> Invocation:
-    """Turn a call into an invocation of its message.
+def _add_call(chat: StoredChat, run: StoredRun, reply: StoredMessage, call: _WrittenCall) -> Invocation:
+    """Add a tool call to its message, and return it.
 
-    A tool of the agent waits for its approval, or right away for its result; a question waits for a person. Finishing
-    needs neither. A tool that nobody offered is answered here, with an error.
+    A call of a client tool waits for approval or for its result, a question or widget waits for a person, and
+    ``finish`` does not wait. A call of an unknown tool is answered with an error.
     """
     invocation = Invocation(
         chat_id=chat.id,
@@ -138,63 +434,43 @@ def add_call(chat: Chat, run: Run, reply: Message, call: WrittenCall) -> Invocat
     return invocation
 
 
-def result_messages(chat: Chat, reply: Message) -> list[Message]:
-    """Return one new message per result, in the order of the calls."""
-    first = chat.next_order()
-    return [
-        Message(
-            chat_id=chat.id,
-            role="tool",
-            order=order,
-            status="ready",
-            blocks=[Block("text", invocation.result), *invocation.attachments],
-            run_id=invocation.run_id,
-            tool_call_id=invocation.call_id,
-        )
-        for order, invocation in enumerate(reply.invocations, first)
-    ]
+@attrs.frozen
+class _WrittenCall:
+    """A complete tool call of a message.
 
-
-FINISH = "finish"
-"""The name of the service's own tool that ends a run with an output."""
-
-# Arguments grow in fragments of this many characters, as a model's tokens would.
-_FRAGMENT = 12
-
-
-class ModelError(Exception):
-    """The model gave up by itself; the text says why."""
-
-
-@frozen
-class WrittenCall:
-    """A tool call as it stands in the message.
-
-    `asks` is set for one of the service's own that waits for a person; `widget` is what it shows, as JSON text.
+    ``asks`` is set for calls that wait for a person; ``widget`` is the widget that is shown, as JSON text.
     """
 
-    id: str
     name: str
     arguments: Arguments
     asks: Literal["confirmation", "auth", "widget"] | None = None
     widget: str | None = None
+    id: str = attrs.field(factory=lambda: f"call_{new_id()}")
 
 
-@define
-class MessageWriter:
-    """Grows one message, piece by piece; `finishes` says whether the agent has a `finish` tool."""
+# Arguments are published in fragments of this many characters, like the tokens of a model.
+_FRAGMENT = 12
 
-    message: Message
+
+@attrs.define
+class _MessageWriter:
+    """Writes a model's pieces into one message, and publishes each addition.
+
+    ``finishes`` is whether the agent has a ``finish`` tool.
+    """
+
+    message: StoredMessage
     feed: Feed
     finishes: bool = False
-    calls: list[WrittenCall] = field(factory=list)
+    calls: list[_WrittenCall] = attrs.field(factory=list)
 
     def write(self, piece: object) -> Iterator[None]:
-        """Apply what should be a `Piece`; yields after every event that readers may see, for the caller to pace them.
+        """Add a piece to the message, and yield after each published event so that the caller can wait.
 
         Raises:
-            ModelError: The piece says so, or finishes where nothing asks for an output.
-            TypeError, ValueError: It is no piece, or holds what JSON cannot carry; the message is as it was.
+            _ModelError: The piece is a failure, or finishes although the agent has no ``finish`` tool.
+            TypeError: It is not a ``Piece``; the message is unchanged.
+            ValueError: It contains a value that JSON cannot represent; the message is unchanged.
         """
         match piece:
             case Text(text):
@@ -202,24 +478,24 @@ class MessageWriter:
             case Reasoning(text):
                 yield from self._say("reasoning", text)
             case ToolCall(name, arguments):
-                yield from self._call(_called(name, _checked(arguments)))
+                yield from self._call(_WrittenCall(name, _checked(arguments)))
             case Ask(question, reason):
-                yield from self._call(_called("ask", _checked({"question": question}), asks=reason))
+                yield from self._call(_WrittenCall("ask", _checked({"question": question}), asks=reason))
             case Widget(surface):
                 widget = _checked(surface).text
-                yield from self._call(_called("widget", _checked({}), asks="widget", widget=widget))
+                yield from self._call(_WrittenCall("widget", _checked({}), asks="widget", widget=widget))
             case Finish(output):
                 if not self.finishes:
-                    raise ModelError("The model finished with an output, but the agent has no finish tool.")
-                yield from self._call(_called(FINISH, _checked_output(output)))
+                    raise _ModelError("The model finished with an output, but the agent has no finish tool.")
+                yield from self._call(_WrittenCall(FINISH, _checked_output(output)))
             case Fail(detail):
-                raise ModelError(detail)
+                raise _ModelError(detail)
             case _:
                 kind = type(piece).__name__
                 raise TypeError(f"A model yields Text, Reasoning, ToolCall, Ask, Widget, Finish or Fail, not {kind}.")
 
     def _say(self, kind: Literal["text", "reasoning"], text: str) -> Iterator[None]:
-        text.encode()  # half a surrogate pair is a str that no JSON can carry: better refused here
+        text.encode()  # raises for lone surrogates, which JSON cannot represent
         if not text:
             return
         blocks = self.message.blocks
@@ -227,10 +503,10 @@ class MessageWriter:
             blocks.append(Block(kind, text=""))
         blocks[-1].text = (blocks[-1].text or "") + text
         self.message.touch()
-        self.feed.grew(self.message, {"response" if kind == "text" else kind: text})
+        self.feed.publish_delta(self.message, {"response" if kind == "text" else kind: text})
         yield
 
-    def _call(self, call: WrittenCall) -> Iterator[None]:
+    def _call(self, call: _WrittenCall) -> Iterator[None]:
         call.name.encode()
         index = len(self.calls)
         head = {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": ""}}
@@ -247,9 +523,9 @@ class MessageWriter:
 
     def _grew_call(self, index: int, fragment: Mapping[str, object], *, visible: bool) -> None:
         delta = {"tool_calls": [{"index": index, **fragment}]}
-        self.feed.grew(self.message, delta, visible=visible)
+        self.feed.publish_delta(self.message, delta, visible=visible)
 
-    def _finish_call(self, call: WrittenCall) -> None:
+    def _finish_call(self, call: _WrittenCall) -> None:
         self.calls.append(call)
         blocks = self.message.blocks
         if not blocks or blocks[-1].type != "tool":
@@ -259,296 +535,14 @@ class MessageWriter:
         self.message.touch()
 
 
-def _called(
-    name: str,
-    arguments: Arguments,
-    *,
-    asks: Literal["confirmation", "auth", "widget"] | None = None,
-    widget: str | None = None,
-) -> WrittenCall:
-    return WrittenCall(f"call_{new_id()}", name, arguments, asks, widget)
-
-
 def _checked(arguments: Mapping[str, object]) -> Arguments:
-    """Return the arguments detached from the model's own object, and known to be JSON."""
+    """Return a copy of the arguments, checked to be JSON."""
     text = encode_json(dict(arguments)).decode()
     return Arguments(decode_json(text), text)
 
 
 def _checked_output(output: object) -> Arguments:
-    """Return the output as the arguments of a call; only an object has any that can be read by name."""
+    """Return an output as the arguments of the ``finish`` call; ``values`` is empty if it is not an object."""
     text = encode_json(output).decode()
     values = decode_json(text)
     return Arguments(values if isinstance(values, dict) else {}, text)
-
-
-MAX_STEPS = 32
-"""Answers a model may give in one run before it is taken to be going in circles."""
-
-THINKING = 10
-"""How many pieces' time passes before the first one, as with a real model; clients use it to connect."""
-
-CLOSE_TIMEOUT = 2.0
-"""Seconds a model has to end once it is cancelled."""
-
-INTERRUPTED = "The runtime ended while this run was under way, so that its answer is lost; send the message again."
-"""The error of a run that a runtime finds unfinished in its database."""
-
-_logger = logging.getLogger("inferencesh.local")
-
-
-@define
-class Engine:
-    """Drives the runs of all chats. Its methods change state at once; only the model is waited for, in tasks.
-
-    Args:
-        store: Where tool calls are made known.
-        model: Who answers.
-        pace: Seconds to pause after each piece of an answer.
-    """
-
-    _store: Store
-    _model: Model
-    _pace: float
-    _tasks: set[asyncio.Task[None]] = field(factory=set)
-
-    def post(self, chat: Chat, post: Post) -> tuple[Message, Message | None]:
-        """Take a user's message in: returns it and the reply that begins, or no reply when it has to queue."""
-        message = Message(
-            chat_id=chat.id,
-            role="user",
-            order=chat.next_order(),
-            status="queued" if chat.busy else "ready",
-            blocks=[Block("text", post.text), *post.attachments],
-        )
-        chat.messages.append(message)
-        chat.name = chat.name or post.text.strip().partition("\n")[0][:60]
-        if chat.busy:
-            chat.queue.append((message, post.config))
-            chat.feed.message(message)
-            return message, None
-        return message, self._begin(chat, message, post.config)
-
-    def withdraw(self, chat: Chat, message: Message) -> None:
-        """Take a queued message out of the queue.
-
-        Raises:
-            ProblemError: 409 when it is not waiting there.
-        """
-        if message.status != "queued":
-            raise ProblemError(409, f"The message is {message.status}; only a queued one can be withdrawn.")
-        chat.queue.remove(next(each for each in chat.queue if each[0] is message))
-        message.status = "cancelled"
-        message.touch()
-        chat.feed.message(message)
-
-    def answer(self, chat: Chat, invocation: Invocation, result: ToolResult) -> None:
-        """Take a tool's result in; with the last one that is missing, the run goes on.
-
-        Raises:
-            ProblemError: 409 when it waits for an approval, and `already_processed` when nobody waits for it.
-        """
-        if invocation.waits_for == "tool_approval":
-            detail = "The tool call waits for its approval; it takes a result once it is approved."
-            raise ProblemError(409, detail)
-        if not invocation.waits:
-            detail = f"The tool call is {invocation.status}; it takes no result any more."
-            raise ProblemError(409, detail, code="already_processed")
-        invocation.attachments = result.attachments
-        invocation.end("completed", result.text)
-        self.resume(chat)
-
-    def resume(self, chat: Chat) -> None:
-        """Tell of a call that has changed, and go on with the run when none of its calls waits any more."""
-        run, reply = chat.run, chat.reply
-        assert run is not None
-        assert reply is not None
-        reply.touch()
-        chat.feed.message(reply)
-        waiting = chat.waiting()
-        run.waiting_for = waiting[0] if waiting else None
-        if waiting:
-            run.touch()
-            self._publish(chat, run)
-            return
-        self._add_results(chat, reply)
-        run.advance("working")
-        self._publish(chat, run)
-        self._reply(chat, run)
-        self._start(chat, run)
-
-    def stop(self, chat: Chat) -> None:
-        """End the present run, if any, as canceled; a message that queued behind it has its turn then."""
-        run, reply, task = chat.run, chat.reply, chat.task
-        if run is None or run.ended or reply is None:
-            return
-        if task is not None:  # a run that was stored while it waited has none
-            task.cancel()
-        for invocation in chat.waiting():
-            invocation.end("cancelled")
-        if not reply.ended:
-            reply.status = "cancelled"
-        self._end(chat, run, reply, "canceled")
-
-    def recover(self, chat: Chat) -> None:
-        """Take up a chat of an earlier process: what was under way there has failed, what waits goes on waiting."""
-        if chat.run is not None and not chat.run.settled:
-            self._fail(chat, chat.run, INTERRUPTED)
-
-    def discard(self, chat: Chat) -> None:
-        """End everything about a chat that is being deleted."""
-        chat.queue.clear()
-        self.stop(chat)
-        chat.feed.close()
-
-    async def aclose(self) -> None:
-        """Stop everything and wait, `CLOSE_TIMEOUT` at most, until it has stopped."""
-        for chat in self._store.chats.values():
-            chat.queue.clear()
-            chat.feed.close()
-        tasks = set(self._tasks)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            _, stuck = await asyncio.wait(tasks, timeout=CLOSE_TIMEOUT)
-            if stuck:
-                _logger.error("The model did not stop when cancelled; %d runs are left.", len(stuck))
-
-    def _begin(self, chat: Chat, message: Message, config: AgentConfig | None) -> Message:
-        chat.config = config or chat.config
-        run = Run(
-            chat_id=chat.id,
-            agent_id=chat.agent_id,
-            user_message_id=message.id,
-            config=chat.config,
-        )
-        chat.run, chat.reply = run, None
-        message.run_id = run.id
-        chat.feed.message(message)
-        self._publish(chat, run)
-        reply = self._reply(chat, run)
-        self._start(chat, run)
-        return reply
-
-    def _reply(self, chat: Chat, run: Run) -> Message:
-        """Open the next assistant message of a run, still empty."""
-        reply = Message(
-            chat_id=chat.id,
-            role="assistant",
-            order=chat.next_order(),
-            status="pending",
-            run_id=run.id,
-        )
-        chat.messages.append(reply)
-        chat.reply = reply
-        chat.feed.message(reply)
-        return reply
-
-    def _start(self, chat: Chat, run: Run) -> None:
-        task = asyncio.create_task(self._drive(chat, run), name=f"inferencesh.local run {run.id}")
-        chat.task = task
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _drive(self, chat: Chat, run: Run) -> None:
-        """Let the model answer until it is done, fails, or calls a tool that a client has to run."""
-        try:
-            if run.state == "submitted":
-                run.advance("working")
-                self._publish(chat, run)
-            while not run.settled:
-                await self._step(chat, run)
-        except ModelError as failure:
-            self._fail(chat, run, str(failure))
-        except Exception as error:
-            _logger.exception("The model raised; its run has failed.")
-            self._fail(chat, run, typed_text(error))
-        except asyncio.CancelledError:
-            self._fail(chat, run, "The run was interrupted.")
-            raise
-
-    async def _step(self, chat: Chat, run: Run) -> None:
-        """Have the model write one message, and act on the calls in it."""
-        reply = chat.reply
-        assert reply is not None
-        if run.steps == MAX_STEPS:
-            raise ModelError(f"The model has called tools {MAX_STEPS} times without an answer.")
-        run.steps += 1
-        writer = MessageWriter(reply, chat.feed, run.config.finishes)
-        await asyncio.sleep(self._pace * THINKING)
-        async with _pieces(self._model, conversation_of(chat, run)) as pieces:
-            async for piece in pieces:
-                if run.ended:  # stopped, and the model goes on regardless
-                    return
-                for _ in writer.write(piece):
-                    await asyncio.sleep(self._pace)
-        finish = finishing_call(run, writer.calls)
-        reply.status = "ready"
-        reply.touch()
-        for call in writer.calls:
-            self._store.add_invocation(chat, add_call(chat, run, reply, call))
-        if finish is None and writer.calls:
-            self._pause(chat, run, reply)
-            return
-        run.output = finish.arguments.text if finish is not None else None
-        self._end(chat, run, reply, "completed")
-
-    def _pause(self, chat: Chat, run: Run, reply: Message) -> None:
-        """Wait for those who have to answer the reply's calls, if there is anybody."""
-        chat.feed.message(reply)
-        waiting = chat.waiting()
-        if waiting:
-            run.waiting_for = waiting[0]
-            run.advance("auth_required" if waiting[0].waits_for == "auth" else "input_required")
-            self._publish(chat, run)
-        else:
-            self._add_results(chat, reply)
-            self._reply(chat, run)
-
-    def _add_results(self, chat: Chat, reply: Message) -> None:
-        for result in result_messages(chat, reply):
-            chat.messages.append(result)
-            chat.feed.message(result)
-
-    def _fail(self, chat: Chat, run: Run, detail: str) -> None:
-        reply = chat.reply
-        if run.ended or reply is None:
-            return
-        # What a model raises may hold anything; JSON cannot carry half a surrogate pair.
-        run.error = detail.encode(errors="replace").decode()
-        reply.status = "failed"
-        reply.blocks.append(Block("text", error=run.error))
-        self._end(chat, run, reply, "failed")
-
-    def _end(self, chat: Chat, run: Run, reply: Message, state: RunState) -> None:
-        """Say that a run is over, its last message first, and begin with what queued behind it."""
-        run.waiting_for = None
-        run.advance(state)
-        reply.touch()
-        chat.feed.message(reply)
-        self._publish(chat, run)
-        if chat.queue:
-            message, config = chat.queue.popleft()
-            # It was written while the last run still added messages; its place is after them.
-            chat.messages.remove(message)
-            message.order = chat.next_order()
-            chat.messages.append(message)
-            message.status = "ready"
-            message.touch()
-            self._begin(chat, message, config)
-
-    def _publish(self, chat: Chat, run: Run) -> None:
-        chat.touch()
-        chat.feed.run(run)
-        chat.feed.chat(chat)
-
-
-@asynccontextmanager
-async def _pieces(model: Model, conversation: Conversation) -> AsyncIterator[AsyncIterator[Piece]]:
-    """Ask the model, and close its generator however the answer ends."""
-    pieces = model.respond(conversation)
-    try:
-        yield pieces
-    finally:
-        if isinstance(pieces, AsyncGenerator):
-            await pieces.aclose()

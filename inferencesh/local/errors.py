@@ -1,4 +1,4 @@
-"""The errors that a runtime itself raises, apart from those it answers requests with."""
+"""The exceptions of the embedded runtime: an unusable database, and requests that are refused."""
 
 from __future__ import annotations
 
@@ -11,6 +11,25 @@ if TYPE_CHECKING:
 
 __all__ = ["DatabaseError", "ProblemError", "invalid", "not_found"]
 
+
+class DatabaseError(ConfigurationError):
+    """The database file cannot be used: it is something else, in use, or cannot be read or written.
+
+    Example:
+        ```python
+        try:
+            with Inference.local(db="/no/such/directory/chats.db") as client:
+                client.agent({"name": "greeter"}).send_message("Hello")
+        except DatabaseError as error:
+            print("chats cannot be kept there")
+        ```
+
+        ```text
+        chats cannot be kept there
+        ```
+    """
+
+
 _CODES = {
     401: "unauthorized",
     403: "forbidden",
@@ -22,25 +41,15 @@ _CODES = {
 }
 
 
-def not_found(kind: str, identifier: str) -> ProblemError:
-    """Return the refusal of an identifier nothing has; the identifier is the client's own text."""
-    return ProblemError(404, f"There is no {kind} {identifier[:64]!r} in this runtime.")
-
-
-def invalid(field: str, complaint: str) -> ProblemError:
-    """Return the refusal of a body or query whose `field` is not as it should be."""
-    return ProblemError(422, f"{field}: {complaint}", field=field)
-
-
 class ProblemError(Exception):
-    """A request the runtime refuses; the middleware turns it into the answer.
+    """A request that is refused; the server's middleware turns it into an error response.
 
     Args:
         status: The HTTP status.
-        detail: What went wrong and what to do, for a person to read.
-        code: The machine's name for it; the usual one of the status when absent.
-        field: Where in the request the trouble is, as `input.text`.
-        headers: Response headers that belong to the refusal.
+        detail: What went wrong and what to do about it, for people.
+        code: The error code; the usual one of the status by default.
+        field: The invalid field of the request, such as ``input.text``.
+        headers: Additional response headers.
     """
 
     def __init__(
@@ -60,19 +69,11 @@ class ProblemError(Exception):
         self.headers = headers or {}
 
 
-class DatabaseError(ConfigurationError):
-    """The file cannot be used to keep chats: it is none, is in use, or cannot be read or written.
+def not_found(kind: str, identifier: str) -> ProblemError:
+    """Return the 404 error for an identifier, which may be any text a client sent."""
+    return ProblemError(404, f"There is no {kind} {identifier[:64]!r} in this runtime.")
 
-    Example:
-        ```python
-        try:
-            with Inference.local(db="/no/such/directory/chats.db") as client:
-                client.agent({"name": "greeter"}).send_message("Hello")
-        except DatabaseError as error:
-            print("chats cannot be kept there")
-        ```
 
-        ```text
-        chats cannot be kept there
-        ```
-    """
+def invalid(field: str, complaint: str) -> ProblemError:
+    """Return the 422 error for an invalid field of a body or query."""
+    return ProblemError(422, f"{field}: {complaint}", field=field)

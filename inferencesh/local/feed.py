@@ -1,4 +1,8 @@
-"""What a chat tells those who watch it, with memory bounded by live messages however slowly they read."""
+"""The events of a chat, delivered to any number of readers.
+
+However slowly a reader reads, what is kept for it is bounded: an unread object is replaced by its newer version, and
+unread deltas are limited to ``DELTA_BACKLOG`` bytes.
+"""
 
 from __future__ import annotations
 
@@ -6,45 +10,48 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from attrs import frozen
+import attrs
 
 from inferencesh._text import encode_json
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
-    from ._store.journal import Recorder
-    from .chats import Chat, Run
-    from .records import Message, Record
+    from .records import Published, Recorder, StoredMessage
 
 __all__ = ["Feed", "Frame", "Subscription", "Updates"]
 
 Updates: TypeAlias = Literal["snapshots", "deltas", "both"]
 
 DELTA_BACKLOG = 256 * 1024
-"""Bytes of unread deltas kept for one reader before it gets the message whole instead."""
+"""Bytes of unread deltas kept for one reader before it receives whole messages instead."""
+
+_CHAT_KEY = "chat"
 
 
-@frozen
+@attrs.frozen
 class Frame:
-    """One event, encoded once for all its readers. `message` is set when it is a whole message."""
+    """One event, encoded once for all readers. ``message`` is set if the event is a whole message."""
 
     event: Literal["chats", "agent_runs", "chat_messages", "delta"]
     data: bytes
-    message: Message | None = None
+    message: StoredMessage | None = None
 
 
 class Subscription:
-    """The events one reader has yet to take; one task takes them.
+    """The queue of events for one reader; used by one task.
 
-    A whole object replaces the unread older version of itself and goes to the end of the line, so a
-    reader that begins in the middle of a message gets it whole and the deltas that follow. A reader
-    that leaves more than `DELTA_BACKLOG` of deltas unread gets that message whole from then on, so
-    that it never has to guess what a gap in `seq` held.
+    A whole object replaces an unread older version of itself and goes to the end of the queue, so that a reader that
+    starts in the middle of a message receives the whole message and then the deltas that follow. A reader with more
+    than ``DELTA_BACKLOG`` bytes of unread deltas receives that message whole from then on, and so never has to deal
+    with a gap in ``seq``.
 
     Args:
-        updates: How it follows messages that grow.
-        stored: Waits until what was published so far is stored; None when nothing is.
+        updates: Whether the reader receives whole messages, deltas or both while a message grows.
+        stored: Waits until everything published so far was stored; None if nothing is stored.
+
+    Attributes:
+        cut: Whether the stream is to end like a broken connection.
     """
 
     def __init__(self, updates: Updates, stored: Callable[[], Awaitable[None]] | None = None) -> None:
@@ -60,17 +67,17 @@ class Subscription:
 
     @property
     def drained(self) -> bool:
-        """Whether everything published so far was taken."""
+        """Whether the queue is empty."""
         return not self._frames
 
     def put(self, key: str, frame: Frame) -> None:
-        """Line up the newest version of an object in place of an unread older one."""
+        """Append the newest version of an object, and drop an unread older one."""
         self._frames.pop(key, None)
         self._frames[key] = frame
         self._ready.set()
 
-    def put_delta(self, message: Message, frame: Frame) -> None:
-        """Line up the next delta of a message, or drop all unread ones when they are too many."""
+    def put_delta(self, message: StoredMessage, frame: Frame) -> None:
+        """Append the next delta of a message; if too many are unread, drop them and switch to whole messages."""
         if self._delta_bytes and self._delta_bytes + len(frame.data) > DELTA_BACKLOG:
             for key in self._deltas.pop(message.id, ()):
                 self._delta_bytes -= len(self._frames.pop(key).data)
@@ -81,16 +88,16 @@ class Subscription:
         self._delta_bytes += len(frame.data)
         self.put(key, frame)
 
-    def wants_delta(self, message: Message) -> bool:
-        """Whether this reader follows the message by its deltas."""
+    def wants_delta(self, message: StoredMessage) -> bool:
+        """Whether the reader receives the deltas of this message."""
         return self._updates != "snapshots" and message.id not in self._whole
 
-    def wants_snapshot(self, message: Message) -> bool:
-        """Whether this reader gets the message whole when it grows."""
+    def wants_snapshot(self, message: StoredMessage) -> bool:
+        """Whether the reader receives this message whole whenever it grows."""
         return self._updates != "deltas" or message.id in self._whole
 
     async def take(self) -> list[Frame] | None:
-        """Wait for events, and for what they tell to be stored; take all, oldest first, or None after the end."""
+        """Wait for events and until their content is stored; return all, oldest first, or None after the end."""
         await self._ready.wait()
         if self._stored is not None:
             await self._stored()
@@ -104,60 +111,61 @@ class Subscription:
         return frames
 
     def close(self, *, cut: bool = False) -> None:
-        """End the subscription after what is already lined up; with `cut` as a broken connection would."""
+        """End the subscription after the queued events; ``cut`` makes it end like a broken connection."""
         self._closed, self.cut = True, cut
         self._ready.set()
 
 
 class Feed:
-    """Encodes each change of a chat once and hands it to every subscription.
+    """Publishes the changes of one chat to its subscriptions, and stores what is published as a whole.
 
-    What is published whole is what matters beyond the life of the process: the recorder, if any, is told of it.
+    Args:
+        recorder: Stores the records; None if the runtime has no database.
     """
 
     def __init__(self, recorder: Recorder | None = None) -> None:
         self._recorder = recorder
         self._subscriptions: set[Subscription] = set()
 
-    def subscribe(self, updates: Updates, chat: Chat, replay: list[Message]) -> Subscription:
-        """Begin with the chat as it is, then `replay`, then whatever happens from now on."""
+    def subscribe(self, updates: Updates, chat: Published, replay: Iterable[StoredMessage]) -> Subscription:
+        """Return a new subscription, which begins with the chat and the messages of ``replay``."""
         stored = None if self._recorder is None else partial(self._recorder.drain, chat.id)
         subscription = Subscription(updates, stored)
-        subscription.put("chats", _chat_frame(chat))
+        subscription.put(_CHAT_KEY, _frame("chats", chat))
         for message in replay:
-            subscription.put(message.id, _whole(message))
+            subscription.put(message.id, _message_frame(message))
         self._subscriptions.add(subscription)
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """Send nothing more to a reader that has left."""
+        """Remove the subscription of a reader that has left."""
         self._subscriptions.discard(subscription)
 
-    def chat(self, chat: Chat) -> None:
+    def publish_chat(self, chat: Published) -> None:
         """Publish the chat's state."""
         self._note(chat)
         if self._subscriptions:
-            self._put("chats", _chat_frame(chat))
+            self._put(_CHAT_KEY, _frame("chats", chat))
 
-    def run(self, run: Run) -> None:
+    def publish_run(self, run: Published) -> None:
         """Publish a run's state."""
         self._note(run)
         if self._subscriptions:
-            self._put(run.id, Frame("agent_runs", encode_json(run.wire())))
+            self._put(run.id, _frame("agent_runs", run))
 
-    def message(self, message: Message) -> None:
-        """Publish a message that is new, has ended or whose tool calls changed, whole to everybody."""
+    def publish_message(self, message: StoredMessage) -> None:
+        """Publish a whole message: it is new, has ended, or its tool calls changed."""
         self._note(message)
         if self._subscriptions:
-            self._put(message.id, _whole(message))
+            self._put(message.id, _message_frame(message))
 
-    def grew(self, message: Message, delta: Mapping[str, object], *, visible: bool = True) -> None:
-        """Publish what was added to a message, as each reader follows it.
+    def publish_delta(self, message: StoredMessage, delta: Mapping[str, object], *, visible: bool = True) -> None:
+        """Publish an addition to a message, as a delta, a whole message or both, depending on the reader.
 
         Args:
-            message: The message, grown already.
-            delta: What was added, in the wire's form.
-            visible: Whether the whole message shows it yet; half of a call's arguments is not shown.
+            message: The message, with the addition.
+            delta: The addition in wire form.
+            visible: Whether the whole message differs; it does not contain tool calls that are still incomplete.
         """
         message.seq += 1
         if not self._subscriptions:
@@ -169,16 +177,16 @@ class Feed:
             if subscription.wants_delta(message):
                 subscription.put_delta(message, addition)
             if visible and subscription.wants_snapshot(message):
-                whole = whole or _whole(message)
+                whole = whole or _message_frame(message)
                 subscription.put(message.id, whole)
 
     def close(self, *, cut: bool = False) -> None:
-        """End every subscription; with `cut` as a broken connection would."""
+        """End all subscriptions; ``cut`` makes them end like broken connections."""
         for subscription in self._subscriptions:
             subscription.close(cut=cut)
         self._subscriptions.clear()
 
-    def _note(self, record: Record) -> None:
+    def _note(self, record: Published) -> None:
         if self._recorder is not None:
             self._recorder.note(record)
 
@@ -187,9 +195,9 @@ class Feed:
             subscription.put(key, frame)
 
 
-def _chat_frame(chat: Chat) -> Frame:
-    return Frame("chats", encode_json(chat.wire()))
+def _frame(event: Literal["chats", "agent_runs"], record: Published) -> Frame:
+    return Frame(event, encode_json(record.wire()))
 
 
-def _whole(message: Message) -> Frame:
+def _message_frame(message: StoredMessage) -> Frame:
     return Frame("chat_messages", encode_json(message.wire()), message)

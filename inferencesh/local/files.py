@@ -1,48 +1,47 @@
-"""Reading the files that a message or a tool's result carries."""
+"""The files that clients upload: what is known of each, where the bytes are kept, and how files are found."""
 
 from __future__ import annotations
 
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
-from attrs import define, field, frozen
+import attrs
 
-from .errors import invalid, not_found
-from .records import Block, Record, new_id
+from .errors import not_found
+from .records import Record, new_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ._api.fields import Fields
-    from ._store.journal import Recorder
-    from .chats import Chat
-    from .records import Wire
+    from .chats import StoredChat
+    from .records import Recorder, Wire
 
 __all__ = [
     "CONTENT_PATH",
     "PART",
     "UPLOAD_PATH",
-    "AttachmentReader",
     "Contents",
-    "Files",
+    "FileStore",
     "MemoryContents",
     "StoredFile",
+    "host_and_port",
+    "update_file_urls",
 ]
 
 UPLOAD_PATH, CONTENT_PATH = "/uploads/", "/content/"
 
 PART = 256 * 1024
-"""Bytes of a file that are stored, and sent, at a time."""
+"""The size of the parts in which files are stored and sent, in bytes."""
 
 
-@define(eq=False, kw_only=True)
+@attrs.define(eq=False, kw_only=True)
 class StoredFile(Record):
     """One file, announced or uploaded.
 
-    Whoever knows a token may use the address that it is part of. There are two, because the address for reading travels
-    with messages and must not let its readers replace the file. `declared_size` is what the client announced, 0 when it
-    did not say; `content` names the bytes, once they are there.
+    ``upload_token`` and ``content_token`` grant access to the URLs they are part of. They differ because the URL for
+    reading is sent along with messages, and its readers must not be able to replace the file. ``declared_size`` is the
+    announced size in bytes, or 0 if it was not given; ``content`` identifies the bytes once they are uploaded.
     """
 
     filename: str
@@ -52,15 +51,15 @@ class StoredFile(Record):
     declared_size: int = 0
     size: int = 0
     content: str | None = None
-    upload_token: str = field(factory=new_id)
-    content_token: str = field(factory=new_id)
+    upload_token: str = attrs.field(factory=new_id)
+    content_token: str = attrs.field(factory=new_id)
 
     def uri(self, origin: str) -> str:
-        """Return where it is read, as seen by those who reach the runtime at `origin`."""
+        """Return the URL for reading the file, for clients that reach the runtime at ``origin``."""
         return f"{origin}{CONTENT_PATH}{self.content_token}"
 
     def wire(self, origin: str) -> Wire:
-        """Return the file as the wire has it; the address for its upload is shown until it has been used."""
+        """Return the file in wire form; the upload URL is included until the file is uploaded."""
         uploaded = self.content is not None
         return {
             **self.base(),
@@ -78,104 +77,116 @@ class StoredFile(Record):
 
 
 class Contents(Protocol):
-    """Where the bytes of files are kept, in parts of `PART` bytes, each but the last full."""
+    """A store for the bytes of files, in parts of ``PART`` bytes of which only the last may be shorter."""
 
     async def add_part(self, content: str, number: int, data: bytes) -> None:
-        """Keep the next part."""
+        """Store the next part."""
         ...
 
     async def read_part(self, content: str, number: int) -> bytes | None:
-        """Return a part; None when there is none."""
+        """Return a part, or None if there is no such part."""
         ...
 
     def drop(self, content: str) -> None:
-        """Forget all parts of a content, soon."""
+        """Delete all parts of a content, possibly later."""
         ...
 
 
-@define
+@attrs.define
 class MemoryContents:
-    """Keeps the bytes of files in memory."""
+    """The bytes of files, in memory."""
 
-    _parts: dict[str, list[bytes]] = field(factory=dict)
+    _parts: dict[str, list[bytes]] = attrs.field(factory=dict)
 
     async def add_part(self, content: str, number: int, data: bytes) -> None:
-        """Keep the next part."""
+        """Store the next part."""
         parts = self._parts.setdefault(content, [])
         assert len(parts) == number
         parts.append(data)
 
     async def read_part(self, content: str, number: int) -> bytes | None:
-        """Return a part; None when there is none."""
+        """Return a part, or None if there is no such part."""
         parts = self._parts.get(content, [])
         return parts[number] if number < len(parts) else None
 
     def drop(self, content: str) -> None:
-        """Forget all parts of a content."""
+        """Delete all parts of a content."""
         self._parts.pop(content, None)
 
 
-@define
-class Files:
-    """The files of one runtime, found by identifier, by token and by address."""
+@attrs.define
+class FileStore:
+    """The files of one runtime, found by identifier, token or URL."""
 
-    contents: Contents = field(factory=MemoryContents)
+    contents: Contents = attrs.field(factory=MemoryContents)
     recorder: Recorder | None = None
-    _by_id: dict[str, StoredFile] = field(factory=dict)
-    _by_upload: dict[str, StoredFile] = field(factory=dict)
-    _by_content: dict[str, StoredFile] = field(factory=dict)
+    _by_id: dict[str, StoredFile] = attrs.field(factory=dict)
+    _by_upload: dict[str, StoredFile] = attrs.field(factory=dict)
+    _by_content: dict[str, StoredFile] = attrs.field(factory=dict)
 
     def all(self) -> Iterable[StoredFile]:
         """Return every file."""
         return self._by_id.values()
 
     def load(self, files: Iterable[StoredFile]) -> None:
-        """Take in files that are stored already."""
+        """Add files without recording them, such as those read from the database."""
         for file in files:
             self._by_id[file.id] = file
             self._by_upload[file.upload_token] = file
             self._by_content[file.content_token] = file
 
     def add(self, file: StoredFile) -> None:
-        """Take in a file that a client announced."""
+        """Add a file that a client announced."""
         self.load([file])
         self._note(file)
 
     def get(self, file_id: str) -> StoredFile:
-        """Return a file, or refuse with 404."""
+        """Return a file.
+
+        Raises:
+            ProblemError: 404 if there is no such file.
+        """
         if file_id not in self._by_id:
             raise not_found("file", file_id)
         return self._by_id[file_id]
 
-    def for_upload(self, token: str) -> StoredFile:
-        """Return the file whose upload address has this token, or refuse with 404."""
+    def by_upload_token(self, token: str) -> StoredFile:
+        """Return the file whose upload URL has this token.
+
+        Raises:
+            ProblemError: 404 if there is none.
+        """
         if token not in self._by_upload:
             raise not_found("upload address", token)
         return self._by_upload[token]
 
-    def for_reading(self, token: str) -> StoredFile:
-        """Return the uploaded file whose address has this token, or refuse with 404."""
+    def by_content_token(self, token: str) -> StoredFile:
+        """Return the uploaded file whose URL for reading has this token.
+
+        Raises:
+            ProblemError: 404 if there is none.
+        """
         file = self._by_content.get(token)
         if file is None or file.content is None:
             raise not_found("uploaded file", token)
         return file
 
-    def named_by(self, uri: str) -> StoredFile | None:
-        """Return the file an address leads to, uploaded or not; None when it is none of this runtime's.
+    def by_uri(self, uri: str) -> StoredFile | None:
+        """Return the file, uploaded or not, with this URL for reading; None if there is no such file here.
 
-        Only the path counts: a runtime that was started again may listen elsewhere.
+        Only the path is compared, since a restarted runtime may have another address.
         """
         try:
             path = urlsplit(uri).path
-        except ValueError:  # no address at all, such as one with half an IPv6 host
+        except ValueError:  # not a URL, such as one with an incomplete IPv6 host
             return None
         return self._by_content.get(path.removeprefix(CONTENT_PATH)) if path.startswith(CONTENT_PATH) else None
 
-    def uploaded(self, file: StoredFile, content: str, size: int) -> str | None:
-        """Note that a file's bytes are there; returns the content that they replace.
+    def set_content(self, file: StoredFile, content: str, size: int) -> str | None:
+        """Set the uploaded content of a file, and return the content that it replaces, if any.
 
         Raises:
-            ProblemError: 404 when the file was deleted meanwhile.
+            ProblemError: 404 if the file was deleted in the meantime.
         """
         self.get(file.id)
         old, file.content, file.size = file.content, content, size
@@ -184,7 +195,7 @@ class Files:
         return old
 
     def delete(self, file: StoredFile) -> None:
-        """Forget a file and its bytes."""
+        """Delete a file and its bytes."""
         del self._by_id[file.id], self._by_upload[file.upload_token], self._by_content[file.content_token]
         if self.recorder is not None:
             self.recorder.forget(file)
@@ -196,86 +207,31 @@ class Files:
             self.recorder.note(file)
 
 
-_LOOPBACK = "localhost"
-_PORTS = {"http": 80, "https": 443}
+def update_file_urls(chats: Iterable[StoredChat], files: FileStore, origin: str) -> None:
+    """Update the URLs of this runtime's files in stored messages.
 
-
-@frozen
-class AttachmentReader:
-    """Turns what clients name into blocks of a message.
-
-    Addresses elsewhere are taken as they are; one of this runtime must be that of a file that was uploaded.
+    A runtime that chooses its port itself has another one after each start. Only URLs with a loopback host are
+    changed: how other machines reach the runtime is not known here.
 
     Args:
+        chats: The chats read from the database.
         files: The runtime's files.
-        origin: Where the client reaches the runtime, as in `http://127.0.0.1:8420`.
-    """
-
-    _files: Files
-    _origin: str
-
-    def read(self, fields: Fields) -> tuple[Block, ...]:
-        """Read the files of a message; the older lists of addresses count only when there are no attachments.
-
-        Raises:
-            ProblemError: 422 when one is not there, or is not well formed.
-        """
-        blocks: list[Block] = []
-        for each in fields.objects("attachments"):
-            each.require("uri")
-            uri = each.text("uri") or ""
-            size = max(0, each.count("size") or 0)
-            named = _block(uri, each.text("filename") or "", each.text("content_type") or "", size)
-            blocks.append(self._known(named, each.path("uri")))
-        return tuple(blocks) or tuple(self._read_older(fields))
-
-    def _read_older(self, fields: Fields) -> list[Block]:
-        named = [
-            *((Block("image", uri=uri), f"images[{at}]") for at, uri in enumerate(fields.texts("images"))),
-            *((Block("file", uri=uri), f"files[{at}]") for at, uri in enumerate(fields.texts("files"))),
-        ]
-        if (image := fields.text("image")) is not None:
-            named.append((Block("image", uri=image), "image"))
-        return [self._known(block, fields.path(name)) for block, name in named]
-
-    def _known(self, block: Block, path: str) -> Block:
-        """Return the block with what is known of a file of this runtime, where the client does not say otherwise."""
-        uri = block.uri or ""
-        file = self._files.named_by(uri)
-        if file is None:
-            if _place(uri) == _place(self._origin):
-                raise invalid(path, "names no file of this runtime: it was deleted, or never announced.")
-            return block
-        if file.content is None:
-            raise invalid(path, "names a file that was never uploaded; PUT its bytes to its upload_url first.")
-        return _block(uri, block.filename or file.filename, block.content_type or file.content_type, file.size)
-
-
-def _block(uri: str, filename: str, content_type: str, size: int) -> Block:
-    kind: Literal["image", "file"] = "image" if content_type.lower().startswith("image/") else "file"
-    return Block(kind, uri=uri, filename=filename, content_type=content_type, size=size)
-
-
-def move_addresses(chats: Iterable[Chat], files: Files, origin: str) -> None:
-    """Give the files of stored messages the addresses they have now.
-
-    A runtime that picks its port itself has another one each time; what other machines know it by is left alone.
-
-    Args:
-        chats: The chats as they were stored.
-        files: The runtime's files.
-        origin: Where it listens now.
+        origin: The runtime's current base URL.
     """
     for message in (message for chat in chats for message in chat.messages):
         for block in (*message.blocks, *(each for call in message.invocations for each in call.attachments)):
-            file = None if block.uri is None else files.named_by(block.uri)
-            place = _place(block.uri or "")
+            file = None if block.uri is None else files.by_uri(block.uri)
+            place = host_and_port(block.uri or "")
             if file is not None and place is not None and place[0] == _LOOPBACK:
                 block.uri = file.uri(origin)
 
 
-def _place(uri: str) -> tuple[str, int | None] | None:
-    """Return host and port of an address, all names of this machine's loopback interface being one; None without."""
+_LOOPBACK = "localhost"
+_PORTS = {"http": 80, "https": 443}
+
+
+def host_and_port(uri: str) -> tuple[str, int | None] | None:
+    """Return host and port of an HTTP URL, with ``localhost`` for all loopback hosts; None for any other text."""
     try:
         parts = urlsplit(uri)
         host, port = parts.hostname, parts.port
@@ -289,5 +245,5 @@ def _place(uri: str) -> tuple[str, int | None] | None:
 def _is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
-    except ValueError:  # a name
+    except ValueError:  # a host name
         return host == _LOOPBACK

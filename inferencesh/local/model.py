@@ -1,13 +1,14 @@
-"""What a model of the embedded runtime is: it reads a conversation and answers in pieces."""
+"""The interface of the models that the embedded runtime answers with.
+
+A model receives a conversation and yields its answer in pieces.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from collections.abc import AsyncIterator, Mapping
+from typing import Literal, Protocol, TypeAlias
 
-from attrs import field, frozen
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+import attrs
 
 __all__ = [
     "Ask",
@@ -27,23 +28,23 @@ __all__ = [
 ]
 
 
-@frozen
+@attrs.frozen
 class Text:
-    """A piece of the answer's text; pieces are joined as they are, so spaces belong to them."""
+    """A piece of the answer's text. Pieces are joined without separators."""
 
     text: str
 
 
-@frozen
+@attrs.frozen
 class Reasoning:
-    """A piece of what the model thinks aloud before it answers."""
+    """A piece of the model's reasoning."""
 
     text: str
 
 
-@frozen
+@attrs.frozen
 class ToolCall:
-    """A call of one of the conversation's tools; several in one answer run side by side.
+    """A call of one of the conversation's tools. Several calls in one answer run concurrently.
 
     Example:
         ```python
@@ -69,13 +70,13 @@ class ToolCall:
     arguments: Mapping[str, object]
 
 
-@frozen
+@attrs.frozen
 class Ask:
-    """A question that a person answers with yes or no; the run waits for the decision.
+    """A question that a person answers with yes or no; the run waits for the answer.
 
     Args:
-        question: What is asked.
-        reason: What it is about: something to confirm, or a sign-in that is needed first.
+        question: The text of the question.
+        reason: Whether the person confirms something or has to sign in first.
 
     Example:
         ```python
@@ -104,23 +105,24 @@ class Ask:
     reason: Literal["confirmation", "auth"] = "confirmation"
 
 
-@frozen
+@attrs.frozen
 class Widget:
-    """A form or a row of buttons; the run waits for what a person does with it.
+    """A form or a row of buttons; the run waits for a person to use it.
 
     Args:
-        surface: The widget as the wire has it: `version`, `surfaceId`, `components` and so on.
+        surface: The widget in wire form: ``version``, ``surfaceId``, ``components`` and so on.
     """
 
     surface: Mapping[str, object]
 
 
-@frozen
+@attrs.frozen
 class Finish:
-    """The model is done and hands over its output: it calls the agent's `finish` tool, and the run is completed.
+    """A call of the agent's ``finish`` tool with the final output; the run is then completed.
 
-    Only an agent with an output schema, or whose `internal_tools` turn `finish` on, has that tool; a step that finishes
-    calls no others. The output is not held against the schema, so that clients can be tested with what does not fit.
+    An agent has this tool if it has an output schema or its ``internal_tools`` enable ``finish``. A step that finishes
+    must not call other tools. The output is not validated against the schema, so that clients can be tested with
+    invalid outputs.
 
     Args:
         output: Any JSON value.
@@ -145,9 +147,9 @@ class Finish:
     output: object
 
 
-@frozen
+@attrs.frozen
 class Fail:
-    """The model gives up: the run ends as failed with this detail.
+    """A failure: the run ends as failed with this detail.
 
     Example:
         ```python
@@ -173,27 +175,27 @@ class Fail:
 
 
 Piece: TypeAlias = Text | Reasoning | ToolCall | Ask | Widget | Finish | Fail
-"""What a model's answer is made of."""
+"""Any part of a model's answer."""
 
 
-@frozen
+@attrs.frozen
 class PastCall:
-    """A tool call that an earlier step of the conversation made, and that was answered."""
+    """A tool call of an earlier step that has been answered."""
 
     id: str
     name: str
     arguments: Mapping[str, object]
 
 
-@frozen
+@attrs.frozen
 class Attachment:
-    """A file that came with a message or a tool's result.
+    """A file attached to a message or a tool's result.
 
     Args:
-        uri: Where it is. One that was uploaded to the runtime can be read there without a key.
-        filename: Its name, or "" when nobody said.
-        content_type: Its MIME type, or "" when nobody said.
-        size: Bytes; 0 when nobody said.
+        uri: The file's URL. Files uploaded to the runtime can be read without an API key.
+        filename: The name, or "" if unknown.
+        content_type: The MIME type, or "" if unknown.
+        size: The size in bytes, or 0 if unknown.
     """
 
     uri: str
@@ -202,16 +204,16 @@ class Attachment:
     size: int = 0
 
 
-@frozen
+@attrs.frozen
 class ConversationMessage:
-    """One message so far: the user's, the assistant's, or the result of a tool.
+    """One message of the conversation: the user's, the assistant's, or a tool's result.
 
     Args:
-        role: Who speaks.
-        text: The message's whole text; for a tool, its result.
-        tool_calls: The calls an assistant message made.
-        tool_call_id: For a tool's result, the `PastCall.id` that it answers.
-        attachments: The files that came with the message.
+        role: The author of the message.
+        text: The whole text; for a tool, its result.
+        tool_calls: The calls that an assistant message made.
+        tool_call_id: For a tool's result, the ``PastCall.id`` that it answers.
+        attachments: The attached files.
     """
 
     role: Literal["user", "assistant", "tool"]
@@ -221,31 +223,30 @@ class ConversationMessage:
     attachments: tuple[Attachment, ...] = ()
 
 
-@frozen
+@attrs.frozen
 class OfferedTool:
     """A tool the model may call, with the JSON Schema of its arguments.
 
-    A call of one that `requires_approval` waits until a person allows it; one that is rejected comes back with a result
-    that says so.
+    A call of a tool with ``requires_approval`` waits until a person allows it; if it is rejected, its result says so.
     """
 
     name: str
     description: str = ""
-    input_schema: Mapping[str, object] = field(factory=dict)
+    input_schema: Mapping[str, object] = attrs.field(factory=dict)
     requires_approval: bool = False
 
 
-@frozen
+@attrs.frozen
 class Conversation:
-    """All a model is given for one step: it never sees the server behind it.
+    """Everything a model is given for one step.
 
     Args:
-        messages: Everything said so far.
+        messages: The messages so far.
         system_prompt: The agent's instructions.
-        tools: What the model may call.
+        tools: The tools the model may call.
         context: The chat's variables.
-        output_schema: The JSON Schema of the output to `Finish` with, or None when any will do.
-        finishes: Whether the agent has a `finish` tool at all.
+        output_schema: The JSON Schema of the output of ``Finish``, or None if there is none.
+        finishes: Whether the agent has a ``finish`` tool.
 
     Example:
         ```python
@@ -268,17 +269,17 @@ class Conversation:
     messages: tuple[ConversationMessage, ...]
     system_prompt: str = ""
     tools: tuple[OfferedTool, ...] = ()
-    context: Mapping[str, str] = field(factory=dict)
+    context: Mapping[str, str] = attrs.field(factory=dict)
     output_schema: Mapping[str, object] | None = None
     finishes: bool = False
 
 
 class Model(Protocol):
-    """Answers a conversation, one step at a time.
+    """The protocol of models: they answer a conversation, one step at a time.
 
-    After a step that calls tools or asks, `respond` is called again with the answers in the conversation; those to
-    `Ask` and `Widget` are results of tools called `ask` and `widget`. A step that does neither, or finishes, is the
-    last.
+    After a step that calls tools or asks a question, ``respond`` is called again with the answers in the conversation;
+    answers to ``Ask`` and ``Widget`` appear as results of tools named ``ask`` and ``widget``. The run ends with the
+    first step that does neither, or that finishes.
 
     Example:
         ```python
@@ -298,12 +299,12 @@ class Model(Protocol):
     """
 
     def respond(self, conversation: Conversation) -> AsyncIterator[Piece]:
-        """Yield the next answer in pieces; write it as an async generator.
+        """Yield the next answer in pieces; usually an async generator.
 
         Args:
-            conversation: Everything said so far, the tools on offer and the chat's context.
+            conversation: The messages so far, the available tools and the chat's context.
 
         Raises:
-            Exception: Whatever is raised ends the run as failed and leaves the server running.
+            Exception: Any exception ends the run as failed; the server keeps running.
         """
         ...

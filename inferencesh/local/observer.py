@@ -1,23 +1,23 @@
-"""What a runtime tells those who want to know what clients send: tests, above all."""
+"""What an observer of the runtime is called with: the messages and tool results that clients send."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from attrs import field, frozen
+import attrs
 
 __all__ = ["Observer", "SentMessage", "SentResult"]
 
 
-@frozen
+@attrs.frozen
 class SentMessage:
     """A message that a client sent.
 
     Args:
-        text: Its text.
-        chat_id: The chat it was sent to, or None for a new one.
-        body: The whole body of the request as it came: the agent, the context, attachments.
+        text: The text.
+        chat_id: The chat it was sent to, or None for a new chat.
+        body: The whole body of the request, with the agent, the context and the attachments.
 
     Example:
         ```python
@@ -34,19 +34,19 @@ class SentMessage:
 
     text: str
     chat_id: str | None = None
-    body: Mapping[str, object] = field(factory=dict, repr=False)
+    body: Mapping[str, object] = attrs.field(factory=dict, repr=False)
 
 
-@frozen
+@attrs.frozen
 class SentResult:
     """The result of a tool call that a client sent.
 
     Args:
         name: The tool's name.
-        arguments: What it was called with.
-        result: The result as it was sent: text, JSON for everything else.
+        arguments: The arguments of the call.
+        result: The result as it was sent: text, or JSON text for any other value.
         call_id: The call's id.
-        chat_id: The chat it belongs to.
+        chat_id: The chat the call belongs to.
 
     Example:
         ```python
@@ -70,4 +70,4 @@ class SentResult:
 
 
 Observer: TypeAlias = Callable[[SentMessage | SentResult], None]
-"""Called on the runtime's event loop before the request is answered; a ProblemError raised at a message refuses it."""
+"""Called on the runtime's event loop before the request is answered. A ProblemError raised for a message refuses it."""

@@ -1,69 +1,74 @@
-"""The messages and tool calls the runtime keeps, each able to write itself as the wire has it."""
+"""The records a runtime keeps: messages with their content blocks, tool calls and interrupts.
+
+Each record produces its own wire form. Chats and runs are in ``chats``, files in ``files``.
+"""
 
 from __future__ import annotations
 
 import base64
 import secrets
 from datetime import UTC, datetime
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
+import attrs
 import orjson
-from attrs import Factory, define, field, frozen
 
 __all__ = [
     "Arguments",
     "Block",
-    "Interrupt",
     "InterruptReason",
     "Invocation",
-    "Message",
+    "Published",
     "Record",
+    "Recorder",
     "Resolution",
+    "StoredInterrupt",
+    "StoredMessage",
     "Wire",
     "new_id",
     "now",
 ]
 
-# The service's identifiers use digits and letters without i, l, o and u; the library's encoder uses A-Z and 2-7.
-_ALPHABET = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789abcdefghjkmnpqrstvwxyz")
-_LENGTH = 26
-
-
-def new_id() -> str:
-    """Return a fresh random identifier of 26 lower-case letters and digits."""
-    return base64.b32encode(secrets.token_bytes(20)).translate(_ALPHABET)[:_LENGTH].decode()
-
-
-def now() -> str:
-    """Return the present time in RFC 3339 with microseconds, in UTC with a `Z`."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
 Wire: TypeAlias = dict[str, object]
+"""A JSON object as it is sent to clients."""
+
 MessageStatus: TypeAlias = Literal["pending", "queued", "ready", "failed", "cancelled"]
 InvocationStatus: TypeAlias = Literal["awaiting_approval", "awaiting_input", "completed", "failed", "cancelled"]
 InterruptReason: TypeAlias = Literal["tool_approval", "client_tool", "widget", "confirmation", "auth"]
 Resolution: TypeAlias = Literal["allow", "deny"]
 
-# Everything a runtime holds belongs to one made-up user in one made-up team.
+# Every record belongs to the same placeholder user and team.
 _USER_ID = f"{1:026d}"
 _TEAM_ID = f"{2:026d}"
+# Identifiers of the service consist of digits and letters without i, l, o and u; base 32 uses A-Z and 2-7.
+_ID_ALPHABET = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789abcdefghjkmnpqrstvwxyz")
+_ID_LENGTH = 26
 
 
-@define(eq=False, kw_only=True)
+def new_id() -> str:
+    """Return a random identifier of 26 lower-case letters and digits."""
+    return base64.b32encode(secrets.token_bytes(20)).translate(_ID_ALPHABET)[:_ID_LENGTH].decode()
+
+
+def now() -> str:
+    """Return the current time in UTC as an RFC 3339 timestamp with microseconds."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+@attrs.define(eq=False, kw_only=True)
 class Record:
-    """What every stored object has: an identifier, its times and its owner."""
+    """The base of all stored objects: an identifier and timestamps."""
 
-    id: str = field(factory=new_id)
-    created_at: str = field(factory=now)
-    updated_at: str = Factory(lambda self: self.created_at, takes_self=True)
+    id: str = attrs.field(factory=new_id)
+    created_at: str = attrs.field(factory=now)
+    updated_at: str = attrs.Factory(lambda self: self.created_at, takes_self=True)
 
     def touch(self) -> None:
-        """Note that the object has changed."""
+        """Set ``updated_at`` to the current time."""
         self.updated_at = now()
 
     def base(self) -> Wire:
-        """Return the fields that all objects share on the wire."""
+        """Return the fields that all objects have on the wire."""
         return {
             "id": self.id,
             "short_id": self.id[:8],
@@ -78,22 +83,37 @@ class Record:
         }
 
 
-@frozen
+@attrs.define(eq=False, kw_only=True)
+class Published(Record):
+    """A record that is published to the readers of a chat as a whole."""
+
+    def wire(self) -> Wire:
+        """Return the record in wire form."""
+        raise NotImplementedError
+
+
+@attrs.frozen
 class Arguments:
-    """A tool call's arguments: read, and as the JSON text they are sent as, however deep they are nested."""
+    """The arguments of a tool call, decoded and as JSON text.
+
+    The text is sent as it is, since arguments may be nested more deeply than the encoder allows.
+    """
 
     values: dict[str, object]
     text: str
 
     @property
     def wire(self) -> orjson.Fragment:
-        """The text as a part of a larger answer."""
+        """The JSON text, to be embedded in a larger object."""
         return orjson.Fragment(self.text)
 
 
-@define(eq=False)
+@attrs.define(eq=False)
 class Block:
-    """One part of a message's content; of a file the wire has the address alone, and the model what else is known."""
+    """One part of a message's content.
+
+    For files, only ``uri`` is part of the wire form; ``filename``, ``content_type`` and ``size`` are for the model.
+    """
 
     type: Literal["text", "reasoning", "image", "file", "tool"]
     text: str | None = None
@@ -102,10 +122,10 @@ class Block:
     content_type: str = ""
     size: int = 0
     error: str | None = None
-    tool_calls: list[Wire] = field(factory=list)
+    tool_calls: list[Wire] = attrs.field(factory=list)
 
     def wire(self) -> Wire:
-        """Return the block as the wire has it."""
+        """Return the block in wire form."""
         return {
             "type": self.type,
             "error": self.error,
@@ -116,9 +136,9 @@ class Block:
         }
 
 
-@define(eq=False, kw_only=True)
-class Interrupt(Record):
-    """One thing that a run waits for, and what became of it; its call has the rest."""
+@attrs.define(eq=False, kw_only=True)
+class StoredInterrupt(Record):
+    """Something that a run waits, or waited, for: one step of an ``Invocation``, which holds the details."""
 
     reason: InterruptReason
     status: Literal["pending", "resolved", "cancelled"] = "pending"
@@ -126,17 +146,18 @@ class Interrupt(Record):
     resolved_at: str | None = None
 
     def close(self, status: Literal["resolved", "cancelled"], resolution: Resolution | None) -> None:
-        """Note that nothing is waited for any more."""
+        """End the wait with this status and decision."""
         self.touch()
         self.status, self.resolution = status, resolution
         self.resolved_at = self.updated_at if status == "resolved" else None
 
 
-@define(eq=False, kw_only=True)
+@attrs.define(eq=False, kw_only=True)
 class Invocation(Record):
-    """One call of a tool. `id` is what `/tools/{id}` takes; `call_id` is the model's own name for it.
+    """One call of a tool.
 
-    It may wait more than once, for its approval first and then for its result; the last of `interrupts` says for what.
+    ``id`` identifies it in ``/tools/{id}``; ``call_id`` is the identifier used in the model's messages. A call can wait
+    more than once, first for approval and then for its result; each wait adds one to ``interrupts``.
     """
 
     chat_id: str
@@ -150,24 +171,24 @@ class Invocation(Record):
     result: str | None = None
     attachments: tuple[Block, ...] = ()
     widget: str | None = None
-    interrupts: list[Interrupt] = field(factory=list)
+    interrupts: list[StoredInterrupt] = attrs.field(factory=list)
 
     @property
     def waits(self) -> bool:
-        """Whether the run cannot go on before somebody has answered it."""
+        """Whether the run cannot continue until this call is answered."""
         return self.waits_for is not None
 
     @property
     def waits_for(self) -> InterruptReason | None:
-        """What it waits for, or None."""
+        """Why the call waits at present; None if it does not."""
         last = self.interrupts[-1] if self.interrupts else None
         return last.reason if last is not None and last.status == "pending" else None
 
     def wait_for(self, reason: InterruptReason) -> None:
-        """Begin to wait; what was waited for before was allowed."""
+        """Start to wait; a pending interrupt is resolved as allowed first."""
         if self.waits:
             self.interrupts[-1].close("resolved", "allow")
-        self.interrupts.append(Interrupt(reason=reason))
+        self.interrupts.append(StoredInterrupt(reason=reason))
         self.status = "awaiting_approval" if reason == "tool_approval" else "awaiting_input"
         self.touch()
 
@@ -178,14 +199,14 @@ class Invocation(Record):
         *,
         resolution: Resolution | None = None,
     ) -> None:
-        """Give it its last status; without a result it was not answered, and what it waited for is called off."""
+        """Set the final status. Without a result the call stays unanswered, and a pending interrupt is cancelled."""
         if self.waits:
             self.interrupts[-1].close("cancelled" if result is None else "resolved", resolution)
         self.status, self.result = status, result
         self.touch()
 
     def wire(self) -> Wire:
-        """Return the invocation as the wire has it."""
+        """Return the invocation in wire form."""
         return {
             **self.base(),
             "chat_message_id": self.message_id,
@@ -201,8 +222,8 @@ class Invocation(Record):
             "widget": None if self.widget is None else orjson.Fragment(self.widget),
         }
 
-    def interrupt_wire(self, interrupt: Interrupt) -> Wire:
-        """Return one of its interrupts as the wire has it."""
+    def interrupt_wire(self, interrupt: StoredInterrupt) -> Wire:
+        """Return one of the call's interrupts in wire form."""
         return {
             **interrupt.base(),
             "run_id": self.run_id,
@@ -225,32 +246,32 @@ class Invocation(Record):
         }
 
 
-@define(eq=False, kw_only=True)
-class Message(Record):
-    """One message of a chat. `seq` counts the deltas sent for it so far."""
+@attrs.define(eq=False, kw_only=True)
+class StoredMessage(Published):
+    """One message of a chat. ``seq`` is the number of deltas published for it so far."""
 
     chat_id: str
     role: Literal["user", "assistant", "tool"]
     order: int
     status: MessageStatus
-    blocks: list[Block] = field(factory=list)
+    blocks: list[Block] = attrs.field(factory=list)
     run_id: str | None = None
     tool_call_id: str | None = None
-    invocations: list[Invocation] = field(factory=list)
+    invocations: list[Invocation] = attrs.field(factory=list)
     seq: int = 0
 
     @property
     def text(self) -> str:
-        """The text of all text blocks."""
+        """The joined text of all text blocks."""
         return "".join(block.text or "" for block in self.blocks if block.type == "text")
 
     @property
     def ended(self) -> bool:
-        """Whether the message will not change its text any more."""
+        """Whether the message is complete, failed or cancelled."""
         return self.status in {"ready", "failed", "cancelled"}
 
     def wire(self) -> Wire:
-        """Return the message as the wire has it."""
+        """Return the message in wire form."""
         return {
             **self.base(),
             "chat_id": self.chat_id,
@@ -266,3 +287,19 @@ class Message(Record):
             "tool_invocations": [each.wire() for each in self.invocations] or None,
             "compaction_meta": None,
         }
+
+
+class Recorder(Protocol):
+    """Persists records; implemented by ``_store.journal``, so that records do not depend on the database."""
+
+    def note(self, record: Record) -> None:
+        """Schedule a record to be stored in the state it has when the current step of the event loop ends."""
+        ...
+
+    def forget(self, record: Record) -> None:
+        """Schedule a record, and the records that belong to it, to be deleted."""
+        ...
+
+    async def drain(self, chat_id: str) -> None:
+        """Wait until everything noted so far for a chat was stored, or failed to be; do not raise on failure."""
+        ...

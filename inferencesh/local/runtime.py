@@ -1,4 +1,4 @@
-"""The embedded runtime: a server for agents in this process, which speaks the service's wire."""
+"""``LocalRuntime``: an HTTP server in this process that behaves like the service."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Self, get_args
 from aiohttp import web
 
 from ._api.approvals import ApprovalApi
+from ._api.chats import ChatApi, Settings
 from ._api.files import FileApi
 from ._api.problems import Envelope, add_request_id, guard
-from ._api.routes import Api, Settings
-from ._demo.model import DemoModel
 from .approvals import Approvals, ApprovedBy
+from .chats import ChatStore
 from .engine import Engine
 from .feed import Updates
-from .files import Files, move_addresses
-from .store import Store
+from .files import FileStore, update_file_urls
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -31,40 +30,37 @@ if TYPE_CHECKING:
 __all__ = ["LocalRuntime"]
 
 MAX_BODY = 16 * 1024 * 1024
-# How long requests that are being answered may take to end when the runtime closes; streams are told to end before.
-_GRACE = 0.1
+_SHUTDOWN_TIMEOUT = 0.1  # seconds that open requests have to end when the runtime closes; streams have ended before
 
 
 class LocalRuntime:
-    """A server that answers like inference.sh does, without network, account or cost.
+    """A server that behaves like inference.sh, without network access, account or cost.
 
-    It is for trying, developing and testing. Chats and files live in memory and end with it, unless it is given a file
-    to keep them in. It listens on the loopback interface unless told otherwise; anybody who can reach it and knows a
-    key can use it.
+    It is meant for trying, developing and testing agents. Chats and files are kept in memory, or in a database file.
+    By default it listens on the loopback interface; anyone who can reach it and knows a key can use it.
 
-    Use it as an async context manager, or call `start` and `aclose`; it belongs to the event loop it was started on.
+    Use it as an async context manager, or call ``start`` and ``aclose``. It belongs to the event loop it is started on.
 
     Args:
-        model: Who answers; the default is `DemoModel`, a stand-in that is no language model.
-        api_keys: The keys it accepts, one or more.
+        model: The model that answers; by default ``DemoModel``, which is not a language model.
+        api_keys: The accepted keys, at least one.
         host: The address to listen on.
         port: The port to listen on; 0 picks a free one.
-        envelope: The generation of response bodies: `v1`, `v2` or `v3`, the present one.
-        updates: What chat streams carry while a message grows: whole messages, token deltas, or both.
-        pace: Seconds between the pieces of an answer, with ten times that before the first; 0 sends them as fast as
-            the model has them.
-        heartbeat: Seconds of silence on a stream after which a heartbeat is sent.
-        replay: Whether a chat stream begins with the messages the chat has already.
-        db: The SQLite file that keeps chats and files, made when it is not there; one runtime at a time may use it. A
-            run that was under way when its process ended is found failed, one that waits can go on. None keeps them in
-            memory.
-        max_file_bytes: Bytes that an uploaded file may have.
-        approvals: Who may allow or deny tool calls: `api_key`, whoever has a key, or `sign_in`, nobody but people who
-            have signed in, so that keys are refused with 403 `requires_sign_in` as at the service.
-        observer: Told what clients send, message by message and result by result; for tests.
+        envelope: The generation of response bodies: ``v1``, ``v2`` or the current ``v3``.
+        updates: What chat streams contain while a message grows: whole messages, token deltas, or both.
+        pace: Seconds between the pieces of an answer, and ten times that before the first; 0 for no delays.
+        heartbeat: Seconds without an event after which a stream sends a heartbeat.
+        replay: Whether a chat stream begins with the existing messages of the chat.
+        db: The SQLite file for chats and files, which is created if it does not exist; only one runtime at a time can
+            use it. After a restart, a run that was active has failed, and a run that was paused can continue. None
+            keeps everything in memory.
+        max_file_bytes: The maximum size of an uploaded file in bytes.
+        approvals: What decisions on tool calls require: ``api_key``, any key, or ``sign_in``, a signed-in person. With
+            ``sign_in``, keys are refused with 403 ``requires_sign_in``, as on the service.
+        observer: Called with each message and tool result that clients send; for tests.
 
     Raises:
-        TypeError, ValueError: An option is not one of those above.
+        TypeError, ValueError: An option is invalid.
 
     Example:
         ```python
@@ -112,13 +108,13 @@ class LocalRuntime:
             raise ValueError(f"max_file_bytes must be 1 byte or more, not {max_file_bytes!r}.")
         self._api_keys = tuple(api_keys)
         self._host, self._port = host, port
-        self._store = Store()
-        self._engine = Engine(self._store, model or DemoModel(), pace)
-        self._files = Files()
+        self._store = ChatStore()
+        self._engine = Engine(self._store, model or _demo_model(), pace)
+        self._files = FileStore()
         self._db = None if db is None else _path(db)
         self._storage: Storage | None = None
         settings = Settings(envelope, updates, heartbeat, replay, observer)
-        self._api = Api(self._store, self._engine, settings, self._files)
+        self._chat_api = ChatApi(self._store, self._engine, settings, self._files)
         self._file_api = FileApi(self._files, envelope, max_file_bytes)
         self._approval_api = ApprovalApi(self._store, Approvals(self._engine), envelope, approvals)
         self._envelope: Envelope = envelope
@@ -131,15 +127,15 @@ class LocalRuntime:
 
     @property
     def api_key(self) -> str:
-        """The first of the keys it accepts."""
+        """The first of the accepted keys."""
         return self._api_keys[0]
 
     @property
     def base_url(self) -> str:
-        """Where it listens, to be given to clients.
+        """The base URL for clients.
 
         Raises:
-            RuntimeError: It is not running.
+            RuntimeError: The runtime is not running.
         """
         if self._runner is None:
             raise RuntimeError("The runtime is not running: start it first.")
@@ -149,20 +145,20 @@ class LocalRuntime:
 
     @property
     def open_streams(self) -> int:
-        """How many streams are being followed at present."""
-        return self._api.open_streams
+        """The number of open streams."""
+        return self._chat_api.open_streams
 
     def cut_streams(self) -> None:
-        """End all streams that are being followed as a broken connection would; for tests of what happens then."""
+        """End all open streams like broken connections; for tests."""
         for chat in self._store.chats.values():
             chat.feed.close(cut=True)
 
     async def start(self) -> None:
-        """Begin to listen; a runtime that listens already is left alone.
+        """Start to listen; does nothing if the runtime is already running.
 
         Raises:
-            DatabaseError: The file of `db` cannot be used: it is something else, or another runtime has it.
-            OSError: The address cannot be used, for instance because another server has it.
+            DatabaseError: The file ``db`` cannot be used, for example because another runtime uses it.
+            OSError: The address cannot be used, for example because another server uses it.
             RuntimeError: The runtime was closed.
         """
         if self._closed:
@@ -177,12 +173,12 @@ class LocalRuntime:
                 await storage.aclose()
             raise
         self._storage = storage
-        move_addresses(self._store.chats.values(), self._files, self.base_url)
+        update_file_urls(self._store.chats.values(), self._files, self.base_url)
         for chat in list(self._store.chats.values()):
             self._engine.recover(chat)
 
     async def aclose(self) -> None:
-        """Stop all runs, end all streams and stop listening; may be called more than once."""
+        """Stop all runs, end all streams and stop listening. It may be called more than once."""
         self._closed = True
         runner, self._runner = self._runner, None
         storage, self._storage = self._storage, None
@@ -199,7 +195,7 @@ class LocalRuntime:
     async def _open_storage(self) -> Storage | None:
         if self._db is None:
             return None
-        from ._store.storage import Storage  # SQLite and the reflection of records are for those who use them
+        from ._store.storage import Storage  # loads SQLite and prepares the serialization of records
 
         return await Storage.open(self._db, self._store, self._files)
 
@@ -208,10 +204,10 @@ class LocalRuntime:
         if storage is not None:
             middlewares.append(storage.middleware())
         app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
-        app.add_routes([*self._api.routes(), *self._approval_api.routes(), *self._file_api.routes()])
+        app.add_routes([*self._chat_api.routes(), *self._approval_api.routes(), *self._file_api.routes()])
         app.on_response_prepare.append(add_request_id)
-        # Streams end the moment their reader leaves, and not at the next write.
-        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_GRACE)
+        # Handlers are cancelled as soon as the client disconnects, so that streams do not end only at the next write.
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_TIMEOUT)
         await runner.setup()
         try:
             await web.TCPSite(runner, self._host, self._port).start()
@@ -233,14 +229,20 @@ class LocalRuntime:
         await self.aclose()
 
 
+def _demo_model() -> Model:
+    from ._demo.model import DemoModel  # only needed without another model
+
+    return DemoModel()
+
+
 async def _stop_listening(runner: web.AppRunner) -> None:
     assert runner.server is not None
     transports = [connection.transport for connection in runner.server.connections]
     await runner.cleanup()
     for transport in transports:
         if transport is not None:
-            transport.abort()  # else a reader that does not read keeps its socket open with what is unsent
-    await asyncio.sleep(0)  # the sockets of what was aborted are closed in the loop's next turn
+            transport.abort()  # otherwise a client that does not read keeps its connection open with unsent data
+    await asyncio.sleep(0)  # aborted transports close their sockets in the next iteration of the loop
 
 
 def _path(db: str | os.PathLike[str]) -> Path:
@@ -249,4 +251,4 @@ def _path(db: str | os.PathLike[str]) -> Path:
         raise TypeError("db must be a str or a path of one, not bytes.")
     if not name or name == ":memory:":
         raise ValueError(f"db must be the name of a file, not {name!r}; leave it out to keep chats in memory.")
-    return Path(name).absolute()  # the directory may be another one when it starts
+    return Path(name).absolute()  # the working directory may change before the start

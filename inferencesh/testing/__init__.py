@@ -1,4 +1,4 @@
-"""For tests of programs that use agents: a runtime that answers by a script, and pytest fixtures of it.
+"""Tools for testing programs that use agents: a runtime with scripted replies, and pytest fixtures.
 
 Example:
     ```python
@@ -9,8 +9,8 @@ Example:
         assert inference_runtime.requests[0].text == "Greet the visitor"
     ```
 
-The plugin ``inferencesh.testing.plugin`` is known to pytest wherever this package is installed. Outside pytest,
-``ScriptedRuntime`` is a context manager.
+pytest loads the plugin ``inferencesh.testing.plugin`` wherever this package is installed. Without pytest, use
+``ScriptedRuntime`` as a context manager.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["ScriptedRuntime", "SentMessage", "SentResult"]
 
 
 def __getattr__(name: str) -> object:
-    # Imported when first used: pytest imports this package at every start, whether a test needs it or not.
+    # Imported on first use: pytest imports this package at every start, even if no test uses it.
     if name == "ScriptedRuntime":
         from .runtime import ScriptedRuntime
 

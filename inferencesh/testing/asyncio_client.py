@@ -1,4 +1,4 @@
-"""The fixture ``async_inference_client`` for tests that pytest-asyncio runs."""
+"""The fixture ``async_inference_client`` with pytest-asyncio, which closes the client after the test."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["async_inference_client"]
 
 @pytest_asyncio.fixture
 async def async_inference_client(inference_runtime: ScriptedRuntime) -> AsyncIterator[AsyncInference]:
-    """An async client of ``inference_runtime``."""
+    """Return an async client that is connected to ``inference_runtime``."""
     from inferencesh import AsyncInference
 
     async with AsyncInference(

@@ -1,4 +1,4 @@
-"""The pytest plugin: fixtures of a scripted runtime and of clients that talk to it."""
+"""The pytest plugin: fixtures for a scripted runtime and for clients connected to it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _RUNTIME: pytest.StashKey[ScriptedRuntime] = pytest.StashKey()
 
 @pytest.fixture
 def inference_runtime(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedRuntime]:
-    """An agent service that answers by the test's script: ``inference_runtime.reply("text")``.
+    """Provide a ``ScriptedRuntime``: script its replies with ``inference_runtime.reply("text")``.
 
-    While the test runs, INFERENCE_BASE_URL and INFERENCE_API_KEY lead clients to it that are made without arguments,
-    those of the program under test included. A message that no reply was scripted for fails the test.
+    During the test, the environment variables INFERENCE_BASE_URL and INFERENCE_API_KEY connect clients that are created
+    without arguments, such as those of the program under test. A message without a scripted reply fails the test.
     """
     from .runtime import ScriptedRuntime
 
@@ -35,7 +35,7 @@ def inference_runtime(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
 
 @pytest.fixture
 def inference_client(inference_runtime: ScriptedRuntime) -> Iterator[Inference]:
-    """A blocking client of ``inference_runtime``."""
+    """Provide a blocking client that is connected to ``inference_runtime``."""
     from inferencesh import Inference
 
     with Inference(inference_runtime.api_key, base_url=inference_runtime.base_url, trust_env=False) as client:
@@ -43,17 +43,17 @@ def inference_client(inference_runtime: ScriptedRuntime) -> Iterator[Inference]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Add ``async_inference_client``: closed after the test where pytest-asyncio is there to do it."""
+    """Register the fixture ``async_inference_client``, which depends on whether pytest-asyncio is active."""
     if config.pluginmanager.hasplugin("asyncio"):
         from . import asyncio_client as module
     else:
-        from . import unclosed_client as module  # type: ignore[no-redef]  # either has the same fixture
+        from . import unclosed_client as module  # type: ignore[no-redef]  # both define the same fixture
     config.pluginmanager.register(module, "inferencesh.testing.async_client")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Fail a test whose agent was asked what its script has no reply to, whatever the program made of that."""
+    """Fail a test whose agent was asked something without a scripted reply, even if the program hid the error."""
     try:
         result = yield
     except Exception as error:
@@ -66,7 +66,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 
 def _complaint(item: pytest.Item) -> str:
-    """What was not scripted in a test, or nothing."""
+    """Return a description of the unscripted steps of a test, or ""."""
     runtime = item.stash.get(_RUNTIME, None)
     if runtime is None or not runtime.unscripted:
         return ""

@@ -1,4 +1,4 @@
-"""``ScriptedRuntime``: an embedded runtime that answers by a script and remembers what it was sent."""
+"""``ScriptedRuntime``: an embedded runtime that answers with scripted replies and records what it receives."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ __all__ = ["ScriptedRuntime"]
 
 
 class ScriptedRuntime:
-    """A server on the loopback interface, in a thread of its own, for one test.
+    """A server on the loopback interface, in a background thread, for one test.
 
-    It speaks the service's wire, so that clients in the test, in the program under test and in other processes can be
-    pointed at it: with ``base_url`` and ``api_key``, or with ``environment``. Replies are used in the order in which
-    they were scripted; a message and the results of a step's tool calls take one each.
+    It speaks the service's protocol. Clients in the test, in the program under test and in other processes connect to
+    it with ``base_url`` and ``api_key``, or with ``environment``. Replies are used in the order in which they were
+    scripted: one for each message, and one for the results of each step's tool calls.
 
     Attributes:
-        requests: The messages it was sent, in order; each with text, chat_id (None for a new chat) and body.
-        tool_results: The results of tool calls it was sent, in order; each with name, arguments, result and ids.
+        requests: The messages received, in order; each with text, chat_id (None for a new chat) and body.
+        tool_results: The results of tool calls received, in order; each with name, arguments, result and ids.
 
     Example:
         ```python
@@ -62,18 +62,18 @@ class ScriptedRuntime:
         """Script the next reply.
 
         Args:
-            text: Its text, streamed word by word.
-            tool_calls: Calls that end it, each ``("name", {arguments})`` or ``{"name": ..., "arguments": {...}}``; the
-                reply scripted next is what follows their results.
-            pieces: Its text as the pieces it is streamed in; each arrives as a snapshot of its own.
+            text: The text, streamed word by word.
+            tool_calls: The calls after the text, each ``("name", {arguments})`` or
+                ``{"name": ..., "arguments": {...}}``; the next scripted reply follows their results.
+            pieces: The text as the pieces to stream; each arrives as one snapshot.
             delay: Seconds before the first piece.
             pause: Seconds between the pieces.
-            fail: Why the run fails, after the text.
-            drop_after: After how many pieces the connections of those who read break. The client takes it up again.
-            refuse: An HTTP status with which the next message is refused, instead of a reply.
+            fail: The error with which the run fails after the text.
+            drop_after: The number of pieces after which all streams break, so that clients reconnect.
+            refuse: An HTTP status with which the next message is refused instead.
 
         Raises:
-            TypeError, ValueError: An argument is none of these.
+            TypeError, ValueError: An argument is invalid.
 
         Example:
             ```python
@@ -106,31 +106,31 @@ class ScriptedRuntime:
 
     @property
     def unscripted(self) -> list[str]:
-        """What was asked of the agent while no reply was scripted for it, in words."""
+        """Descriptions of the steps for which no reply was scripted."""
         return list(self._script.unscripted)
 
     @property
     def base_url(self) -> str:
-        """Where it listens; it starts with the first use of this."""
+        """The base URL for clients; the first access starts the runtime."""
         return self._background.start().base_url
 
     @property
     def api_key(self) -> str:
-        """The key it accepts."""
+        """The API key it accepts; the first access starts the runtime."""
         return self._background.start().api_key
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """The environment variables that lead clients here."""
+        """The environment variables that connect clients to this runtime."""
         return {"INFERENCE_BASE_URL": self.base_url, "INFERENCE_API_KEY": self.api_key}
 
     @property
     def open_streams(self) -> int:
-        """How many streams are being followed at present: 0 when every reader has left."""
+        """The number of open streams."""
         return self._runtime.open_streams
 
     def stop(self) -> None:
-        """Stop it: from now on nobody can connect. May be called more than once."""
+        """Stop the runtime. It may be called more than once."""
         self._background.stop()
 
     @property

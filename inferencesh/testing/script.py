@@ -1,4 +1,4 @@
-"""The script of a test's runtime: the replies to come, and the model that reads them out."""
+"""The script of a ``ScriptedRuntime``: its replies, and the model that gives them."""
 
 from __future__ import annotations
 
@@ -7,31 +7,34 @@ import re
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
 from inferencesh.local import Conversation, Fail, Piece, Text, ToolCall
 
-__all__ = ["CallSpec", "Reply", "Script", "ScriptedModel"]
+if TYPE_CHECKING:
+    from inferencesh.local import LocalRuntime
 
-CallSpec = tuple[str, Mapping[str, object]] | Mapping[str, object] | ToolCall
+__all__ = ["CallSpec", "Reply", "Script", "ScriptedModel", "read_call", "read_pieces"]
+
+CallSpec: TypeAlias = tuple[str, Mapping[str, object]] | Mapping[str, object] | ToolCall
 
 _WORD = re.compile(r"\S+\s*|\s+")
-_READER_TIMEOUT = 1.0  # seconds that a reply waits for somebody to read it
+_READER_TIMEOUT = 1.0  # seconds that a reply waits for a stream to be opened
 
 
 @attrs.frozen(kw_only=True)
 class Reply:
-    """One scripted answer, to a message or to the results of tool calls.
+    """A scripted reply to a message or to the results of tool calls.
 
     Attributes:
         pieces: The text, piece by piece.
         tool_calls: The calls that follow the text.
         delay: Seconds before the first piece.
         pause: Seconds before each later piece.
-        fail: Why the run fails after the last piece, or None.
-        drop_after: After how many pieces the connections of all readers break, or None.
+        fail: The error with which the run fails after the last piece, or None.
+        drop_after: The number of pieces after which all streams break, or None.
         refuse: The HTTP status with which the message is refused instead, or None.
     """
 
@@ -55,10 +58,10 @@ class Reply:
 
 
 def read_pieces(text: str, pieces: Iterable[str] | None) -> tuple[str, ...]:
-    """The pieces of a reply: as given, or its words.
+    """Return the pieces of a reply: those given, or the words of its text.
 
     Raises:
-        TypeError: A piece is no text.
+        TypeError: A piece is not a string.
         ValueError: Both are given and differ.
     """
     if pieces is None:
@@ -72,10 +75,10 @@ def read_pieces(text: str, pieces: Iterable[str] | None) -> tuple[str, ...]:
 
 
 def read_call(spec: CallSpec) -> ToolCall:
-    """A tool call as it may be written in a test: ``("name", {...})`` or ``{"name": ..., "arguments": {...}}``.
+    """Return the tool call for ``("name", {...})`` or ``{"name": ..., "arguments": {...}}``.
 
     Raises:
-        TypeError: It is written otherwise.
+        TypeError: It has another form.
     """
     match spec:
         case ToolCall():
@@ -87,7 +90,7 @@ def read_call(spec: CallSpec) -> ToolCall:
 
 
 class Script:
-    """Replies in order, and what went on without one. Filled by the test's thread, read by the runtime's."""
+    """The queue of replies, filled by the test's thread and read by the runtime's, and the steps without a reply."""
 
     def __init__(self) -> None:
         self._replies: deque[Reply] = deque()
@@ -95,43 +98,32 @@ class Script:
         self.unscripted: list[str] = []
 
     def add(self, reply: Reply) -> None:
-        """Put a reply at the end."""
+        """Append a reply."""
         with self._lock:
             self._replies.append(reply)
 
     def take(self, *, refusal: bool) -> Reply | None:
-        """Take the next reply if it is of the kind that is wanted: one that refuses a message, or one that answers."""
+        """Remove and return the next reply if it is of the wanted kind: a refusal of a message, or an answer."""
         with self._lock:
             if self._replies and (self._replies[0].refuse is not None) == refusal:
                 return self._replies.popleft()
             return None
 
 
-class Readers(Protocol):
-    """Those who follow the streams of a runtime."""
-
-    @property
-    def open_streams(self) -> int:
-        """How many there are."""
-
-    def cut_streams(self) -> None:
-        """Break their connections."""
-
-
 class ScriptedModel:
-    """Answers with the next reply of a script; without one the run fails, and the script notes it.
+    """Answers with the next reply of a script; without one, the run fails and the script records it.
 
     Args:
         script: The replies.
-        readers: Says who reads, once the runtime exists.
+        get_runtime: Returns the runtime, which does not exist yet when the model is created.
     """
 
-    def __init__(self, script: Script, readers: Callable[[], Readers]) -> None:
+    def __init__(self, script: Script, get_runtime: Callable[[], LocalRuntime]) -> None:
         self._script = script
-        self._readers = readers
+        self._get_runtime = get_runtime
 
     async def respond(self, conversation: Conversation) -> AsyncIterator[Piece]:
-        """Read out the next reply."""
+        """Yield the next reply."""
         reply = self._script.take(refusal=False)
         if reply is None:
             complaint = _describe(conversation)
@@ -144,25 +136,25 @@ class ScriptedModel:
             if index:
                 await asyncio.sleep(reply.pause)
             if reply.drop_after == index:
-                self._readers().cut_streams()
+                self._get_runtime().cut_streams()
             yield Text(piece)
         if reply.drop_after == len(reply.pieces):
-            self._readers().cut_streams()
+            self._get_runtime().cut_streams()
         for call in reply.tool_calls:
             yield call
         if reply.fail is not None:
             yield Fail(reply.fail)
 
     async def _wait_for_reader(self) -> None:
-        """Let the reader connect, so that it sees each piece come; a client does so right after it has sent."""
+        """Wait until a client has opened a stream, as it does after sending, so that it receives each piece."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _READER_TIMEOUT
-        while not self._readers().open_streams and loop.time() < deadline:  # noqa: ASYNC110 - nobody tells who comes
+        while not self._get_runtime().open_streams and loop.time() < deadline:  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(0.001)
 
 
 def _describe(conversation: Conversation) -> str:
-    """What an unscripted step was asked, for the test's failure."""
+    """Return a description of an unscripted step, for the failure of the test."""
     last = conversation.messages[-1]
     if last.role != "tool":
         return f"the agent was sent the message {last.text[:200]!r}"

@@ -1,4 +1,4 @@
-"""The fixture ``async_inference_client`` for whatever else runs async tests: the client ends with the test's loop."""
+"""The fixture ``async_inference_client`` without pytest-asyncio; the client is closed with the test's event loop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["async_inference_client"]
 
 @pytest.fixture
 def async_inference_client(inference_runtime: ScriptedRuntime) -> AsyncInference:
-    """An async client of ``inference_runtime``."""
+    """Return an async client that is connected to ``inference_runtime``."""
     from inferencesh import AsyncInference
 
     return AsyncInference(inference_runtime.api_key, base_url=inference_runtime.base_url, trust_env=False)

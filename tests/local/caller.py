@@ -1,4 +1,4 @@
-"""A plain HTTP client of a runtime and models that do as they are told, for the tests of this directory."""
+"""A plain HTTP client for a runtime, and scripted models, for the tests of this directory."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Json = dict[str, Any]
 
 
 class Scripted:
-    """A model that answers its n-th question with the n-th step: pieces, events to wait for, errors to raise."""
+    """A model that answers the n-th time with the n-th step: pieces, events to wait for, errors to raise."""
 
     def __init__(self, *steps: Sequence[Piece | asyncio.Event | BaseException]) -> None:
         self.steps = steps
@@ -58,7 +58,7 @@ class Scripted:
 
 
 class Flood:
-    """A model that says far more than sockets hold, and then that it has."""
+    """A model that writes far more than socket buffers hold, then sets an event."""
 
     def __init__(self) -> None:
         self.said = asyncio.Event()
@@ -70,12 +70,12 @@ class Flood:
 
 
 def words(text: str) -> list[Piece]:
-    """The text as pieces of a word each."""
+    """Return a text as pieces of one word each."""
     return [Text(f"{word} ") for word in text.split()]
 
 
 class Events:
-    """The events of a stream, read as they come."""
+    """The events of a stream."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self.response = response
@@ -109,7 +109,7 @@ class Events:
         raise AssertionError(f"The stream ended before it brought what was wanted: {self.seen}")
 
     async def until_idle(self) -> list[tuple[str, Json]]:
-        """Read until a run has come to its end; returns all events so far."""
+        """Read until a run has ended; return all events so far."""
         await self.until("chats", lambda chat: bool(chat["active_run"]), status="idle")
         return self.seen
 
@@ -136,7 +136,7 @@ class Caller:
         self.session = session
 
     async def ask(self, method: str, path: str, body: object = None, *, status: int = 200) -> Json:
-        """Make a request, check its status and return the answer's body as it is."""
+        """Make a request, check its status and return the body of the response."""
         data = None if body is None else json.dumps(body)
         async with self.session.request(method, path, data=data) as response:
             content = await response.read()
@@ -155,7 +155,7 @@ class Caller:
         return data
 
     async def send(self, text: str, **body: object) -> tuple[Json, Json]:
-        """Run the agent on a message; returns the user's message and the reply's placeholder."""
+        """Run the agent on a message; return the user's message and the placeholder of the reply."""
         agent = {} if "chat_id" in body or "agent" in body else {"agent_config": AGENT}
         data = await self.post("/agents/run", {"input": {"text": text}, **agent, **body})
         return data["user_message"], data["assistant_message"]
@@ -182,7 +182,7 @@ class Caller:
 
 @asynccontextmanager
 async def calling(**options: Unpack[RuntimeOptions]) -> AsyncIterator[Caller]:
-    """Run a runtime without pauses, and a session that has its key."""
+    """Run a runtime without delays, and yield a client with its key."""
     settings: RuntimeOptions = {"pace": 0}
     settings.update(options)
     async with LocalRuntime(**settings) as runtime:
@@ -192,19 +192,19 @@ async def calling(**options: Unpack[RuntimeOptions]) -> AsyncIterator[Caller]:
 
 
 def text_of(message: Json) -> str:
-    """The text of a message as it is on the wire."""
+    """Return the text of a message in wire form."""
     return "".join(block["text"] or "" for block in message["content"] if block["type"] == "text")
 
 
 def invocations(message: Json) -> list[Json]:
-    """The tool calls of a message."""
+    """Return the tool calls of a message."""
     return message["tool_invocations"] or []
 
 
 async def open_and_ignore(
     runtime: LocalRuntime, request: str, body: object = None
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Make a request for NDJSON by hand, read the answer's first line and then no more."""
+    """Request NDJSON over a plain socket, read the first line of the response and stop reading."""
     host, port = runtime.base_url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
     content = json.dumps(body)

@@ -1,4 +1,4 @@
-"""The forms of an agent's definition: what builders write is taken, anything else is refused with its field."""
+"""Agent definitions: those that the builders write are accepted, others are refused with the invalid field."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COMMON = {"display_name": "t", "description": "", "require_approval": False}
 
 
 def tool(kind: str, **rest: object) -> Json:
-    """A tool as a builder writes it."""
+    """Return a tool in the form of the builders."""
     return {"name": f"{kind}_tool", **COMMON, "type": kind, **rest}
 
 
@@ -120,7 +120,7 @@ AUTH = "tools[0].http.auth"
     ],
 )
 async def test_a_definition_of_another_form_is_refused_with_its_field(definition: Json, field: str) -> None:
-    """Before a chat is opened."""
+    """It is refused before a chat is created."""
     async with calling() as caller:
         body = {"agent_config": definition, "input": {"text": "Hello"}}
         problem = await caller.ask("POST", "/agents/run", body, status=422)
@@ -129,7 +129,7 @@ async def test_a_definition_of_another_form_is_refused_with_its_field(definition
 
 
 async def test_a_schema_that_is_nested_too_deep_is_refused() -> None:
-    """Nobody reads one like that, and nothing is exhausted by trying."""
+    """It is refused without exhausting the stack."""
     schema: Json = {"type": "string"}
     for _ in range(200):
         schema = {"items": schema}

@@ -1,4 +1,4 @@
-"""Approvals: a call that needs one waits until somebody allows or denies it, and then for its result."""
+"""Approvals: a call that requires one waits for a decision, and then for its result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ AGENT = {"agent_config": {"tools": [GUARDED, OTHER]}}
 
 
 async def paused(caller: Caller, **body: object) -> Json:
-    """Send a message whose answer calls tools; returns the assistant's message once the run waits."""
+    """Send a message whose answer calls tools; return the assistant's message once the run is paused."""
     _, reply = await caller.send("What's 42 * 17?", **(body or AGENT))
     async with caller.follow(reply["chat_id"]) as events:
         await events.until("chats", status="awaiting_input")
@@ -28,7 +28,7 @@ async def paused(caller: Caller, **body: object) -> Json:
 
 
 async def only_call(caller: Caller, message: Json) -> Json:
-    """The one call of a message as it is now."""
+    """Return the only call of a message in its current state."""
     messages = await caller.messages(message["chat_id"])
     (call,) = invocations(next(each for each in messages if each["id"] == message["id"]))
     return call
@@ -64,7 +64,7 @@ async def test_a_call_that_requires_approval_waits_for_it() -> None:
 
 
 async def test_an_approved_call_still_needs_its_result() -> None:
-    """It waits for the client with another interrupt, and then the run goes on as ever."""
+    """It waits for the client's result with another interrupt, and then the run continues."""
     async with calling() as caller:
         message = await paused(caller)
         call, chat_id = await only_call(caller, message), message["chat_id"]
@@ -118,7 +118,7 @@ async def test_a_rejected_call_ends_and_the_agent_goes_on_with_that(body: object
 
 
 async def test_the_demo_model_says_that_its_call_was_rejected() -> None:
-    """It words it as it words what else goes wrong."""
+    """The answer has the form of other failures."""
     async with calling() as caller:
         message = await paused(caller)
         call = await only_call(caller, message)

@@ -1,4 +1,4 @@
-"""Messages and tool results that carry files."""
+"""Attachments of messages and tool results."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ async def test_a_file_of_this_runtime_that_is_not_there_is_refused(gone: str) ->
     "uri", ["https://files.example/content/x", "inf://files/abc", "data:,x", "not an address", "http://["]
 )
 async def test_files_elsewhere_are_taken_as_they_are(uri: str) -> None:
-    """There is nobody here who could tell whether they exist."""
+    """The runtime cannot check whether they exist."""
     async with calling(model=Scripted([Text("Done.")])) as caller:
         _, reply = await caller.send("", input={"attachments": [{"uri": uri}]}, agent="a/b")
         assert (await caller.finish(reply["chat_id"]))[0]["content"][1]["file"] == uri

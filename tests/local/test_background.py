@@ -1,4 +1,4 @@
-"""A runtime in a thread of its own, in this process and in others."""
+"""BackgroundRuntime, in this process and in other processes."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Quitter:
 
 
 def test_it_can_be_stopped_from_its_own_thread() -> None:
-    """It does not wait for itself there."""
+    """The call does not wait for its own thread."""
     before = threads()
     model = Quitter()
     runtime = model.runtime = BackgroundRuntime(model=model, pace=0)

@@ -1,4 +1,4 @@
-"""Chats and files in a database: what a runtime finds again when it is started anew."""
+"""Chats and files in a database, and their state after a restart."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def change(db: Path, statement: str, *values: object) -> None:
 
 
 async def paused(caller: Caller, **body: object) -> Json:
-    """Send a message whose answer calls tools; returns the assistant's message once the run waits."""
+    """Send a message whose answer calls tools; return the assistant's message once the run is paused."""
     _, reply = await caller.send("What's 42 * 17?", **body)
     async with caller.follow(reply["chat_id"]) as events:
         await events.until("chats", status="awaiting_input")
@@ -230,7 +230,7 @@ async def test_a_run_that_waits_can_be_answered_in_parts_and_in_two_lives(db: Pa
 
 
 async def test_a_run_that_waits_can_be_stopped_after_a_restart(db: Path) -> None:
-    """As before."""
+    """Stopping has the same effect as without a restart."""
     async with calling(db=db) as caller:
         message = await paused(caller)
     async with calling(db=db) as caller:
@@ -240,7 +240,7 @@ async def test_a_run_that_waits_can_be_stopped_after_a_restart(db: Path) -> None
 
 
 async def test_names_and_the_order_of_chats_are_kept(db: Path) -> None:
-    """Cursors stay good, too."""
+    """Cursors remain valid as well."""
     async with calling(db=db) as caller:
         made = [(await caller.post("/chats", {"agent": "a/b"}))["id"] for _ in range(3)]
         await caller.post(f"/chats/{made[0]}", {"name": "Renamed"})
@@ -312,7 +312,7 @@ async def test_nothing_is_told_before_it_is_stored_and_nobody_else_waits(db: Pat
     async with calling(db=db, model=model, observer=lambda _: posted.set()) as caller:
         _, reply = await caller.send("Hello")
         posted.clear()
-        chat = caller.runtime._store.chat(reply["chat_id"])
+        chat = caller.runtime._store.get(reply["chat_id"])
         storage, task = caller.runtime._storage, chat.task
         assert storage is not None
         assert task is not None
@@ -426,7 +426,7 @@ def _missing_record(db: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "complaint"),
     [
-        (_text, "no database"),
+        (_text, "not a database"),
         (_foreign, "another program"),
         (_later, "later version"),
         (_unknown_kind, "unknown kind, 'dream'"),
@@ -488,7 +488,7 @@ async def test_a_runtime_that_cannot_listen_lets_go_of_its_file(db: Path) -> Non
 
 
 async def test_opening_can_be_cancelled(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file is let go of."""
+    """The file is not locked any more."""
     opening, go_on = threading.Event(), threading.Event()
     prepare = Database._serve
 

@@ -1,4 +1,4 @@
-"""The demo model: what it answers to which prompt."""
+"""The demo model's answers."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def answered(*calls: tuple[PastCall, str]) -> tuple[ConversationMessage, ...]:
 
 
 def test_it_says_that_it_is_no_language_model() -> None:
-    """Where people look first, and in its plain answers."""
+    """Its docstring says so."""
     assert "stand-in for a language model" in (DemoModel.__doc__ or "")
 
 
@@ -74,7 +74,7 @@ async def test_the_prompt_alone_decides_which_story_it_is() -> None:
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.title)
 def test_stories_are_short_and_whole(story: Any) -> None:
-    """Long enough to watch, short enough to wait for."""
+    """Each story has a moderate length."""
     assert 100 <= len(story.text.split()) <= 200
     assert story.text[-1] in '."?!'
     assert "\n" not in story.text

@@ -1,4 +1,4 @@
-"""The demo model's outputs: they conform to the schema, and say what the prompt says."""
+"""The demo model's outputs: they conform to the schema and contain values of the prompt."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_outputs_come_from_prompt_and_schema(prompt: str, schema: dict[str, obje
 
 @pytest.mark.parametrize("form", ["date", "date-time", "email", "uri", "uuid"])
 def test_well_known_formats_get_an_example(form: str) -> None:
-    """So that readers of dates and identifiers have something to read."""
+    """Strings with a format get a valid sample."""
     output = make_output("Hello", {**TEXT, "format": form})
     jsonschema.validate(output, {**TEXT, "format": form}, format_checker=jsonschema.FormatChecker())
     assert output != "Hello"

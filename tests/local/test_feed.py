@@ -1,4 +1,4 @@
-"""The line of events one reader has yet to take, without any socket."""
+"""The feed of a chat and its subscriptions, without sockets."""
 
 from __future__ import annotations
 
@@ -7,45 +7,44 @@ from typing import Literal
 
 import pytest
 
-from inferencesh.local._api.forms import AgentConfig
-from inferencesh.local.chats import Chat
+from inferencesh.local.chats import AgentDefinition, StoredChat
 from inferencesh.local.feed import DELTA_BACKLOG, Feed, Subscription
-from inferencesh.local.records import Block, Message
+from inferencesh.local.records import Block, StoredMessage
 
 
-def chat_with(*messages: Message) -> Chat:
-    """A chat of these messages."""
-    return Chat(agent_id="agent", config=AgentConfig(), feed=Feed(), messages=list(messages))
+def chat_with(*messages: StoredMessage) -> StoredChat:
+    """Return a chat with these messages."""
+    return StoredChat(agent_id="agent", config=AgentDefinition(), feed=Feed(), messages=list(messages))
 
 
-def empty_reply() -> Message:
-    """A placeholder to be grown."""
-    return Message(chat_id="chat", role="assistant", order=1, status="pending", blocks=[Block("text", text="")])
+def empty_reply() -> StoredMessage:
+    """Return a placeholder for a reply."""
+    return StoredMessage(chat_id="chat", role="assistant", order=1, status="pending", blocks=[Block("text", text="")])
 
 
-def grow(feed: Feed, message: Message, text: str) -> None:
-    """Add a piece of text as a model would."""
+def grow(feed: Feed, message: StoredMessage, text: str) -> None:
+    """Add a piece of text to a message."""
     message.blocks[0].text = message.text + text
-    feed.grew(message, {"response": text})
+    feed.publish_delta(message, {"response": text})
 
 
 async def names(subscription: Subscription) -> list[str]:
-    """Take everything; returns the events' names."""
+    """Take all events; return their names."""
     frames = await subscription.take()
     assert frames is not None
     return [frame.event for frame in frames]
 
 
 async def test_an_unread_version_of_an_object_gives_way_to_the_newer_one() -> None:
-    """What is read in the end is the newest version, in the place of the last change."""
+    """The reader receives the newest version, at the position of the last change."""
     message = empty_reply()
     chat = chat_with(message)
     subscription = chat.feed.subscribe("snapshots", chat, [])
-    chat.feed.message(message)
-    chat.feed.chat(chat)
+    chat.feed.publish_message(message)
+    chat.feed.publish_chat(chat)
     for word in ("one ", "two ", "three"):
         grow(chat.feed, message, word)
-    chat.feed.chat(chat)
+    chat.feed.publish_chat(chat)
     frames = await subscription.take()
     assert frames is not None
     assert [frame.event for frame in frames] == ["chat_messages", "chats"]
@@ -57,7 +56,7 @@ async def test_an_unread_version_of_an_object_gives_way_to_the_newer_one() -> No
 async def test_a_reader_with_too_many_unread_deltas_gets_whole_messages_instead(
     updates: Literal["deltas", "both"],
 ) -> None:
-    """What is kept for it stays bounded, and nothing it reads leaves a gap in the numbers."""
+    """The queue stays bounded, and the sequence numbers that are read have no gap."""
     message = empty_reply()
     chat = chat_with(message)
     subscription = chat.feed.subscribe(updates, chat, [message])
@@ -82,13 +81,13 @@ async def test_falling_behind_counts_for_one_message_only() -> None:
         grow(chat.feed, first, "x" * DELTA_BACKLOG)
     assert await names(subscription) == ["chats", "chat_messages"]
     first.status = "ready"
-    chat.feed.message(first)
+    chat.feed.publish_message(first)
     grow(chat.feed, second, "hello")
     assert await names(subscription) == ["chat_messages", "delta"]
 
 
 async def test_one_delta_is_kept_however_large_it_is() -> None:
-    """A bound that no reader could keep would be none."""
+    """A single delta above the limit is still delivered."""
     message = empty_reply()
     chat = chat_with(message)
     subscription = chat.feed.subscribe("deltas", chat, [])
@@ -99,7 +98,7 @@ async def test_one_delta_is_kept_however_large_it_is() -> None:
 
 
 async def test_a_closed_subscription_is_read_to_its_end() -> None:
-    """First what was lined up, then None."""
+    """The queued events come first, then None."""
     chat = chat_with()
     subscription = chat.feed.subscribe("both", chat, [])
     chat.feed.close()
@@ -108,12 +107,12 @@ async def test_a_closed_subscription_is_read_to_its_end() -> None:
 
 
 async def test_who_has_left_gets_nothing_more() -> None:
-    """Nothing is kept for it."""
+    """No events are queued for it."""
     message = empty_reply()
     chat = chat_with(message)
     subscription = chat.feed.subscribe("both", chat, [])
     await subscription.take()
     chat.feed.unsubscribe(subscription)
     grow(chat.feed, message, "hello")
-    chat.feed.chat(chat)
+    chat.feed.publish_chat(chat)
     assert subscription.drained

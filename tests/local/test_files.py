@@ -1,4 +1,4 @@
-"""Files: announced, uploaded to an address of their own, read, listed and deleted."""
+"""Files: announce, upload, read, list and delete them."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ async def refused(base_url: str) -> bool:
 
 
 async def test_closing_ends_runs_and_streams_and_leaves_nothing_behind() -> None:
-    """Streams end as if their chat had; no task and no socket is left when `aclose` returns."""
+    """Streams end as if their chat had; no task and no socket is left when ``aclose`` returns."""
     before = asyncio.all_tasks()
     model = Scripted([asyncio.Event()], [Text("Never.")])
     async with calling(model=model, heartbeat=60) as caller:

@@ -1,4 +1,4 @@
-"""Outputs: what an agent finishes with, on its run, its chat and its last message."""
+"""Structured outputs, as shown by the run, the chat and the last message."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ async def test_finishing_by_the_tools_name_is_the_same() -> None:
 
 
 async def test_a_finished_call_takes_no_result_and_no_decision() -> None:
-    """It is over."""
+    """The run is completed."""
     async with calling(model=Scripted([Finish({})])) as caller:
         _, message = await finished(caller)
         path = f"/tools/{invocations(message)[0]['id']}"

@@ -1,4 +1,4 @@
-"""What else holds up a run: questions that a person allows or denies, and widgets that are answered with an action."""
+"""Questions, which a person allows or denies, and widgets, which are answered with an action."""
 
 from __future__ import annotations
 

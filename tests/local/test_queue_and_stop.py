@@ -1,4 +1,4 @@
-"""What happens to a run that is stopped, and to messages that come while one is under way."""
+"""Stopped runs, and messages that are queued behind an active run."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ async def test_stopping_ends_the_run_and_keeps_what_was_written() -> None:
 
 
 async def test_stopping_a_chat_that_does_nothing_changes_nothing() -> None:
-    """It may be called at any time."""
+    """Stopping a chat without an active run does nothing."""
     async with calling(model=Scripted([Text("Hi.")])) as caller:
         chat = await caller.post("/chats", {"agent": "acme/helper"})
         assert (await caller.post(f"/chats/{chat['id']}/stop"))["status"] == "idle"
@@ -127,7 +127,7 @@ async def test_what_queued_behind_a_stopped_run_has_its_turn() -> None:
 
 
 class Stubborn:
-    """A model that goes on after it was cancelled."""
+    """A model that continues after it was cancelled."""
 
     def __init__(self) -> None:
         self.began = asyncio.Event()

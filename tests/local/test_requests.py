@@ -1,4 +1,4 @@
-"""Requests: keys, envelopes, refusals that name what is wrong, and lists page by page."""
+"""Requests: API keys, envelopes, errors and pagination."""
 
 from __future__ import annotations
 
@@ -237,7 +237,7 @@ async def test_a_mistake_of_the_runtime_is_logged_and_answered_without_its_trace
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer is problem details all the same, and the server stays."""
-    from inferencesh.local._api import routes as api
+    from inferencesh.local._api import chats as api
 
     def broken(*_: object) -> None:
         raise ZeroDivisionError("secret")

@@ -1,4 +1,4 @@
-"""What is left when the process of a runtime is killed: everything that anybody was told."""
+"""Restarts after the process was killed: everything that was sent to a client is still there."""
 
 from __future__ import annotations
 

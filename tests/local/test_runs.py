@@ -1,4 +1,4 @@
-"""Runs: a message goes in, the agent's reply grows, and the run says how it ended."""
+"""Runs: a message is posted, the reply grows, and the run ends."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Self
 import pytest
 
 from inferencesh.local import Attachment, Conversation, Fail, Piece, Reasoning, Text, ToolCall
-from inferencesh.local._api.forms import AgentConfig
-from inferencesh.local.chats import Run
+from inferencesh.local.chats import AgentDefinition, StoredRun
 
 from .caller import AGENT, Scripted, calling, text_of, words
 
@@ -119,7 +118,7 @@ async def test_a_definition_that_comes_with_a_follow_up_takes_over() -> None:
 
 
 async def test_a_template_runs_without_tools() -> None:
-    """There is nothing here to look a stored agent up in."""
+    """The runtime does not store agents, so any well-formed reference is accepted."""
     model = Scripted([Text("Hi.")])
     async with calling(model=model) as caller:
         _, reply = await caller.send("Hello", agent="acme/helper@v2")
@@ -259,8 +258,8 @@ async def test_a_model_may_answer_with_any_async_iterator() -> None:
 
 
 def test_a_run_takes_only_the_ways_the_protocol_has() -> None:
-    """An end is an end."""
-    run = Run(chat_id="chat", agent_id="agent", user_message_id="message", config=AgentConfig())
+    """A final state cannot be left."""
+    run = StoredRun(chat_id="chat", agent_id="agent", user_message_id="message", config=AgentDefinition())
     run.advance("canceled")
     with pytest.raises(ValueError, match="cannot go from canceled to working"):
         run.advance("working")

@@ -1,4 +1,4 @@
-"""`POST /agents/run` with `stream`: the reply comes on the answer of the POST itself."""
+"""``POST /agents/run`` with ``stream``: the reply comes on the answer of the POST itself."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .caller import (
 
 @asynccontextmanager
 async def streamed(caller: Caller, accept: str = NDJSON, **body: object) -> AsyncIterator[Events]:
-    """Run the agent with `stream` and read what comes."""
+    """Run the agent with ``stream`` and read what comes."""
     data = json.dumps({"agent_config": AGENT, "input": {"text": "Hello"}, "stream": True, **body})
     async with caller.session.post("/agents/run", data=data, headers={"Accept": accept}) as response:
         assert response.status == 200
@@ -99,7 +99,7 @@ async def test_it_follows_one_run_only() -> None:
 
 
 async def test_leaving_it_leaves_the_run_alone() -> None:
-    """Only `stop` ends a run."""
+    """Only ``stop`` ends a run."""
     go = asyncio.Event()
     async with calling(model=Scripted([go, Text("Hi.")])) as caller:
         async with streamed(caller) as events:

@@ -1,4 +1,4 @@
-"""Chat streams: what is sent first, what follows, in which form, and to how slow a reader."""
+"""Chat streams: their first events, the events that follow, their formats, and slow readers."""
 
 from __future__ import annotations
 

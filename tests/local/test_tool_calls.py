@@ -1,4 +1,4 @@
-"""Tool calls: the run pauses for its clients' results and goes on with the last of them."""
+"""Tool calls: the run pauses for the clients' results and continues with the last one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CALL = ToolCall("calculator", {"expression": "42 * 17"})
 
 
 async def paused(caller: Caller, **body: object) -> Json:
-    """Send a message whose answer calls tools; returns the assistant's message once the run waits."""
+    """Send a message whose answer calls tools; return the assistant's message once the run is paused."""
     _, reply = await caller.send("What's 42 * 17?", **body)
     async with caller.follow(reply["chat_id"]) as events:
         await events.until("chats", status="awaiting_input")

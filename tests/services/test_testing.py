@@ -1,4 +1,4 @@
-"""``inferencesh.testing``: replies come as scripted, what was sent is remembered, what was not scripted is not."""
+"""``inferencesh.testing``: scripted replies, recorded requests, and failures for unscripted steps."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ async def test_an_unscripted_step_is_noted(inference_runtime: ScriptedRuntime) -
     ],
 )
 def test_a_reply_that_cannot_be_is_refused_when_it_is_scripted(arguments: dict[str, object], complaint: str) -> None:
-    """The mistake is in the test, so it shows where the test makes it."""
+    """The error is raised where the test makes the mistake."""
     runtime = ScriptedRuntime()
     with pytest.raises((TypeError, ValueError), match=complaint):
         runtime.reply(**arguments)  # type: ignore[arg-type]  # wrong on purpose
@@ -295,7 +295,6 @@ def test_starting_pytest_imports_next_to_nothing(pytester: pytest.Pytester) -> N
     names = json.loads(loaded.replace("'", '"'))
     assert names == [
         "inferencesh",
-        "inferencesh._version",
         "inferencesh.testing",
         "inferencesh.testing.plugin",
         "inferencesh.testing.unclosed_client",

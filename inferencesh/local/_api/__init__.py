@@ -1,1 +1,1 @@
-"""The embedded runtime's HTTP interface: addresses, bodies and errors."""
+"""The HTTP API of the embedded runtime: endpoints, request bodies and responses."""

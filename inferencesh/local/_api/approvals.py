@@ -1,11 +1,11 @@
-"""The addresses that take people's decisions on tool calls."""
+"""The HTTP endpoints for decisions on tool calls and interrupts."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+import attrs
 from aiohttp import web
-from attrs import define
 
 from inferencesh.local.errors import ProblemError, invalid, not_found
 
@@ -14,29 +14,28 @@ from .problems import Envelope, answer
 
 if TYPE_CHECKING:
     from inferencesh.local.approvals import Approvals, ApprovedBy
-    from inferencesh.local.chats import Chat
+    from inferencesh.local.chats import ChatStore, StoredChat
     from inferencesh.local.records import Invocation, Resolution, Wire
-    from inferencesh.local.store import Store
 
 __all__ = ["ApprovalApi"]
 
 _SIGN_IN = (
-    "An API key may not decide on tool calls: this runtime was told to take decisions only from people who have signed "
-    "in, as the service does. Start it with approvals='api_key' to have keys accepted."
+    "An API key may not decide on tool calls: this runtime only accepts decisions of people who have signed in, like "
+    "the service. Start it with approvals='api_key' to accept keys."
 )
 
 
-@define
+@attrs.define
 class ApprovalApi:
-    """The request handlers; a refusal for want of a sign-in comes before all others."""
+    """The request handlers. A missing sign-in is checked before anything else."""
 
-    _store: Store
+    _store: ChatStore
     _approvals: Approvals
     _envelope: Envelope
     _approved_by: ApprovedBy
 
     def routes(self) -> list[web.AbstractRouteDef]:
-        """Return every address with its handler."""
+        """Return the routes of all endpoints."""
         always = "/chats/{id}/tools/{tool_id}/always-allow"
         return [
             web.post("/tools/{id}/invoke", self.invoke),
@@ -48,14 +47,14 @@ class ApprovalApi:
         ]
 
     async def invoke(self, request: web.Request) -> web.StreamResponse:
-        """Approve a call."""
+        """Approve a tool call."""
         self._check_signed_in()
         chat, invocation = self._store.invocation(request.match_info["id"])
         self._approvals.approve(chat, invocation)
         return self._answer(invocation.wire())
 
     async def reject(self, request: web.Request) -> web.StreamResponse:
-        """Reject a call, for a reason if there is one."""
+        """Reject a tool call, optionally with a reason."""
         self._check_signed_in()
         reason = parse_body(await request.read()).text("reason") or ""
         chat, invocation = self._store.invocation(request.match_info["id"])
@@ -63,7 +62,7 @@ class ApprovalApi:
         return self._answer(invocation.wire())
 
     async def resolve(self, request: web.Request) -> web.StreamResponse:
-        """Decide on what holds up a run."""
+        """Resolve an interrupt with a decision."""
         self._check_signed_in()
         body = parse_body(await request.read())
         body.require("decision")
@@ -75,31 +74,35 @@ class ApprovalApi:
         return self._answer(invocation.interrupt_wire(interrupt))
 
     async def list_interrupts(self, request: web.Request) -> web.StreamResponse:
-        """List what a run waited for and waits for, oldest first."""
+        """List the interrupts of a run, oldest first."""
         run_id = request.match_info["id"]
         chat = self._store.chat_of_run(run_id)
         found = chat.interrupts(run_id=run_id)
         return self._answer([invocation.interrupt_wire(interrupt) for invocation, interrupt in found])
 
     async def list_options(self, request: web.Request) -> web.StreamResponse:
-        """List the ways in which a waiting call's tool can be allowed for good."""
+        """List the options for always allowing the tool of a pending call."""
         _, invocation = self._call(request)
         return self._answer(self._approvals.options(invocation))
 
     async def always_allow(self, request: web.Request) -> web.StreamResponse:
-        """Approve a call and the later ones of its tool."""
+        """Approve a tool call and later calls of the same tool."""
         self._check_signed_in()
         option = parse_body(await request.read()).text("option")
         chat, invocation = self._call(request)
         return self._answer(self._approvals.always_allow(chat, invocation, option))
 
     def _check_signed_in(self) -> None:
-        """Refuse: all that anybody can sign in with here is an API key."""
+        """Refuse the request if decisions require a sign-in, which this runtime does not offer.
+
+        Raises:
+            ProblemError: 403 with the code ``requires_sign_in``.
+        """
         if self._approved_by == "sign_in":
             raise ProblemError(403, _SIGN_IN, code="requires_sign_in")
 
-    def _call(self, request: web.Request) -> tuple[Chat, Invocation]:
-        chat = self._store.chat(request.match_info["id"])
+    def _call(self, request: web.Request) -> tuple[StoredChat, Invocation]:
+        chat = self._store.get(request.match_info["id"])
         holder, invocation = self._store.invocation(request.match_info["tool_id"])
         if holder is not chat:
             raise not_found("tool call", invocation.id)

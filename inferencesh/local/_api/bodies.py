@@ -1,73 +1,73 @@
-"""The bodies of the runtime's requests, read into what they ask for."""
+"""The bodies of requests about chats, parsed into what they ask for."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from attrs import frozen
+import attrs
 
 from inferencesh._text import encode_json
 from inferencesh.local.errors import invalid
+from inferencesh.local.files import host_and_port
+from inferencesh.local.records import Block
 
 from .forms import read_agent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-    from inferencesh.local.files import AttachmentReader
-    from inferencesh.local.records import Block
+    from inferencesh.local.chats import AgentDefinition
+    from inferencesh.local.files import FileStore
 
     from .fields import Fields
-    from .forms import AgentConfig
 
-__all__ = ["NewChat", "Post", "RunRequest", "ToolResult", "read_page_limit"]
+__all__ = ["AttachmentReader", "NewChat", "NewMessage", "NewResult", "RunRequest"]
 
 MAX_TOOL_ATTACHMENTS = 20
-DEFAULT_PAGE, MAX_PAGE = 50, 200
 
 
-@frozen
-class Post:
-    """A user's message as it comes in, with the agent definition it may bring along."""
+@attrs.frozen
+class NewMessage:
+    """A user's message, with the agent definition that may be sent along."""
 
     text: str
     attachments: tuple[Block, ...] = ()
-    config: AgentConfig | None = None
+    agent: AgentDefinition | None = None
 
     @classmethod
-    def from_chat_body(cls, body: Fields, attachments: AttachmentReader) -> Post:
-        """Read the body of `POST /chats/{id}/messages`."""
+    def from_chat_body(cls, body: Fields, attachments: AttachmentReader) -> NewMessage:
+        """Parse the body of ``POST /chats/{id}/messages``."""
         body.require("message")
         return cls(body.text("message") or "", attachments.read(body))
 
 
-@frozen
+@attrs.frozen
 class NewChat:
-    """What a chat is created with."""
+    """The agent and the context of a chat that is to be created."""
 
-    config: AgentConfig
+    agent: AgentDefinition
     context: Mapping[str, str]
 
     @classmethod
     def from_body(cls, body: Fields) -> NewChat:
-        """Read the body of `POST /chats`, or that of a run that opens a chat."""
-        config = read_agent(body, required=True)
-        assert config is not None
-        return cls(config, body.text_map("context") or {})
+        """Parse the body of ``POST /chats``."""
+        agent = read_agent(body, required=True)
+        assert agent is not None
+        return cls(agent, body.text_map("context") or {})
 
 
-@frozen
+@attrs.frozen
 class RunRequest:
-    """The body of `POST /agents/run`. Exactly one of `chat_id` and `chat` is set."""
+    """The body of ``POST /agents/run``. Exactly one of ``chat_id`` and ``chat`` is set."""
 
-    post: Post
+    message: NewMessage
     chat_id: str | None
     chat: NewChat | None
     stream: bool
 
     @classmethod
     def from_body(cls, body: Fields, attachments: AttachmentReader) -> RunRequest:
-        """Read what the official clients send, in its present and its older forms."""
+        """Parse the body as the official clients send it, in its current and its older forms."""
         message = body.nested("input")
         if message is None:
             raise invalid("input", "is missing.")
@@ -76,30 +76,31 @@ class RunRequest:
             message.require("text")
         body.text("agent_name")
         chat_id = body.text("chat_id")
-        config = read_agent(body, required=chat_id is None)
-        # A template has no definition to bring along: a chat keeps the one it was created with.
-        update = config if "agent_config" in body or "config" in body else None
+        agent = read_agent(body, required=chat_id is None)
+        # A reference contains no definition: an existing chat keeps the one it was created with.
+        update = agent if "agent_config" in body or "config" in body else None
         context = body.text_map("context") or {}
         return cls(
-            post=Post(message.text("text") or "", files, update),
+            message=NewMessage(message.text("text") or "", files, update),
             chat_id=chat_id,
-            chat=NewChat(config, context) if chat_id is None and config is not None else None,
+            chat=NewChat(agent, context) if chat_id is None and agent is not None else None,
             stream=body.flag("stream"),
         )
 
 
-@frozen
-class ToolResult:
-    """The answer to a tool call."""
+@attrs.frozen
+class NewResult:
+    """The result of a tool call."""
 
     text: str
     attachments: tuple[Block, ...] = ()
 
     @classmethod
-    def from_body(cls, body: Fields, attachments: AttachmentReader) -> ToolResult:
-        """Read the body of `POST /tools/{id}`.
+    def from_body(cls, body: Fields, attachments: AttachmentReader) -> NewResult:
+        """Parse the body of ``POST /tools/{id}``.
 
-        A widget's action comes as JSON text in `result`, or unwrapped from the JavaScript SDK's React part.
+        The action on a widget is JSON text in ``result``, or a plain object as the JavaScript SDK's React components
+        send it.
         """
         action = body.mapping("action")
         if action is not None and "result" not in body:
@@ -112,14 +113,58 @@ class ToolResult:
         return cls(body.text("result") or "", files)
 
 
-def read_page_limit(value: str | int | None) -> int:
-    """Return how many items a page is to have; more than the most is cut down to it."""
-    if value is None or value == "":
-        return DEFAULT_PAGE
-    try:
-        limit = int(value)
-    except ValueError as error:
-        raise invalid("limit", "must be a whole number.") from error
-    if limit < 1:
-        raise invalid("limit", "must be 1 or more.")
-    return min(limit, MAX_PAGE)
+@attrs.frozen
+class AttachmentReader:
+    """Parses the attachments of messages and results into content blocks.
+
+    URLs of other servers are accepted as they are; a URL of this runtime must be that of an uploaded file.
+
+    Args:
+        files: The runtime's files.
+        origin: The base URL with which the client reaches the runtime, such as ``http://127.0.0.1:8420``.
+    """
+
+    _files: FileStore
+    _origin: str
+
+    def read(self, fields: Fields) -> tuple[Block, ...]:
+        """Return the attachments of a body, as blocks.
+
+        The older fields ``images``, ``files`` and ``image`` are only used if there are no ``attachments``.
+
+        Raises:
+            ProblemError: 422 if an attachment is malformed or its file is missing.
+        """
+        return tuple(self._read_attachments(fields)) or tuple(self._read_older_fields(fields))
+
+    def _read_attachments(self, fields: Fields) -> Iterator[Block]:
+        for each in fields.objects("attachments"):
+            each.require("uri")
+            size = max(0, each.count("size") or 0)
+            block = _block(each.text("uri") or "", each.text("filename") or "", each.text("content_type") or "", size)
+            yield self._complete(block, each.path("uri"))
+
+    def _read_older_fields(self, fields: Fields) -> Iterator[Block]:
+        for index, uri in enumerate(fields.texts("images")):
+            yield self._complete(Block("image", uri=uri), fields.path(f"images[{index}]"))
+        for index, uri in enumerate(fields.texts("files")):
+            yield self._complete(Block("file", uri=uri), fields.path(f"files[{index}]"))
+        if (image := fields.text("image")) is not None:
+            yield self._complete(Block("image", uri=image), fields.path("image"))
+
+    def _complete(self, block: Block, path: str) -> Block:
+        """Return the block, with details that the client left out if the file belongs to this runtime."""
+        uri = block.uri or ""
+        file = self._files.by_uri(uri)
+        if file is None:
+            if host_and_port(uri) == host_and_port(self._origin):
+                raise invalid(path, "refers to no file of this runtime: it was deleted, or never announced.")
+            return block
+        if file.content is None:
+            raise invalid(path, "refers to a file that was never uploaded; PUT its bytes to its upload_url first.")
+        return _block(uri, block.filename or file.filename, block.content_type or file.content_type, file.size)
+
+
+def _block(uri: str, filename: str, content_type: str, size: int) -> Block:
+    kind: Literal["image", "file"] = "image" if content_type.lower().startswith("image/") else "file"
+    return Block(kind, uri=uri, filename=filename, content_type=content_type, size=size)

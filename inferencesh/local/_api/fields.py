@@ -1,4 +1,4 @@
-"""Reading bodies that anybody may have written: every complaint names the field it is about."""
+"""Validation of request bodies: typed access to JSON fields, with errors that name the field."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _KINDS = {
 
 
 def parse_body(body: bytes) -> Fields:
-    """Return the JSON object in a request's body; no body reads as an empty object.
+    """Return the JSON object in a request's body; an empty body counts as an empty object.
 
     Raises:
-        ProblemError: 400 when it is not JSON, or not an object.
+        ProblemError: 400 if it is not JSON, not an object, or nested too deeply.
     """
     if not body.strip():
         return Fields({})
@@ -44,8 +44,8 @@ def parse_body(body: bytes) -> Fields:
 
 
 def _check_depth(body: bytes, data: object) -> None:
-    """Refuse what could be read but not be written again, with a little more around it."""
-    if body.count(b"{") + body.count(b"[") <= MAX_DEPTH:  # nearly always
+    """Refuse an object that can be decoded but not encoded again as part of a larger object."""
+    if body.count(b"{") + body.count(b"[") <= MAX_DEPTH:  # true of nearly all bodies
         return
     try:
         encode_json([[[[[[[[data]]]]]]]])
@@ -54,9 +54,13 @@ def _check_depth(body: bytes, data: object) -> None:
 
 
 class Fields:
-    """The fields of one object; null reads as absent, and fields nobody asks for are ignored.
+    """The fields of one JSON object. A field with the value null counts as absent.
 
-    Every reader raises a `ProblemError` with status 422 when the field is of another type.
+    The methods that return a field raise a ``ProblemError`` with status 422 if it has another type.
+
+    Args:
+        data: The object.
+        path: The path of the object within the body, "" for the body itself.
     """
 
     def __init__(self, data: dict[str, object], path: str = "") -> None:
@@ -68,15 +72,15 @@ class Fields:
 
     @property
     def data(self) -> Mapping[str, object]:
-        """All the fields as they came."""
+        """All fields, unchecked."""
         return self._data
 
     def path(self, name: str) -> str:
-        """Return the field's name as seen from the top of the body."""
+        """Return the path of a field within the body."""
         return f"{self._path}.{name}" if self._path else name
 
     def require(self, name: str) -> None:
-        """Refuse the body when the field is absent or null."""
+        """Raise a ``ProblemError`` with status 422 if a field is absent."""
         if name not in self:
             raise invalid(self.path(name), "is missing.")
 
@@ -88,7 +92,7 @@ class Fields:
         raise self._wrong(name, value, "a string")
 
     def flag(self, name: str) -> bool:
-        """Return a boolean field, false when absent."""
+        """Return a boolean field, False if absent."""
         value = self._data.get(name)
         if value is None or isinstance(value, bool):
             return bool(value)
@@ -102,19 +106,19 @@ class Fields:
         raise self._wrong(name, value, "an integer")
 
     def mapping(self, name: str) -> dict[str, object] | None:
-        """Return an object field as it is, or None."""
+        """Return an object field as a dict, or None."""
         value = self._data.get(name)
         if value is None or isinstance(value, dict):
             return value
         raise self._wrong(name, value, "an object")
 
     def nested(self, name: str) -> Fields | None:
-        """Return an object field for reading, or None."""
+        """Return an object field as ``Fields``, or None."""
         value = self.mapping(name)
         return None if value is None else Fields(value, self.path(name))
 
     def items(self, name: str) -> list[object]:
-        """Return a list field, empty when absent."""
+        """Return a list field, empty if absent."""
         value = self._data.get(name)
         if value is None:
             return []
@@ -123,14 +127,14 @@ class Fields:
         raise self._wrong(name, value, "a list")
 
     def objects(self, name: str) -> Iterator[Fields]:
-        """Yield the objects of a list field for reading."""
+        """Yield the objects of a list field as ``Fields``."""
         for index, value in enumerate(self.items(name)):
             if not isinstance(value, dict):
                 raise self._wrong(f"{name}[{index}]", value, "an object")
             yield Fields(value, self.path(f"{name}[{index}]"))
 
     def texts(self, name: str) -> list[str]:
-        """Return a list of strings, empty when absent."""
+        """Return a list of strings, empty if absent."""
         values: list[str] = []
         for index, value in enumerate(self.items(name)):
             if not isinstance(value, str):

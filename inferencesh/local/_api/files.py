@@ -1,4 +1,4 @@
-"""The bodies of requests about files, read into what they ask for."""
+"""The HTTP endpoints of files: announce, upload, read, list and delete them."""
 
 from __future__ import annotations
 
@@ -7,47 +7,48 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+import attrs
 from aiohttp import web
-from attrs import define
 
 from inferencesh.local.errors import ProblemError, invalid
 from inferencesh.local.files import CONTENT_PATH, PART, UPLOAD_PATH, StoredFile
 from inferencesh.local.records import new_id
 
-from .bodies import read_page_limit
 from .fields import parse_body
-from .paging import listed, newest_page
+from .paging import newest_page, page_wire, read_page_limit
 from .problems import KEYLESS_READ, KEYLESS_UPLOAD, answer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from inferencesh.local.files import Files
+    from inferencesh.local.files import FileStore
 
     from .fields import Fields
     from .problems import Envelope
 
-__all__ = ["FileApi", "read_announcement", "too_large"]
+__all__ = ["FileApi"]
 
 _logger = logging.getLogger("inferencesh.local")
 
+_CONTENT_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+( *;[ -~]*)?", re.ASCII)
 
-@define
+
+@attrs.define
 class FileApi:
     """The request handlers.
 
     Args:
-        files: What they work on.
+        files: The runtime's files.
         envelope: The generation of response bodies.
-        limit: Bytes that a file may have.
+        limit: The maximum size of a file in bytes.
     """
 
-    _files: Files
+    _files: FileStore
     _envelope: Envelope
     _limit: int
 
     def routes(self) -> list[web.AbstractRouteDef]:
-        """Return every address with its handler."""
+        """Return the routes of all endpoints."""
         return [
             web.post("/files", self.announce),
             web.post("/files/list", self.list_files),
@@ -58,8 +59,8 @@ class FileApi:
         ]
 
     async def announce(self, request: web.Request) -> web.StreamResponse:
-        """Make an address for the upload of each file that a client is going to send."""
-        files = read_announcement(parse_body(await request.read()), self._limit)
+        """Create a file, with a URL for its upload, for each file that a client is going to send."""
+        files = _read_announcement(parse_body(await request.read()), self._limit)
         for file in files:
             self._files.add(file)
         return answer(self._envelope, [file.wire(_origin(request)) for file in files])
@@ -68,36 +69,36 @@ class FileApi:
         """List the files, newest first."""
         wanted = parse_body(await request.read())
         files, cursor = newest_page(self._files.all(), read_page_limit(wanted.count("limit")), wanted.text("cursor"))
-        return answer(self._envelope, listed([file.wire(_origin(request)) for file in files], cursor))
+        return answer(self._envelope, page_wire([file.wire(_origin(request)) for file in files], cursor))
 
     async def get_file(self, request: web.Request) -> web.StreamResponse:
-        """Return what is known of a file."""
+        """Return the details of a file."""
         file = self._files.get(request.match_info["id"])
         return answer(self._envelope, file.wire(_origin(request)))
 
     async def delete_file(self, request: web.Request) -> web.StreamResponse:
-        """Forget a file; messages that carry it keep its name."""
+        """Delete a file; messages that refer to it are not changed."""
         self._files.delete(self._files.get(request.match_info["id"]))
         return web.Response(status=204)
 
     async def upload(self, request: web.Request) -> web.StreamResponse:
-        """Take a file's bytes in; a second upload replaces the first, so that one may be repeated."""
-        file = self._files.for_upload(request.match_info["token"])
+        """Receive the bytes of a file. A repeated upload replaces the first."""
+        file = self._files.by_upload_token(request.match_info["token"])
         self._check_head(file, request)
         content = new_id()
-        kept: str | None = content
+        unused: str | None = content
         try:
             size = await self._receive(request, content)
             _check_size(file, size)
-            kept = self._files.uploaded(file, content, size)
+            unused = self._files.set_content(file, content, size)
         finally:
-            if kept is not None:  # what was not finished, or what has been replaced
-                self._files.contents.drop(kept)
+            if unused is not None:  # the new content if the upload failed, else the content that it replaced
+                self._files.contents.drop(unused)
         return web.Response(status=200)
 
     async def read(self, request: web.Request) -> web.StreamResponse:
         """Send a file's bytes."""
-        file = self._files.for_reading(request.match_info["token"])
+        file = self._files.by_content_token(request.match_info["token"])
         response = web.StreamResponse(headers=_headers(file))
         response.content_length = file.size
         try:
@@ -106,13 +107,17 @@ class FileApi:
                 await response.write(part)
             await response.write_eof()
         except ConnectionError:
-            _logger.debug("The reader of a file has left, or the file is gone.")
+            _logger.debug("The reader of a file disconnected, or the file was deleted.")
             if request.transport is not None:
-                request.transport.abort()  # else a reader would wait for the rest
+                request.transport.abort()  # otherwise the reader would wait for the rest
         return response
 
     def _check_head(self, file: StoredFile, request: web.Request) -> None:
-        """Refuse, before a byte is read, what the headers say is wrong."""
+        """Check the headers of an upload before its body is read.
+
+        Raises:
+            ProblemError: 413, 415 or 422 if size or type are wrong.
+        """
         if request.headers.get("Content-Encoding", "identity") != "identity":
             raise ProblemError(415, "A file is uploaded as it is, without a Content-Encoding.")
         wanted = _media_type(file.content_type)
@@ -120,37 +125,37 @@ class FileApi:
             raise ProblemError(415, f"The file was announced as {wanted}; send that as Content-Type.")
         if request.content_length is not None:
             if request.content_length > self._limit:
-                raise too_large(self._limit)
+                raise _too_large(self._limit)
             _check_size(file, request.content_length)
 
     async def _receive(self, request: web.Request, content: str) -> int:
-        """Store the body part by part, and return its length."""
+        """Store the body part by part, and return its size in bytes."""
         size = number = 0
-        waiting = bytearray()
+        buffer = bytearray()
         async for chunk in request.content.iter_chunked(PART):
             size += len(chunk)
             if size > self._limit:
-                raise too_large(self._limit)
-            waiting += chunk
-            if len(waiting) >= PART:
-                await self._files.contents.add_part(content, number, bytes(waiting[:PART]))
+                raise _too_large(self._limit)
+            buffer += chunk
+            if len(buffer) >= PART:
+                await self._files.contents.add_part(content, number, bytes(buffer[:PART]))
                 number += 1
-                del waiting[:PART]
-        if waiting:
-            await self._files.contents.add_part(content, number, bytes(waiting))
+                del buffer[:PART]
+        if buffer:
+            await self._files.contents.add_part(content, number, bytes(buffer))
         return size
 
     async def _parts(self, file: StoredFile) -> AsyncIterator[bytes]:
         """Yield the bytes of a file.
 
         Raises:
-            ConnectionResetError: The file was deleted or replaced meanwhile, so that the answer has to break off.
+            ConnectionResetError: The file was deleted or replaced meanwhile; the response cannot be completed.
         """
         content, left, number = file.content or "", file.size, 0
         while left > 0:
             part = await self._files.contents.read_part(content, number)
             if part is None:
-                raise ConnectionResetError("The file is gone.")
+                raise ConnectionResetError("The file was deleted or replaced.")
             yield part
             left -= len(part)
             number += 1
@@ -167,7 +172,7 @@ def _media_type(content_type: str) -> str:
 
 
 def _headers(file: StoredFile) -> dict[str, str]:
-    """Return the headers of a file's bytes; nothing in a file is to run with the runtime's address in a browser."""
+    """Return the headers for a file's bytes, which prevent browsers from running scripts of the file."""
     headers = {
         "Content-Type": file.content_type,
         "Content-Security-Policy": "sandbox; default-src 'none'",
@@ -179,22 +184,19 @@ def _headers(file: StoredFile) -> dict[str, str]:
 
 
 def _origin(request: web.Request) -> str:
-    """Return where the client reaches the runtime, which is where it will find its files."""
+    """Return the base URL with which the client reaches the runtime, for the URLs of files."""
     return str(request.url.origin())
 
 
-_CONTENT_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+( *;[ -~]*)?", re.ASCII)
-
-
-def read_announcement(body: Fields, limit: int) -> list[StoredFile]:
-    """Read the body of `POST /files`: the files a client is going to upload.
+def _read_announcement(body: Fields, limit: int) -> list[StoredFile]:
+    """Parse the body of ``POST /files`` into the files that a client is going to upload.
 
     Args:
         body: The request's body.
-        limit: Bytes that a file may have.
+        limit: The maximum size of a file in bytes.
 
     Raises:
-        ProblemError: 422 when something in it is wrong; 413 when a file is larger than the limit.
+        ProblemError: 422 if a field is invalid; 413 if a file is larger than the limit.
     """
     body.require("files")
     category = body.text("category") or ""
@@ -204,8 +206,8 @@ def read_announcement(body: Fields, limit: int) -> list[StoredFile]:
     return files
 
 
-def too_large(limit: int, field: str | None = None) -> ProblemError:
-    """Return the refusal of a file that is larger than the runtime takes."""
+def _too_large(limit: int, field: str | None = None) -> ProblemError:
+    """Return the error for a file that is larger than the limit."""
     detail = f"A file may have {limit} bytes at most; this one is larger."
     return ProblemError(413, f"{field}: {detail}" if field else detail, code="file_too_large", field=field)
 
@@ -221,7 +223,7 @@ def _read_file(fields: Fields, category: str, limit: int) -> StoredFile:
     if size < 0:
         raise invalid(fields.path("size"), "must be 0 bytes or more.")
     if size > limit:
-        raise too_large(limit, fields.path("size"))
+        raise _too_large(limit, fields.path("size"))
     return StoredFile(
         filename=fields.text("filename") or "",
         content_type=content_type,

@@ -1,4 +1,4 @@
-"""Lists that are handed out page by page."""
+"""Pagination: one page of a list, the cursor of the next, and their wire form."""
 
 from __future__ import annotations
 
@@ -13,57 +13,79 @@ if TYPE_CHECKING:
 
     from inferencesh.local.records import Record, Wire
 
-__all__ = ["listed", "newest_page", "page"]
+__all__ = ["message_page", "newest_page", "page_wire", "read_page_limit"]
+
+DEFAULT_PAGE, MAX_PAGE = 50, 200
 
 RecordT = TypeVar("RecordT", bound="Record")
 
 
-def page(records: Sequence[RecordT], limit: int, cursor: str | None) -> tuple[Sequence[RecordT], str]:
-    """Return the newest records before `cursor` with the cursor of the page before them.
-
-    Args:
-        records: Oldest first.
-        limit: How many a page has.
-        cursor: What the previous page gave; None for the newest page.
-
-    Returns:
-        The page, oldest first as well, and the next cursor, empty when nothing older is left.
+def read_page_limit(value: str | int | None) -> int:
+    """Return the number of items on a page: ``value``, at most ``MAX_PAGE``, or the default.
 
     Raises:
-        ProblemError: 422 when the cursor is none of this list's.
+        ProblemError: 422 if it is not a positive whole number.
+    """
+    if value is None or value == "":
+        return DEFAULT_PAGE
+    try:
+        limit = int(value)
+    except ValueError as error:
+        raise invalid("limit", "must be a whole number.") from error
+    if limit < 1:
+        raise invalid("limit", "must be 1 or more.")
+    return min(limit, MAX_PAGE)
+
+
+def message_page(records: Sequence[RecordT], limit: int, cursor: str | None) -> tuple[Sequence[RecordT], str]:
+    """Return a page of a list that only grows, newest page first, and the cursor of the next older page.
+
+    Args:
+        records: The whole list, oldest first.
+        limit: The maximum number of records on a page.
+        cursor: The cursor returned with the previous page; None for the newest page.
+
+    Returns:
+        The page, oldest first, and the next cursor, which is empty if there is no older page.
+
+    Raises:
+        ProblemError: 422 if the cursor does not belong to this list.
     """
     end = len(records)
     if cursor:
         end = next((at for at, each in enumerate(records) if each.id == cursor), -1)
         if end < 0:
-            raise invalid("cursor", "is not one that this list has given out.")
+            raise invalid("cursor", "is not a cursor of this list.")
     start = max(0, end - limit)
     return records[start:end], records[start].id if start else ""
 
 
 def newest_page(records: Iterable[RecordT], limit: int, cursor: str | None) -> tuple[list[RecordT], str]:
-    """Return a page of what comes and goes at any time, newest first, with the cursor of the page after it.
+    """Return a page of a list whose records come and go, newest record first, and the cursor of the next page.
 
-    The cursor says where the page ended and not which record stood there: what is added meanwhile appears on no later
-    page, and what is deleted meanwhile, be it the last one of the page, disturbs none.
+    The cursor contains the position of the last record of the page, so that it stays valid if that record is deleted,
+    and records added in the meantime do not appear on later pages.
 
     Args:
-        records: In any order.
-        limit: How many a page has.
-        cursor: What the previous page gave; None for the first page.
+        records: The whole list, in any order.
+        limit: The maximum number of records on a page.
+        cursor: The cursor returned with the previous page; None for the first page.
+
+    Returns:
+        The page and the next cursor, which is empty if this is the last page.
 
     Raises:
-        ProblemError: 422 when the cursor is none that was given out.
+        ProblemError: 422 if the cursor is malformed.
     """
     last = _decode(cursor) if cursor else None
-    older = [each for each in records if last is None or _place(each) < last]
-    older.sort(key=_place, reverse=True)
+    older = [each for each in records if last is None or _position(each) < last]
+    older.sort(key=_position, reverse=True)
     chosen = older[:limit]
-    return chosen, _encode(_place(chosen[-1])) if len(older) > limit else ""
+    return chosen, _encode(_position(chosen[-1])) if len(older) > limit else ""
 
 
-def listed(items: Sequence[Wire], cursor: str) -> Wire:
-    """Return a page as the wire has it."""
+def page_wire(items: Sequence[Wire], cursor: str) -> Wire:
+    """Return a page in wire form."""
     return {
         "items": items,
         "next_cursor": cursor,
@@ -74,20 +96,20 @@ def listed(items: Sequence[Wire], cursor: str) -> Wire:
     }
 
 
-def _place(record: Record) -> tuple[str, str]:
+def _position(record: Record) -> tuple[str, str]:
     return record.created_at, record.id
 
 
-def _encode(place: tuple[str, str]) -> str:
-    return base64.urlsafe_b64encode(" ".join(place).encode()).decode().rstrip("=")
+def _encode(position: tuple[str, str]) -> str:
+    return base64.urlsafe_b64encode(" ".join(position).encode()).decode().rstrip("=")
 
 
 def _decode(cursor: str) -> tuple[str, str]:
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError) as error:
-        raise invalid("cursor", "is not one that this list has given out.") from error
+        raise invalid("cursor", "is not a cursor of this list.") from error
     created_at, space, identifier = text.partition(" ")
     if not space:
-        raise invalid("cursor", "is not one that this list has given out.")
+        raise invalid("cursor", "is not a cursor of this list.")
     return created_at, identifier

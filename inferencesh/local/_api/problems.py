@@ -1,4 +1,4 @@
-"""What surrounds every request: the key it must carry, the form of every refusal, and its identifier."""
+"""Authentication and responses: the middleware around all handlers, and the generations of response bodies."""
 
 from __future__ import annotations
 
@@ -20,24 +20,53 @@ if TYPE_CHECKING:
 
     from inferencesh.local.records import Wire
 
-__all__ = ["KEYLESS_READ", "KEYLESS_UPLOAD", "Envelope", "add_request_id", "answer", "from_http", "guard", "refuse"]
+__all__ = ["KEYLESS_READ", "KEYLESS_UPLOAD", "Envelope", "add_request_id", "answer", "guard"]
 
 Envelope: TypeAlias = Literal["v1", "v2", "v3"]
+"""The generation of response bodies."""
+
+KEYLESS_UPLOAD, KEYLESS_READ = "upload", "content"
+"""The names of the routes that need no API key, since their URLs contain a secret token."""
+
+_logger = logging.getLogger("inferencesh.local")
 
 
-def from_http(error: web.HTTPException) -> ProblemError:
-    """Return an exception of the HTTP library as the problem it stands for."""
-    headers = {name: error.headers[name] for name in ("Allow", "Location") if name in error.headers}
-    detail = {
-        404: "There is no such address in this runtime.",
-        405: "This address does not take that method.",
-        413: "The body is larger than this runtime takes.",
-    }.get(error.status, error.reason)
-    return ProblemError(error.status, detail, headers=headers)
+def guard(api_keys: Collection[str], envelope: Envelope) -> Middleware:
+    """Return the middleware that checks the API key and turns exceptions of handlers into error responses."""
+    keys = [key.encode() for key in api_keys]
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            _authorize(request, keys)
+            return await handler(request)
+        except ProblemError as problem:
+            return _refuse(envelope, problem)
+        except web.HTTPException as error:
+            return _refuse(envelope, _from_http(error))
+        except web.RequestPayloadError as error:
+            return _refuse(envelope, ProblemError(400, f"The body could not be read: {error}."))
+        except Exception:
+            _logger.exception("A request could not be answered.")
+            detail = "Internal error; the log of the runtime has the traceback."
+            return _refuse(envelope, ProblemError(500, detail))
+
+    return middleware
+
+
+def _authorize(request: web.Request, keys: list[bytes]) -> None:
+    if request.match_info.route.name in {KEYLESS_UPLOAD, KEYLESS_READ}:
+        return
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    given = key.strip().encode(errors="surrogateescape")
+    known = [hmac.compare_digest(given, each) for each in keys]
+    if scheme.lower() != "bearer" or not any(known):
+        detail = "The API key is missing or unknown; send it as Authorization: Bearer <key>."
+        raise ProblemError(401, detail, headers={"WWW-Authenticate": "Bearer"})
 
 
 def answer(envelope: Envelope, data: object, status: int = 200) -> web.Response:
-    """Return a result in the form of the chosen generation."""
+    """Return the successful response with ``data`` in an envelope of the given generation."""
     body: object = data
     if envelope == "v1":
         body = {"success": True, "status": status, "data": data}
@@ -46,8 +75,8 @@ def answer(envelope: Envelope, data: object, status: int = 200) -> web.Response:
     return web.Response(body=encode_json(body), status=status, content_type="application/json")
 
 
-def refuse(envelope: Envelope, problem: ProblemError) -> web.Response:
-    """Return a refusal in the form of the chosen generation; v2 and v3 share RFC 9457."""
+def _refuse(envelope: Envelope, problem: ProblemError) -> web.Response:
+    """Return the error response of the given generation; that of v2 and v3 is RFC 9457 problem details."""
     body: Wire
     if envelope == "v1":
         error: Wire = {"code": problem.code, "message": problem.detail}
@@ -73,46 +102,17 @@ def refuse(envelope: Envelope, problem: ProblemError) -> web.Response:
     )
 
 
-KEYLESS_UPLOAD, KEYLESS_READ = "upload", "content"
-"""The names of the routes that take no key: each address there has a token that nobody can guess."""
-
-_logger = logging.getLogger("inferencesh.local")
-
-
-def guard(api_keys: Collection[str], envelope: Envelope) -> Middleware:
-    """Return the middleware that checks the key and turns what handlers raise into answers."""
-    keys = [key.encode() for key in api_keys]
-
-    @web.middleware
-    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        try:
-            _authorize(request, keys)
-            return await handler(request)
-        except ProblemError as problem:
-            return refuse(envelope, problem)
-        except web.HTTPException as error:
-            return refuse(envelope, from_http(error))
-        except web.RequestPayloadError as error:
-            return refuse(envelope, ProblemError(400, f"The body could not be read: {error}."))
-        except Exception:
-            _logger.exception("A request could not be answered.")
-            detail = "The runtime made a mistake; its log has the traceback."
-            return refuse(envelope, ProblemError(500, detail))
-
-    return middleware
+def _from_http(error: web.HTTPException) -> ProblemError:
+    """Return an error of aiohttp, such as an unknown path, as a ``ProblemError``."""
+    headers = {name: error.headers[name] for name in ("Allow", "Location") if name in error.headers}
+    detail = {
+        404: "There is no such endpoint in this runtime.",
+        405: "This endpoint does not allow that method.",
+        413: "The body is larger than this runtime takes.",
+    }.get(error.status, error.reason)
+    return ProblemError(error.status, detail, headers=headers)
 
 
 async def add_request_id(_request: web.Request, response: web.StreamResponse) -> None:
-    """Give an answer the identifier that people quote when they ask about it."""
+    """Add an ``X-Request-Id`` header to a response."""
     response.headers["X-Request-Id"] = new_id()
-
-
-def _authorize(request: web.Request, keys: list[bytes]) -> None:
-    if request.match_info.route.name in {KEYLESS_UPLOAD, KEYLESS_READ}:
-        return
-    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-    given = key.strip().encode(errors="surrogateescape")
-    known = [hmac.compare_digest(given, each) for each in keys]
-    if scheme.lower() != "bearer" or not any(known):
-        detail = "The API key is missing or unknown; send it as Authorization: Bearer <key>."
-        raise ProblemError(401, detail, headers={"WWW-Authenticate": "Bearer"})

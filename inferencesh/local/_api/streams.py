@@ -1,4 +1,4 @@
-"""Answers that stay open: a chat's events as NDJSON or as server-sent events."""
+"""Streaming responses: the events of a chat as NDJSON or as server-sent events."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+import attrs
 from aiohttp import web
-from attrs import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from inferencesh.local.chats import Run
+    from inferencesh.local.chats import StoredRun
     from inferencesh.local.feed import Frame, Subscription
 
 __all__ = ["NDJSON", "SSE", "Format", "bare_messages", "choose_format", "stream"]
@@ -22,9 +22,9 @@ _logger = logging.getLogger("inferencesh.local")
 _NDJSON_TYPES = {"application/x-ndjson", "application/ndjson", "application/jsonl"}
 
 
-@frozen
+@attrs.frozen
 class Format:
-    """How events are written, and what is sent when there are none."""
+    """The encoding of events, and the heartbeat sent while there are none."""
 
     content_type: str
     encode: Callable[[Frame], bytes]
@@ -40,7 +40,7 @@ def _sse(frame: Frame) -> bytes:
 
 
 def _ndjson_bare(frame: Frame) -> bytes:
-    """Write the assistant's messages without a wrapping, everything else with one."""
+    """Encode the assistant's messages without the event wrapper, everything else with it."""
     if frame.message is not None and frame.message.role == "assistant":
         return frame.data + b"\n"
     return _ndjson(frame)
@@ -51,7 +51,7 @@ SSE = Format("text/event-stream", _sse, b": heartbeat\n\n")
 
 
 def choose_format(request: web.Request) -> Format:
-    """Return NDJSON to those who ask for it, else server-sent events."""
+    """Return NDJSON if the ``Accept`` header asks for it, else server-sent events."""
     accepted = {
         each.partition(";")[0].strip().lower()
         for header in request.headers.getall("Accept", ())
@@ -61,7 +61,7 @@ def choose_format(request: web.Request) -> Format:
 
 
 def bare_messages(form: Format) -> Format:
-    """Return the format of a streamed `POST /agents/run`, whose NDJSON lines are the messages themselves."""
+    """Return the variant of a format for ``POST /agents/run``, whose NDJSON lines are the messages themselves."""
     if form is SSE:
         return SSE
     return Format(form.content_type, _ndjson_bare, form.heartbeat)
@@ -72,16 +72,16 @@ async def stream(
     subscription: Subscription,
     form: Format,
     heartbeat: float,
-    until_settled: Run | None = None,
+    until_settled: StoredRun | None = None,
 ) -> web.StreamResponse:
-    """Send a subscription's events until it ends or the reader leaves.
+    """Send the events of a subscription until it ends or the reader disconnects.
 
     Args:
-        request: The request to answer.
-        subscription: Where the events come from.
-        form: How they are written.
-        heartbeat: Seconds of silence after which a heartbeat is sent.
-        until_settled: End once this run is over or waits for input, instead of staying open.
+        request: The request to respond to.
+        subscription: The source of the events.
+        form: The format of the stream.
+        heartbeat: Seconds without an event after which a heartbeat is sent.
+        until_settled: A run with which the stream ends, once the run has ended or is paused.
     """
     response = web.StreamResponse(
         headers={
@@ -94,11 +94,11 @@ async def stream(
         await response.prepare(request)
         await _send(response, subscription, form, heartbeat, until_settled)
         if subscription.cut and request.transport is not None:
-            request.transport.close()  # what was written is still sent, but not the end of the body
+            request.transport.close()  # sends what was written, but not the end of the body
             return response
         await response.write_eof()
     except ConnectionError:
-        _logger.debug("The reader of a stream has left.")
+        _logger.debug("The reader of a stream disconnected.")
     return response
 
 
@@ -107,7 +107,7 @@ async def _send(
     subscription: Subscription,
     form: Format,
     heartbeat: float,
-    until_settled: Run | None,
+    until_settled: StoredRun | None,
 ) -> None:
     while True:
         try:

@@ -1,1 +1,1 @@
-"""The model that the embedded runtime answers with by default."""
+"""The demo model, with which the embedded runtime answers by default."""

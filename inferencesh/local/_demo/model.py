@@ -1,4 +1,4 @@
-"""The model the runtime answers with by default: a stand-in that needs no network, and no language model."""
+"""``DemoModel``: the default model of the embedded runtime, a set of rules instead of a language model."""
 
 from __future__ import annotations
 
@@ -19,28 +19,7 @@ if TYPE_CHECKING:
 
     from inferencesh.local.model import Attachment, Conversation, ConversationMessage, OfferedTool, PastCall, Piece
 
-__all__ = ["DemoModel", "admit_files"]
-
-
-def admit_files(messages: Sequence[ConversationMessage]) -> str:
-    """Return a sentence about the files that came since, and with, the user's last message; "" without any."""
-    files: list[Attachment] = []
-    for message in messages:
-        if message.role == "user":
-            files.clear()
-        files.extend(message.attachments)
-    if not files:
-        return ""
-    them = "it" if len(files) == 1 else "them"
-    return f"I got {', '.join(map(_described, files))}, but I am a stand-in that cannot look at {them}. "
-
-
-def _described(file: Attachment) -> str:
-    size = f"{file.size} byte{'' if file.size == 1 else 's'}" if file.size else ""
-    known = ", ".join(filter(None, (file.content_type, size)))
-    name = file.filename or "a file without a name"
-    return f"{name} ({known})" if known else name
-
+__all__ = ["DemoModel"]
 
 _STORY = re.compile(r"\b(story|stories|tale|fable)\b", re.IGNORECASE)
 _WORD = re.compile(r"\S+\s*|\s+")
@@ -49,16 +28,17 @@ _ECHO = 200
 
 
 class DemoModel:
-    """A stand-in for a language model: it follows a handful of rules and understands nothing.
+    """A stand-in for a language model that follows a few rules, for trying and testing agents offline.
 
-    It is there so that an agent can be tried and tested offline. Asked for a story it tells one of
-    a few, word by word. Asked for arithmetic, when a tool takes an `expression`, it calls that tool
-    and words its answer from the result. Any other tool it picks when the prompt shares words with
-    the tool's name or description, and fills plain arguments from the prompt. Everything else it
-    answers by saying what it was asked and what it is; of files it says that it got them. When the
-    agent has an output schema it ends with an output that conforms to it, made from the numbers and
-    words of the prompt and of what its tools answered. The same conversation always gets the same
-    answer.
+    - Asked for a story, it tells one of a few stories.
+    - Asked for arithmetic, it calls a tool with a parameter ``expression``, if there is one, and reports its result.
+    - It calls another tool if the prompt has words in common with the tool's name or description, with arguments taken
+      from the prompt.
+    - It answers anything else by repeating the prompt and explaining what it is. It confirms attached files.
+    - If the agent has an output schema, it finishes with a conforming output, made from the numbers and words of the
+      prompt and of the tools' results.
+
+    The same conversation always gets the same answer.
 
     Example:
         ```python
@@ -79,33 +59,33 @@ class DemoModel:
     """
 
     async def respond(self, conversation: Conversation) -> AsyncIterator[Piece]:
-        """Answer the conversation's last message."""
+        """Yield the answer to the last message of the conversation."""
         for piece in _respond(conversation):
             yield piece
 
 
 def _respond(conversation: Conversation) -> Iterator[Piece]:
     prompt, results = _last_turn(conversation.messages)
-    files = admit_files(conversation.messages)
+    files = _mention_files(conversation.messages)
     if results:
         said = files + " ".join(_worded(call, result) for call, result in results)
-        return _ended(conversation, said, " ".join([*(result for _, result in results), prompt]))
+        return _say_and_finish(conversation, said, " ".join([*(result for _, result in results), prompt]))
     if _STORY.search(prompt):
-        return _ended(conversation, files + _story(prompt), prompt)
+        return _say_and_finish(conversation, files + _story(prompt), prompt)
     calls = _calls(prompt, conversation.tools)
     if calls:
         return iter(calls)
     if conversation.output_schema is not None:
-        return _ended(conversation, "", prompt)
-    return _ended(conversation, files + _plain(prompt, conversation.tools), prompt)
+        return _say_and_finish(conversation, "", prompt)
+    return _say_and_finish(conversation, files + _plain(prompt, conversation.tools), prompt)
 
 
-def _ended(conversation: Conversation, said: str, told: str) -> Iterator[Piece]:
-    """Say something and finish, if the agent can, with an output made from what was told."""
+def _say_and_finish(conversation: Conversation, said: str, source: str) -> Iterator[Piece]:
+    """Yield a text and, if the agent has a ``finish`` tool, an output made from the text ``source``."""
     yield from _words(said)
     if conversation.output_schema is not None:
         try:
-            output = make_output(told, dict(conversation.output_schema))
+            output = make_output(source, dict(conversation.output_schema))
         except SchemaError as error:
             yield Fail(f"The demo model cannot make an output of the agent's schema: {error}.")
         else:
@@ -114,10 +94,30 @@ def _ended(conversation: Conversation, said: str, told: str) -> Iterator[Piece]:
         yield Finish({"text": said})
 
 
+def _mention_files(messages: Sequence[ConversationMessage]) -> str:
+    """Return a sentence about the files attached since the user's last message, "" if there are none."""
+    files: list[Attachment] = []
+    for message in messages:
+        if message.role == "user":
+            files.clear()
+        files.extend(message.attachments)
+    if not files:
+        return ""
+    them = "it" if len(files) == 1 else "them"
+    return f"I got {', '.join(map(_described, files))}, but I am a stand-in that cannot look at {them}. "
+
+
+def _described(file: Attachment) -> str:
+    size = f"{file.size} byte{'' if file.size == 1 else 's'}" if file.size else ""
+    known = ", ".join(filter(None, (file.content_type, size)))
+    name = file.filename or "a file without a name"
+    return f"{name} ({known})" if known else name
+
+
 def _last_turn(
     messages: Sequence[ConversationMessage],
 ) -> tuple[str, list[tuple[PastCall, str]]]:
-    """Return what the user said last, and the tool calls made since with their results."""
+    """Return the user's last message, and the tool calls made since then with their results."""
     prompt = ""
     calls: dict[str, PastCall] = {}
     results: list[tuple[PastCall, str]] = []
@@ -132,7 +132,7 @@ def _last_turn(
 
 
 def _story(prompt: str) -> str:
-    """Return the story the prompt's words call for, else one that depends on the prompt alone."""
+    """Return the story that matches the words of the prompt, else one chosen by its checksum."""
     asked = set(re.findall(r"[a-z]+", prompt.lower()))
     asked |= {word.removesuffix("s") for word in asked}
     for story in STORIES:
@@ -163,7 +163,7 @@ def _worded(call: PastCall, result: str) -> str:
 
 
 def _error_in(result: str) -> str | None:
-    """Return the text of an error that a tool answered with, or None; clients word them in a few ways."""
+    """Return the error in a tool's result, or None; the clients use several forms."""
     text = result.strip()
     try:
         data = decode_json(text)

@@ -1,4 +1,4 @@
-"""How the demo model makes an output: a value of the agent's schema, from the numbers and words of a text."""
+"""The outputs of the demo model: values that conform to a JSON Schema, made from the numbers and words of a text."""
 
 from __future__ import annotations
 
@@ -6,115 +6,23 @@ import math
 from typing import Any, TypeAlias
 from urllib.parse import unquote
 
-from attrs import define, frozen
+import attrs
 
 from inferencesh._text import encode_json
 
 from .tools import Filler
 
-__all__ = ["Schema", "SchemaError", "limits", "make_output", "merged", "resolved", "type_of"]
+__all__ = ["SchemaError", "make_output"]
 
-Schema: TypeAlias = dict[str, Any]  # it came over the wire, and was found to have a schema's form there
+Schema: TypeAlias = dict[str, Any]  # received from a client and known to be well formed
 
-_MAX_STEPS = 32
-_FOLLOWED = ("#/$defs/", "#/definitions/", "#/properties/")
-
-
-class SchemaError(Exception):
-    """Nothing can be made for a place of the output; the text says which and why."""
-
-    def __init__(self, place: str, why: str) -> None:
-        super().__init__(f"{place}: {why}")
-
-
-def resolved(place: str, schema: Schema, root: Schema) -> Schema:
-    """Return a schema in which `$ref` and `allOf` are replaced by what they stand for.
-
-    Args:
-        place: Where in the output it applies.
-        schema: The schema.
-        root: The schema that its references point into.
-
-    Raises:
-        SchemaError: A reference leads nowhere, outside, or in a circle.
-    """
-    for _ in range(_MAX_STEPS):
-        if "$ref" in schema:
-            own = {key: value for key, value in schema.items() if key != "$ref"}
-            schema = merged(_target(place, schema["$ref"], root), own)
-        elif "allOf" in schema:
-            parts = schema["allOf"]
-            schema = {key: value for key, value in schema.items() if key != "allOf"}
-            for part in parts:
-                if not isinstance(part, dict):
-                    raise SchemaError(place, "nothing is allowed there")
-                schema = merged(schema, part)
-        else:
-            return schema
-    raise SchemaError(place, "its references lead in a circle")
-
-
-def merged(first: Schema, second: Schema) -> Schema:
-    """Return what two schemas for one place say together; where they differ, the second counts."""
-    both = {**first, **second}
-    for key in ("properties", "$defs"):
-        if key in first and key in second:
-            both[key] = {**first[key], **second[key]}
-    for key in ("required", "allOf"):
-        if key in first and key in second:
-            both[key] = [*first[key], *second[key]]
-    return both
-
-
-def type_of(schema: Schema) -> str:
-    """Return the type a schema has or, going by its keywords, must mean; text where nothing tells."""
-    kind = schema.get("type")
-    if isinstance(kind, list):
-        kind = kind[0]
-    if isinstance(kind, str):
-        return kind
-    if "properties" in schema or "additionalProperties" in schema or "required" in schema:
-        return "object"
-    if "items" in schema or "prefixItems" in schema:
-        return "array"
-    return "number" if "minimum" in schema or "maximum" in schema else "string"
-
-
-def limits(schema: Schema, *, whole: bool) -> tuple[float, float]:
-    """Return the least and the largest number that a schema allows."""
-    low, high = schema.get("minimum", -math.inf), schema.get("maximum", math.inf)
-    above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
-    if above is not None:
-        low = max(low, math.floor(above) + 1 if whole else math.nextafter(above, math.inf))
-    if below is not None:
-        high = min(high, math.ceil(below) - 1 if whole else math.nextafter(below, -math.inf))
-    if whole:
-        low = math.ceil(low) if math.isfinite(low) else low
-        high = math.floor(high) if math.isfinite(high) else high
-    return low, high
-
-
-def _target(place: str, reference: str, root: Schema) -> Schema:
-    """Return the schema that a reference within the document points to."""
-    target: object = root
-    if reference != "#":
-        if not reference.startswith(_FOLLOWED):
-            raise SchemaError(place, f"the demo model does not follow the reference {reference}")
-        for key in unquote(reference[2:]).split("/"):
-            name = key.replace("~1", "/").replace("~0", "~")
-            target = target.get(name) if isinstance(target, dict) else None
-    if not isinstance(target, dict):
-        raise SchemaError(place, f"the reference {reference} leads to no schema")
-    return target
-
-
-_MAX_DEPTH = 24  # of objects, lists and choices: a type that contains itself ends here at the latest
-_FREE_DEPTH = 4  # from here on only what is required is made
+_MAX_DEPTH = 24  # of objects, lists and choices; ends recursive types
+_OPTIONAL_DEPTH = 4  # below this depth, optional values are left out
 _MAX_VALUES = 5_000
 _MAX_PADDING = 10_000
-_LARGEST = 2**53  # up to here every JSON reader has whole numbers exactly
-# Keywords that say more about a value than these rules can promise.
-_UNKNOWN = ("not", "if", "contains", "pattern", "propertyNames", "dependentRequired", "dependentSchemas")
+_LARGEST = 2**53  # JSON readers represent integers up to this value exactly
+# Keywords that are not supported.
+_UNSUPPORTED = ("not", "if", "contains", "pattern", "propertyNames", "dependentRequired", "dependentSchemas")
 _FORMATS = {
     "date": "2024-01-31",
     "date-time": "2024-01-31T12:00:00Z",
@@ -127,39 +35,48 @@ _FORMATS = {
     "uri": "https://example.com/",
     "uuid": "00000000-0000-4000-8000-000000000000",
 }
-
-
-@frozen
-class _Made:
-    """A value, and whether the text had anything to say about it."""
-
-    value: object
-    told: bool = False
+_MAX_REFERENCES = 32
+_REFERENCE_PREFIXES = ("#/$defs/", "#/definitions/", "#/properties/")
 
 
 def make_output(text: str, schema: Schema) -> object:
-    """Return a value that conforms to a schema, made from a text where that has something that fits.
+    """Return a value that conforms to a schema, made from a text as far as possible.
 
     Args:
-        text: Where numbers, quotations and words come from, each number and quotation once.
-        schema: A JSON Schema that has the form of one.
+        text: The source of numbers, quotations and words; each number and quotation is used once.
+        schema: A well-formed JSON Schema.
 
     Raises:
-        SchemaError: The schema allows nothing, or uses what these rules do not cover; the text says where.
+        SchemaError: The schema allows no value, or has unsupported keywords.
     """
     return _Maker(Filler(text), schema).make("output", schema, 0).value
 
 
-@define
+class SchemaError(Exception):
+    """No value can be made for a place of the output; the text says which and why."""
+
+    def __init__(self, place: str, why: str) -> None:
+        super().__init__(f"{place}: {why}")
+
+
+@attrs.frozen
+class _Made:
+    """A value, and whether any of it was found in the text."""
+
+    value: object
+    from_text: bool = False
+
+
+@attrs.define
 class _Maker:
-    """Makes one output. Places are written as `output.tags[0]`."""
+    """Makes one output. Places in it are written like ``output.tags[0]``."""
 
     _filler: Filler
     _root: Schema
     _count: int = 0
 
     def make(self, place: str, schema: object, depth: int) -> _Made:
-        """Make what stands at a place of the output."""
+        """Make the value at a place of the output."""
         self._count += 1
         if self._count > _MAX_VALUES or depth > _MAX_DEPTH:
             raise SchemaError(place, "the schema asks for too much, or contains itself without an end")
@@ -167,7 +84,7 @@ class _Maker:
             if schema is not True:
                 raise SchemaError(place, "the schema allows nothing there")
             schema = {}
-        schema = resolved(place, schema, self._root)
+        schema = _resolved(place, schema, self._root)
         if "const" in schema:
             return _Made(schema["const"])
         if "enum" in schema:
@@ -175,18 +92,18 @@ class _Maker:
         options = _options(schema)
         if options:
             return self._make_one(place, options, depth)
-        unknown = next((key for key in _UNKNOWN if key in schema), None)
-        if unknown:
-            raise SchemaError(place, f"the demo model does not know the keyword {unknown}")
+        unsupported = next((key for key in _UNSUPPORTED if key in schema), None)
+        if unsupported:
+            raise SchemaError(place, f"the demo model does not know the keyword {unsupported}")
         return self._make_kind(place, schema, depth)
 
     def _make_kind(self, place: str, schema: Schema, depth: int) -> _Made:
-        match type_of(schema):
+        match _type_of(schema):
             case "null":
                 return _Made(None)
             case "boolean":
-                told = self._filler.mentions(_name_of(place))
-                return _Made(told or schema.get("default") is True, told)
+                mentioned = self._filler.mentions(_name_of(place))
+                return _Made(mentioned or schema.get("default") is True, mentioned)
             case "integer" | "number" as kind:
                 return self._make_number(place, schema, whole=kind == "integer")
             case "array":
@@ -197,14 +114,14 @@ class _Maker:
                 return self._make_text(place, schema)
 
     def _make_one(self, place: str, options: list[object], depth: int) -> _Made:
-        """Make the first option that the text says something about, else null, else the first that can be made."""
+        """Make the first option found in the text, else null if allowed, else the first that can be made."""
         plain: _Made | None = None
         failure = SchemaError(place, "the schema allows nothing there")
         for option in options:
             made = self._try(place, option, depth)
             if isinstance(made, SchemaError):
                 failure = made
-            elif made.told:
+            elif made.from_text:
                 return made
             elif plain is None or made.value is None:
                 plain = made
@@ -213,7 +130,7 @@ class _Maker:
         return plain
 
     def _try(self, place: str, schema: object, depth: int) -> _Made | SchemaError:
-        """Make a value; when that fails, what it took from the text is there again for others."""
+        """Make a value, or return the error and restore what was taken from the text."""
         before = self._filler.state
         try:
             return self.make(place, schema, depth + 1)
@@ -224,12 +141,12 @@ class _Maker:
     def _choose(self, choices: list[object], schema: Schema) -> _Made:
         found = self._filler.find_choice(choices)
         if found is not None:
-            return _Made(found, told=True)
+            return _Made(found, from_text=True)
         default = schema.get("default")
         return _Made(default if default in choices else choices[0])
 
     def _make_number(self, place: str, schema: Schema, *, whole: bool) -> _Made:
-        low, high = limits(schema, whole=whole)
+        low, high = _limits(schema, whole=whole)
         found = self._filler.find_number(whole=whole)
         start = schema.get("default", 1) if found is None else found
         value = min(max(start if isinstance(start, int | float) else 1, low), high)
@@ -264,8 +181,8 @@ class _Maker:
                 made.append(self.make(f"{place}[{len(made)}]", each, depth + 1))
         words = self._filler.find_list() if _lists_words(items) else []
         if words and least <= len(words) <= most:
-            made += [_Made(word, told=True) for word in words]
-        elif "items" in schema and items is not False and depth < _FREE_DEPTH:
+            made += [_Made(word, from_text=True) for word in words]
+        elif "items" in schema and items is not False and depth < _OPTIONAL_DEPTH:
             made += self._make_items(place, items, depth, int(min(most - len(made), _MAX_VALUES)))
         while len(made) < least:
             made.append(self.make(f"{place}[{len(made)}]", items, depth + 1))
@@ -273,15 +190,15 @@ class _Maker:
             made = list({encode_json(each.value): each for each in made}.values())
         if not least <= len(made) <= most:
             raise SchemaError(place, "the demo model finds no list of that length")
-        return _Made([each.value for each in made], any(each.told for each in made))
+        return _Made([each.value for each in made], any(each.from_text for each in made))
 
     def _make_items(self, place: str, items: object, depth: int, most: int) -> list[_Made]:
-        """Make items while the text has something for another one."""
+        """Make items as long as the text has values for another one."""
         made: list[_Made] = []
         while len(made) < most:
             before = self._filler.state
             each = self._try(f"{place}[{len(made)}]", items, depth)
-            if isinstance(each, SchemaError) or not each.told or (made and self._filler.state == before):
+            if isinstance(each, SchemaError) or not each.from_text or (made and self._filler.state == before):
                 break
             made.append(each)
         return made
@@ -293,9 +210,9 @@ class _Maker:
         for name, each in properties.items():
             if name in required:
                 made[name] = self.make(f"{place}.{name}", each, depth + 1)
-            elif depth < _FREE_DEPTH:
+            elif depth < _OPTIONAL_DEPTH:
                 optional = self._try(f"{place}.{name}", each, depth)
-                if isinstance(optional, _Made) and optional.told:
+                if isinstance(optional, _Made) and optional.from_text:
                     made[name] = optional
         for name in required:
             if name not in made:
@@ -305,15 +222,15 @@ class _Maker:
             made[name] = self.make(f"{place}.{name}", others, depth + 1)
         if len(made) > schema.get("maxProperties", math.inf):
             raise SchemaError(place, "the schema requires more properties than it allows")
-        return _Made({name: each.value for name, each in made.items()}, any(each.told for each in made.values()))
+        return _Made({name: each.value for name, each in made.items()}, any(each.from_text for each in made.values()))
 
 
 def _options(schema: Schema) -> list[object]:
-    """Return the schemas of which one has to fit, each with what is said beside them; none when there is no choice."""
+    """Return the alternatives of a schema, each merged with its other keywords; none if there is no choice."""
     for key in ("anyOf", "oneOf"):
         if key in schema:
             rest = {name: value for name, value in schema.items() if name != key}
-            return [merged(rest, option) if isinstance(option, dict) else option for option in schema[key]]
+            return [_merged(rest, option) if isinstance(option, dict) else option for option in schema[key]]
     kinds = schema.get("type")
     if isinstance(kinds, list) and len(kinds) > 1:
         return [{**schema, "type": kind} for kind in kinds]
@@ -321,10 +238,91 @@ def _options(schema: Schema) -> list[object]:
 
 
 def _lists_words(items: object) -> bool:
-    """Whether a list is one of plain words, which people separate by commas."""
-    return isinstance(items, dict) and items.keys() <= {"type", "title", "description"} and type_of(items) == "string"
+    """Whether the items of a list are unrestricted strings, which people separate by commas."""
+    return isinstance(items, dict) and items.keys() <= {"type", "title", "description"} and _type_of(items) == "string"
 
 
 def _name_of(place: str) -> str:
-    """Return the name of the property that a place is, or lies in."""
+    """Return the name of the innermost property of a place."""
     return place.rpartition(".")[2].partition("[")[0]
+
+
+def _resolved(place: str, schema: Schema, root: Schema) -> Schema:
+    """Return a schema with ``$ref`` and ``allOf`` resolved.
+
+    Args:
+        place: The place in the output that the schema describes.
+        schema: The schema.
+        root: The document that references point into.
+
+    Raises:
+        SchemaError: A reference is broken, external, or circular.
+    """
+    for _ in range(_MAX_REFERENCES):
+        if "$ref" in schema:
+            own = {key: value for key, value in schema.items() if key != "$ref"}
+            schema = _merged(_target(place, schema["$ref"], root), own)
+        elif "allOf" in schema:
+            parts = schema["allOf"]
+            schema = {key: value for key, value in schema.items() if key != "allOf"}
+            for part in parts:
+                if not isinstance(part, dict):
+                    raise SchemaError(place, "nothing is allowed there")
+                schema = _merged(schema, part)
+        else:
+            return schema
+    raise SchemaError(place, "its references lead in a circle")
+
+
+def _target(place: str, reference: str, root: Schema) -> Schema:
+    """Return the schema that a reference points to."""
+    target: object = root
+    if reference != "#":
+        if not reference.startswith(_REFERENCE_PREFIXES):
+            raise SchemaError(place, f"the demo model does not follow the reference {reference}")
+        for key in unquote(reference[2:]).split("/"):
+            name = key.replace("~1", "/").replace("~0", "~")
+            target = target.get(name) if isinstance(target, dict) else None
+    if not isinstance(target, dict):
+        raise SchemaError(place, f"the reference {reference} leads to no schema")
+    return target
+
+
+def _merged(first: Schema, second: Schema) -> Schema:
+    """Return the combination of two schemas for one place; the second takes precedence."""
+    both = {**first, **second}
+    for key in ("properties", "$defs"):
+        if key in first and key in second:
+            both[key] = {**first[key], **second[key]}
+    for key in ("required", "allOf"):
+        if key in first and key in second:
+            both[key] = [*first[key], *second[key]]
+    return both
+
+
+def _type_of(schema: Schema) -> str:
+    """Return the first type of a schema, inferred from its keywords if necessary; ``string`` by default."""
+    kind = schema.get("type")
+    if isinstance(kind, list):
+        kind = kind[0]
+    if isinstance(kind, str):
+        return kind
+    if "properties" in schema or "additionalProperties" in schema or "required" in schema:
+        return "object"
+    if "items" in schema or "prefixItems" in schema:
+        return "array"
+    return "number" if "minimum" in schema or "maximum" in schema else "string"
+
+
+def _limits(schema: Schema, *, whole: bool) -> tuple[float, float]:
+    """Return the minimum and the maximum of a schema, both inclusive."""
+    low, high = schema.get("minimum", -math.inf), schema.get("maximum", math.inf)
+    above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+    if above is not None:
+        low = max(low, math.floor(above) + 1 if whole else math.nextafter(above, math.inf))
+    if below is not None:
+        high = min(high, math.ceil(below) - 1 if whole else math.nextafter(below, -math.inf))
+    if whole:
+        low = math.ceil(low) if math.isfinite(low) else low
+        high = math.floor(high) if math.isfinite(high) else high
+    return low, high

@@ -1,15 +1,15 @@
-"""The stories that the demo model tells, with the words that ask for one of them in particular."""
+"""The stories of the demo model, with the words that select them."""
 
 from __future__ import annotations
 
-from attrs import frozen
+import attrs
 
 __all__ = ["STORIES", "Story"]
 
 
-@frozen
+@attrs.frozen
 class Story:
-    """A short story and the words in a prompt that call for it."""
+    """A short story, and the words in a prompt that select it."""
 
     title: str
     themes: frozenset[str]

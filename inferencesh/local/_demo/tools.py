@@ -1,11 +1,11 @@
-"""How the demo model picks a tool and fills in its arguments: by the words that prompt and schema share."""
+"""The tool calls of the demo model: a tool is chosen, and its arguments are filled, by the words of the prompt."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
-from attrs import define, field
+import attrs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -14,73 +14,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Filler", "choose_tool", "fill_arguments", "find_expressions", "takes_expression"]
 
-_OPERAND = re.compile(r"(?:0|[1-9]\d*)(?:\.\d+)?(?![\d\w])")
-_OPERATOR = re.compile(r"[ \t]*(\*\*|//|[-+*/%])[ \t]*")
-_START = re.compile(r"(?<![\w.)])(?:-?\d|-?\()")
-_DEEPEST = 20
-
-# How people write operators; each counts only between two operands.
-_SPELLINGS = (
-    (r"(?<=\d),(?=\d{3}\b)", ""),
-    (r"(?<=[\d)])\s*(?:×|\bx\b|\btimes\b|\bmultiplied by\b)\s*(?=[\d(-])", " * "),  # noqa: RUF001 - this is what people type
-    (r"(?<=[\d)])\s*(?:÷|\bdivided by\b)\s*(?=[\d(-])", " / "),
-    (r"(?<=[\d)])\s*\bplus\b\s*(?=[\d(-])", " + "),
-    (r"(?<=[\d)])\s*(?:−|–|\bminus\b)\s*(?=[\d(-])", " - "),  # noqa: RUF001 - this is what people type
-    (r"(?<=[\d)])\s*\^\s*(?=[\d(-])", " ** "),
-)
-_SPELLED = tuple((re.compile(pattern, re.IGNORECASE), sign) for pattern, sign in _SPELLINGS)
-
-
-def find_expressions(sentence: str) -> list[str]:
-    """Return the arithmetic expressions in a sentence, in order, with operators as Python writes them."""
-    for pattern, sign in _SPELLED:
-        sentence = pattern.sub(sign, sentence)
-    found: list[str] = []
-    at = 0
-    while (start := _START.search(sentence, at)) is not None:
-        end, operators = _expression(sentence, start.start(), 0)
-        if operators:
-            found.append(sentence[start.start() : end])
-        at = max(end, start.start() + 1)
-    return found
-
-
-def _expression(text: str, at: int, depth: int) -> tuple[int, int]:
-    """Read `operand (operator operand)*`; returns where it ends, `at` for nothing, and how many operators it has."""
-    end, operators = _operand(text, at, depth)
-    if end == at:
-        return at, 0
-    while (operator := _OPERATOR.match(text, end)) is not None:
-        after, inner = _operand(text, operator.end(), depth)
-        if after == operator.end():
-            break
-        end = after
-        operators += inner + 1
-    return end, operators
-
-
-def _operand(text: str, at: int, depth: int) -> tuple[int, int]:
-    """Read a number or an expression in parentheses, either with a minus before it."""
-    start = at + 1 if text[at : at + 1] == "-" else at
-    number = _OPERAND.match(text, start)
-    if number is not None:
-        return number.end(), 0
-    if text[start : start + 1] != "(" or depth == _DEEPEST:
-        return at, 0
-    inside = start + 1
-    end, operators = _expression(text, inside, depth + 1)
-    if end == inside or text[end : end + 1] != ")":
-        return at, 0
-    return end + 1, operators
-
-
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+")
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w])")
 _QUOTED = re.compile(r"\"([^\"]+)\"|“([^”]+)”|'([^']+)'(?!\w)")
 _AFTER = re.compile(r"(?::|\b(?:of|about|for|in|on|to|at|near)\b)\s+(.+)", re.IGNORECASE | re.DOTALL)
 _PLACE = re.compile(r"\b(?:in|at|near|for|of|to)\s+((?:[A-Z][\w'-]*)(?:\s+[A-Z][\w'-]*)*)")
 _PLACE_WORDS = frozenset({"city", "location", "place", "country", "town", "region"})
-# Words that say nothing about which tool is meant.
+# Words that are ignored when a tool is chosen.
 _COMMON_TEXT = """
     a an and any are as at be by can call do does for from get give given has have how i in is it
     its make me my of on or please return run set that the this to tool use user was what when which
@@ -93,13 +33,8 @@ _MAX_DIGITS = 15
 _NAME_WEIGHT = 3
 
 
-def takes_expression(tool: OfferedTool) -> bool:
-    """Whether a tool is for arithmetic: it has a parameter called `expression`."""
-    return "expression" in _properties(tool.input_schema)
-
-
 def choose_tool(prompt: str, tools: Sequence[OfferedTool]) -> OfferedTool | None:
-    """Return the tool whose name and description share most with the prompt, the first of equals; None for no match."""
+    """Return the tool with the most words in common with the prompt, or None if no tool has any."""
     asked = _words(prompt)
     best, best_score = None, 0
     for tool in tools:
@@ -111,29 +46,29 @@ def choose_tool(prompt: str, tools: Sequence[OfferedTool]) -> OfferedTool | None
 
 
 def fill_arguments(prompt: str, schema: Mapping[str, object]) -> dict[str, object]:
-    """Return arguments for a schema, taken from the prompt where it has something that fits.
+    """Return arguments for a schema, taken from the prompt as far as possible.
 
-    What is optional and not mentioned is left out; what is required gets its default, or the plainest value there is.
+    Parameters not found in the prompt are left out if they are optional, else get their default or an empty value.
     """
     return Filler(prompt).fill_object(schema, 0)
 
 
-@define
+@attrs.define
 class Filler:
-    """Hands out the prompt's numbers and quotations in order, each once."""
+    """Takes values from a prompt; each number and quotation is used once, in order."""
 
     prompt: str
-    numbers: list[str] = field(init=False)
-    quoted: list[str] = field(init=False)
+    numbers: list[str] = attrs.field(init=False)
+    quoted: list[str] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        # JSON readers hold numbers of about this many digits.
+        # Longer numbers lose digits in JSON readers.
         self.numbers = [number for number in _NUMBER.findall(self.prompt) if len(number) <= _MAX_DIGITS]
         self.quoted = ["".join(groups) for groups in _QUOTED.findall(self.prompt)]
 
     @property
     def state(self) -> tuple[list[str], list[str]]:
-        """What is left to hand out; set it to take back what was."""
+        """The unused numbers and quotations; set it to restore an earlier state."""
         return self.numbers[:], self.quoted[:]
 
     @state.setter
@@ -147,13 +82,13 @@ class Filler:
         for name, each in _properties(schema).items():
             value = self.find(name, each, depth)
             if value is None and name in needed:
-                value = _plainest(each)
+                value = _default(each)
             if value is not None:
                 values[name] = value
         return values
 
     def find(self, name: str, schema: Mapping[str, object], depth: int) -> object:
-        """Return what the prompt says about a parameter, or None."""
+        """Return the value for a parameter, or None if the prompt has none."""
         choices = schema.get("enum")
         if isinstance(choices, list):
             return self.find_choice(choices)
@@ -170,7 +105,7 @@ class Filler:
                 return None
 
     def mentions(self, name: str) -> bool:
-        """Whether the prompt has a word of a name."""
+        """Whether the prompt contains a word of a name."""
         return bool(_words(name) & _words(self.prompt))
 
     def find_choice(self, choices: list[object]) -> object:
@@ -186,7 +121,7 @@ class Filler:
         return None
 
     def find_list(self) -> list[str]:
-        """Return what the prompt lists: its quotations, or what it separates by commas; nothing when it does not."""
+        """Return the quotations, or the words separated by commas; an empty list for fewer than two."""
         if len(self.quoted) > 1:
             listed, self.quoted = self.quoted, []
             return listed
@@ -202,8 +137,8 @@ class Filler:
         return (after[1] if after else self.prompt).strip().rstrip("?!.").rstrip() or None
 
 
-def _plainest(schema: Mapping[str, object]) -> object:
-    """Return a value for a required parameter that the prompt says nothing about."""
+def _default(schema: Mapping[str, object]) -> object:
+    """Return the default of a required parameter, or an empty value of its type."""
     for key in ("default", "const"):
         if schema.get(key) is not None:
             return schema[key]
@@ -230,7 +165,7 @@ def _type_of(schema: Mapping[str, object]) -> object:
 
 
 def _properties(schema: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
-    """Return the parameters a schema describes; schemas come from clients and may hold anything."""
+    """Return the properties of a schema, which was received from a client and may be malformed."""
     properties = schema.get("properties")
     if not isinstance(properties, dict):
         return {}
@@ -238,6 +173,71 @@ def _properties(schema: Mapping[str, object]) -> dict[str, Mapping[str, object]]
 
 
 def _words(text: str) -> set[str]:
-    """Return the words that say something, singular and in lower case."""
+    """Return the significant words of a text, in lower case and without plural endings."""
     words = (word.lower() for word in _WORD.findall(text))
     return {word.rstrip("s") if len(word) > 3 else word for word in words if word not in _COMMON}
+
+
+def takes_expression(tool: OfferedTool) -> bool:
+    """Whether a tool has a parameter ``expression``, for arithmetic."""
+    return "expression" in _properties(tool.input_schema)
+
+
+_OPERAND = re.compile(r"(?:0|[1-9]\d*)(?:\.\d+)?(?![\d\w])")
+_OPERATOR = re.compile(r"[ \t]*(\*\*|//|[-+*/%])[ \t]*")
+_START = re.compile(r"(?<![\w.)])(?:-?\d|-?\()")
+_MAX_PARENTHESES = 20
+
+# Spellings of operators, recognized only between two operands.
+_SPELLINGS = (
+    (r"(?<=\d),(?=\d{3}\b)", ""),
+    (r"(?<=[\d)])\s*(?:×|\bx\b|\btimes\b|\bmultiplied by\b)\s*(?=[\d(-])", " * "),  # noqa: RUF001 - this is what people type
+    (r"(?<=[\d)])\s*(?:÷|\bdivided by\b)\s*(?=[\d(-])", " / "),
+    (r"(?<=[\d)])\s*\bplus\b\s*(?=[\d(-])", " + "),
+    (r"(?<=[\d)])\s*(?:−|–|\bminus\b)\s*(?=[\d(-])", " - "),  # noqa: RUF001 - this is what people type
+    (r"(?<=[\d)])\s*\^\s*(?=[\d(-])", " ** "),
+)
+_SPELLED = tuple((re.compile(pattern, re.IGNORECASE), sign) for pattern, sign in _SPELLINGS)
+
+
+def find_expressions(sentence: str) -> list[str]:
+    """Return the arithmetic expressions in a sentence, in order, with operators as Python writes them."""
+    for pattern, sign in _SPELLED:
+        sentence = pattern.sub(sign, sentence)
+    found: list[str] = []
+    at = 0
+    while (start := _START.search(sentence, at)) is not None:
+        end, operators = _expression(sentence, start.start(), 0)
+        if operators:
+            found.append(sentence[start.start() : end])
+        at = max(end, start.start() + 1)
+    return found
+
+
+def _expression(text: str, at: int, depth: int) -> tuple[int, int]:
+    """Parse ``operand (operator operand)*``; return its end (``at`` if there is none) and the count of operators."""
+    end, operators = _operand(text, at, depth)
+    if end == at:
+        return at, 0
+    while (operator := _OPERATOR.match(text, end)) is not None:
+        after, inner = _operand(text, operator.end(), depth)
+        if after == operator.end():
+            break
+        end = after
+        operators += inner + 1
+    return end, operators
+
+
+def _operand(text: str, at: int, depth: int) -> tuple[int, int]:
+    """Parse a number or an expression in parentheses, optionally with a minus sign; return like ``_expression``."""
+    start = at + 1 if text[at : at + 1] == "-" else at
+    number = _OPERAND.match(text, start)
+    if number is not None:
+        return number.end(), 0
+    if text[start : start + 1] != "(" or depth == _MAX_PARENTHESES:
+        return at, 0
+    inside = start + 1
+    end, operators = _expression(text, inside, depth + 1)
+    if end == inside or text[end : end + 1] != ")":
+        return at, 0
+    return end + 1, operators

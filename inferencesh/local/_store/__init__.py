@@ -1,1 +1,1 @@
-"""What the embedded runtime keeps on disk."""
+"""The database of the embedded runtime."""

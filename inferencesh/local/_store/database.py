@@ -1,7 +1,7 @@
-"""One SQLite file that keeps what a runtime holds, used in a thread of its own.
+"""The SQLite database of a runtime, used in a thread of its own.
 
-The standard library's `sqlite3` is enough: one process writes a few small rows at a time, and a single file without a
-server is what somebody who tries agents offline wants to have, copy and delete.
+The standard library's ``sqlite3`` is sufficient: one process writes a few small rows at a time, and a single file is
+easy to copy and to delete.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ Job: TypeAlias = "Callable[[sqlite3.Connection], None]"
 
 SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x494E4653
-_PATIENCE = 0.5  # seconds that a runtime which is just closing has to let go of its file
+_LOCK_TIMEOUT = 0.5  # seconds to wait for a closing runtime to release the file
 
-# Records are JSON, one table for all kinds: a new kind, or a new field, needs no new schema.
+# Records of all kinds are JSON in one table: new kinds and new fields need no new schema.
 _SCHEMA = f"""
 PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
@@ -55,12 +55,12 @@ _logger = logging.getLogger("inferencesh.local")
 
 
 class Database:
-    """The file, locked for this runtime from `open` to `close`.
+    """A database file, locked by this runtime from ``open`` to ``close``.
 
-    Jobs are done one after the other, in the order in which they were given.
+    Jobs run one after another, in the order in which they were submitted.
 
     Args:
-        path: The file; it is made when it is not there.
+        path: The file; it is created if it does not exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -74,7 +74,7 @@ class Database:
         """Open the file.
 
         Raises:
-            DatabaseError: It cannot be used.
+            DatabaseError: The file cannot be used.
         """
         self._thread.start()
         try:
@@ -84,9 +84,9 @@ class Database:
             raise
 
     async def call(self, job: Callable[[sqlite3.Connection], T]) -> T:
-        """Do something with the connection, and return its result; what it does wrong is undone.
+        """Run a job in a transaction and return its result; if it raises, the transaction is rolled back.
 
-        It is done even if nobody waits for it any more.
+        The job runs even if the caller is cancelled.
 
         Raises:
             sqlite3.Error: The file could not be read or written.
@@ -96,13 +96,13 @@ class Database:
         return await asyncio.shield(asyncio.wrap_future(done))
 
     def send(self, job: Callable[[sqlite3.Connection], object]) -> None:
-        """Have something done later that nobody waits for; a failure is logged."""
+        """Submit a job without waiting for it; a failure is logged."""
         done: Future[object] = Future()
         done.add_done_callback(_log_failure)
         self._jobs.put(lambda connection: _do(connection, job, done))
 
     async def close(self) -> None:
-        """Do what there is still to do, and let go of the file."""
+        """Finish all submitted jobs, and close the file."""
         self._jobs.put(None)
         await asyncio.shield(asyncio.wrap_future(self._closed))
         self._thread.join()
@@ -110,17 +110,17 @@ class Database:
     def _work(self) -> None:
         try:
             self._serve()
-        except BaseException as error:  # noqa: BLE001 - `close` raises it
+        except BaseException as error:  # noqa: BLE001 - ``close`` raises it
             self._closed.set_exception(error)
         else:
             self._closed.set_result(None)
 
     def _serve(self) -> None:
-        # The connection is a variable of this thread and of nothing else. A forked child has a copy of it but no such
-        # thread, so that nothing ever closes it there; that would fold the parent's log up under its hands.
+        # Only this thread refers to the connection. A forked child has no such thread and therefore never closes its
+        # copy of the connection, which would checkpoint the write-ahead log that the parent still uses.
         try:
             connection = _connect(self._path)
-        except BaseException as error:  # noqa: BLE001 - `open` raises it
+        except BaseException as error:  # noqa: BLE001 - ``open`` raises it
             self._opened.set_exception(error)
             return
         with contextlib.closing(connection):
@@ -134,7 +134,7 @@ def _do(connection: sqlite3.Connection, job: Callable[[sqlite3.Connection], T], 
         with connection:
             connection.execute("BEGIN")
             result = job(connection)
-    except BaseException as error:  # noqa: BLE001 - who gave the job gets it
+    except BaseException as error:  # noqa: BLE001 - the submitter of the job receives it
         done.set_exception(error)
     else:
         done.set_result(result)
@@ -142,16 +142,16 @@ def _do(connection: sqlite3.Connection, job: Callable[[sqlite3.Connection], T], 
 
 def _log_failure(done: Future[object]) -> None:
     if (error := done.exception()) is not None:
-        _logger.error("The database could not be cleared up: %s.", error)
+        _logger.error("Data that is no longer needed could not be deleted from the database: %s.", error)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    # What people say to an agent is not for everybody on the machine. A file that exists is not touched: to open and
-    # close it here would give up the locks that another runtime of this process has on it.
-    with contextlib.suppress(OSError):  # it is there, or cannot be made; SQLite says the same in a moment
+    # Chats are private: only the owner can read a new file. An existing file must not be opened here: closing it would
+    # release the locks that another runtime in this process holds on it.
+    with contextlib.suppress(OSError):  # it exists, or cannot be created, which SQLite reports below
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     try:
-        connection = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)
+        connection = sqlite3.connect(path, timeout=_LOCK_TIMEOUT, isolation_level=None)
     except sqlite3.Error as error:
         raise _refusal(path, error) from error
     try:
@@ -166,7 +166,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Check what the file is before anything is changed in it, lock it, and make the tables in a new one."""
+    """Check the file before changing it, lock it, and create the tables in a new one."""
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     connection.execute("PRAGMA foreign_keys = ON")
     (application,) = connection.execute("PRAGMA application_id").fetchone()
@@ -175,26 +175,26 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     if tables and application != _APPLICATION_ID:
         raise DatabaseError(f"{path} is a database of another program; name another file.")
     if version > SCHEMA_VERSION:
-        detail = f"{path} was written by a later version of inferencesh (its form is {version}, known is up to "
-        raise DatabaseError(f"{detail}{SCHEMA_VERSION}); update this one, or name another file.")
-    # A commit is then one write to the log, without waiting for the disk. What was committed survives the end of the
-    # process in any case, and the file stays whole when the machine stops.
+        detail = f"{path} was written by a later version of inferencesh (schema version {version}, supported up to "
+        raise DatabaseError(f"{detail}{SCHEMA_VERSION}); update inferencesh, or name another file.")
+    # A commit is then one write to the log, without waiting for the disk. Committed data survives the end of the
+    # process, and the file remains consistent if the machine stops.
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute("BEGIN EXCLUSIVE")  # takes the lock, which the locking mode keeps
+    connection.execute("BEGIN EXCLUSIVE")  # acquires the lock, which is kept because of the locking mode
     connection.execute("COMMIT")
     if not tables:
         connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
 
 
 def _refusal(path: Path, error: sqlite3.Error) -> DatabaseError:
-    """Return what an error of SQLite means for whoever named the file."""
+    """Return an error of SQLite as a ``DatabaseError`` that says what to do."""
     match error.sqlite_errorcode & 0xFF if hasattr(error, "sqlite_errorcode") else None:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return DatabaseError(f"{path} is in use by another runtime; stop that one, or name another file.")
         case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
-            return DatabaseError(f"{path} is no database, or a damaged one ({error}); name another file.")
+            return DatabaseError(f"{path} is not a database, or a damaged one ({error}); name another file.")
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
-            return DatabaseError(f"{path} may not be written; change its permissions, or name another file.")
+            return DatabaseError(f"{path} cannot be written; change its permissions, or name another file.")
         case _:
             return DatabaseError(f"{path} cannot be opened ({error}); check that its directory exists and is yours.")

@@ -1,4 +1,4 @@
-"""Has the records of a runtime stored as they change, and answers wait until what they tell is stored."""
+"""The journal, which writes changed records to the database in batches."""
 
 from __future__ import annotations
 
@@ -6,38 +6,21 @@ import asyncio
 import logging
 import sqlite3
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from inferencesh.local.chats import Chat
+from inferencesh.local.chats import StoredChat
 from inferencesh.local.errors import ProblemError
 
-from .rows import to_row
+from .rows import chat_of, to_row
 
 if TYPE_CHECKING:
+    from inferencesh.local.chats import ChatStore
     from inferencesh.local.records import Record
-    from inferencesh.local.store import Store
 
     from .database import Database
     from .rows import Row
 
-__all__ = ["Journal", "Recorder"]
-
-
-class Recorder(Protocol):
-    """Told of each record that is new or has changed in a way that matters; not of every token."""
-
-    def note(self, record: Record) -> None:
-        """Have a record stored, as it is when the present step of the event loop is over."""
-        ...
-
-    def forget(self, record: Record) -> None:
-        """Have a record, and what belongs to it, removed."""
-        ...
-
-    async def drain(self, chat_id: str) -> None:
-        """Wait until an attempt was made to store what was noted of a chat so far; does not raise when it failed."""
-        ...
-
+__all__ = ["Journal"]
 
 _SAVE = """
 INSERT INTO records (id, kind, chat_id, data) VALUES (?, ?, ?, ?)
@@ -48,78 +31,77 @@ _logger = logging.getLogger("inferencesh.local")
 
 
 class Journal:
-    """A `Recorder` that writes to a database.
+    """The ``Recorder`` that writes to a database.
 
-    What is noted in one step of the event loop is written in one transaction, so that a chat, its run and its messages
-    are always stored as they were together. While one transaction is under way the next one gathers.
+    Everything noted in one step of the event loop is written in one transaction, so that the stored states of a chat,
+    its run and its messages are consistent. Notes made during a transaction are collected for the next one.
 
     Args:
-        database: Where to write; open.
-        store: The chats; records of one that was deleted are not written any more.
+        database: The open database.
+        store: The chats; records of deleted chats are not written.
     """
 
-    def __init__(self, database: Database, store: Store) -> None:
+    def __init__(self, database: Database, store: ChatStore) -> None:
         self._database = database
         self._store = store
         self._changed: dict[str, Record] = {}
         self._forgotten: set[str] = set()
-        # Notes are counted: how many there were in all, up to the last one of each chat, and how many are written.
+        # Notes are numbered; these are the last one, the last one written, and the last one of each chat.
         self._noted = self._written = 0
-        self._marks: dict[str, int] = {}
+        self._last_notes: dict[str, int] = {}
         self._writing: asyncio.Task[None] | None = None
         self._batch: asyncio.Event = asyncio.Event()
         self._failure: BaseException | None = None
         self._frozen = False
 
     def note(self, record: Record) -> None:
-        """Have a record stored, and the chat it belongs to, as they are when the present step is over."""
-        owner = record.id if isinstance(record, Chat) else _chat_of(record)
+        """Schedule a record and its chat to be stored in the state they have when the current step ends."""
+        owner = record.id if isinstance(record, StoredChat) else chat_of(record)
         if self._frozen or (owner is not None and owner not in self._store.chats):
             return
         if owner is not None:
             self._changed[owner] = self._store.chats[owner]
-            self._marks[owner] = self._noted + 1
+            self._last_notes[owner] = self._noted + 1
         self._changed[record.id] = record
         self._wake()
 
     def forget(self, record: Record) -> None:
-        """Have a record removed, and those that belong to it."""
+        """Schedule a record, and the records that belong to it, to be deleted."""
         if self._frozen:
             return
-        self._marks.pop(record.id, None)
+        self._last_notes.pop(record.id, None)
         self._forgotten.add(record.id)
         self._changed = self._without_forgotten(self._changed)
         self._wake()
 
     async def drain(self, chat_id: str) -> None:
-        """Wait until an attempt was made to store what was noted of a chat so far; does not raise when it failed."""
-        await self._reach(self._marks.get(chat_id, 0))
+        """Wait until everything noted so far for a chat was stored, or failed to be; do not raise on failure."""
+        await self._reach(self._last_notes.get(chat_id, 0))
 
     @property
     def noted(self) -> int:
-        """How many notes there were."""
+        """The number of notes so far."""
         return self._noted
 
     async def settle(self, since: int) -> None:
-        """Wait until everything noted so far is stored, or could not be.
+        """Wait until everything noted so far is stored.
 
         Args:
-            since: How many notes there were when the request began that is being answered.
+            since: The value of ``noted`` when the current request started.
 
         Raises:
-            ProblemError: 507 when what was noted since could not be stored, 503 when nothing is stored any more because
-                the runtime closes.
+            ProblemError: 507 if notes made since then could not be stored; 503 if the runtime is closing.
         """
         noted = self._noted
         await self._reach(noted)
         if self._failure is not None and noted > since:
-            detail = f"The runtime could not store this: {self._failure}. It has it in memory, and tries again later."
+            detail = f"The runtime could not store this: {self._failure}. It is kept in memory until the next attempt."
             raise ProblemError(507, detail, code="storage_failed")
         if self._frozen:
             raise ProblemError(503, "The runtime is closing.")
 
     async def freeze(self) -> None:
-        """Store what is noted, and from now on nothing more: how a closing runtime ends its runs is of no interest."""
+        """Write what was noted so far, and ignore later notes, such as those of runs that the closing runtime ends."""
         self._frozen = True
         await self._reach(self._noted)
 
@@ -133,7 +115,7 @@ class Journal:
             self._writing = asyncio.create_task(self._write(), name="inferencesh.local journal")
 
     def _without_forgotten(self, changed: dict[str, Record]) -> dict[str, Record]:
-        return {key: each for key, each in changed.items() if self._forgotten.isdisjoint({key, _chat_of(each)})}
+        return {key: each for key, each in changed.items() if self._forgotten.isdisjoint({key, chat_of(each)})}
 
     async def _write(self) -> None:
         while self._written < self._noted:
@@ -153,10 +135,6 @@ class Journal:
             self._batch = asyncio.Event()
             batch.set()
         self._writing = None
-
-
-def _chat_of(record: Record) -> str | None:
-    return getattr(record, "chat_id", None)
 
 
 def _save(connection: sqlite3.Connection, rows: list[Row], forgotten: set[str]) -> None:

@@ -1,50 +1,58 @@
-"""Records as rows of a database, and back.
+"""Serialization of records to database rows, and back.
 
-Fields are found by reflection, so that one that is added to a record is stored without a word here. What one record
-owns is part of its row, as tool calls are of their message; what it only points to is an identifier there.
+All fields of a record class are stored, so that a new field needs no change here; cattrs reads their types, which the
+module of the class must therefore import at run time. Objects that a record owns are part of its row, such as the tool
+calls of a message; other records that it refers to are stored as their identifiers.
 """
 
 from __future__ import annotations
 
-import asyncio
-import sys
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, TypeAlias, TypeVar, get_args, get_origin
 
 import attrs
 import orjson
-from attrs import frozen
 from cattrs import BaseValidationError, Converter
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
-from inferencesh import errors
 from inferencesh._text import decode_json, encode_json
-from inferencesh.local._api.forms import AgentConfig
-from inferencesh.local.chats import Chat, Run
+from inferencesh.errors import UnreadableError
+from inferencesh.local.chats import StoredChat, StoredRun
 from inferencesh.local.feed import Feed
 from inferencesh.local.files import StoredFile
-from inferencesh.local.model import OfferedTool
-from inferencesh.local.records import Arguments, Block, Invocation, Message, Record
+from inferencesh.local.records import (
+    Arguments,
+    Block,
+    Invocation,
+    Record,
+    StoredMessage,
+)
 
 if TYPE_CHECKING:
-    from .journal import Recorder
+    from inferencesh.local.records import Recorder
 
-__all__ = ["Loaded", "Row", "UnreadableError", "load", "to_row"]
+__all__ = ["DamagedRowError", "Loaded", "Row", "chat_of", "load", "to_row"]
 
+T = TypeVar("T")
 RecordT = TypeVar("RecordT", bound=Record)
 Data: TypeAlias = dict[str, object]
-_KINDS: dict[str, type[Record]] = {"chat": Chat, "message": Message, "run": Run, "file": StoredFile}
-_NAMES = {kind: name for name, kind in _KINDS.items()}
+
+# The classes with a row of their own; the names are stored in the column ``kind``.
+_KINDS: dict[type[Record], str] = {
+    StoredChat: "chat",
+    StoredMessage: "message",
+    StoredRun: "run",
+    StoredFile: "file",
+}
 
 
-class UnreadableError(Exception):
-    """A row does not hold what it should; the text says which."""
+class DamagedRowError(Exception):
+    """A row cannot be read; the text says which one."""
 
 
-@frozen
+@attrs.frozen
 class Row:
-    """One record as it is stored."""
+    """One stored record. ``data`` is a JSON object, ``chat_id`` the chat that the record belongs to, if any."""
 
     id: str
     kind: str
@@ -52,77 +60,66 @@ class Row:
     data: str
 
 
-@frozen
+@attrs.frozen
 class Loaded:
-    """Everything that was stored, in the order in which it was made."""
+    """All stored chats and files, in the order in which they were created."""
 
-    chats: list[Chat]
+    chats: list[StoredChat]
     files: list[StoredFile]
 
 
 def to_row(record: Record) -> Row:
-    """Return a record as it is to be stored."""
-    data = _WRITERS[type(record)](record)
-    chat_id = getattr(record, "chat_id", None)
-    return Row(record.id, _NAMES[type(record)], chat_id, encode_json(data).decode())
+    """Return the row for a record."""
+    kind = type(record)
+    data = _WRITERS[kind](record)
+    return Row(record.id, _KINDS[kind], chat_of(record), encode_json(data).decode())
+
+
+def chat_of(record: Record) -> str | None:
+    """Return the identifier of the chat that a record belongs to, if any."""
+    return getattr(record, "chat_id", None)
 
 
 def load(rows: Iterable[Row], recorder: Recorder) -> Loaded:
-    """Return the records of all rows, joined as they were.
+    """Return the records of all rows, with their references to each other restored.
 
     Args:
-        rows: In the order in which the records were first stored.
-        recorder: Told from now on about changes of the chats.
+        rows: The rows, in the order in which they were first stored.
+        recorder: Records changes of the chats from now on.
 
     Raises:
-        UnreadableError: A row is damaged.
+        DamagedRowError: A row cannot be read.
     """
     return _Loader(recorder).load(rows)
 
 
 def _is_open_json(kind: object) -> bool:
-    """Whether a field holds JSON of any shape: it is stored as it is, however deep."""
+    """Whether a type stands for any JSON object, which is stored unchanged, however deep it is nested."""
     return get_origin(kind) in {dict, Mapping} and get_args(kind) == (str, object)
-
-
-def _same(value: object) -> object:
-    return value
-
-
-def _resolve_types() -> None:
-    """Make the types of all fields known; some are imported for type checkers alone where the classes are."""
-    names: Data = {"asyncio": asyncio, "Callable": Callable, "deque": deque, "Mapping": Mapping, "Sequence": Sequence}
-    for kind in (AgentConfig, OfferedTool, Chat, Message):
-        names |= vars(sys.modules[kind.__module__])
-    names["Feed"] = Feed
-    for value in list(names.values()):
-        if isinstance(value, type) and attrs.has(value) and value.__module__.startswith("inferencesh.local."):
-            attrs.resolve_types(value, localns=names)
 
 
 def _writers() -> dict[type[Record], Callable[[Record], Data]]:
     converter = Converter()
-    converter.register_unstructure_hook_func(_is_open_json, _same)
+    converter.register_unstructure_hook_func(_is_open_json, _unchanged)
     converter.register_unstructure_hook(Arguments, lambda arguments: arguments.text)
     write_invocation = make_dict_unstructure_fn(Invocation, converter)
-    for kind in (Invocation, Message, Run):  # where they are fields of others
+    for kind in (Invocation, StoredMessage, StoredRun):  # as fields of other records
         converter.register_unstructure_hook(kind, lambda record: record.id)
     owned = override(unstruct_hook=lambda calls: [write_invocation(each) for each in calls])
-    # Messages have rows of their own; feed and task live as long as the process.
-    elsewhere = override(omit=True)
+    # Messages have rows of their own; feed and task only exist while the runtime runs.
+    omitted = override(omit=True)
     return {
-        Chat: make_dict_unstructure_fn(Chat, converter, messages=elsewhere, feed=elsewhere, task=elsewhere),
-        Message: make_dict_unstructure_fn(Message, converter, invocations=owned),
-        Run: make_dict_unstructure_fn(Run, converter),
+        StoredChat: make_dict_unstructure_fn(StoredChat, converter, messages=omitted, feed=omitted, task=omitted),
+        StoredMessage: make_dict_unstructure_fn(StoredMessage, converter, invocations=owned),
+        StoredRun: make_dict_unstructure_fn(StoredRun, converter),
         StoredFile: make_dict_unstructure_fn(StoredFile, converter),
     }
 
 
 class _Loader:
-    """Reads rows in the order in which records point to each other, and keeps what was read under its identifier."""
+    """Reads rows in the order in which records refer to each other, and keeps the records by identifier."""
 
     def __init__(self, recorder: Recorder) -> None:
-        self._recorder = recorder
         self._known: dict[str, Record] = {}
         converter = Converter()
         converter.register_structure_hook_func(_is_open_json, lambda value, _: value)
@@ -130,42 +127,39 @@ class _Loader:
         read_block = make_dict_structure_fn(Block, converter)
         converter.register_structure_hook(Block, lambda data, kind: _with_fragments(read_block(data, kind)))
         read_invocation = make_dict_structure_fn(Invocation, converter)
-        for kind in (Invocation, Message, Run):
+        for kind in (Invocation, StoredMessage, StoredRun):
             converter.register_structure_hook(kind, self._find)
         owned = override(struct_hook=lambda calls, _: [self._keep(read_invocation(each, Invocation)) for each in calls])
-        self._readers: dict[str, Callable[[Data, type], Record]] = {
-            "message": make_dict_structure_fn(Message, converter, invocations=owned),
-            "run": make_dict_structure_fn(Run, converter),
-            "chat": make_dict_structure_fn(
-                Chat,
-                converter,
-                feed=override(struct_hook=lambda _, __: Feed(recorder)),
-                task=override(omit=True),
-            ),
-            "file": make_dict_structure_fn(StoredFile, converter),
+        new_feed = override(struct_hook=lambda _, __: Feed(recorder))
+        omitted = override(omit=True)
+        self._readers: dict[type[Record], Callable[[Data, type], Record]] = {
+            StoredChat: make_dict_structure_fn(StoredChat, converter, feed=new_feed, task=omitted),
+            StoredMessage: make_dict_structure_fn(StoredMessage, converter, invocations=owned),
+            StoredRun: make_dict_structure_fn(StoredRun, converter),
+            StoredFile: make_dict_structure_fn(StoredFile, converter),
         }
 
     def load(self, rows: Iterable[Row]) -> Loaded:
-        by_kind: dict[str, list[Row]] = {kind: [] for kind in self._readers}
+        by_kind: dict[str, list[Row]] = {kind: [] for kind in _KINDS.values()}
         for row in rows:
             if row.kind not in by_kind:
-                raise UnreadableError(f"record {row.id} is of an unknown kind, {row.kind!r}")
+                raise DamagedRowError(f"record {row.id} is of an unknown kind, {row.kind!r}")
             by_kind[row.kind].append(row)
-        messages: dict[str | None, list[Message]] = {}
+        messages: dict[str | None, list[StoredMessage]] = {}
         for row in by_kind["message"]:
-            messages.setdefault(row.chat_id, []).append(self._read(row, Message))
+            messages.setdefault(row.chat_id, []).append(self._read(row, StoredMessage))
         for row in by_kind["run"]:
-            self._read(row, Run)
-        found = [self._read(row, Chat, messages=[], feed=None) for row in by_kind["chat"]]
-        for chat in found:
+            self._read(row, StoredRun)
+        chats = [self._read(row, StoredChat, messages=[], feed=None) for row in by_kind["chat"]]
+        for chat in chats:
             chat.messages = sorted(messages.get(chat.id, []), key=lambda message: message.order)
-        return Loaded(found, [self._read(row, StoredFile) for row in by_kind["file"]])
+        return Loaded(chats, [self._read(row, StoredFile) for row in by_kind["file"]])
 
     def _read(self, row: Row, kind: type[RecordT], **more: object) -> RecordT:
         try:
-            record = self._readers[row.kind](decode_json(row.data) | more, kind)
-        except (BaseValidationError, errors.UnreadableError, TypeError) as error:
-            raise UnreadableError(f"{row.kind} {row.id} is damaged") from error
+            record = self._readers[kind](decode_json(row.data) | more, kind)
+        except (BaseValidationError, UnreadableError, TypeError) as error:
+            raise DamagedRowError(f"{row.kind} {row.id} is damaged") from error
         assert isinstance(record, kind)
         return self._keep(record)
 
@@ -180,6 +174,10 @@ class _Loader:
         return record
 
 
+def _unchanged(value: T) -> T:
+    return value
+
+
 def _read_arguments(text: object) -> Arguments:
     if not isinstance(text, str):
         raise TypeError("Arguments are stored as JSON text.")
@@ -188,7 +186,7 @@ def _read_arguments(text: object) -> Arguments:
 
 
 def _with_fragments(block: Block) -> Block:
-    """Return a block whose calls can be sent: as parts of an answer their arguments may be too deep to be encoded."""
+    """Return a block whose arguments are fragments again: they may be nested too deeply to be encoded."""
     for call in block.tool_calls:
         function = call.get("function")
         if isinstance(function, dict):
@@ -196,5 +194,4 @@ def _with_fragments(block: Block) -> Block:
     return block
 
 
-_resolve_types()
 _WRITERS = _writers()

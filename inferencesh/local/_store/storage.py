@@ -1,17 +1,17 @@
-"""A runtime's chats and files in a database: brought back when it starts, kept while it runs."""
+"""The chats and files of a runtime in a database: loaded at the start, kept up to date while it runs."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
+import attrs
 from aiohttp import web
-from attrs import define
 
 from inferencesh.local.errors import DatabaseError
 
 from .database import Database
 from .journal import Journal
-from .rows import Row, UnreadableError, load
+from .rows import DamagedRowError, Row, load
 
 if TYPE_CHECKING:
     import sqlite3
@@ -20,28 +20,28 @@ if TYPE_CHECKING:
 
     from aiohttp.typedefs import Handler, Middleware
 
-    from inferencesh.local.files import Files
-    from inferencesh.local.store import Store
+    from inferencesh.local.chats import ChatStore
+    from inferencesh.local.files import FileStore
 
 __all__ = ["Storage"]
 
 
-@define
+@attrs.define
 class Storage:
     """The open database of one runtime."""
 
     journal: Journal
     _database: Database
-    _store: Store
+    _store: ChatStore
 
     @classmethod
-    async def open(cls, path: Path, store: Store, files: Files) -> Self:
-        """Open a file, bring back what is in it, and keep it up to date from now on.
+    async def open(cls, path: Path, store: ChatStore, files: FileStore) -> Self:
+        """Open a database, load its content, and record all changes from now on.
 
         Args:
-            path: The file; it is made when it is not there.
-            store: Where chats go.
-            files: Where files go.
+            path: The file; it is created if it does not exist.
+            store: Receives the chats.
+            files: Receives the files.
 
         Raises:
             DatabaseError: The file cannot be used.
@@ -52,8 +52,8 @@ class Storage:
             journal = Journal(database, store)
             loaded = await database.call(lambda connection: load(_rows(connection), journal))
             kept = {file.content for file in loaded.files if file.content is not None}
-            await database.call(lambda connection: _drop_others(connection, kept))
-        except UnreadableError as error:
+            await database.call(lambda connection: _delete_incomplete(connection, kept))
+        except DamagedRowError as error:
             await database.close()
             raise DatabaseError(f"{path} cannot be read: {error}; name another file.") from error
         except BaseException:
@@ -65,7 +65,7 @@ class Storage:
         return cls(journal, database, store)
 
     def middleware(self) -> Middleware:
-        """Return what holds each answer back until what it tells is stored."""
+        """Return a middleware that delays each response until the changes of its request are stored."""
 
         @web.middleware
         async def settled(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -78,35 +78,35 @@ class Storage:
         return settled
 
     async def freeze(self) -> None:
-        """Store everything as it is, what is being written so far included, and from now on nothing more."""
+        """Store the current state, including incomplete messages, and ignore all later changes."""
         for chat in self._store.chats.values():
             if chat.busy and chat.reply is not None:
                 self.journal.note(chat.reply)
         await self.journal.freeze()
 
     async def aclose(self) -> None:
-        """Let go of the file."""
+        """Close the database."""
         await self._database.close()
 
 
-@define
+@attrs.define
 class DatabaseContents:
-    """Keeps the bytes of files in the database, each part in a transaction of its own."""
+    """The bytes of files, in the database; each part is written in a transaction of its own."""
 
     _database: Database
 
     async def add_part(self, content: str, number: int, data: bytes) -> None:
-        """Keep the next part."""
+        """Store the next part."""
         await self._database.call(_executing("INSERT INTO parts VALUES (?, ?, ?)", (content, number, data)))
 
     async def read_part(self, content: str, number: int) -> bytes | None:
-        """Return a part; None when there is none."""
-        question = "SELECT data FROM parts WHERE content = ? AND number = ?"
-        found = await self._database.call(lambda connection: connection.execute(question, (content, number)).fetchone())
+        """Return a part, or None if there is no such part."""
+        query = "SELECT data FROM parts WHERE content = ? AND number = ?"
+        found = await self._database.call(lambda connection: connection.execute(query, (content, number)).fetchone())
         return None if found is None else bytes(found[0])
 
     def drop(self, content: str) -> None:
-        """Forget all parts of a content, soon."""
+        """Delete all parts of a content, without waiting for it."""
         self._database.send(_executing("DELETE FROM parts WHERE content = ?", (content,)))
 
 
@@ -118,11 +118,11 @@ def _executing(statement: str, values: tuple[object, ...]) -> Callable[[sqlite3.
 
 
 def _rows(connection: sqlite3.Connection) -> list[Row]:
-    question = "SELECT id, kind, chat_id, data FROM records ORDER BY number"
-    return [Row(*values) for values in connection.execute(question)]
+    query = "SELECT id, kind, chat_id, data FROM records ORDER BY number"
+    return [Row(*values) for values in connection.execute(query)]
 
 
-def _drop_others(connection: sqlite3.Connection, kept: Collection[str]) -> None:
-    """Forget the bytes of uploads that never came to their end."""
+def _delete_incomplete(connection: sqlite3.Connection, kept: Collection[str]) -> None:
+    """Delete the bytes of incomplete uploads."""
     found = {content for (content,) in connection.execute("SELECT DISTINCT content FROM parts")}
     connection.executemany("DELETE FROM parts WHERE content = ?", [(content,) for content in found.difference(kept)])

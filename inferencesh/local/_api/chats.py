@@ -1,39 +1,45 @@
-"""The addresses of the runtime and what each does; the wire's words stay here and in `bodies`."""
+"""The HTTP endpoints of chats, messages, streams and tool results."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import attrs
 from aiohttp import web
-from attrs import define
 
 from inferencesh._text import copied
-from inferencesh.local.files import AttachmentReader
 from inferencesh.local.observer import SentMessage, SentResult
 
-from .bodies import NewChat, Post, RunRequest, ToolResult, read_page_limit
+from .bodies import AttachmentReader, NewChat, NewMessage, NewResult, RunRequest
 from .fields import Fields, parse_body
-from .paging import listed, newest_page, page
+from .paging import message_page, newest_page, page_wire, read_page_limit
 from .problems import Envelope, answer
 from .streams import bare_messages, choose_format, stream
 
 if TYPE_CHECKING:
-    from inferencesh.local.chats import Chat, Run
+    from inferencesh.local.chats import ChatStore, StoredChat, StoredRun
     from inferencesh.local.engine import Engine
     from inferencesh.local.feed import Subscription, Updates
-    from inferencesh.local.files import Files
+    from inferencesh.local.files import FileStore
     from inferencesh.local.observer import Observer
-    from inferencesh.local.records import Message, Wire
-    from inferencesh.local.store import Store
+    from inferencesh.local.records import StoredMessage, Wire
 
     from .streams import Format
 
-__all__ = ["Api", "Settings"]
+__all__ = ["ChatApi", "Settings"]
 
 
-@define(frozen=True)
+@attrs.frozen
 class Settings:
-    """How the runtime answers."""
+    """The options of ``LocalRuntime`` that affect responses.
+
+    Args:
+        envelope: The generation of response bodies.
+        updates: Whether chat streams contain whole messages, deltas or both.
+        heartbeat: Seconds without an event after which a stream sends a heartbeat.
+        replay: Whether a chat stream starts with the existing messages.
+        observer: Called with what clients send, if any.
+    """
 
     envelope: Envelope
     updates: Updates
@@ -42,18 +48,18 @@ class Settings:
     observer: Observer | None = None
 
 
-@define
-class Api:
-    """The request handlers. Each reads its body, then acts and answers without waiting for anything in between."""
+@attrs.define
+class ChatApi:
+    """The request handlers. Once its body is read, a handler changes state and responds without awaiting anything."""
 
-    _store: Store
+    _store: ChatStore
     _engine: Engine
     _settings: Settings
-    _files: Files
+    _files: FileStore
     open_streams: int = 0
 
     def routes(self) -> list[web.AbstractRouteDef]:
-        """Return every address with its handler."""
+        """Return the routes of all endpoints."""
         return [
             web.post("/agents/run", self.run),
             web.post("/agents/message", self.run),
@@ -73,12 +79,12 @@ class Api:
         ]
 
     async def run(self, request: web.Request) -> web.StreamResponse:
-        """Post a message into a new or an existing chat; with `stream`, follow the reply on this very answer."""
+        """Post a message to a new or an existing chat; with ``stream``, the response is a stream of the reply."""
         body = await _body(request)
         wanted = RunRequest.from_body(body, self._attachments(request))
-        self._tell(SentMessage(wanted.post.text, wanted.chat_id, copied(body.data)))
-        chat = self._open(wanted)
-        user, reply = self._engine.post(chat, wanted.post)
+        self._observe(SentMessage(wanted.message.text, wanted.chat_id, copied(body.data)))
+        chat = self._get_or_create(wanted)
+        user, reply = self._post(chat, wanted.message)
         if not wanted.stream or reply is None:
             return self._answer(_posted(user, reply))
         subscription = chat.feed.subscribe("snapshots", chat, [reply])
@@ -86,20 +92,21 @@ class Api:
         return await self._stream(request, chat, subscription, form, until_settled=chat.run)
 
     async def create_chat(self, request: web.Request) -> web.StreamResponse:
-        """Open a chat without a message."""
-        chat = self._store.open_chat(NewChat.from_body(await _body(request)))
+        """Create an empty chat."""
+        new = NewChat.from_body(await _body(request))
+        chat = self._store.create(new.agent, new.context)
         return self._answer(chat.wire())
 
     async def send_message(self, request: web.Request) -> web.StreamResponse:
-        """Post a message into a chat; answers with the user's message."""
+        """Post a message to a chat; the response is the user's message."""
         body = await _body(request)
-        chat, post = self._chat(request), Post.from_chat_body(body, self._attachments(request))
-        self._tell(SentMessage(post.text, chat.id, copied(body.data)))
-        user, _ = self._engine.post(chat, post)
+        chat, message = self._chat(request), NewMessage.from_chat_body(body, self._attachments(request))
+        self._observe(SentMessage(message.text, chat.id, copied(body.data)))
+        user, _ = self._post(chat, message)
         return self._answer(user.wire())
 
     async def list_chats(self, request: web.Request) -> web.StreamResponse:
-        """List the chats, newest first, or those whose name has the text of `search` in it. Filters are ignored."""
+        """List the chats, newest first; ``search`` selects those whose name contains a text. Filters are ignored."""
         wanted = await _body(request)
         search = (wanted.text("search") or "").strip().casefold()
         chats, cursor = newest_page(
@@ -107,88 +114,88 @@ class Api:
             read_page_limit(wanted.count("limit")),
             wanted.text("cursor"),
         )
-        return self._answer(listed([chat.wire() for chat in chats], cursor))
+        return self._answer(page_wire([chat.wire() for chat in chats], cursor))
 
     async def get_chat(self, request: web.Request) -> web.StreamResponse:
         """Return a chat."""
         return self._answer(self._chat(request).wire())
 
     async def update_chat(self, request: web.Request) -> web.StreamResponse:
-        """Give a chat another name; what else a chat has is not the client's to change, and is ignored."""
+        """Rename a chat; other fields of the body are ignored."""
         body = await _body(request)
         chat, name = self._chat(request), body.text("name")
         if name is not None:
             chat.name = name
             chat.touch()
-            chat.feed.chat(chat)
+            chat.feed.publish_chat(chat)
         return self._answer(chat.wire())
 
     async def get_status(self, request: web.Request) -> web.StreamResponse:
-        """Return a chat's status alone, for those who poll."""
+        """Return only the status of a chat, for polling."""
         chat = self._chat(request)
         status: Wire = {"id": chat.id, "status": chat.status, "updated_at": chat.updated_at}
         return self._answer(status)
 
     async def list_messages(self, request: web.Request) -> web.StreamResponse:
-        """Return a page of a chat's messages: the newest at first, then older ones, each page oldest first."""
-        messages, cursor = page(
+        """Return a page of a chat's messages: the newest page first, each page oldest message first."""
+        messages, cursor = message_page(
             self._chat(request).messages,
             read_page_limit(request.query.get("limit")),
             request.query.get("cursor"),
         )
-        return self._answer(listed([message.wire() for message in messages], cursor))
+        return self._answer(page_wire([message.wire() for message in messages], cursor))
 
     async def stream_chat(self, request: web.Request) -> web.StreamResponse:
-        """Follow a chat until it is deleted or the reader leaves."""
+        """Stream the events of a chat until it is deleted or the reader disconnects."""
         chat = self._chat(request)
-        replay: list[Message] = chat.messages if self._settings.replay else []
+        replay = chat.messages if self._settings.replay else ()
         subscription = chat.feed.subscribe(self._settings.updates, chat, replay)
         return await self._stream(request, chat, subscription, choose_format(request))
 
     async def stop_chat(self, request: web.Request) -> web.StreamResponse:
-        """Stop the chat's run; without one nothing happens."""
+        """Stop the chat's run, if one is active."""
         chat = self._chat(request)
         self._engine.stop(chat)
         return self._answer(chat.wire())
 
     async def delete_chat(self, request: web.Request) -> web.StreamResponse:
-        """Stop and forget a chat; those who follow it see the stream end."""
+        """Stop and delete a chat; its streams end."""
         chat = self._chat(request)
         self._engine.discard(chat)
-        self._store.forget_chat(chat)
+        self._store.delete(chat)
         return web.Response(status=204)
 
     async def cancel_message(self, request: web.Request) -> web.StreamResponse:
-        """Withdraw a message that waits in the queue."""
+        """Cancel a queued message."""
         chat, message = self._store.message(request.match_info["id"])
         self._engine.withdraw(chat, message)
         return self._answer(message.wire())
 
     async def answer_tool(self, request: web.Request) -> web.StreamResponse:
-        """Take the result of a client tool in."""
-        result = ToolResult.from_body(await _body(request), self._attachments(request))
+        """Accept the result of a client tool."""
+        result = NewResult.from_body(await _body(request), self._attachments(request))
         chat, invocation = self._store.invocation(request.match_info["id"])
-        self._engine.answer(chat, invocation, result)
-        self._tell(
-            SentResult(
-                invocation.name, copied(invocation.arguments.values), result.text, invocation.id, invocation.chat_id
-            )
-        )
+        self._engine.answer(chat, invocation, result.text, result.attachments)
+        arguments = copied(invocation.arguments.values)
+        self._observe(SentResult(invocation.name, arguments, result.text, invocation.id, invocation.chat_id))
         return self._answer(invocation.wire())
 
     def _attachments(self, request: web.Request) -> AttachmentReader:
         return AttachmentReader(self._files, str(request.url.origin()))
 
-    def _chat(self, request: web.Request) -> Chat:
-        return self._store.chat(request.match_info["id"])
+    def _chat(self, request: web.Request) -> StoredChat:
+        return self._store.get(request.match_info["id"])
 
-    def _open(self, wanted: RunRequest) -> Chat:
+    def _get_or_create(self, wanted: RunRequest) -> StoredChat:
         if wanted.chat is not None:
-            return self._store.open_chat(wanted.chat)
+            return self._store.create(wanted.chat.agent, wanted.chat.context)
         assert wanted.chat_id is not None
-        return self._store.chat(wanted.chat_id)
+        return self._store.get(wanted.chat_id)
 
-    def _tell(self, sent: SentMessage | SentResult) -> None:
+    def _post(self, chat: StoredChat, message: NewMessage) -> tuple[StoredMessage, StoredMessage | None]:
+        return self._engine.post(chat, message.text, message.attachments, message.agent)
+
+    def _observe(self, sent: SentMessage | SentResult) -> None:
         if self._settings.observer is not None:
             self._settings.observer(sent)
 
@@ -198,11 +205,11 @@ class Api:
     async def _stream(
         self,
         request: web.Request,
-        chat: Chat,
+        chat: StoredChat,
         subscription: Subscription,
         form: Format,
         *,
-        until_settled: Run | None = None,
+        until_settled: StoredRun | None = None,
     ) -> web.StreamResponse:
         self.open_streams += 1
         try:
@@ -216,7 +223,7 @@ async def _body(request: web.Request) -> Fields:
     return parse_body(await request.read())
 
 
-def _posted(user: Message, reply: Message | None) -> Wire:
+def _posted(user: StoredMessage, reply: StoredMessage | None) -> Wire:
     return {
         "user_message": user.wire(),
         "assistant_message": reply.wire() if reply else None,
