@@ -613,8 +613,7 @@ class Turn:
                 self.calls.find(self.replies.current)
                 self._evaluate(now)
         elif name in {"chats", "agent_runs"}:
-            take = self.run.take_chat if name == "chats" else self.run.take_run
-            take(event["data"], tuple(event.get("fields", ())))
+            self._take_state(name, event)
             self._schedule.planned = None
             self._evaluate(now)
         return snapshot
@@ -803,6 +802,16 @@ class Turn:
     def chat_id(self) -> str | None:
         """The chat's id, or None where it is not known yet."""
         return self.replies.chat_id
+
+    def _take_state(self, name: str, event: Event) -> None:
+        """Take in a ``chats`` or ``agent_runs`` event, unless it is about another chat, such as a sub-agent's."""
+        data = event["data"]
+        if not self.replies.of_this_chat(data.get("id" if name == "chats" else "chat_id")):
+            return
+        if self.replied:
+            self.run.settle()
+        take = self.run.take_chat if name == "chats" else self.run.take_run
+        take(data, tuple(event.get("fields", ())))
 
     def _count(self, snapshot: Message | None) -> Message | None:
         if snapshot is not None:

@@ -194,19 +194,15 @@ class SSEDecoder(EventDecoder):
         if field == b"event":
             self._name = value.decode("utf-8", "replace")
         elif field == b"data":
+            self._data.append(value)
             self._size += len(value) + 1  # empty lines count as well
-            if self._size <= self._limit + 1:
-                self._data.append(value)
-            else:
-                self._data.clear()  # dispatching it reports that it was too long
+            if self._size > self._limit + 1:
+                raise UnreadableError(f"the server sent an event of more than {self._limit} bytes")
         return None
 
     def _dispatch(self) -> Event | None:
-        name, data, size = self._name, b"\n".join(self._data), self._size
+        name, data = self._name, b"\n".join(self._data)
         self._name, self._data, self._size = "", [], 0
-        if size > self._limit + 1:
-            self.problems.append(UnreadableError(f"the server sent an event of more than {self._limit} bytes"))
-            return None
         if not data or name == "heartbeat":
             return None
         name = "" if name == "message" else name

@@ -64,15 +64,6 @@ def _strings(value: object) -> list[str]:
     return [text for item in value for text in _strings(item)] if isinstance(value, list | tuple) else []
 
 
-def test_a_state_knows_the_log_it_is_part_of_without_being_read() -> None:
-    """It is part of its own log, at its own length, and of nothing else."""
-    log, seen = states(["Hel", "lo"])
-    state, _ = seen[1]
-    assert state.is_part_of(log, 3)
-    assert not state.is_part_of(log, 5)
-    assert not state.is_part_of(TextLog("Hel"), 3)
-
-
 def test_a_state_survives_copying_and_pickling() -> None:
     """Snapshots may be sent to other processes."""
     _, seen = states(["Hel", "lo"])
