@@ -15,6 +15,7 @@ import jiter
 import orjson
 import pytest
 
+import inferencesh._protocol.message
 from inferencesh import AsyncInference, Content, Inference, Message
 from inferencesh._text import TextLog
 from tests.faults.forms import REPLY, Json, chat, delta, event, message
@@ -66,13 +67,14 @@ class Work:
             (Message, "__init__"),
             (Content, "__init__"),
             (TextLog, "read"),
+            (inferencesh._protocol.message, "with_text"),
             (loop, "create_task"),
             (loop, "call_soon"),
             (loop, "call_at"),
             (loop, "call_soon_threadsafe"),
         ]
         for owner, name in watched:
-            monkeypatch.setattr(owner, name, self._counted(f"{owner.__name__}.{name}", getattr(owner, name)))
+            monkeypatch.setattr(owner, name, self._counted(label(owner, name), getattr(owner, name)))
 
     def forget(self) -> None:
         """Begin to count anew."""
@@ -91,6 +93,11 @@ class Work:
             return function(*arguments, **options)
 
         return counted
+
+
+def label(owner: Any, name: str) -> str:
+    """What the calls of a function are counted as."""
+    return name if owner is inferencesh._protocol.message else f"{owner.__name__}.{name}"
 
 
 def ignore(_: Message) -> None:
@@ -153,11 +160,15 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Work:
     return Work(monkeypatch)
 
 
-@pytest.mark.parametrize("lines", [snapshots(), deltas()], ids=["snapshots", "deltas"])
-def test_each_line_is_decoded_once(kind: Kind, work: Work, lines: list[Json]) -> None:
-    """A thousand lines are a thousand calls of the JSON decoder."""
+@pytest.mark.parametrize(
+    ("lines", "least"),
+    [(snapshots(), EVENTS), (deltas(), 0), (finish_deltas(), EVENTS)],
+    ids=["snapshots", "deltas", "finish"],
+)
+def test_each_line_is_decoded_at_most_once(kind: Kind, work: Work, lines: list[Json], least: int) -> None:
+    """A thousand lines are a thousand calls of the JSON decoder, and none for deltas of plain text."""
     assert read(kind, lines, work) >= EVENTS
-    assert EVENTS <= work.count("orjson.loads") <= EVENTS + FEW
+    assert least <= work.count("orjson.loads") <= least + FEW
 
 
 def test_of_a_growing_message_only_what_is_new_is_decoded(kind: Kind, work: Work) -> None:
@@ -169,9 +180,11 @@ def test_of_a_growing_message_only_what_is_new_is_decoded(kind: Kind, work: Work
 
 @pytest.mark.parametrize("lines", [snapshots(), deltas()], ids=["snapshots", "deltas"])
 def test_each_snapshot_is_built_once(kind: Kind, work: Work, lines: list[Json]) -> None:
-    """A snapshot is one message with one block, which is not built again to be amended, compared or handed over."""
+    """A message, which is not built again to be amended, compared or handed over; its blocks when they are read."""
     assert read(kind, lines, work) >= EVENTS
-    assert EVENTS <= work.count("Message.__init__") <= EVENTS + FEW
+    assert EVENTS <= work.count("with_text") + work.count("Message.__init__") <= EVENTS + FEW
+    assert work.count("Content.__init__") <= FEW
+    read(kind, lines, work, lambda snapshot: snapshot.content)
     assert EVENTS <= work.count("Content.__init__") <= EVENTS + FEW
 
 
@@ -207,17 +220,11 @@ def test_the_sync_client_crosses_threads_once_for_many_events(work: Work, lines:
     assert 1 <= work.count("BaseEventLoop.call_soon_threadsafe") <= EVENTS / 10
 
 
-def test_conflating_decodes_only_what_no_line_beside_it_replaces(kind: Kind, work: Work) -> None:
-    """Of the whole forms in one read only the last is decoded; how much a read holds is the network's to say."""
-    read(kind, snapshots(), work, conflate=True)
-    assert work.count("orjson.loads") <= EVENTS / 2
-
-
 @pytest.mark.parametrize("lines", [snapshots(), deltas()], ids=["snapshots", "deltas"])
 def test_conflating_costs_only_the_snapshots_that_are_delivered(kind: Kind, work: Work, lines: list[Json]) -> None:
     """Conflation adds no work for each event, but for each snapshot that the caller is given."""
     delivered = read(kind, lines, work, conflate=True)
     assert delivered < EVENTS / 2
-    assert work.count("orjson.loads") <= EVENTS + FEW
-    assert work.count("Message.__init__") <= EVENTS + FEW + delivered
+    assert work.count("orjson.loads") <= FEW + delivered
+    assert work.count("with_text") + work.count("Message.__init__") <= EVENTS + FEW + delivered
     assert work.count("BaseEventLoop.create_task") <= FEW
