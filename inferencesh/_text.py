@@ -160,7 +160,7 @@ class TextLog:
         pieces.append(piece)
         length = self.length = self.length + len(piece)
         if len(pieces) >= self._FOLD:
-            self._base = (self.read(length), [])
+            self._fold()
         return length
 
     def read(self, length: int) -> str:
@@ -168,17 +168,30 @@ class TextLog:
         text, pieces = self._base
         count, read = 0, self._read
         if read is not None and read[0] is pieces:
-            # With no other reference to the text CPython extends it in place: reading it after every piece then costs
-            # the piece, not the whole text. Another thread that reads meanwhile joins the text anew.
+            # CPython extends a string in place if nothing else refers to it, so that reading the text after every piece
+            # costs the piece and not the whole text. Another thread that reads meanwhile joins the text anew.
             self._read = None
             _, count, text = read
             del read
         if len(text) < length:
-            total = len(pieces)
-            text += pieces[count] if total - count == 1 else "".join(pieces[count:total])
-            count = total
+            piece = pieces[count]
+            if len(text) + len(piece) < length:
+                total = len(pieces)
+                piece, count = "".join(pieces[count:total]), total
+            else:
+                count += 1  # and no further, even if more has arrived: that would have to be cut off again
+            text += piece
         self._read = pieces, count, text
         return text if len(text) == length else text[:length]
+
+    def _fold(self) -> None:
+        """Join the pieces up to the last one that was read, or all of them if nobody reads along."""
+        pieces, read = self._base[1], self._read
+        if read is not None and read[0] is pieces and read[1] > len(pieces) // 2:
+            _, count, text = read
+        else:
+            count, text = len(pieces), self.read(self.length)
+        self._base = (text, pieces[count:])
 
 
 class GrowingText:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import sys
+from itertools import pairwise
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,17 @@ def _strings(value: object) -> list[str]:
     if isinstance(value, str):
         return [value]
     return [text for item in value for text in _strings(item)] if isinstance(value, list | tuple) else []
+
+
+def test_reading_after_every_piece_does_not_copy_the_text() -> None:
+    """It is extended in place where nobody holds it: most of the time it even stays where it is."""
+    log = TextLog("x" * 10_000)
+    places = []
+    for _ in range(900):
+        log.append("y")
+        places.append(id(log.read(log.length)))
+    moved = sum(one != other for one, other in pairwise(places))
+    assert moved < len(places) / 2
 
 
 def test_a_state_survives_copying_and_pickling() -> None:
