@@ -9,7 +9,8 @@ import attrs
 from hypothesis import settings
 
 from inferencesh._protocol.lines import GrownLine, TextPiece
-from inferencesh._protocol.turn import Outcome, Turn
+from inferencesh._protocol.outcome import Outcome
+from inferencesh._protocol.turn import Turn
 from inferencesh._protocol.wire import Event
 from inferencesh._types.codec import structure
 from inferencesh.models import Message, ToolCall

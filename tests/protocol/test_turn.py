@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from inferencesh._protocol.calls import Step
-from inferencesh._protocol.turn import End, Turn
+from inferencesh._protocol.outcome import End
+from inferencesh._protocol.turn import Turn
 from inferencesh._protocol.wire import Event
 from inferencesh._types.codec import structure
 from inferencesh.errors import StreamError, UnreadableError
