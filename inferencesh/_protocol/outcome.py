@@ -1,7 +1,7 @@
 """The decision whether a turn is finished, failed, paused or lost, and when to poll the chat to find out.
 
-``OutcomeDecider`` decides from the state of the run, the replies and the tool calls; ``PollSchedule`` says when the chat
-has to be read again because the stream alone does not tell.
+``OutcomeDecider`` decides from the state of the run, the replies and the tool calls. ``PollSchedule`` holds the times
+at which to read the chat because the stream alone does not tell.
 """
 
 from __future__ import annotations
@@ -28,36 +28,35 @@ from .replies import Replies
 from .run import Phase, RunTracker
 
 __all__ = [
-    "ABOUT_CALLS",
-    "MISSING_BEFORE_READ",
-    "REREAD_EVERY",
+    "MISSING_DELAY",
+    "POLL_INTERVAL",
     "End",
     "Outcome",
     "OutcomeDecider",
     "Pause",
     "PollSchedule",
-    "questions",
+    "pending_decisions",
 ]
 
 # Seconds to wait for the server to confirm something before deciding without it.
-QUIET_BEFORE_PAUSE = 0.5  # a call waits for its result and the run's state was not said
-QUIET_BEFORE_READ = 1.0  # the reply is final and the run's state was not said
-PAUSE_PATIENCE = 2.0  # the run before waits for a tool's result, which another program may be about to give
-PATIENCE = 5.0  # the run is over and its reply is not final
-LONG_PATIENCE = 60.0  # the same where nothing shows that the ended run was this turn's
+QUIET_BEFORE_PAUSE = 0.5  # a call waits for its result, and the state of the run is not known
+QUIET_BEFORE_READ = 1.0  # the reply is final, and the state of the run is not known
+HELD_UP_TIMEOUT = 2.0  # the run before waits for a tool's result, which another program may be about to submit
+STUCK_TIMEOUT = 5.0  # the run is over, and its reply is not final
+LONG_STUCK_TIMEOUT = 60.0  # the same, where the run that ended may be that of another turn
 
 _FINAL_RUN = frozenset({RunState.COMPLETED, RunState.FAILED, RunState.CANCELED, RunState.REJECTED})
 
-# Seconds, of the poll schedule.
-MISSING_BEFORE_READ = 0.3  # deltas or updates came for a message that is not known well enough
-FIRST_SILENCE = 2.0  # nothing at all has come; doubles up to LONGEST_SILENCE
-SILENCE = 10.0  # nothing more has come; doubles up to LONGEST_SILENCE
-LONGEST_SILENCE = 60.0
-REREAD_EVERY = 1.0  # while waiting for what must come soon
+# Seconds between reads of the chat.
+MISSING_DELAY = 0.3  # deltas or updates arrived for a message that is not known
+FIRST_SILENCE = 2.0  # no event at all; doubles up to MAX_SILENCE
+SILENCE = 10.0  # no further event; doubles up to MAX_SILENCE
+MAX_SILENCE = 60.0
+POLL_INTERVAL = 1.0  # while the turn is stuck
 
 
 class End(enum.Enum):
-    """How a turn ended."""
+    """How a turn has ended."""
 
     FINISHED = "its reply is final"
     PAUSED = "it waits for input"
@@ -68,13 +67,13 @@ class End(enum.Enum):
 
 @attrs.frozen
 class Outcome:
-    """The end of a turn, or of the part of it until a pause.
+    """The end of a turn, or a pause.
 
     Attributes:
-        end: How it ended.
-        message: The final message, or the one that waits for input; None when there is none.
-        detail: Why it failed or was lost; "" otherwise.
-        pause: What the run waits for that holds it up; None otherwise.
+        end: How the turn has ended.
+        message: The final message, or the one that waits for input; None if there is none.
+        detail: Why the turn failed or was lost, else "".
+        pause: What the run before this turn waits for, where that holds the turn up, else None.
     """
 
     end: End
@@ -83,9 +82,9 @@ class Outcome:
     pause: Pause | None = None
 
 
-ABOUT_CALLS = frozenset({InterruptReason.TOOL_APPROVAL, InterruptReason.CLIENT_TOOL, InterruptReason.WIDGET})
+_CALL_REASONS = frozenset({InterruptReason.TOOL_APPROVAL, InterruptReason.CLIENT_TOOL, InterruptReason.WIDGET})
 
-_MOST_NAMED = 5  # calls or interrupts in an error's text
+_MAX_NAMED = 5  # tool calls or interrupts in an error's text
 
 
 @attrs.frozen
@@ -93,8 +92,8 @@ class Pause:
     """What a paused run waits for.
 
     Attributes:
-        message: The message that waits, or None when it is not known.
-        interrupts: What a person is asked besides the calls in the message.
+        message: The message that waits for input, or None if it is not known.
+        interrupts: The pending interrupts that are not about a tool call.
     """
 
     message: Message | None = None
@@ -102,9 +101,9 @@ class Pause:
 
     @classmethod
     def of_chat(cls, messages: Iterable[Message], interrupts: Iterable[Interrupt]) -> Pause:
-        """The pause of a chat, from its messages and its interrupts as they were read."""
+        """Return the pause of a chat from its messages and interrupts."""
         waiting = [message for message in messages if message.paused]
-        return cls(max(waiting, key=lambda message: message.order, default=None), questions(interrupts))
+        return cls(max(waiting, key=lambda message: message.order, default=None), pending_decisions(interrupts))
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
@@ -117,13 +116,13 @@ class Pause:
         return self.message.pending_approvals if self.message is not None else ()
 
     @property
-    def needs_a_person(self) -> bool:
-        """Whether something other than the results of client tools is waited for."""
+    def needs_person(self) -> bool:
+        """Whether it waits for anything but the results of client tools."""
         others = self.message is not None and any(call.waits and not call.pending for call in self.message.tool_calls)
         return others or bool(self.interrupts)
 
     def error(self, before: str, after: str) -> InputRequiredError:
-        """The error that says what is waited for, between two other parts of a sentence."""
+        """Return the error that says what it waits for, between the two given parts of the sentence."""
         error = InputRequiredError(f"{before} waits for {self._described()}{after}")
         error.message = self.message
         error.pending_tool_calls = self.tool_calls
@@ -138,39 +137,39 @@ class Pause:
         if self.approvals:
             waits.append(f"the approval of {_named(self.approvals)} (approve_tool or reject_tool)")
         if self.interrupts:
-            shown = [f"{each.reason.value:.60} ({each.id:.60})" for each in self.interrupts[:_MOST_NAMED]]
-            more = " and others" if len(self.interrupts) > _MOST_NAMED else ""
+            shown = [f"{each.reason.value:.60} ({each.id:.60})" for each in self.interrupts[:_MAX_NAMED]]
+            more = " and others" if len(self.interrupts) > _MAX_NAMED else ""
             waits.append(f"a decision about {', '.join(shown)}{more} (resolve_interrupt)")
         return " and ".join(waits) or "input (see pending_interrupts of the chat)"
 
 
-def questions(interrupts: Iterable[Interrupt]) -> tuple[Interrupt, ...]:
-    """The interrupts that are still pending and are answered with a decision, not through a call."""
+def pending_decisions(interrupts: Iterable[Interrupt]) -> tuple[Interrupt, ...]:
+    """Return the interrupts that are pending and resolved by a decision, not through a tool call."""
     return tuple(
-        each for each in interrupts if each.status == InterruptStatus.PENDING and each.reason not in ABOUT_CALLS
+        each for each in interrupts if each.status == InterruptStatus.PENDING and each.reason not in _CALL_REASONS
     )
 
 
 def _named(calls: Sequence[ToolCall]) -> str:
-    names = [f"{call.name:.60} ({call.id:.60})" for call in calls[:_MOST_NAMED]]
-    return ", ".join(names) + (" and others" if len(calls) > _MOST_NAMED else "")
+    names = [f"{call.name:.60} ({call.id:.60})" for call in calls[:_MAX_NAMED]]
+    return ", ".join(names) + (" and others" if len(calls) > _MAX_NAMED else "")
 
 
 class OutcomeDecider:
-    """Decides whether a turn is over or paused, and has the chat read where that cannot be told yet.
+    """The decision whether a turn is over or paused. Where it cannot be made yet, it schedules a read of the chat.
 
     Args:
-        run: The turn's run.
-        calls: Its tool calls.
-        replies: Its messages.
-        schedule: When its chat is read again.
+        run: The run of the turn.
+        calls: The turn's tool calls.
+        replies: The turn's messages.
+        schedule: The poll schedule of the chat.
 
     Attributes:
-        resolved: Ids of interrupts that were decided about here.
-        through_pauses: Whether a pause is for others to end, and does not end the wait for this turn.
-        pause: What the run before waits for, as the chat was read last.
-        withdrawn_here: Whether this side has tried to withdraw the turn's message because of that.
-        nothing_ran: Whether the chat, when it was read, had nothing that a queued message waits for.
+        resolved: Ids of the interrupts that this client has resolved.
+        through_pauses: Whether to continue through pauses, because somebody else will provide the input.
+        pause: What the chat waited for when it was last read.
+        withdrawn_here: Whether this client has tried to withdraw the turn's message because of that pause.
+        nothing_ran: Whether no run was active when the chat was last read.
     """
 
     def __init__(self, run: RunTracker, calls: CallLedger, replies: Replies, schedule: PollSchedule) -> None:
@@ -188,11 +187,11 @@ class OutcomeDecider:
         """Decide whether the turn is over or paused.
 
         Args:
-            now: The present time, in seconds of any origin.
-            fresh: Whether the chat was read just now, so that another look would show nothing else.
+            now: The current time, in seconds of any origin.
+            fresh: Whether the chat was read just now, so that reading it again would not help.
 
         Returns:
-            How it ended or paused; None while it goes on or that is to be found out.
+            The outcome, or None while the turn continues or the outcome is not known.
         """
         if self._replies.withdrawn and self.withdrawn_here:
             return Outcome(End.HELD_UP, self._replies.last, pause=self.pause)
@@ -211,63 +210,63 @@ class OutcomeDecider:
 
     @property
     def is_over(self) -> bool:
-        """Whether the end was said of this turn's run in so many words."""
+        """Whether the server has reported a final state of this very run."""
         return self._run.phase is Phase.ENDED and self._run.counts and self._run.run.state in _FINAL_RUN
 
     @property
     def _idles_for_a_call(self) -> bool:
-        """Whether what was said to be the end may be but an idle chat that waits for a call's result."""
+        """Whether the chat may be idle only because it waits for the result of a call."""
         current = self._replies.current
         return not self.is_over and (self._calls.busy(current) or bool(self._calls.waiting(current)))
 
     @property
     def quiet_before_pause(self) -> float | None:
-        """After how many seconds without anything the turn counts as paused; None while it would not."""
+        """The seconds without an event after which the turn counts as paused, or None if it does not."""
         if self.through_pauses:
             return None
         current = self._replies.current
         waits = self._calls.waiting(current) and not self.is_over and not self._calls.busy(current)
         return QUIET_BEFORE_PAUSE if waits else None
 
-    # -- queued, or paused -----------------------------------------------------------------------------------------
+    # -- queued or paused
 
     def _decide_queue(self, now: float, *, fresh: bool) -> Outcome | None:
-        """The message waits behind another turn; where there is none any more, its own must come."""
+        """Decide about a queued message: once no other turn runs, its own has to begin soon."""
         if not self.nothing_ran:
-            self._schedule.unstuck()
-        elif fresh and self._schedule.stuck(now) >= (LONG_PATIENCE if self._replies.seen_own else PATIENCE):
+            self._schedule.reset_stuck()
+        elif fresh and self._schedule.stuck(now) >= (LONG_STUCK_TIMEOUT if self._replies.seen_own else STUCK_TIMEOUT):
             return Outcome(End.LOST, None, "the message was queued, and nothing runs, but its turn never came")
         else:
-            self._schedule.await_news(now, fresh=fresh)
+            self._schedule.poll(now, fresh=fresh)
         return None
 
     def _decide_held_up(self, now: float, *, fresh: bool) -> Outcome | None:
-        """The run before waits for input, and this turn's with it."""
+        """Decide about a turn that has to wait because the run before it waits for input."""
         if self.through_pauses:
             return None
-        # A message that is not said to be queued may have its turn at any moment; the chat's state may be outdated.
-        stuck = self._schedule.stuck(now) >= (PAUSE_PATIENCE if self._run.queued else PATIENCE)
-        if fresh and (stuck or (self._run.queued and self.pause.needs_a_person)):
+        # A message that is not reported as queued may begin at any moment: the state of the chat may be outdated.
+        stuck = self._schedule.stuck(now) >= (HELD_UP_TIMEOUT if self._run.queued else STUCK_TIMEOUT)
+        if fresh and (stuck or (self._run.queued and self.pause.needs_person)):
             return Outcome(End.HELD_UP, self._replies.last, pause=self.pause)
-        self._schedule.await_news(now, fresh=fresh)
+        self._schedule.poll(now, fresh=fresh)
         return None
 
     @property
     def _is_blank(self) -> bool:
-        """Whether nothing of the reply has come yet but a placeholder."""
+        """Whether the reply has not begun: there is at most a placeholder."""
         last = self._replies.last
         return last is None or not (last.done or last.content or last.tool_calls)
 
     def _paused(self, message: Message | None, now: float, *, fresh: bool) -> Outcome | None:
-        """The turn waits for input; its message carries what a person is asked, read from the chat if need be."""
+        """Return the pause, with the interrupts to resolve in its message; read the chat for them if necessary."""
         if self.through_pauses:
             return None
         asks = message is not None and any(_asks_a_person(call) for call in message.tool_calls)
-        if asks and not self._run.interrupts and not fresh and self._schedule.stuck(now) < PATIENCE:
-            self._schedule.await_news(now, fresh=False)
+        if asks and not self._run.interrupts and not fresh and self._schedule.stuck(now) < STUCK_TIMEOUT:
+            self._schedule.poll(now, fresh=False)
             return None
         if message is not None:
-            asked = tuple(each for each in questions(self._run.interrupts) if each.id not in self.resolved)
+            asked = tuple(each for each in pending_decisions(self._run.interrupts) if each.id not in self.resolved)
             if not asked and not message.paused:
                 auth = self._run.run.state == RunState.AUTH_REQUIRED
                 reason = InterruptReason.AUTH if auth else InterruptReason.UNKNOWN
@@ -276,77 +275,77 @@ class OutcomeDecider:
         return Outcome(End.PAUSED, message)
 
     def _decide_pause(self, now: float, *, fresh: bool) -> Outcome | None:
-        """The end was not said, or a call still waits for its result."""
+        """Decide about a run that is not reported as ended, or that has a call waiting for its result."""
         if self._calls.busy(self._replies.current):
             return None
         waiting = self._calls.waiting(self._replies.current)
         if waiting:
-            if self._run.phase is Phase.PAUSED or self._schedule.quiet(now) >= QUIET_BEFORE_PAUSE:
+            if self._run.phase is Phase.PAUSED or self._schedule.silence(now) >= QUIET_BEFORE_PAUSE:
                 newest = max(reversed(waiting), key=lambda message: message.order)
                 return self._paused(newest, now, fresh=fresh)
         elif self._run.phase is Phase.PAUSED:
             return self._decide_unexplained_pause(now, fresh=fresh)
         else:
-            self._schedule.unstuck()
+            self._schedule.reset_stuck()
             last = self._replies.last
             if last is not None and last.done and not fresh:
                 self._schedule.plan(now + QUIET_BEFORE_READ)
         return None
 
     def _decide_unexplained_pause(self, now: float, *, fresh: bool) -> Outcome | None:
-        """The run waits, and for no call that is known: for one not seen yet, or answered since, or for a person."""
-        stuck = self._schedule.stuck(now) >= PATIENCE
-        outdated = bool(self._calls or self.resolved) and not self._is_held_up  # the pause may be one that is over
+        """Decide about a paused run without a waiting call: the call is not known yet or answered, or it is no call."""
+        stuck = self._schedule.stuck(now) >= STUCK_TIMEOUT
+        outdated = bool(self._calls or self.resolved) and not self._is_held_up  # the reported pause may be over
         if self._run.counts and ((fresh and (stuck or not outdated)) or (stuck and not outdated)):
             return self._paused(self._replies.last, now, fresh=fresh)
         if fresh and stuck and self._is_blank and not self._run.counts and not self.through_pauses:
             return Outcome(End.HELD_UP, self._replies.last, pause=self.pause)
-        self._schedule.plan(now + (REREAD_EVERY if fresh else MISSING_BEFORE_READ))
+        self._schedule.plan(now + (POLL_INTERVAL if fresh else MISSING_DELAY))
         return None
 
     @property
     def _is_held_up(self) -> bool:
-        """Whether the chat names something that the run waits for, is no call, and was not decided about here."""
+        """Whether the chat has a pending interrupt that is not about a call and was not resolved by this client."""
         calls = {call.id for message in self._replies.current for call in message.tool_calls}
-        others = [each for each in questions(self._run.interrupts) if each.resource_id not in calls]
+        others = [each for each in pending_decisions(self._run.interrupts) if each.resource_id not in calls]
         return any(each.id not in self.resolved for each in others)
 
-    # -- over ------------------------------------------------------------------------------------------------------
+    # -- ended
 
     def _decide_end(self, now: float, *, fresh: bool) -> Outcome | None:
-        """The end was said, of this turn's run or maybe of the one before."""
+        """Decide about a run that is reported as ended, which may be that of the turn before."""
         last = self._replies.last
         if not self._run.counts:
-            if self._schedule.stuck(now) >= LONG_PATIENCE and fresh:
+            if self._schedule.stuck(now) >= LONG_STUCK_TIMEOUT and fresh:
                 return self._give_up(last, failed=False)
             if last is not None and last.done and not fresh:
                 self._schedule.plan(now + QUIET_BEFORE_READ)
             return None
         state = self._run.run.state
         failed = state in {RunState.FAILED, RunState.REJECTED}
-        if self._schedule.misses and not fresh:
+        if self._schedule.has_missing and not fresh:
             self._schedule.wanted = True  # an earlier message may not be complete
             return None
         if last is not None and last.done:
             return self._finish(last, now, failed=failed or last.status == MessageStatus.FAILED, fresh=fresh)
-        if (fresh and (failed or state == RunState.CANCELED)) or self._schedule.stuck(now) >= PATIENCE:
+        if (fresh and (failed or state == RunState.CANCELED)) or self._schedule.stuck(now) >= STUCK_TIMEOUT:
             return self._give_up(last, failed=failed)
-        self._schedule.await_news(now, fresh=fresh)
+        self._schedule.poll(now, fresh=fresh)
         return None
 
     def _finish(self, last: Message, now: float, *, failed: bool, fresh: bool) -> Outcome | None:
-        """The last message is final; where the run failed, its reason may still be on the way."""
+        """Return the outcome for a final message, once the reason of a failure is known or cannot be found."""
         if not failed or self._run.run.state == RunState.CANCELED:
             return Outcome(End.FINISHED, last)
         if detail := self._run.run.error or _content_error(last):
             return Outcome(End.FAILED, last, detail)
-        if fresh or self._schedule.stuck(now) >= PATIENCE:
+        if fresh or self._schedule.stuck(now) >= STUCK_TIMEOUT:
             return Outcome(End.FAILED, last, "the server gave no reason")
-        self._schedule.await_news(now, fresh=fresh)  # the reason may stand in the chat
+        self._schedule.poll(now, fresh=fresh)  # the chat may have the reason
         return None
 
     def _give_up(self, last: Message | None, *, failed: bool) -> Outcome:
-        """The run is over and its reply will not become final any more."""
+        """Return the outcome for a run that is over without a final reply."""
         if failed:
             return Outcome(End.FAILED, last, self._run.run.error or "the server gave no reason")
         if self._run.counts and self._run.run.state == RunState.CANCELED:
@@ -354,13 +353,13 @@ class OutcomeDecider:
         return Outcome(End.LOST, last, "the run is over, but its reply never became final")
 
     def _cancelled(self, last: Message | None) -> Message:
-        """The last message as the cancelled one that the server did not send."""
+        """Return the last message as cancelled, where the server did not send it so."""
         base = last or Message(id="", chat_id=self._replies.chat_id or "", run_id=self._run.run.id)
         return attrs.evolve(base, status=MessageStatus.CANCELLED, delta="")
 
 
 def _asks_a_person(call: ToolCall) -> bool:
-    """Whether a call waits for a person, and not for an approval."""
+    """Whether a call waits for the answer of a person, other than an approval."""
     return call.waits and not call.pending and call.status != ToolCallStatus.AWAITING_APPROVAL
 
 
@@ -369,11 +368,11 @@ def _content_error(message: Message) -> str:
 
 
 class PollSchedule:
-    """Says when the chat is to be read, and for how long what must come has not come.
+    """The times at which to read the chat because the stream alone may not tell the turn's state.
 
     Attributes:
-        wanted: Whether the chat is to be read now.
-        planned: When it is to be read if nothing comes before, or None.
+        wanted: Whether to read the chat now.
+        planned: When to read it unless an event settles the question before, or None.
     """
 
     def __init__(self) -> None:
@@ -384,98 +383,92 @@ class PollSchedule:
         self._missing_since: float | None = None
         self._stuck_since: float | None = None
 
-    # -- what has happened -----------------------------------------------------------------------------------------
-
-    def heard(self, now: float) -> None:
-        """The stream has brought something."""
+    def event_received(self, now: float) -> None:
+        """Note that an event was received."""
         self._last_event = now
         self._silence = SILENCE
 
-    def restart_quiet(self, now: float) -> None:
-        """This side has asked, or told the server something: what follows from that is given time to come."""
+    def restart_silence(self, now: float) -> None:
+        """Restart the wait for events, since a request was made whose effects take time to arrive."""
         self._last_event = now
 
-    def miss(self, now: float) -> None:
-        """Something will have to be read, unless the stream brings it in a moment."""
+    def add_missing(self, now: float) -> None:
+        """Note that something is missing, and read the chat unless the stream brings it shortly."""
         if self._missing_since is None:
             self._missing_since = now
 
-    def read(self) -> None:
-        """The chat was read, or cannot be: whatever that was wanted for is settled."""
+    def chat_read(self) -> None:
+        """Note that the chat was read or cannot be read."""
         self.wanted = False
         self.planned = None
         self._missing_since = None
 
     def resume(self, now: float) -> None:
-        """A pause is over: begin anew, with a look at the chat."""
+        """Start again after a pause, with a read of the chat."""
         self.wanted = True
         self._stuck_since = None
         self._silence = FIRST_SILENCE
         self._last_event = now
 
-    # -- what is to happen -----------------------------------------------------------------------------------------
-
     def plan(self, moment: float) -> None:
-        """Have the chat read at a moment, unless one is planned already."""
+        """Plan a read of the chat, unless one is planned already."""
         if self.planned is None:
             self.planned = moment
 
-    def await_news(self, now: float, *, fresh: bool) -> None:
-        """Have the chat read at once, and then at intervals; ``fresh`` is whether it was read just now."""
+    def poll(self, now: float, *, fresh: bool) -> None:
+        """Read the chat now, and then at intervals; ``fresh`` is whether it was read just now."""
         if self.planned is None and not self.wanted:
             if fresh:
-                self.planned = now + REREAD_EVERY
+                self.planned = now + POLL_INTERVAL
             else:
                 self.wanted = True
 
     def tick(self, now: float) -> None:
-        """Have the chat read if a moment for it has come."""
+        """Request a read of the chat if one is due."""
         if self.planned is not None and now >= self.planned:
             self.planned = None
             self.wanted = True
-        if self._missing_since is not None and now >= self._missing_since + MISSING_BEFORE_READ:
+        if self._missing_since is not None and now >= self._missing_since + MISSING_DELAY:
             self._missing_since = None
             self.wanted = True
 
     def tick_silence(self, now: float) -> None:
-        """Have the chat read if it was silent for long; what counts as long doubles each time."""
+        """Request a read of the chat after a long silence; the interval doubles each time."""
         if now - self._last_event >= self._silence:
-            self._silence = min(self._silence * 2, LONGEST_SILENCE)
+            self._silence = min(self._silence * 2, MAX_SILENCE)
             self._last_event = now
             self.wanted = True
 
-    # -- patience --------------------------------------------------------------------------------------------------
-
     @property
-    def misses(self) -> bool:
-        """Whether something will have to be read, unless the stream brings it in a moment."""
+    def has_missing(self) -> bool:
+        """Whether something is missing that the stream may still bring."""
         return self._missing_since is not None
 
-    def quiet(self, now: float) -> float:
-        """For how long nothing has come, in seconds."""
+    def silence(self, now: float) -> float:
+        """Return the seconds since the last event."""
         return now - self._last_event
 
     def stuck(self, now: float) -> float:
-        """For how long what must come has not come, in seconds, from the first time that this is asked."""
+        """Return the seconds since the turn began to be stuck, which is the first call of this method."""
         if self._stuck_since is None:
             self._stuck_since = now
         return now - self._stuck_since
 
-    def unstuck(self) -> None:
-        """Nothing must come soon any more."""
+    def reset_stuck(self) -> None:
+        """Note that the turn is not stuck."""
         self._stuck_since = None
 
     def deadline(self, quiet: float | None) -> float:
-        """When to look again if nothing comes before.
+        """Return the time of the next ``tick`` if no event arrives before.
 
         Args:
-            quiet: The seconds without anything after which somebody else wants to look, or None.
+            quiet: The seconds without an event after which the caller needs one, or None.
         """
         moments = [self._last_event + self._silence]
         if self.planned is not None:
             moments.append(self.planned)
         if self._missing_since is not None:
-            moments.append(self._missing_since + MISSING_BEFORE_READ)
+            moments.append(self._missing_since + MISSING_DELAY)
         if quiet is not None:
             moments.append(self._last_event + quiet)
         return min(moments)

@@ -1,8 +1,8 @@
 """The state machine of one turn: events in, snapshots and tool calls out, until the turn ends or pauses.
 
 It does no I/O and has no clock: the caller passes the events of the stream, the chat as it was read, and the current
-time (in seconds, of any origin). After each call it checks what the turn needs: tool calls to be run (``calls.take()``),
-the chat to be read (``wants_reread``), or a call of ``tick`` at ``deadline``. The turn is over when ``outcome`` is set.
+time (in seconds, of any origin). After each call it checks what the turn needs: tool calls to run (``calls.take()``), a
+read of the chat (``wants_reread``), or a call of ``tick`` at ``deadline``. The turn is over when ``outcome`` is set.
 """
 
 from __future__ import annotations
@@ -16,23 +16,32 @@ from inferencesh.models import Chat, Interrupt, InterruptReason, Message, Messag
 
 from .calls import CallLedger, Step
 from .lines import GrownLine, TextPiece
-from .outcome import REREAD_EVERY, End, Outcome, OutcomeDecider, Pause, PollSchedule
+from .outcome import POLL_INTERVAL, End, Outcome, OutcomeDecider, Pause, PollSchedule
 from .replies import Replies
 from .run import Phase, RunTracker, goes_on, phase_of
 from .wire import Event
 
 __all__ = ["Turn"]
 
-_DECISIVE = frozenset({Phase.PAUSED, Phase.ENDED})  # in these a message may decide; else most only bring more text
+_DECISIVE = frozenset({Phase.PAUSED, Phase.ENDED})  # in these phases any message may decide the outcome
 
 
 class Turn:
     """One turn of a chat.
 
     Args:
-        chat_id: The chat's id, or None where the turn begins a new chat.
-        after: The place in the chat (``order``) of the last message before the turn, or None when that is not known.
-        earlier: Ids of messages that are known to be of earlier turns.
+        chat_id: The chat's id, or None if the turn begins a new chat.
+        after: The ``order`` of the last message before the turn, or None if it is not known.
+        earlier: Ids of messages that are known to belong to earlier turns.
+
+    Attributes:
+        run: The state of the turn's run.
+        calls: The turn's tool calls.
+        replies: The turn's messages.
+        outcome: How the turn has ended or paused; None while it continues.
+        progress: A number that grows with each snapshot, which tells whether a new connection has helped.
+        last_delivered: The last snapshot.
+        driven: Whether a caller is reading the turn at present.
     """
 
     def __init__(
@@ -46,52 +55,52 @@ class Turn:
         self.calls = CallLedger()
         self.replies = Replies(chat_id, self.run, self.calls.corrected, after=after, earlier=earlier)
         self.outcome: Outcome | None = None
-        self.progress = 0  # grows with each snapshot; a reconnect that brings none has not helped
+        self.progress = 0
         self.last_delivered: Message | None = None
-        self.driven = False  # whether somebody is at work on it
+        self.driven = False
         self._schedule = PollSchedule()
         self._decider = OutcomeDecider(self.run, self.calls, self.replies, self._schedule)
 
-    # -- what comes in ---------------------------------------------------------------------------------------------
+    # -- events and reads
 
     def begin(self, user: Message | None, assistant: Message | None, now: float) -> Message | None:
-        """The user's message was posted: take in what the answer says.
+        """Begin the turn with the response to the POST of the user's message.
 
         Args:
-            user: The user's message, if the answer has it.
-            assistant: The placeholder of the reply; absent while the message is queued.
-            now: The present time.
+            user: The user's message, if the response has it.
+            assistant: The placeholder for the reply; None while the message is queued.
+            now: The current time, in seconds.
 
         Returns:
-            The snapshot to deliver, where the answer held more than a placeholder.
+            The snapshot to deliver, if the response holds more than a placeholder.
         """
-        self._schedule.restart_quiet(now)
+        self._schedule.restart_silence(now)
         queued = user is not None and user.status == MessageStatus.QUEUED
         run_id = (assistant.run_id if assistant is not None else "") or (user.run_id if user is not None else "")
         self.run.begin(user.id if user is not None else "", run_id, queued=queued)
-        self.wants_reread = queued  # what it waits behind may itself be waiting for input
+        self.wants_reread = queued  # the turn before it may be paused
         return self._count(self.replies.begin(user, assistant))
 
     def receive_all(
         self, events: Iterable[Event | GrownLine | TextPiece], now: float, snapshots: list[Message], most: int
     ) -> list[UnreadableError]:
-        """Take in events of the stream, up to one after which the caller has something to do.
+        """Process events of the stream until the caller has to act.
 
         Args:
-            events: The events; those that are not taken in are left in the iterator.
-            now: The present time.
-            snapshots: Where the snapshots to deliver are put.
-            most: The number of snapshots there at which to stop.
+            events: An iterator of events. Those that are not processed remain in it.
+            now: The current time, in seconds.
+            snapshots: The list to which the snapshots to deliver are appended.
+            most: The length of the list at which to stop.
 
         Returns:
-            What could not be read.
+            Errors for the events that could not be read.
         """
-        self._schedule.heard(now)
+        self._schedule.event_received(now)
         problems: list[UnreadableError] = []
         for event in events:
             live = self.replies.growing
             snapshot = live.extend(event) if live is not None else None
-            if snapshot is not None:  # nearly always; more text decides nothing
+            if snapshot is not None:  # nearly always, and more text cannot decide the outcome
                 self.progress += 1
                 self.last_delivered = snapshot
                 snapshots.append(snapshot)
@@ -110,10 +119,10 @@ class Turn:
         return problems
 
     def receive(self, event: Event | GrownLine | TextPiece, now: float) -> Message | None:
-        """Take in one event of the stream, as ``receive_all`` does, and return the snapshot to deliver, if any.
+        """Process one event as ``receive_all`` does, and return the snapshot to deliver, if any.
 
         Raises:
-            UnreadableError: The event's data cannot be read as what it should be.
+            UnreadableError: The event's data does not have the form of its kind.
         """
         snapshots: list[Message] = []
         for problem in self.receive_all([event], now, snapshots, 1):
@@ -133,11 +142,11 @@ class Turn:
             snapshot = self._receive_whole(name, event, now)
         if self.replies.missing:
             self.replies.missing = False
-            self._schedule.miss(now)
+            self._schedule.add_missing(now)
         return snapshot
 
     def _receive_whole(self, name: str, event: Event, now: float) -> Message | None:
-        """Take in an event with a message, or with the chat's or run's state."""
+        """Process an event with a message or with the state of the chat or run."""
         snapshot = None
         if name == "chat_messages":
             snapshot = self._count(self.replies.take_event(event))
@@ -152,20 +161,20 @@ class Turn:
         return snapshot
 
     def reread(self, chat: Mapping[str, Any], messages: Iterable[Mapping[str, Any]], now: float) -> list[Message]:
-        """Take in the chat and its messages as they were just read, the messages after the chat.
+        """Process the chat and its messages, which were just read in this order.
 
         Args:
             chat: The chat.
-            messages: Its messages, in any order, at least those of this turn.
-            now: The present time.
+            messages: Its messages in any order, at least those of this turn.
+            now: The current time, in seconds.
 
         Returns:
             The snapshots to deliver, in the order of the messages.
 
         Raises:
-            UnreadableError: They cannot be read as what they should be.
+            UnreadableError: The chat or a message does not have the expected form.
         """
-        self._schedule.read()
+        self._schedule.chat_read()
         self.replies.missing = False
         read = sorted((structure(data, Message) for data in messages), key=lambda message: message.order)
         snapshots = [self._count(self.replies.take(message, in_stream=False)) for message in read]
@@ -176,19 +185,19 @@ class Turn:
         if self.run.queued:
             self._decider.nothing_ran = not goes_on(chat)
             self.replies.look_for_own(read)
-        if not (self._decider.is_over and self.replied and goes_on(chat)):  # else the stream knows better
+        if not (self._decider.is_over and self.replied and goes_on(chat)):  # else the stream is ahead of the chat
             self.run.take_chat(chat)
         self._decider.pause = Pause.of_chat(read, structure(chat, Chat).pending_interrupts)
         if self.through_pauses and Phase.PAUSED in {self.run.phase, phase_of(chat)}:
-            self.progress += 1  # that the pause lasts is all the news that a new connection can bring
+            self.progress += 1  # a new connection cannot bring more while the pause lasts
         self._evaluate(now, fresh=True)
-        self._schedule.restart_quiet(now)
+        self._schedule.restart_silence(now)
         return [snapshot for snapshot in snapshots if snapshot is not None]
 
     def reread_failed(self, now: float) -> list[Message]:
-        """The chat cannot be read: go by what the stream brings, and look again later; returns snapshots to deliver."""
-        self._schedule.read()
-        self._schedule.plan(now + REREAD_EVERY)
+        """Continue with the stream alone because the chat cannot be read, and return the snapshots to deliver."""
+        self._schedule.chat_read()
+        self._schedule.plan(now + POLL_INTERVAL)
         snapshots = self.replies.take_said_final()
         for snapshot in snapshots:
             self._count(snapshot)
@@ -196,100 +205,100 @@ class Turn:
         return snapshots
 
     def tick(self, now: float) -> None:
-        """The deadline has come, or may have."""
+        """Check what is due; to be called at ``deadline``, and harmless at any other time."""
         self._schedule.tick(now)
         self._evaluate(now)
         if self.outcome is None:
             self._schedule.tick_silence(now)
 
     def reconnected(self) -> None:
-        """The stream was lost and opened anew."""
+        """Note that the stream was lost and opened again."""
         self.replies.reconnected()
         self.wants_reread = True
 
     def unreadable(self) -> None:
-        """The stream brought something that could not be read: what it was has to be read another way."""
+        """Note that the stream has brought something unreadable, so that the chat has to be read."""
         self.replies.distrust()
         self.wants_reread = True
 
-    # -- tool calls ------------------------------------------------------------------------------------------------
+    # -- tool calls and interrupts
 
     def call_declined(self, call_id: str, now: float, step: Step = Step.RESULT) -> None:
-        """No handler and no callback has answered a call: it is for the reader of this turn to answer."""
+        """Note that no handler answers a call, so that the caller of the turn has to."""
         self.calls.decline(call_id, step)
         self._evaluate(now)
 
     def call_answered(self, call_id: str, now: float) -> None:
-        """The server has acknowledged a call's result; a pause for it is over."""
+        """Note that the server has accepted the result of a call."""
         self.calls.answer(call_id)
-        self._was_helped_on(now)
+        self._input_provided(now)
 
     def call_decided(self, call_id: str, now: float, *, approved: bool | None) -> None:
-        """The server has a call's approval or rejection, None for either; a pause for it is over."""
+        """Note that a call was approved (True), rejected (False), or decided by somebody else (None)."""
         self.calls.decide(call_id, approved=approved)
-        self._was_helped_on(now)
+        self._input_provided(now)
 
     def interrupt_resolved(self, interrupt: Interrupt, now: float, *, allowed: bool) -> None:
-        """The server has acknowledged a decision about an interrupt; a pause for it is over."""
+        """Note that the server has accepted the decision about an interrupt."""
         self._decider.resolved.add(interrupt.id)
-        for each in (interrupt, *self.run.interrupts):  # an answer to the decision may say no more than its id
+        for each in (interrupt, *self.run.interrupts):  # the response to the decision may hold only the id
             if each.id != interrupt.id or not each.resource_id:
                 continue
             if each.reason == InterruptReason.TOOL_APPROVAL:
                 self.calls.decide(each.resource_id, approved=allowed)
             elif each.reason in {InterruptReason.CONFIRMATION, InterruptReason.AUTH}:
                 self.calls.confirm(each.resource_id, allowed=allowed)
-        self._was_helped_on(now)
+        self._input_provided(now)
 
-    def _was_helped_on(self, now: float) -> None:
-        """Something that the run waited for has come: what is still said of that pause is outdated."""
+    def _input_provided(self, now: float) -> None:
+        """Note that the run has got something that it waited for, so that its reported pause may be outdated."""
         self.replies.amend_calls()
         if self.run.phase is Phase.PAUSED and not self.calls.waiting(self.replies.current):
             self.run.phase = Phase.UNKNOWN
-        self._schedule.restart_quiet(now)
+        self._schedule.restart_silence(now)
         self._evaluate(now)
 
     def resume(self, now: float) -> None:
-        """Go on after a pause: what was said of it no longer counts, the state is read again."""
+        """Continue after a pause, and read the state of the chat again."""
         self.outcome = None
         self.calls.reopen()
         self._schedule.resume(now)
 
     def withdrawal_refused(self, now: float) -> None:
-        """The message is not queued any more: its turn has come, or it was withdrawn; the chat tells which."""
+        """Note that the message cannot be withdrawn; whether it was or its turn has begun, a read of the chat tells."""
         self._decider.withdrawn_here = True
         self.resume(now)
 
     def next(self) -> Turn:
-        """A turn that follows this one in its chat, not begun yet."""
+        """Return a new turn of the same chat, to follow this one."""
         return Turn(self.chat_id, after=self.replies.last_order, earlier=self.replies.unordered_ids)
 
     @classmethod
     def latest(cls, chat_id: str, messages: Iterable[Mapping[str, Any]], now: float) -> Turn:
-        """The turn that a chat's messages end with, for a caller who has not begun it.
+        """Return the latest turn of a chat, for a caller who has not begun it.
 
         Args:
             chat_id: The chat's id.
-            messages: Its latest messages, in any order, at least back to the last one of the user.
-            now: The present time.
+            messages: Its latest messages in any order, at least back to the last one from the user.
+            now: The current time, in seconds.
         """
         turn = cls(chat_id)
         users = [m for m in (structure(data, Message) for data in messages) if m.role == Role.USER]
         users = [m for m in users if m.status not in {MessageStatus.QUEUED, MessageStatus.CANCELLED}]
         turn.begin(max(users, key=lambda message: message.order, default=None), None, now)
-        turn.run.settle()  # the chat's state is this turn's: there is no later one
+        turn.run.settle()  # there is no later turn that the state of the chat could be about
         return turn
 
-    # -- what is known ---------------------------------------------------------------------------------------------
+    # -- state
 
     @property
     def deadline(self) -> float:
-        """When ``tick`` is to be called if nothing arrives before."""
+        """The time at which to call ``tick`` if no event arrives before."""
         return self._schedule.deadline(self._decider.quiet_before_pause)
 
     @property
     def wants_reread(self) -> bool:
-        """Whether the chat is to be read now; whoever cannot, or knows that it has to be, sets it."""
+        """Whether the caller should read the chat now. The caller may set it as well."""
         return self._schedule.wanted
 
     @wants_reread.setter
@@ -298,12 +307,12 @@ class Turn:
 
     @property
     def wants_action(self) -> bool:
-        """Whether the caller has something to do before it feeds more events."""
+        """Whether the caller has to act before it passes more events."""
         return self._schedule.wanted or self.outcome is not None or self.calls.has_new
 
     @property
     def through_pauses(self) -> bool:
-        """Whether a pause is for others to end, so that the turn goes on being read."""
+        """Whether to continue through pauses, because somebody else will provide the input."""
         return self._decider.through_pauses
 
     @through_pauses.setter
@@ -312,32 +321,32 @@ class Turn:
 
     @property
     def may_be_withdrawn(self) -> bool:
-        """Whether its message is queued, and nobody has tried to withdraw it yet."""
+        """Whether the turn's message is queued and nobody has tried to withdraw it."""
         return self.run.queued and not self._decider.withdrawn_here
 
     @property
     def is_current(self) -> bool:
-        """Whether it goes on or is paused, so that it can be taken up again."""
+        """Whether the turn continues or is paused, so that it can be resumed."""
         return self.outcome is None or self.outcome.end is End.PAUSED
 
     @property
     def was_refused(self) -> bool:
-        """Whether its message came after a run that waits for input, and got no turn."""
+        """Whether the turn could not begin because the run before it waits for input."""
         return self.outcome is not None and self.outcome.end is End.HELD_UP
 
     @property
     def replied(self) -> bool:
-        """Whether the last message of the turn so far is final."""
+        """Whether the last message of the turn is final."""
         last = self.replies.last
         return last is not None and last.done
 
     @property
     def chat_id(self) -> str | None:
-        """The chat's id, or None where it is not known yet."""
+        """The chat's id, or None while it is not known."""
         return self.replies.chat_id
 
     def _take_state(self, name: str, event: Event) -> None:
-        """Take in a ``chats`` or ``agent_runs`` event, unless it is about another chat, such as a sub-agent's."""
+        """Process a ``chats`` or ``agent_runs`` event, unless it is about another chat, such as a sub-agent's."""
         data = event["data"]
         if not self.replies.of_this_chat(data.get("id" if name == "chats" else "chat_id")):
             return
@@ -353,6 +362,6 @@ class Turn:
         return snapshot
 
     def _evaluate(self, now: float, *, fresh: bool = False) -> None:
-        """See whether the turn is over or paused; ``fresh`` is whether the chat was read just now."""
+        """Decide whether the turn is over or paused; ``fresh`` is whether the chat was read just now."""
         if self.outcome is None:
             self.outcome = self._decider.decide(now, fresh=fresh)
