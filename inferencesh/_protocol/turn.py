@@ -59,6 +59,8 @@ class Turn:
         self.last_delivered: Message | None = None
         self.driven = False
         self._schedule = PollSchedule()
+        self._pause_delay: float | None = None  # of ``OutcomeDecider.quiet_before_pause``, while it is known
+        self._pause_delay_known = False  # more text does not change it
         self._decider = OutcomeDecider(self.run, self.calls, self.replies, self._schedule)
 
     # -- events and reads
@@ -75,6 +77,7 @@ class Turn:
             The snapshot to deliver, if the response holds more than a placeholder.
         """
         self._schedule.restart_silence(now)
+        self._pause_delay_known = False
         queued = user is not None and user.status == MessageStatus.QUEUED
         run_id = (assistant.run_id if assistant is not None else "") or (user.run_id if user is not None else "")
         self.run.begin(user.id if user is not None else "", run_id, queued=queued)
@@ -130,6 +133,7 @@ class Turn:
         return snapshots[0] if snapshots else None
 
     def _receive(self, event: Event | GrownLine | TextPiece, now: float) -> Message | None:
+        self._pause_delay_known = False
         if isinstance(event, GrownLine):
             event = Event(event="chat_messages", data=event.form.data)
         elif isinstance(event, tuple):
@@ -260,6 +264,7 @@ class Turn:
 
     def resume(self, now: float) -> None:
         """Continue after a pause, and read the state of the chat again."""
+        self._pause_delay_known = False
         self.outcome = None
         self.calls.reopen()
         self._schedule.resume(now)
@@ -294,7 +299,9 @@ class Turn:
     @property
     def deadline(self) -> float:
         """The time at which to call ``tick`` if no event arrives before."""
-        return self._schedule.deadline(self._decider.quiet_before_pause)
+        if not self._pause_delay_known:
+            self._pause_delay, self._pause_delay_known = self._decider.quiet_before_pause, True
+        return self._schedule.deadline(self._pause_delay)
 
     @property
     def wants_reread(self) -> bool:
@@ -318,6 +325,7 @@ class Turn:
     @through_pauses.setter
     def through_pauses(self, through: bool) -> None:
         self._decider.through_pauses = through
+        self._pause_delay_known = False
 
     @property
     def may_be_withdrawn(self) -> bool:
@@ -363,5 +371,6 @@ class Turn:
 
     def _evaluate(self, now: float, *, fresh: bool = False) -> None:
         """Decide whether the turn is over or paused; ``fresh`` is whether the chat was read just now."""
+        self._pause_delay_known = False
         if self.outcome is None:
             self.outcome = self._decider.decide(now, fresh=fresh)
