@@ -13,7 +13,7 @@ for a line that does not fit, which is then decoded as usual.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import attrs
@@ -51,23 +51,44 @@ class DeltaLines:
         self._tail_format = b""  # the line from the end of the text, with a placeholder for ``seq``
         self._tail = b""  # the same with the ``seq`` that is due
 
-    def take(self, line: bytes) -> TextPiece | None:
-        """Return the delta that a line holds, or None if the line has to be decoded (and, if a delta, learned from)."""
-        head, tail = self._head, self._tail
-        if not line.endswith(tail) or not line.startswith(head):
-            return None
-        try:
-            text = line[len(head) : -len(tail)].decode()
-        except UnicodeDecodeError:
-            return None
-        # Escapes, and characters that may not stand in a JSON string, are left to the JSON decoder.
-        if not text or not text.isprintable() or '"' in text or "\\" in text:
-            return None
-        seq = self._seq
-        if seq is not None:
-            seq = self._seq = seq + 1
-            self._tail = self._tail_format % (seq + 1)
-        return self._message_id, seq, text
+    def take(self, lines: Sequence[bytes], start: int, pieces: list[Any]) -> int:
+        """Recognize as many lines as hold the next delta.
+
+        Args:
+            lines: The lines.
+            start: The index of the first line.
+            pieces: The list to which a ``TextPiece`` is appended for each of them.
+
+        Returns:
+            The index of the next line, which has to be decoded (and, if it is a delta, learned from).
+        """
+        head, tail, tail_format, message_id, seq = (
+            self._head,
+            self._tail,
+            self._tail_format,
+            self._message_id,
+            self._seq,
+        )
+        size, index = len(head), start
+        for index in range(start, len(lines)):
+            line = lines[index]
+            if not line.endswith(tail) or not line.startswith(head):
+                break
+            try:
+                text = line[size : -len(tail)].decode()
+            except UnicodeDecodeError:
+                break
+            # Escapes, and characters that may not stand in a JSON string, are left to the JSON decoder.
+            if not text or not text.isprintable() or '"' in text or "\\" in text:
+                break
+            if seq is not None:
+                seq += 1
+                tail = tail_format % (seq + 1)
+            pieces.append((message_id, seq, text))
+        else:
+            index = len(lines)
+        self._tail, self._seq = tail, seq
+        return index
 
     def learn(self, line: bytes, data: Mapping[str, Any]) -> None:
         """Learn the form of a delta's line that had to be decoded.

@@ -135,10 +135,11 @@ class NDJSONDecoder(EventDecoder):
     def _decode(self, lines: list[bytes]) -> list[Event | GrownLine | TextPiece]:
         events: list[Event | GrownLine | TextPiece] = []
         deltas, growth = self._deltas, self._growth
-        for index, line in enumerate(lines):
-            if deltas.known and (piece := deltas.take(line)) is not None:
-                events.append(piece)
-                continue
+        end = 0
+        while end < len(lines):
+            if deltas.known and (end := deltas.take(lines, end, events)) == len(lines):
+                break
+            line, start, end = lines[end], end, end + 1
             if growth.frame is not None and (grown := growth.take(line)) is not None:
                 events.append(grown)
                 continue
@@ -149,7 +150,7 @@ class NDJSONDecoder(EventDecoder):
                 event = value if whole and value.get("event") in _KNOWN_EVENTS else read_event(value)
             except UnreadableError as error:
                 if not line.isspace():
-                    self._report(error, line, self._offset + sum(map(len, lines[:index])))
+                    self._report(error, line, self._offset + sum(map(len, lines[:start])))
                 continue
             if event is not None:
                 events.append(event)
