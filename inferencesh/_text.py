@@ -1,7 +1,7 @@
-"""Text and JSON of the wire: decoded exactly, and joined or decoded as late as somebody reads it.
+"""JSON without loss of precision, and text that is joined or decoded only when it is read.
 
-A snapshot of a reply that arrives token by token must cost neither a copy of the whole text nor the decoding of a whole
-line. So a snapshot refers to a log of pieces, or to the undecoded line, until its text or its ``raw`` is asked for.
+A snapshot of a reply that arrives token by token must require neither a copy of the whole text nor the decoding of a
+whole line. So it refers to a log of pieces, or to the undecoded line, until its text or ``raw`` is read.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _LONG_NUMBER = re.compile(r"\d{20,}")
 
 
 def decode_json(text: bytes | str, *, strict: bool = False, may_round: Callable[[Any], bool] = lambda _: False) -> Any:
-    """Decode JSON. Integers are exact; lone surrogates (half an emoji cut off by a token's end) become U+FFFD.
+    """Decode JSON. Integers are exact; lone surrogates (half an emoji at the end of a token) become U+FFFD.
 
     Args:
         text: The JSON text.
-        strict: Whether lone surrogates are refused instead.
-        may_round: Whether nobody looks at the large integers of a value, so that it need not be searched for them.
+        strict: Whether lone surrogates are an error instead.
+        may_round: A predicate for values whose large integers nobody reads, so that they may be rounded.
 
     Returns:
         The value.
@@ -49,21 +49,21 @@ def decode_json(text: bytes | str, *, strict: bool = False, may_round: Callable[
     """
     try:
         value = orjson.loads(text)
-        # Looking at the decoded numbers costs the same however long the strings are; searching the text does not.
+        # Checking the decoded numbers is cheaper than searching the text where strings are long.
         return value if may_round(value) or not _has_large_float(value) else json.loads(text)
     except (ValueError, RecursionError) as error:
         return _decode_exactly(text, error, strict=strict)
 
 
 def encode_json(value: object, default: Callable[[Any], Any] | None = None) -> bytes:
-    """Encode plain values as JSON; ``orjson.Fragment`` is taken as it stands.
+    """Encode a value as JSON; an ``orjson.Fragment`` is inserted unchanged.
 
     Args:
         value: The value.
-        default: Returns a plain value in place of one that has no JSON form, or raises TypeError.
+        default: A function that returns a JSON value in place of any other, or raises TypeError.
 
     Raises:
-        TypeError: It holds something that has no JSON form.
+        TypeError: The value cannot be encoded as JSON.
     """
     try:
         return orjson.dumps(value, default=default)
@@ -76,8 +76,8 @@ def copied(value: Any, leaf: Callable[[Any], Any] | None = None) -> Any:
     """Copy a JSON value, however deeply it is nested.
 
     Args:
-        value: The value; what is neither a dict nor a list is taken as it is.
-        leaf: What is put in place of each value that is neither, or None.
+        value: The value.
+        leaf: A function that returns a replacement for each value that is neither a dict nor a list, or None.
     """
     top = [value]
     pending: list[Any] = [top]
@@ -92,7 +92,7 @@ def copied(value: Any, leaf: Callable[[Any], Any] | None = None) -> Any:
 
 
 def whole_characters(text: str) -> str:
-    """``text`` with halves of characters replaced by U+FFFD."""
+    """Return ``text`` with each lone surrogate replaced by U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
@@ -119,26 +119,26 @@ def _large_integer_as_text(value: object) -> object:
 
 
 def _decode_exactly(text: bytes | str, refusal: Exception, *, strict: bool) -> Any:
-    """Decode what orjson refuses, if it is JSON apart from lone surrogates and the size of its integers."""
+    """Decode what orjson rejects, if it is JSON apart from lone surrogates and large integers."""
     try:
         read = json.dumps(json.loads(text), ensure_ascii=False, allow_nan=False)
         whole = whole_characters(read)
         if strict and whole != read:
             raise UnreadableError(f"not JSON: {refusal}")
-        orjson.loads(_LONG_NUMBER.sub("0", whole))  # refuses what is nested too deeply to be sent again
+        orjson.loads(_LONG_NUMBER.sub("0", whole))  # rejects what is nested too deeply to be sent again
         return json.loads(whole)
     except (ValueError, RecursionError):
         raise UnreadableError(f"not JSON: {refusal}") from None
 
 
 class TextLog:
-    """A text that grows by pieces, every earlier state of which can still be read.
+    """A text that grows by pieces, and every earlier state of which can still be read.
 
-    All snapshots of a message share one log; each knows how long the text was when it was made. One thread appends, and
-    any number may read meanwhile.
+    All snapshots of a message share one log, and each stores the length that the text had. One thread appends; any
+    number of threads may read.
 
     Args:
-        text: The text to begin with.
+        text: The initial text.
 
     Attributes:
         length: The length of the whole text, in characters.
@@ -146,7 +146,7 @@ class TextLog:
 
     __slots__ = ("_base", "_read", "length")
 
-    _FOLD = 1024  # pieces kept before they are joined, so that memory follows the text and not the number of pieces
+    _FOLD = 1024  # pieces kept before they are joined, so that memory depends on the text and not on their number
 
     def __init__(self, text: str = "") -> None:
         pieces: list[str] = []
@@ -160,7 +160,7 @@ class TextLog:
         pieces.append(piece)
         length = self.length = self.length + len(piece)
         if len(pieces) >= self._FOLD:
-            self._base = (self.read(length), [])
+            self._fold()
         return length
 
     def read(self, length: int) -> str:
@@ -168,21 +168,34 @@ class TextLog:
         text, pieces = self._base
         count, read = 0, self._read
         if read is not None and read[0] is pieces:
-            # With no other reference to the text CPython extends it in place: reading it after every piece then costs
-            # the piece, not the whole text. Another thread that reads meanwhile joins the text anew.
+            # CPython extends a string in place if nothing else refers to it, so that reading the text after every piece
+            # costs the piece and not the whole text. Another thread that reads meanwhile joins the text anew.
             self._read = None
             _, count, text = read
             del read
         if len(text) < length:
-            total = len(pieces)
-            text += pieces[count] if total - count == 1 else "".join(pieces[count:total])
-            count = total
+            piece = pieces[count]
+            if len(text) + len(piece) < length:
+                total = len(pieces)
+                piece, count = "".join(pieces[count:total]), total
+            else:
+                count += 1  # and no further, even if more has arrived: that would have to be cut off again
+            text += piece
         self._read = pieces, count, text
         return text if len(text) == length else text[:length]
 
+    def _fold(self) -> None:
+        """Join the pieces up to the last one that was read, or all of them if nobody reads along."""
+        pieces, read = self._base[1], self._read
+        if read is not None and read[0] is pieces and read[1] > len(pieces) // 2:
+            _, count, text = read
+        else:
+            count, text = len(pieces), self.read(self.length)
+        self._base = (text, pieces[count:])
+
 
 class GrowingText:
-    """The text of a log as it was at one moment; ``str()`` reads it.
+    """The state of a log at one moment; ``str()`` reads its text.
 
     Args:
         log: The log.
@@ -203,10 +216,10 @@ class GrowingText:
 
 
 class UndecodedMessage:
-    """A line of a stream that is known to be the whole form of a message with one block, and was not decoded.
+    """A line of a stream with a whole message of one block, decoded when it is first read.
 
     Args:
-        line: The line: a JSON object with the message under ``data``.
+        line: The line, a JSON object with the message under ``data``.
     """
 
     __slots__ = ("_data", "_line")
@@ -228,12 +241,12 @@ Form = Mapping[str, Any] | UndecodedMessage
 
 
 def decoded(form: Form) -> Mapping[str, Any]:
-    """Return a message's whole form, decoding it if that was not done yet."""
+    """Return a message in wire form, decoding it if necessary."""
     return form.data if isinstance(form, UndecodedMessage) else form
 
 
 def block_of(form: Form) -> Mapping[str, Any]:
-    """Return the only block of an undecoded message, or a block itself."""
+    """Return the only block of an undecoded message, or a decoded block unchanged."""
     if not isinstance(form, UndecodedMessage):
         return form
     block: Mapping[str, Any] = form.data["content"][0]

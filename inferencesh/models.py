@@ -1,11 +1,9 @@
-"""What the service talks about: messages, tool calls, runs, chats and files, as immutable classes.
+"""The data of the service: messages, tool calls, runs, chats and files, as immutable classes.
 
-Everything here is read from a server, so nothing is trusted and little is required: null and absent fields take their
-defaults, what this version does not know stays readable in ``raw``, and a value an enum does not know becomes a member
-with that value.
-What they hold of decoded JSON (arguments, outputs, ``raw``) is copied each time it is read, so that a program that
-changes what it got changes neither the object nor what other snapshots share with it.
-Field names and enum values come from the official Python, JavaScript and Swift SDKs.
+They are read leniently: null and absent fields take their defaults, fields that this version does not know remain in
+``raw``, and an unknown value of an enum becomes a member with that value. Decoded JSON (arguments, outputs, ``raw``) is
+copied each time it is read, so that changing it affects neither the object nor other snapshots. Field names and enum
+values come from the official Python, JavaScript and Swift SDKs.
 """
 
 from __future__ import annotations
@@ -44,7 +42,7 @@ __all__ = [
 
 
 class OpenEnum(StrEnum):
-    """A string enum that takes in values of later server versions instead of failing on them."""
+    """A string enum that accepts unknown values, which later versions of the server may send."""
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
@@ -69,7 +67,7 @@ class Role(OpenEnum):
 
 
 class MessageStatus(OpenEnum):
-    """How far a message has got; ready, failed and cancelled are final."""
+    """The status of a message; ready, failed and cancelled are final."""
 
     PENDING = "pending"
     QUEUED = "queued"
@@ -79,7 +77,7 @@ class MessageStatus(OpenEnum):
 
 
 class ContentType(OpenEnum):
-    """What a block of a message's content is."""
+    """The type of a block of a message's content."""
 
     TEXT = "text"
     REASONING = "reasoning"
@@ -90,7 +88,7 @@ class ContentType(OpenEnum):
 
 
 class ToolCallStatus(OpenEnum):
-    """How far a tool call has got; completed, failed and cancelled are final."""
+    """The status of a tool call; completed, failed and cancelled are final."""
 
     PENDING = "pending"
     IN_PROGRESS = "in_progress"
@@ -117,7 +115,7 @@ class ToolType(OpenEnum):
 
 
 class RunState(OpenEnum):
-    """How far a run, the agent's work on one user message, has got; UNKNOWN when the server did not say."""
+    """The state of a run, the agent's work on one user message; UNKNOWN if the server did not report it."""
 
     SUBMITTED = "submitted"
     WORKING = "working"
@@ -131,7 +129,7 @@ class RunState(OpenEnum):
 
 
 class ChatStatus(OpenEnum):
-    """What a chat is doing; UNKNOWN when the server did not say."""
+    """The status of a chat; UNKNOWN if the server did not report it."""
 
     BUSY = "busy"
     IDLE = "idle"
@@ -155,7 +153,7 @@ class InterruptReason(OpenEnum):
 
 
 class InterruptStatus(OpenEnum):
-    """Whether an interrupt still holds its run up; only a pending one does."""
+    """The status of an interrupt; only a pending one holds up its run."""
 
     PENDING = "pending"
     RESOLVED = "resolved"
@@ -163,8 +161,8 @@ class InterruptStatus(OpenEnum):
     CANCELLED = "cancelled"
 
 
-_OF_A_NUMBER = "0123456789+-.eE"
-_BEGINS_A_NUMBER = "-0123456789"
+_NUMBER_CHARS = "0123456789+-.eE"
+_NUMBER_STARTS = "-0123456789"
 
 
 def read_partial(text: str, *, over: bool = False) -> object:
@@ -172,14 +170,14 @@ def read_partial(text: str, *, over: bool = False) -> object:
 
     Args:
         text: The text so far.
-        over: Whether no more of it will come, so that a number at its end is complete.
+        over: Whether the text is complete, so that a number at its end is.
 
     Returns:
-        Objects and lists hold the entries that are complete; a string, number or literal still being written is not
-        there yet. None when nothing is complete, and when the text is no JSON.
+        The value, whose objects and lists hold only complete entries: a string, number or literal that is still being
+        written is left out. None if nothing is complete or the text is not JSON.
     """
-    settled = text.rstrip(_OF_A_NUMBER)
-    if text[len(settled) :].startswith(tuple(_BEGINS_A_NUMBER)):
+    settled = text.rstrip(_NUMBER_CHARS)
+    if text[len(settled) :].startswith(tuple(_NUMBER_STARTS)):
         if over and (whole := _read(text, partial=False)) is not None:
             return whole
         text = settled
@@ -192,7 +190,7 @@ def _read(text: str, *, partial: bool) -> object:
     data = text.encode(errors="replace")
     try:
         value: object = jiter.from_json(data, partial_mode=partial, allow_inf_nan=False, cache_mode="none")
-    except ValueError:  # nothing yet, or no JSON at all: it comes from a language model
+    except ValueError:  # nothing yet, or not JSON: a language model writes it
         return None
     return value
 
@@ -242,10 +240,10 @@ class FileRef:
 
     Attributes:
         id: Its id, or "".
-        uri: Where it is; this is what an attachment needs.
+        uri: Its URI, which an attachment needs.
         filename: Its name, or "".
         content_type: Its MIME type, or "".
-        size: Bytes, or 0 when unknown.
+        size: Its size in bytes, or 0 if unknown.
 
     Example:
         ```python
@@ -267,7 +265,7 @@ class Content:
     """One block of a message: text, reasoning, an image, a file, or something newer.
 
     Attributes:
-        type: What the block is.
+        type: The type of the block.
         image: The image's URI, or None.
         file: The file's URI, or None.
         error: What went wrong, or None.
@@ -319,7 +317,7 @@ class ToolCall:
         id: The id that ``submit_tool_result`` takes.
         name: The tool's name.
         arguments: The arguments, always decoded. They come from a language model: check them before you act on them.
-        status: How far it has got.
+        status: Its status.
         type: Who runs it; ``client`` means your program.
         requires_approval: Whether it waits for a person's approval.
         result: What it returned, or None.
@@ -360,7 +358,7 @@ class ToolCall:
 
     @property
     def waits(self) -> bool:
-        """Whether it waits for somebody: for its result, an approval, or what a person answers."""
+        """Whether it waits for input: its result, an approval, or the answer of a person."""
         if self.status == ToolCallStatus.AWAITING_INPUT:
             return not is_finish(self)
         return self.pending or self.status == ToolCallStatus.AWAITING_APPROVAL
@@ -372,20 +370,20 @@ class ToolCall:
 
 
 class _WeaklyReferable:
-    """The base of Message and of its twin: instances can change between classes of the same layout."""
+    """The common base of ``Message`` and ``_NewMessage``, which must have the same layout."""
 
     __slots__ = ("__weakref__",)
 
 
 @attrs.frozen(eq=False, repr=False)
 class Message(_WeaklyReferable):
-    """A message as it stood at one moment; nothing in it changes later, whatever is done with the values read from it.
+    """A snapshot of a message, which never changes.
 
     Attributes:
         id: The message's id.
         chat_id: The chat it belongs to.
         role: Who it is from.
-        status: How far it has got.
+        status: Its status.
         content: Its blocks, in order.
         tool_calls: The tools the agent called in it.
         created_at: RFC 3339 time of its creation, or "".
@@ -484,7 +482,7 @@ class Message(_WeaklyReferable):
         return read_partial(written, over=self.done) if isinstance(written, str) else written
 
     def __eq__(self, other: object) -> bool:
-        return self._said == other._said if isinstance(other, Message) else NotImplemented
+        return self._values == other._values if isinstance(other, Message) else NotImplemented
 
     def __hash__(self) -> int:
         return hash((self.id, self.chat_id, self.status, self.tool_calls))
@@ -494,8 +492,8 @@ class Message(_WeaklyReferable):
         return f"Message({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
 
     @property
-    def _said(self) -> tuple[object, ...]:
-        """What two messages that say the same have in common."""
+    def _values(self) -> tuple[object, ...]:
+        """The values that equal messages have in common."""
         about = (self.id, self.chat_id, self.role, self.status, self.created_at, self.order, self.run_id)
         return (*about, self.content, self.tool_calls)
 
@@ -506,9 +504,9 @@ def _joined(content: tuple[Content, ...], wanted: ContentType) -> str:
     return "".join(block.text for block in content if block.type == wanted)
 
 
-# attrs assigns the fields of a frozen class through object.__setattr__, which takes three times as long as a plain
-# assignment, and nothing is made more often than snapshots of a growing message. So they are made as instances of a
-# class with the same slots that is not frozen, and become messages before anybody sees them.
+# A frozen attrs class assigns its fields through object.__setattr__, which takes three times as long as a plain
+# assignment, and snapshots of a growing message are by far the most frequent objects. So they are created as instances
+# of a class with the same slots that is not frozen, and their class is changed before they are returned.
 _NewMessage = attrs.make_class(
     "Message",
     [field.name for field in attrs.fields(Message)],
@@ -524,10 +522,10 @@ def with_text(seen: Message, log: TextLog, length: int, delta: str, form: Form) 
 
     Args:
         seen: The snapshot before.
-        log: The text, with ``delta`` at its end.
+        log: The log of the text, with ``delta`` at its end.
         length: The length of the text, in characters.
-        delta: What the text has gained.
-        form: The message's newest whole form.
+        delta: The text that was added.
+        form: The newest whole form of the message.
     """
     message: Message = _NewMessage(
         seen.id,
@@ -556,7 +554,7 @@ class Run:
     Attributes:
         id: Its id.
         chat_id: The chat it runs in, or "".
-        state: How far it has got.
+        state: Its state.
         user_message_id: The message it answers, or "".
         error: Why it failed, or "".
         interrupt_tool_id: The tool call it waits for, or "".
@@ -586,12 +584,12 @@ class Run:
 @_copied_when_read("meta", "raw")
 @attrs.frozen
 class Interrupt:
-    """Something that holds a run up until somebody acts.
+    """Something that holds up a run until somebody acts.
 
     Attributes:
         id: The id that ``resolve_interrupt`` takes.
-        reason: What is waited for: an approval, a client tool's result, a form, an authorization, a confirmation.
-        status: Whether it still holds the run up.
+        reason: What the run waits for: an approval, a client tool's result, a form, an authorization, a confirmation.
+        status: Its status; only a pending interrupt holds up the run.
         resource_id: What it is about; for tools the id of the call.
         resource_type: What kind of thing that is, such as ``tool_invocation``.
         run_id: The run that is held up.
@@ -625,11 +623,11 @@ class Chat:
     """A conversation with an agent.
 
     Attributes:
-        id: Its id; pass it as ``chat_id`` to take the chat up again.
-        status: What it is doing.
+        id: Its id; pass it as ``chat_id`` to continue the chat.
+        status: Its status.
         name: Its title, or "".
-        active_run: The run that goes on or was the last one, or None.
-        pending_interrupts: What holds the run up at present.
+        active_run: The current or last run, or None.
+        pending_interrupts: What holds up the run at present.
         output: The structured output of the agent, if it has one.
         context: The variables given at its creation.
         created_at: RFC 3339 time of its creation, or "".
@@ -664,19 +662,19 @@ FINISH = "finish"
 
 
 def is_finish(call: ToolCall) -> bool:
-    """Whether a call is one of the service's finish tool, and not of a client's tool with that name."""
+    """Whether a call is one of the service's finish tool, and not of a client tool with that name."""
     return call.name == FINISH and call.type == ToolType.INTERNAL
 
 
 def written_output(calls: Sequence[ToolCall], content: Sequence[Content]) -> object:
-    """What the agent has written of its output in one message.
+    """Return the agent's structured output in one message, as far as it is written.
 
     Args:
         calls: The message's tool calls.
-        content: Its blocks, which some servers alone put the model's calls into.
+        content: The message's blocks, since some servers put the calls only there.
 
     Returns:
-        The value, or the JSON text so far as a ``str`` where it is not a whole object; None when there is none.
+        The value, or the JSON text so far as a ``str`` if it is not a complete object; None if there is none.
     """
     if any(call.name == FINISH for call in calls):
         found = [_written(call) for call in calls if is_finish(call) and call.status not in _REFUSED]
@@ -688,7 +686,7 @@ def written_output(calls: Sequence[ToolCall], content: Sequence[Content]) -> obj
 def _written(call: ToolCall) -> object:
     if call.undecoded_arguments is not None:
         return call.undecoded_arguments
-    arguments = call.arguments  # read once: each time is a copy
+    arguments = call.arguments  # read once, since each read copies
     if arguments:
         return arguments
     function = call.raw.get("function")

@@ -7,6 +7,7 @@ callers get, the event loop), so that they hold when the code between them is wr
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ import jiter
 import orjson
 import pytest
 
+import inferencesh._protocol.message
 from inferencesh import AsyncInference, Content, Inference, Message
 from inferencesh._text import TextLog
 from tests.faults.forms import REPLY, Json, chat, delta, event, message
@@ -66,22 +68,36 @@ class Work:
             (Message, "__init__"),
             (Content, "__init__"),
             (TextLog, "read"),
+            (inferencesh._protocol.message, "with_text"),
             (loop, "create_task"),
             (loop, "call_soon"),
             (loop, "call_at"),
             (loop, "call_soon_threadsafe"),
         ]
         for owner, name in watched:
-            monkeypatch.setattr(owner, name, self._counted(f"{owner.__name__}.{name}", getattr(owner, name)))
+            monkeypatch.setattr(owner, name, self._counted(label(owner, name), getattr(owner, name)))
+        self.pieces_joined = self.characters_cut_off = 0
+        monkeypatch.setattr(TextLog, "read", self._noting_pieces(TextLog.read))
 
     def forget(self) -> None:
         """Begin to count anew."""
         self._seen.clear()
-        self.bytes_decoded = 0
+        self.bytes_decoded = self.pieces_joined = self.characters_cut_off = 0
 
     def count(self, name: str) -> int:
         """How often something was called."""
         return self._seen.count(name)
+
+    def _noting_pieces(self, read: Callable[[TextLog, int], str]) -> Callable[[TextLog, int], str]:
+        def noting(log: TextLog, length: int) -> str:
+            joined_before = log._read[1] if log._read is not None and log._read[0] is log._base[1] else 0
+            text = read(log, length)
+            assert log._read is not None
+            self.pieces_joined += log._read[1] - joined_before
+            self.characters_cut_off += len(log._read[2]) - length
+            return text
+
+        return noting
 
     def _counted(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*arguments: Any, **options: Any) -> Any:
@@ -91,6 +107,11 @@ class Work:
             return function(*arguments, **options)
 
         return counted
+
+
+def label(owner: Any, name: str) -> str:
+    """What the calls of a function are counted as."""
+    return name if owner is inferencesh._protocol.message else f"{owner.__name__}.{name}"
 
 
 def ignore(_: Message) -> None:
@@ -153,11 +174,15 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Work:
     return Work(monkeypatch)
 
 
-@pytest.mark.parametrize("lines", [snapshots(), deltas()], ids=["snapshots", "deltas"])
-def test_each_line_is_decoded_once(kind: Kind, work: Work, lines: list[Json]) -> None:
-    """A thousand lines are a thousand calls of the JSON decoder."""
+@pytest.mark.parametrize(
+    ("lines", "least"),
+    [(snapshots(), EVENTS), (deltas(), 0), (finish_deltas(), EVENTS)],
+    ids=["snapshots", "deltas", "finish"],
+)
+def test_each_line_is_decoded_at_most_once(kind: Kind, work: Work, lines: list[Json], least: int) -> None:
+    """A thousand lines are a thousand calls of the JSON decoder, and none for deltas of plain text."""
     assert read(kind, lines, work) >= EVENTS
-    assert EVENTS <= work.count("orjson.loads") <= EVENTS + FEW
+    assert least <= work.count("orjson.loads") <= least + FEW
 
 
 def test_of_a_growing_message_only_what_is_new_is_decoded(kind: Kind, work: Work) -> None:
@@ -169,9 +194,11 @@ def test_of_a_growing_message_only_what_is_new_is_decoded(kind: Kind, work: Work
 
 @pytest.mark.parametrize("lines", [snapshots(), deltas()], ids=["snapshots", "deltas"])
 def test_each_snapshot_is_built_once(kind: Kind, work: Work, lines: list[Json]) -> None:
-    """A snapshot is one message with one block, which is not built again to be amended, compared or handed over."""
+    """A message, which is not built again to be amended, compared or handed over; its blocks when they are read."""
     assert read(kind, lines, work) >= EVENTS
-    assert EVENTS <= work.count("Message.__init__") <= EVENTS + FEW
+    assert EVENTS <= work.count("with_text") + work.count("Message.__init__") <= EVENTS + FEW
+    assert work.count("Content.__init__") <= FEW
+    read(kind, lines, work, lambda snapshot: snapshot.content)
     assert EVENTS <= work.count("Content.__init__") <= EVENTS + FEW
 
 
@@ -207,17 +234,85 @@ def test_the_sync_client_crosses_threads_once_for_many_events(work: Work, lines:
     assert 1 <= work.count("BaseEventLoop.call_soon_threadsafe") <= EVENTS / 10
 
 
-def test_conflating_decodes_only_what_no_line_beside_it_replaces(kind: Kind, work: Work) -> None:
-    """Of the whole forms in one read only the last is decoded; how much a read holds is the network's to say."""
-    read(kind, snapshots(), work, conflate=True)
-    assert work.count("orjson.loads") <= EVENTS / 2
-
-
 @pytest.mark.parametrize("lines", [snapshots(), deltas()], ids=["snapshots", "deltas"])
 def test_conflating_costs_only_the_snapshots_that_are_delivered(kind: Kind, work: Work, lines: list[Json]) -> None:
     """Conflation adds no work for each event, but for each snapshot that the caller is given."""
     delivered = read(kind, lines, work, conflate=True)
     assert delivered < EVENTS / 2
     assert work.count("orjson.loads") <= EVENTS + FEW
-    assert work.count("Message.__init__") <= EVENTS + FEW + delivered
+    assert work.bytes_decoded < 9 * len(orjson.dumps(lines[-1]))
+    assert work.count("with_text") + work.count("Message.__init__") <= EVENTS + FEW + delivered
     assert work.count("BaseEventLoop.create_task") <= FEW
+
+
+@pytest.mark.parametrize("lines", [snapshots(), deltas()], ids=["snapshots", "deltas"])
+def test_reading_the_text_at_every_update_is_linear(kind: Kind, work: Work, lines: list[Json]) -> None:
+    """Each piece is joined to the text before it once, when its update is read, and not cut off again."""
+    counts: list[tuple[int, int]] = []
+
+    def look(snapshot: Message) -> None:
+        assert snapshot.text
+        counts.append((work.pieces_joined, work.characters_cut_off))
+
+    assert read(kind, lines, work, look) >= EVENTS
+    number = EVENTS * 7 // 10  # the final message is compared with the whole text, ahead of those who read it
+    joined, cut_off = counts[number - 1]
+    assert number - FEW <= joined <= number + FEW
+    assert cut_off == 0
+
+
+# -- calls of Python functions
+
+MANY = 3000
+SKIPPED = 100  # updates at the beginning and at the end, where more happens than usual
+
+
+def many_deltas() -> list[Json]:
+    """Three thousand deltas, and the message at the end."""
+    words = [f"word{number} " for number in range(MANY)]
+    pieces = [delta(word, seq) for seq, word in enumerate(words)]
+    return [message(""), *pieces, message("".join(words), "ready")]
+
+
+def many_snapshots() -> list[Json]:
+    """Three thousand whole messages with texts of up to 8 KB, 4 KB on average."""
+    text = "".join(f"{number % 10} "[: 2 + number % 2] + "x" * (number % 3 == 0) for number in range(MANY * 2))[:8192]
+    texts = [text[: len(text) * end // MANY] for end in range(1, MANY + 1)]
+    return [message(each, updated_at=NOW) for each in texts[:-1]] + [message(texts[-1], "ready", updated_at=NOW)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "most"), [(many_deltas(), 14), (many_snapshots(), 20)], ids=["deltas", "whole messages"]
+)
+def test_an_update_takes_few_calls(lines: list[Json], most: float) -> None:
+    """Between the socket and the caller who reads ``text``, at a steady pace, when much arrives at once."""
+    scenario = Scenario(streams=[[together(chat("working"), *lines, chat("completed"))]])
+    with FaultServer(scenario) as server:
+        calls, updates = asyncio.run(_calls(server))
+    assert updates > MANY - 3 * SKIPPED
+    assert calls / updates <= most
+
+
+async def _calls(server: FaultServer) -> tuple[int, int]:
+    """Count the calls of Python functions in this thread, and the updates that they were made for."""
+    calls = updates = 0
+
+    def count(_: object, event: str, __: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    async with AsyncInference(**client_options(server)) as client:
+        await client.agent("a/b").send_message("Hi")
+        stream = client.agent("a/b").send_message("Hi", stream=True)
+        before = sys.getprofile()
+        try:
+            async for snapshot in stream:
+                assert snapshot.text
+                updates += 1
+                if updates == SKIPPED:
+                    sys.setprofile(count)
+                elif updates == MANY - SKIPPED:
+                    sys.setprofile(before)
+        finally:
+            sys.setprofile(before)
+    return calls, min(updates, MANY - SKIPPED) - SKIPPED

@@ -1,1 +1,1 @@
-"""The wire protocol as pure functions of what arrives: no I/O, no clock, no event loop."""
+"""The wire protocol of a turn, without I/O, clock or event loop: bytes in, snapshots and the outcome out."""

@@ -1,7 +1,7 @@
-"""What has become, on this side, of the tool calls of one turn: each is handed out once, whatever is replayed.
+"""The tool calls of one turn and what this client has done about them.
 
-A call may wait twice for somebody: first until a person approves it, then for what comes from outside of the server,
-such as a client tool's result. These are two steps, and each of them is taken once.
+A call may wait twice: until a person approves it, and then for input from outside the server, such as the result of a
+client tool. Each of these steps is handed out once, even if the stream replays it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ class Step(enum.Enum):
     """What a call waits for."""
 
     APPROVAL = "a person has to approve it"
-    RESULT = "a client tool has to be run, or a person has to answer"
+    RESULT = "a client tool has to run, or a person has to answer"
 
 
 class CallOutcome(enum.Enum):
-    """What has become of a call that was handed out."""
+    """What has happened to a call that was handed out."""
 
-    LEFT = "nobody has answered it: whoever reads the reply has to"
+    LEFT = "nobody has answered it: the caller has to"
     ANSWERED = "the server has its result"
     APPROVED = "the server knows that it is approved"
     REJECTED = "the server knows that it is rejected"
@@ -35,22 +35,23 @@ class CallOutcome(enum.Enum):
 
 
 class _State(enum.Enum):
-    OFFERED = "somebody on this side is busy with it"
-    DECLINED = "nobody on this side answers it by itself: whoever reads the reply has to"
+    OFFERED = "it was handed out, and a handler may be running"
+    DECLINED = "no handler answers it: the caller has to"
     ANSWERED = "the server has its result, or the decision about it"
 
 
-_Key: TypeAlias = tuple[str, Step, int]  # the last counts the forms that a call shows one after the other
+_Key: TypeAlias = tuple[str, Step, int]  # call id, step, and the number of the form where a call shows several in turn
 
 
 class CallLedger:
-    """The tool calls of one turn.
+    """The state of each tool call of one turn.
 
     Attributes:
-        answered: Ids of the calls of which the server has the result.
-        decided: What was decided about calls that waited for approval, by id; True is approved, None not known here.
-        asks: Whether calls that wait for approval are handed out as well, because there is somebody to ask.
-        asked: Ids of the calls about which somebody was asked.
+        answered: Ids of the calls whose results the server has.
+        decided: The decisions about calls that waited for approval, by id: True (approved), False (rejected), or None
+            (decided by somebody else).
+        asks: Whether calls that wait for approval are handed out, because there is an ``on_approval`` callback.
+        asked: Ids of the calls for which that callback was called.
     """
 
     def __init__(self) -> None:
@@ -59,12 +60,12 @@ class CallLedger:
         self.asks = False
         self.asked: set[str] = set()
         self._states: dict[_Key, _State] = {}
-        self._outcomes: dict[_Key, ToolCallStatus] = {}  # of what is answered: where the call stands since
-        self._rounds: dict[str, int] = {}  # of calls with forms: which of several, one after the other, it shows
+        self._outcomes: dict[_Key, ToolCallStatus] = {}  # the status of calls that were answered, ahead of the server's
+        self._rounds: dict[str, int] = {}  # the number of the form that a call shows, by id
         self._new: list[ToolCall] = []
 
     def __bool__(self) -> bool:
-        """Whether the turn has had calls for this side."""
+        """Whether any call was handed out."""
         return bool(self._states)
 
     @property
@@ -73,7 +74,7 @@ class CallLedger:
         return bool(self._new)
 
     def find(self, messages: Iterable[Message]) -> None:
-        """Note the calls that have begun to wait for what this side can bring about."""
+        """Find the calls that have begun to wait for this client."""
         for message in messages:
             for call in message.tool_calls:
                 key = self._key(call)
@@ -86,30 +87,30 @@ class CallLedger:
                     self._new.append(call)
 
     def take(self) -> Sequence[ToolCall]:
-        """The calls that are new since the last time; what each waits for is what its status says."""
+        """Return the calls found since the last time; the status of each tells what it waits for."""
         calls, self._new = self._new, []
         return calls
 
     def decline(self, call_id: str, step: Step) -> None:
-        """Leave a step of a call to whoever reads the reply."""
+        """Note that no handler takes a step of a call, so that the caller has to."""
         if self._states.get((call_id, step, 1)) is not _State.ANSWERED:
             self._states[call_id, step, 1] = _State.DECLINED
 
     def answer(self, call_id: str) -> None:
-        """Note that the server has acknowledged a call's result."""
+        """Note that the server has accepted the result of a call."""
         self.answered.add(call_id)
-        is_form = call_id in self._rounds  # the server goes on with what it was told, and may ask for more
+        is_form = call_id in self._rounds  # the server continues the call, and may show another form
         status = ToolCallStatus.IN_PROGRESS if is_form else ToolCallStatus.COMPLETED
         self._settle((call_id, Step.RESULT, self._rounds.get(call_id, 1)), status)
 
     def decide(self, call_id: str, *, approved: bool | None) -> None:
-        """Note that the server has the decision about a call, None for one not known here; the first counts."""
+        """Note the decision about a call, None for one by somebody else; the first one counts."""
         rejected = self.decided.setdefault(call_id, approved) is False
-        # Unless it is rejected, it is about to begin; where it is not known, whatever the server says is further.
+        # Unless rejected, the call is about to begin; PENDING is behind whatever status the server reports next.
         self._settle((call_id, Step.APPROVAL, 1), ToolCallStatus.CANCELLED if rejected else ToolCallStatus.PENDING)
 
     def confirm(self, call_id: str, *, allowed: bool) -> None:
-        """Note that the server has acknowledged whether a call that waited for a person, but no approval, may go on."""
+        """Note that the server has accepted whether a call that waited for a confirmation may continue."""
         status = ToolCallStatus.IN_PROGRESS if allowed else ToolCallStatus.CANCELLED
         self._settle((call_id, Step.RESULT, self._rounds.get(call_id, 1)), status)
 
@@ -118,7 +119,7 @@ class CallLedger:
         self._outcomes[key] = outcome
 
     def decision(self, call_id: str) -> CallOutcome:
-        """What was decided about a call: APPROVED, REJECTED or DECIDED, or LEFT where nothing was."""
+        """Return the decision about a call: APPROVED, REJECTED or DECIDED, or LEFT if there is none."""
         if call_id not in self.decided:
             return CallOutcome.LEFT
         return {True: CallOutcome.APPROVED, False: CallOutcome.REJECTED, None: CallOutcome.DECIDED}[
@@ -126,28 +127,28 @@ class CallLedger:
         ]
 
     def abandon(self) -> None:
-        """Leave all calls under way to whoever takes up the turn; they are not run again."""
+        """Leave all unanswered calls to the next caller; they are not run again."""
         for key, state in self._states.items():
             if state is _State.OFFERED:
                 self._states[key] = _State.DECLINED
         self._new.clear()
 
     def reopen(self) -> None:
-        """The turn is taken up: whoever does so may be asked about the calls about which nobody was asked yet."""
+        """Hand out the calls that wait for approval again, except those that somebody was asked about."""
         for key, state in list(self._states.items()):
             if state is _State.DECLINED and key[1] is Step.APPROVAL and key[0] not in self.asked:
                 del self._states[key]
 
     def waiting(self, messages: Iterable[Message]) -> list[Message]:
-        """The messages with calls that wait for somebody: a declined call's result, an approval, a form."""
+        """Return the messages with calls that wait for the caller: for a result, an approval, or an answer."""
         return [message for message in messages if any(self._waits(call) for call in message.tool_calls)]
 
     def busy(self, messages: Iterable[Message]) -> bool:
-        """Whether somebody on this side is at work on a call that the server still waits for."""
+        """Whether a handler may be running for a call that the server still waits for."""
         return any(self._state(call) is _State.OFFERED for message in messages for call in message.tool_calls)
 
     def corrected(self, message: Message) -> Message:
-        """A message with its calls as this side knows them to be, where the server's word is from before an answer."""
+        """Return a message with the status of answered calls, where the server wrote it before the answer."""
         if not any(self._state(call) is _State.ANSWERED for call in message.tool_calls):
             return message
         return attrs.evolve(message, tool_calls=tuple(map(self._corrected, message.tool_calls)))
@@ -176,7 +177,7 @@ class CallLedger:
 
 
 def step_of(call: ToolCall) -> Step | None:
-    """What a call waits for, or None."""
+    """Return what a call waits for, or None."""
     if call.status == ToolCallStatus.AWAITING_APPROVAL:
         return Step.APPROVAL
     return Step.RESULT if call.waits else None

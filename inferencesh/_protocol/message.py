@@ -1,7 +1,7 @@
-"""One assistant message while it grows: whole forms and token deltas in, snapshots that only go forward out.
+"""One assistant message while it grows: whole forms and token deltas in, snapshots out, none older than the one before.
 
 A server may send the whole message on every change, or token deltas, or both, in either order, and may replay any of
-it. Whole forms are authoritative; deltas run ahead of them.
+them. Whole forms are authoritative; deltas may be ahead of them.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ __all__ = [
 
 
 def has_less_output(form: object, seen: object) -> bool:
-    """Whether one form of a message has less of the output than another, both as ``written_output`` returns it."""
+    """Whether the output in one form is a beginning of that in another, both as ``written_output`` returns it."""
     if not isinstance(seen, str):
         return False
     return form is None or (isinstance(form, str) and len(form) < len(seen) and seen.startswith(form))
 
 
 def with_finish(calls: tuple[ToolCall, ...], fragments: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
-    """Complete the tool calls of a message's whole form with what deltas have brought of the finish call since.
+    """Return the tool calls of a whole form with the newer arguments of the finish call from deltas.
 
     Args:
-        calls: Those of the whole form.
-        fragments: Those of the deltas.
+        calls: The calls of the whole form.
+        fragments: The calls from the deltas.
     """
     newer = next((call for call in fragments if is_finish(call)), None)
     if newer is None:
@@ -77,7 +77,7 @@ _EARLY = {ToolCallStatus.PENDING: 0, ToolCallStatus.AWAITING_APPROVAL: 1}
 
 
 def is_stale(message: Message, seen: Message) -> bool:
-    """Whether a pending form is older than one that was delivered: it had not got as far, or had fewer calls."""
+    """Whether a pending form is older than a delivered snapshot: its text, calls or output are behind."""
     text, seen_text = message.text, seen.text
     if len(text) != len(seen_text):
         return len(text) < len(seen_text) and seen_text.startswith(text)
@@ -92,18 +92,18 @@ def is_stale(message: Message, seen: Message) -> bool:
 
 
 def is_repeat(message: Message, seen: Message) -> bool:
-    """Whether a form says nothing that the one that was delivered did not say."""
+    """Whether a form is the same as the delivered snapshot."""
     return message == seen and _output(message) == _output(seen)
 
 
 def has_newer_calls(message: Message, seen: Message) -> bool:
-    """Whether a form that is stale otherwise has a tool call that is new, or one that has got further."""
+    """Whether a form whose text is stale has a tool call that is new or further than in the snapshot."""
     known = {call.id: call for call in seen.tool_calls}
     return any(_is_ahead(call, known.get(call.id)) for call in message.tool_calls)
 
 
 def keep_calls(message: Message, known: Message) -> Message:
-    """Keep what is known of tool calls where a form leaves them out or has one less far than it was."""
+    """Return a form with the known tool calls, where it omits them or has one in an earlier status."""
     if not known.tool_calls:
         return message
     if not message.tool_calls:
@@ -119,39 +119,39 @@ def keep_calls(message: Message, known: Message) -> Message:
 
 
 def _is_ahead(call: ToolCall, known: ToolCall | None) -> bool:
-    """Whether a call has got further than what is known of it."""
+    """Whether a call is in a later status than the known one."""
     if known is None or known.done:
         return known is None
     return _progress(call) > _progress(known) or (call.pending and not known.pending)
 
 
 def _progress(call: ToolCall) -> int:
-    """How far a call has got: not begun, not approved yet, begun, or over; what else there is may come in any order."""
+    """Return the stage of a call: pending, awaiting approval, begun (in any status), or done."""
     return 3 if call.done else _EARLY.get(call.status, 2)
 
 
 def _output(message: Message) -> object:
-    """What the message has of the agent's structured output, not parsed."""
+    """Return the agent's structured output in a message, not parsed."""
     return written_output(message.tool_calls, message.content)
 
 
 class CallFragments:
-    """The tool calls of one message as far as deltas have brought them.
+    """The tool calls of one message from its deltas.
 
-    They are for show, since their ids are the model's. The arguments of the finish call count all the same: they are
-    the agent's output, of which the whole form may have less, or nothing.
+    They can be shown but not answered, since their ids are the model's. The arguments of the finish call are used: they
+    are the agent's output, of which the whole form may have less or nothing.
     """
 
     __slots__ = ("_fragments",)
 
     def __init__(self) -> None:
-        self._fragments: dict[int, _Fragment] = {}  # by their index
+        self._fragments: dict[int, _Fragment] = {}  # by index
 
     def __len__(self) -> int:
         return len(self._fragments)
 
     def take(self, value: object) -> None:
-        """Merge a delta's ``tool_calls``: by index; names and ids replace, arguments concatenate."""
+        """Merge the ``tool_calls`` of a delta by index: names and ids replace, arguments are concatenated."""
         for item in value if isinstance(value, list) else ():
             fields = item if isinstance(item, Mapping) else {}
             index = fields.get("index")
@@ -163,17 +163,17 @@ class CallFragments:
             fragment.arguments.append(_string(function.get("arguments")))
 
     def clear(self) -> None:
-        """Forget them: a whole form holds what they said."""
+        """Discard the calls, because a whole form holds them."""
         self._fragments.clear()
 
     def merged_with(self, calls: tuple[ToolCall, ...]) -> tuple[ToolCall, ...]:
-        """The calls to show, given those of the whole form, which are the ones that can be answered."""
+        """Return the calls to show, given those of the whole form, which take precedence."""
         if not self._fragments:  # nearly always
             return calls
         return with_finish(calls, self._calls()) if calls else self._calls()
 
     def complete(self, final: Message) -> Message:
-        """The final form of the message, with the agent's output where it came in deltas alone."""
+        """Return the final form of the message, with the agent's output if only deltas had it."""
         if not self._fragments or written_output(final.tool_calls, final.content) is not None:
             return final
         return attrs.evolve(final, tool_calls=with_finish(final.tool_calls, self._calls()))
@@ -184,16 +184,16 @@ class CallFragments:
 
 @attrs.define
 class _Fragment:
-    """One call, of which the deltas have brought a part."""
+    """One tool call as far as deltas have brought it."""
 
     id: str = ""
     name: str = ""
     arguments: TextLog = attrs.Factory(TextLog)
 
     def call(self) -> ToolCall:
-        """The call as far as it is known."""
+        """Return the call as far as it is known."""
         text = self.arguments.read(self.arguments.length)
-        # Decoding is not tried in vain: of a long call nearly every delta ends somewhere in the middle.
+        # Most deltas end in the middle of the arguments, so decoding them is tried only where they may be complete.
         arguments = read_arguments(text) if not text or text.rstrip().endswith("}") else None
         return ToolCall(
             id=self.id,
@@ -212,14 +212,14 @@ WRITTEN = frozenset({ContentType.TEXT, ContentType.REASONING})  # the blocks tha
 
 
 class DeltaAccumulator:
-    """What the deltas of one message add up to, and whether the next one is known to continue that.
+    """The accumulated deltas of one message, and whether the next delta is known to continue them.
 
     Attributes:
-        text: The text, from the first that they bring; None where the whole form's is all there is.
+        text: The text, or None while no delta has brought any.
         calls: The tool calls.
-        seq: The number of the last delta, where the server numbers them.
+        seq: The ``seq`` of the last delta; None if the server does not number them.
         aligned: Whether the next delta in sequence continues ``text``.
-        stated: The newest whole form of this connection's stream, stale or not; set by whoever takes it in.
+        stated: The newest whole form on the current connection, stale or not; set by ``LiveMessage``.
     """
 
     __slots__ = (
@@ -242,32 +242,32 @@ class DeltaAccumulator:
         self.aligned = True
         self.stated: Message | None = None
         self._reasoning = TextLog()
-        self._from_start = False  # whether the first delta of all was among those that came
-        self._begun_here = False  # whether this connection has brought a delta yet
+        self._from_start = False  # whether the first delta of the message was received
+        self._begun_here = False  # whether the current connection has brought a delta
         self._checked = True  # whether text is known to begin with the whole form's text
         self._disagreements = 0  # how often whole forms and deltas contradicted each other
 
     @property
     def waiting(self) -> bool:
-        """Whether deltas are held back until a whole form says what they belong to, and none comes by itself."""
+        """Whether deltas cannot be used until a whole form arrives, and none is certain to."""
         return not self.aligned and (self.stated is None or not self._given_up)
 
     def reconnected(self) -> None:
-        """A new connection: deltas may have been missed, which their ``seq`` will tell."""
+        """Note a new connection: deltas may have been missed, as their ``seq`` will show."""
         self.stated = None
         self._begun_here = False
 
     def take(self, delta: Mapping[str, Any], seq: int | None, whole: Message | None) -> str | None:
-        """Take in a delta.
+        """Add a delta.
 
         Args:
-            delta: The model's delta: ``response``, ``reasoning``, ``tool_calls``; nulls say nothing.
-            seq: Its number within the message, or None where the server does not number them.
-            whole: The message's newest whole form.
+            delta: The model's delta: ``response``, ``reasoning``, ``tool_calls``, any of which may be null.
+            seq: Its number within the message, or None if the server does not number deltas.
+            whole: The newest whole form of the message.
 
         Returns:
-            The text that it adds, "" for none; None while the deltas have nothing to show: they are not aligned, or
-            have not got as far as the whole form.
+            The text that it adds, which may be "". None if the deltas cannot be shown: they are not aligned, or behind
+            the whole form.
         """
         if not self._is_new(seq, whole) or not self.aligned:
             return None
@@ -284,14 +284,14 @@ class DeltaAccumulator:
         return added if self._has_caught_up(whole) else None
 
     def align(self, whole: Message, *, in_stream: bool) -> bool:
-        """Hold a new whole form against the deltas.
+        """Compare a new whole form with the deltas.
 
         Args:
             whole: The form.
-            in_stream: Whether it came on the stream the deltas come on, and so in order with them.
+            in_stream: Whether it arrived on the same stream as the deltas, and so in order with them.
 
         Returns:
-            Whether the deltas have something to show: what they add up to, which is as far as the form at least.
+            Whether the deltas can be shown, because they are at least as far as the form.
         """
         if self.text is None and self.aligned and not self._reasoning.length and not self.calls:
             return False  # there are none
@@ -302,13 +302,13 @@ class DeltaAccumulator:
         return self.aligned and (self.text is None or self.text.length >= len(whole.text))
 
     def drop(self) -> None:
-        """Forget what they add up to: the final form has come."""
+        """Discard the deltas, because the final form has arrived."""
         self.text = None
         self._reasoning = TextLog()
         self.calls.clear()
 
     def snapshot(self, whole: Message, delta: str | None) -> Message:
-        """The newest whole form with what the deltas add up to in place of its own."""
+        """Return a whole form with the text, reasoning and calls of the deltas."""
         return Message(
             id=whole.id,
             chat_id=whole.chat_id,
@@ -324,14 +324,14 @@ class DeltaAccumulator:
         )
 
     def continues(self, seen: Message, piece: str) -> bool:
-        """Whether ``seen`` is a snapshot of the same text just before ``piece`` was added; no text is read to tell."""
+        """Whether ``seen`` is a snapshot of the same text just before ``piece`` was added. Reads no text."""
         text = self.text
         return text is not None and _ends_with(seen, text, text.length - len(piece))
 
-    # -- which deltas count ----------------------------------------------------------------------------------------
+    # -- sequence
 
     def _is_new(self, seq: int | None, whole: Message | None) -> bool:
-        """Whether a delta is new; notes gaps."""
+        """Whether a delta is new. Notes a gap before it."""
         first_here, self._begun_here = not self._begun_here, True
         if seq is None:
             return True
@@ -344,33 +344,33 @@ class DeltaAccumulator:
         # Numbering starts at 0 or 1: a later start means that some were missed, like any other gap.
         if seq > (1 if last is None else last + 1):
             if first_here and self.stated is not None and self.stated is whole:
-                self._restart(self.stated)  # a stream is in order: its whole form holds what was missed
+                self._restart(self.stated)  # the stream is in order, so this form holds what was missed
             else:
                 self.aligned = False
         return True
 
     def _begin(self, piece: str, seq: int | None, whole: Message | None) -> TextLog | None:
-        """Find what the first piece of text continues; returns that text, None when it is not known."""
+        """Return the text that the first piece continues, or None if it is not known."""
         form = self.stated or whole
         known = form.text if form is not None else ""
         if (seq is None or self._from_start) and known.startswith(piece):
-            known = ""  # the very first piece, which a whole form has overtaken
+            known = ""  # the first piece of all, and the whole form is ahead of it
         elif known and self.stated is None:
-            self.aligned = False  # a form that was requested may hold any number of the deltas under way
+            self.aligned = False  # a form from a request may hold any number of the deltas to come
             return None
         self.text = TextLog(known)
         self._checked = False
         return self.text
 
-    # -- how they stand to the whole form --------------------------------------------------------------------------
+    # -- comparison with the whole form
 
     @property
     def _given_up(self) -> bool:
-        """Whether they went on contradicting whole forms, so are not what the protocol says; whole forms suffice."""
+        """Whether deltas have contradicted whole forms repeatedly, so that they are not waited for any more."""
         return self._disagreements >= 2
 
     def _compare(self, log: TextLog, text: str) -> None:
-        """Hold the whole form's text against that of the deltas: one of them has to begin with the other."""
+        """Compare the text of a whole form with that of the deltas: one has to begin with the other."""
         written = log.read(log.length)
         if written.startswith(text):
             return
@@ -381,7 +381,7 @@ class DeltaAccumulator:
         self.text, self.aligned = None, False
 
     def _has_caught_up(self, whole: Message | None) -> bool:
-        """Whether the deltas have reached the whole form, if there is one."""
+        """Whether the deltas are at least as far as the whole form, if there is one."""
         if whole is None:
             return False
         if self.text is None:
@@ -402,10 +402,10 @@ class DeltaAccumulator:
         self.calls.clear()
         self.aligned, self._checked = True, False  # it may be behind what a request brought
 
-    # -- what they add up to ---------------------------------------------------------------------------------------
+    # -- result
 
     def _content(self, whole: Message) -> tuple[Content, ...]:
-        """The content of a whole form with the text and reasoning of the deltas in place of its own."""
+        """Return the content of a whole form with the text and reasoning of the deltas."""
         rest = [block for block in whole.content if block.type not in WRITTEN] if whole.content else []
         written = []
         thoughts: str | GrowingText = whole.reasoning if whole.content else ""
@@ -421,43 +421,49 @@ class DeltaAccumulator:
 
 
 class LiveMessage:
-    """Which snapshots of one message are delivered: none that is older than the one before."""
+    """One message while it grows, and its snapshots, none of which is older than the one before.
+
+    Attributes:
+        latest: The newest whole form.
+        delivered: The last snapshot that was returned.
+        whole: The newest whole form in wire form, to which updates of single fields apply; None if there is none.
+    """
 
     __slots__ = ("_deltas", "_lines", "_running", "delivered", "latest", "whole")
 
     def __init__(self) -> None:
-        self.latest: Message | None = None  # the newest whole form
-        self.delivered: Message | None = None  # the newest snapshot that was handed out
-        self.whole: Form | None = None  # the newest whole form, where updates of single fields may build on it
+        self.latest: Message | None = None
+        self.delivered: Message | None = None
+        self.whole: Form | None = None
         self._deltas = DeltaAccumulator()
-        self._lines: TextLog | None = None  # what whole forms add up to that each continue the one before
-        self._running: TextLog | None = None  # the text of the deltas, while the newest snapshot is that and no more
+        self._lines: TextLog | None = None  # the text, while each whole form only adds to it
+        self._running: TextLog | None = None  # the text of the deltas, while the snapshot has no other content
 
     @property
     def done(self) -> bool:
-        """Whether its final form has arrived."""
+        """Whether the final form has arrived."""
         return self.latest is not None and self.latest.done
 
     @property
     def needs_whole(self) -> bool:
-        """Whether deltas are being held back until a whole form says what they belong to, and none comes by itself."""
+        """Whether deltas cannot be used until a whole form arrives, and none is certain to."""
         return not self.done and (self.latest is None or self._deltas.waiting)
 
     @property
     def current(self) -> Message | None:
-        """The message as it is known now: what was delivered, with what has changed since without being delivered."""
+        """The message as far as it is known."""
         return self.latest if self.delivered is None or self.done else self.delivered
 
     def reconnected(self) -> None:
-        """A new connection: deltas may have been missed, which their ``seq`` will tell."""
+        """Note a new connection: deltas may have been missed, as their ``seq`` will show."""
         self._running = None
         self._deltas.reconnected()
 
     def extend(self, event: Event | GrownLine | TextPiece) -> Message | None:
-        """Take in an event if it only adds text to the newest snapshot, as nearly all do.
+        """Process an event if it only adds text to the last snapshot, as nearly all do.
 
         Returns:
-            The snapshot to deliver; None, with nothing taken in, for any other event.
+            The snapshot to deliver. None for any other event, which is not processed.
         """
         seen = self.delivered
         if seen is None:
@@ -485,7 +491,7 @@ class LiveMessage:
         return snapshot
 
     def take_growth(self, data: Mapping[str, Any]) -> Message | None:
-        """Take in a whole form if it only adds text to the one before; return the snapshot, or None."""
+        """Process a whole form if it only adds text to the one before, and return the snapshot, else None."""
         seen = self.delivered
         if seen is None or not self._shows_latest(seen):
             return None
@@ -499,19 +505,19 @@ class LiveMessage:
         return snapshot
 
     def _shows_latest(self, seen: Message) -> bool:
-        """Whether what was delivered is the newest whole form as it came, and may grow."""
+        """Whether the last snapshot is the newest whole form, without deltas, and may grow."""
         deltas = self._deltas
         return seen is self.latest and deltas.text is None and deltas.aligned and seen.status not in FINAL_MESSAGE
 
     def take_whole(self, message: Message, *, in_stream: bool) -> Message | None:
-        """Take in a whole form.
+        """Process a whole form.
 
         Args:
-            message: The whole form, fresh from the converter.
-            in_stream: Whether it came on the stream the deltas come on, and so in order with them.
+            message: The whole form. It must not be shared yet: its ``delta`` is set.
+            in_stream: Whether it arrived on the same stream as the deltas, and so in order with them.
 
         Returns:
-            The snapshot to deliver, or None when there is nothing new to see.
+            The snapshot to deliver, or None if nothing has changed.
         """
         known, deltas = self.latest, self._deltas
         self._running = None
@@ -534,14 +540,14 @@ class LiveMessage:
         return self._deliver_whole(message)
 
     def take_delta(self, delta: Mapping[str, Any], seq: int | None) -> Message | None:
-        """Take in a token delta.
+        """Process a token delta.
 
         Args:
-            delta: The model's delta: ``response``, ``reasoning``, ``tool_calls``; nulls say nothing.
-            seq: Its number within the message, or None where the server does not number them.
+            delta: The model's delta: ``response``, ``reasoning``, ``tool_calls``, any of which may be null.
+            seq: Its number within the message, or None if the server does not number deltas.
 
         Returns:
-            The snapshot to deliver, or None when there is nothing new to see or the message is not known yet.
+            The snapshot to deliver, or None if nothing has changed or the message is not known yet.
         """
         self._running = None
         whole = self.latest
@@ -549,17 +555,17 @@ class LiveMessage:
         return None if whole is None or added is None else self._deliver_deltas(whole, added)
 
     def amend(self, change: Callable[[Message], Message]) -> None:
-        """Correct what is known, where this side knows better than what the server has sent."""
+        """Apply a change that is ahead of what the server has sent."""
         self._running = None
         if self.latest is not None:
             self.latest = change(self.latest)
         if self.delivered is not None:
             self.delivered = change(self.delivered)
 
-    # -- snapshots -------------------------------------------------------------------------------------------------
+    # -- snapshots
 
     def _advance_calls(self, message: Message) -> Message | None:
-        """Take the tool calls, and only them, from a form whose text is behind."""
+        """Use only the tool calls of a form whose text is behind."""
         seen, latest = self.delivered, self.latest
         assert seen is not None
         assert latest is not None
@@ -582,12 +588,12 @@ class LiveMessage:
         return self._deliver(_with_delta(message, text[len(seen_text) :]))
 
     def _deliver_deltas(self, whole: Message, piece: str | None) -> Message | None:
-        """The snapshot of what the deltas add up to; ``piece`` is the text just added, None when that is not known."""
+        """Return the snapshot with the deltas; ``piece`` is the text that was added, None if that is not known."""
         deltas, seen = self._deltas, self.delivered
         snapshot = deltas.snapshot(whole, piece)
         if piece and seen is not None and deltas.continues(seen, piece):
             self._running = deltas.text if len(snapshot.content) == 1 and not deltas.calls else None
-            return self._deliver(snapshot)  # and no text was joined or compared
+            return self._deliver(snapshot)  # without joining or comparing any text
         before, text = seen.text if seen is not None else "", snapshot.text
         _with_delta(snapshot, text[len(before) :] if text.startswith(before) else None)
         return None if _is_empty(snapshot) or (not snapshot.delta and snapshot == seen) else self._deliver(snapshot)
@@ -608,7 +614,7 @@ def _text_piece(event: Event) -> TextPiece | None:
 
 
 def _ends_with(message: Message, log: TextLog, length: int) -> bool:
-    """Whether a message's text is the first ``length`` characters of a log, told without reading it."""
+    """Whether the text of a message is the first ``length`` characters of a log. Reads no text."""
     if isinstance(message._content, TextLog):
         return message._content is log and message._length == length
     texts = [block._text for block in message._content]
@@ -616,13 +622,13 @@ def _ends_with(message: Message, log: TextLog, length: int) -> bool:
 
 
 def _is_empty(message: Message) -> bool:
-    """Whether it is the placeholder that stands for a reply not yet begun."""
+    """Whether a message is the placeholder for a reply that has not begun."""
     if message.done or message.tool_calls:
         return False
     return all(block.type in WRITTEN and not block.text for block in message.content)
 
 
 def _with_delta(message: Message, delta: str | None) -> Message:
-    """Complete a message that was just read and that nobody else has seen yet."""
-    object.__setattr__(message, "delta", delta)  # a copy by attrs.evolve would cost as much as reading it did
+    """Set the ``delta`` of a message that is not shared yet."""
+    object.__setattr__(message, "delta", delta)  # a copy would take as long as structuring the message
     return message

@@ -1,7 +1,7 @@
-"""The assistant messages of one turn: which ones they are, and what each has come to.
+"""The assistant messages of one turn, selected from the messages of its chat.
 
-A chat's stream carries all messages of the chat, replayed ones of earlier turns too. A message is this turn's when the
-answer to the post names it, when it is of the turn's run, or when it stands behind the user's message in the chat.
+The stream of a chat carries all its messages, including replayed ones of earlier turns. A message belongs to this turn
+if the response to the POST names it, if it belongs to the turn's run, or if it comes after the user's message.
 """
 
 from __future__ import annotations
@@ -21,18 +21,26 @@ from .wire import Event
 
 __all__ = ["Replies"]
 
-_MOST_UNKNOWN = 16  # messages of which deltas came first, kept at the most
+_MAX_UNKNOWN = 16  # messages kept of which only deltas have arrived
 
 
 class Replies:
     """The assistant messages of one turn.
 
     Args:
-        chat_id: The chat's id, or None where the turn begins a new chat.
-        run: The turn's run.
-        corrected: Puts the calls of a message right where they were settled here since the server wrote it.
-        after: The place in the chat (``order``) of the last message before the turn, or None when that is not known.
-        earlier: Ids of messages that are known to be of earlier turns.
+        chat_id: The chat's id, or None if the turn begins a new chat.
+        run: The state of the turn's run.
+        corrected: A function that updates the tool calls of a message that were answered since the server wrote it.
+        after: The ``order`` of the last message before the turn, or None if it is not known.
+        earlier: Ids of messages that are known to belong to earlier turns.
+
+    Attributes:
+        chat_id: The chat's id, or None while it is not known.
+        after: The ``order`` of the last message before the reply, or None.
+        withdrawn: Whether the user's message was withdrawn before its turn began.
+        seen_own: Whether the user's message was seen in the chat.
+        missing: Whether something is missing that only a read of the chat can bring.
+        growing: The message that the last event was about, or None.
     """
 
     def __init__(
@@ -46,24 +54,24 @@ class Replies:
     ) -> None:
         self.chat_id = chat_id
         self.after = after
-        self.withdrawn = False  # whether the user's message was taken back before its turn came
-        self.seen_own = False  # whether the user's message was seen in the chat
-        self.missing = False  # whether there is something that only a re-read can tell
-        self._said_final: dict[str, Message] = {}  # said to be final, while their content may not be complete
-        self._until: int | None = None  # the place of the user's next message, with which another turn begins
+        self.withdrawn = False
+        self.seen_own = False
+        self.missing = False
+        self._said_final: dict[str, Message] = {}  # reported as final, but their content may be incomplete
+        self._until: int | None = None  # the order of the user's next message, which begins another turn
         self._run = run
         self._corrected = corrected
         self._new_chat = chat_id is None
         self._earlier = set(earlier)
-        self._others: set[str] = set()  # ids that were seen to be of other turns
-        self._named: set[str] = set()  # ids that the answer to the post named
-        self._since = ""  # when the user's message was created; tells old messages apart where nothing else does
+        self._others: set[str] = set()  # ids of messages of other turns
+        self._named: set[str] = set()  # ids in the response to the POST
+        self._since = ""  # when the user's message was created, for messages without an order
         self._live: dict[str, LiveMessage] = {}
-        self._unknown: dict[str, LiveMessage] = {}  # of these only deltas have come yet
-        self.growing: LiveMessage | None = None  # the one that the last event was about
+        self._unknown: dict[str, LiveMessage] = {}  # messages of which only deltas have arrived
+        self.growing: LiveMessage | None = None
 
     def begin(self, user: Message | None, assistant: Message | None) -> Message | None:
-        """Take in what the answer to the post says; returns the snapshot if it holds more than a placeholder."""
+        """Begin with the response to the POST, and return a snapshot if it holds more than a placeholder."""
         known = assistant or user
         if known is not None and self.chat_id is None:
             self.chat_id = known.chat_id or None
@@ -79,7 +87,7 @@ class Replies:
         return self.take(assistant, in_stream=False)
 
     def take_event(self, event: Event) -> Message | None:
-        """Take in a ``chat_messages`` event; returns the snapshot to deliver."""
+        """Process a ``chat_messages`` event, and return the snapshot to deliver, if any."""
         data: Mapping[str, Any] = event["data"]
         fields = event.get("fields")
         message_id = data.get("id")
@@ -96,13 +104,13 @@ class Replies:
         if fields and "content" not in fields and live is not None and live.current is not None:
             if message.done:
                 self._said_final[message.id] = message
-                self.missing = True  # its text may have grown since it was last sent, and deltas may be under way
+                self.missing = True  # its text may have grown since it was last sent whole
                 return None
-            message = attrs.evolve(message, content=live.current.content)  # whole forms may lack what deltas brought
+            message = attrs.evolve(message, content=live.current.content)  # the whole form may be behind the deltas
         return self.take(message, in_stream=True)
 
     def take(self, message: Message, *, in_stream: bool) -> Message | None:
-        """Take in a whole message of the chat; returns the snapshot to deliver."""
+        """Process a whole message of the chat, and return the snapshot to deliver, if any."""
         if not self.of_this_chat(message.chat_id):
             return None
         if message.role == Role.USER and message.id == self._run.user_message_id:
@@ -125,7 +133,7 @@ class Replies:
         return live.take_whole(message, in_stream=in_stream)
 
     def take_said_final(self) -> list[Message]:
-        """Take what was said to be final and has not come whole, now that it was asked for; returns the snapshots."""
+        """Accept the messages that were reported as final and were not sent whole, and return their snapshots."""
         said, self._said_final = self._said_final, {}
         snapshots = []
         for message in said.values():
@@ -137,10 +145,10 @@ class Replies:
         return snapshots
 
     def take_delta(self, data: Mapping[str, Any]) -> Message | None:
-        """Take in a ``delta`` event; returns the snapshot to deliver."""
+        """Process a ``delta`` event, and return the snapshot to deliver, if any."""
         message_id, delta, seq = data.get("resource_id"), data.get("delta"), data.get("seq")
         if not isinstance(message_id, str) or not message_id or not isinstance(delta, dict):
-            return None  # it names no message, so it cannot be attributed; the official SDKs drop it as well
+            return None  # without a message's id it cannot be used; the official SDKs ignore it too
         live = self._live.get(message_id)
         if live is None:
             if message_id in self._earlier or message_id in self._others:
@@ -153,29 +161,29 @@ class Replies:
         return snapshot
 
     def distrust(self) -> None:
-        """Something was missed: updates of single fields have nothing to build on until whole forms come again."""
+        """Ignore updates of single fields until each message is sent whole again, because an event was missed."""
         for live in self._live.values():
             live.whole = None
 
     def reconnected(self) -> None:
-        """The stream was lost and opened anew."""
+        """Note that the stream was lost and opened again."""
         self.distrust()
         for live in (*self._live.values(), *self._unknown.values()):
             live.reconnected()
 
     def amend_calls(self) -> None:
-        """A call was settled here: where it still waits, the server's word is outdated."""
+        """Update the tool calls of all messages, because one of them was answered."""
         for live in self._live.values():
             live.amend(self._corrected)
 
     def of_this_chat(self, chat_id: object) -> bool:
-        """Whether something is of this chat; ids may be given in their short form, as the JavaScript SDK allows."""
+        """Whether an id is that of this chat; it may be in the short form that the JavaScript SDK accepts."""
         if not isinstance(chat_id, str) or not chat_id or self.chat_id is None:
             return True
         return chat_id.startswith(self.chat_id) or self.chat_id.startswith(chat_id)
 
     def begins_after(self, message: Mapping[str, Any]) -> bool:
-        """Whether a message, as the server sent it, is of an earlier turn, so that none before it is of this one."""
+        """Whether a message in wire form belongs to an earlier turn, as then all messages before it do."""
         order = message.get("order")
         return message.get("id") in self._earlier or (
             self.after is not None and isinstance(order, int) and 0 < order <= self.after
@@ -183,41 +191,41 @@ class Replies:
 
     @property
     def current(self) -> list[Message]:
-        """The messages as they are known now."""
+        """The messages as far as they are known."""
         return [message for live in self._live.values() if (message := live.current) is not None]
 
     @property
     def last(self) -> Message | None:
-        """The last of them in the chat's order."""
-        # Reversed: of messages without a place the one that came last is the last.
+        """The last message in the order of the chat."""
+        # Reversed, so that of messages without an order the one that arrived last is returned.
         return max(reversed(self.current), key=lambda message: message.order, default=None)
 
     @property
     def unordered_ids(self) -> set[str]:
-        """Ids of messages so far that have no place in the chat's order, for the turns that follow."""
+        """Ids of the messages without an order, for the turns that follow."""
         return self._earlier | {message.id for message in self.current if message.order <= 0}
 
     @property
     def last_order(self) -> int | None:
-        """The place of the last message in the chat, or None when that is not known."""
+        """The ``order`` of the last message, or None if it is not known."""
         return max([*(message.order for message in self.current), self.after or 0]) or None
 
     @property
     def overtaken(self) -> bool:
-        """Whether the chat has gone on to another message of the user's."""
+        """Whether the chat has a later message from the user."""
         return self._until is not None
 
     def _note_next(self, message: Message) -> None:
-        """Another message of the user's: if it stands behind the turn's own, and has its turn, it ends this one."""
-        has_turn = message.status not in {MessageStatus.QUEUED, MessageStatus.CANCELLED}  # the latter was withdrawn
+        """Note another message from the user: if it comes after the turn's own and has a turn, it ends this one."""
+        has_turn = message.status not in {MessageStatus.QUEUED, MessageStatus.CANCELLED}
         known = self._run.user_message_id and self.after is not None and has_turn
         if self._run.queued:
-            return  # it has its turn before
+            return  # its turn comes before this one
         if known and (self.after or 0) < message.order < (self._until or message.order + 1):
             self._until = message.order
 
     def look_for_own(self, read: Iterable[Message]) -> None:
-        """Look for the user's queued message in the chat as it was read; one that has vanished was withdrawn."""
+        """Look for the user's queued message in the chat; one that has disappeared was withdrawn."""
         is_there = any(message.id == self._run.user_message_id for message in read)
         self.withdrawn = self.withdrawn or (self.seen_own and not is_there)
 
@@ -227,26 +235,26 @@ class Replies:
             self.withdrawn = self._run.queued
         elif message.status != MessageStatus.QUEUED and self._run.queued:
             self._run.dequeued()
-            self.after = message.order or self.after  # its place may be another, behind the turns it waited for
+            self.after = message.order or self.after  # it may have moved behind the turns it waited for
 
     def _keep_unknown(self, message_id: str) -> LiveMessage:
-        """Deltas of a message that is not known yet are kept until it is; of a bounded number of messages."""
+        """Return where to keep the deltas of a message that is not known yet, of a bounded number of messages."""
         live = self._unknown.get(message_id)
         if live is None:
-            if len(self._unknown) >= _MOST_UNKNOWN:
+            if len(self._unknown) >= _MAX_UNKNOWN:
                 del self._unknown[next(iter(self._unknown))]
             live = self._unknown[message_id] = LiveMessage()
             self.missing = True
         return live
 
     def _belongs(self, message: Message) -> bool:
-        """Whether an assistant message is of this turn."""
+        """Whether an assistant message belongs to this turn."""
         if message.id in self._named or message.id in self._live:
             return True
         if message.id in self._earlier or self._run.is_foreign(message.run_id):
             return False
         if self._run.queued and (not message.run_id or message.run_id != self._run.run.id):
-            # Most likely of a turn that the message waits for; if its own turn has come unnoticed, a re-read tells.
+            # Most likely it belongs to a turn before; if this turn has begun unnoticed, a read of the chat will tell.
             behind = self.after is None or message.order > self.after
             self.missing = self.missing or (behind and message.id not in self._others)
             return False

@@ -1,8 +1,8 @@
-"""What the server says of the run behind a turn: going on, paused or over, and whether it means this turn's run at all.
+"""The state of a turn's run: busy, paused or ended, and whether a reported state is about this run at all.
 
-A stream begins with the chat's present state, which on a follow-up turn is that of the turn before. So an idle state
-counts only with evidence that it is about this turn: the run is known to be this turn's, or the chat was seen busy, or
-a message of this turn has become final, or the chat is new.
+A stream begins with the current state of the chat, which for a follow-up turn is that of the turn before. So an idle
+state counts only if there is evidence that it is about this turn: the run is known to be this turn's, the chat was
+busy since, a message of this turn is final, or the chat is new.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ __all__ = ["Phase", "RunTracker", "goes_on", "phase_of"]
 
 
 class Phase(enum.Enum):
-    """What a turn's run is doing."""
+    """The phase of a run."""
 
-    UNKNOWN = "nothing was said yet"
-    BUSY = "going on"
+    UNKNOWN = "not reported"
+    BUSY = "at work"
     PAUSED = "waiting for input"
     ENDED = "over"
 
@@ -46,68 +46,77 @@ _CHAT_PHASES = {
 
 
 class RunTracker:
-    """Follows the run of one turn through ``chats`` and ``agent_runs``.
+    """The state of one turn's run, from ``chats`` and ``agent_runs`` events.
 
     Args:
-        settled: Whether every state is about this turn, because the chat began with it.
+        settled: Whether every reported state is about this turn, because the chat began with it.
+
+    Attributes:
+        phase: The phase of the run.
+        run: The run, as far as it is known.
+        user_message_id: The id of the user's message, or "".
+        queued: Whether the user's message waits for another turn to end.
+        began_chat: Whether the chat began with this turn.
+        interrupts: The pending interrupts of the chat.
+        held_up: Whether the run before this turn waits for input.
     """
 
     def __init__(self, *, settled: bool) -> None:
         self.phase = Phase.UNKNOWN
-        self.run = Run()  # the turn's run, as far as it is known
+        self.run = Run()
         self.user_message_id = ""
-        self.queued = False  # whether the turn's message waits behind another turn
+        self.queued = False
         self.began_chat = settled
-        self.interrupts: tuple[Interrupt, ...] = ()  # what holds the chat's run up, as the chat said last
-        self.held_up = False  # whether another turn's run, which this one comes after, waits for input
+        self.interrupts: tuple[Interrupt, ...] = ()
+        self.held_up = False
         self._settled = settled
-        self._sure = False  # whether the phase was said of this very run
-        self._foreign: set[str] = set()  # runs that the turn's message waited behind
+        self._sure = False  # whether the phase was reported of this very run
+        self._foreign: set[str] = set()  # ids of runs of other turns
         self._chat: dict[str, Any] = {}
         self._newest_run: dict[str, Any] = {}
 
     @property
     def counts(self) -> bool:
-        """Whether the phase is known to be this turn's own."""
+        """Whether the phase is known to be about this turn."""
         return self._settled or self._sure
 
     @property
     def output(self) -> Any:
-        """The structured output that was said of this run, or of the chat that began with it; None when none was."""
-        said_of_chat = self._chat.get("output") if self.began_chat else None
-        return self.run.output if self.run.output is not None else said_of_chat
+        """The structured output of the run, or of a chat that began with it; None if there is none."""
+        chat_output = self._chat.get("output") if self.began_chat else None
+        return self.run.output if self.run.output is not None else chat_output
 
     def settle(self) -> None:
-        """From here on states are about this turn; one that came before and may not have been is forgotten."""
+        """Take all states from now on as about this turn, and forget an earlier one that may not have been."""
         if not self.counts:
             self.phase = Phase.UNKNOWN
         self._settled = True
 
     def begin(self, user_message_id: str, run_id: str, *, queued: bool) -> None:
-        """The message was posted: what the answer says about its run."""
+        """Begin with what the response to the POST of the message says about its run."""
         self.user_message_id = user_message_id
         self.queued = queued
         if not queued:
             self.own(run_id)
 
     def dequeued(self) -> None:
-        """The message's turn has come."""
+        """Note that the message is not queued any more."""
         newest = structure(self._newest_run, Run)
         if self.queued and _RUN_PHASES.get(newest.state) is not Phase.ENDED:
-            self._foreign.discard(newest.id)  # it was taken for the one before, and is the turn's own
+            self._foreign.discard(newest.id)  # it was taken for another turn's
         self.queued = False
 
     def own(self, run_id: str) -> None:
-        """Something that is surely this turn's names its run."""
+        """Note the id of the turn's run, unless it is known already."""
         if run_id and not self.run.id and run_id not in self._foreign:
             self.run = Run(id=run_id, user_message_id=self.user_message_id)
 
     def is_foreign(self, run_id: str) -> bool:
-        """Whether a run is known to be another turn's."""
+        """Whether a run is known to belong to another turn."""
         return run_id in self._foreign
 
     def take_chat(self, data: Mapping[str, Any], fields: tuple[str, ...] = ()) -> None:
-        """Take in a ``chats`` event, or a chat that was read."""
+        """Process a ``chats`` event, or a chat that was read."""
         self._chat = _merged(self._chat, data, fields)
         chat = structure(self._chat, Chat)
         run = chat.active_run
@@ -122,10 +131,10 @@ class RunTracker:
         if run is None or state is None or by_itself:
             self._take_phase(phase)
         elif not self._take_run(run) and chat.status == ChatStatus.BUSY:
-            self._take_phase(Phase.BUSY)  # the run is still shown as another turn's, but that the chat is busy is news
+            self._take_phase(Phase.BUSY)  # the event still names the other turn's run, but the chat is busy again
 
     def take_run(self, data: Mapping[str, Any], fields: tuple[str, ...] = ()) -> None:
-        """Take in an ``agent_runs`` event."""
+        """Process an ``agent_runs`` event."""
         known = self._newest_run if self._newest_run.get("id") == data.get("id") else {}
         self._newest_run = _merged(known, data, fields)
         run = structure(self._newest_run, Run)
@@ -133,11 +142,11 @@ class RunTracker:
             self.held_up = not self._take_run(run) and _RUN_PHASES[run.state] is Phase.PAUSED
 
     def _take_run(self, run: Run) -> bool:
-        """Take in a run's state; returns whether it can be the turn's run."""
+        """Process the state of a run, and return whether it can be the turn's run."""
         owned = self._owns(run)
         if owned is False or (self.queued and not owned):
             if run.id:
-                self._foreign.add(run.id)  # such as the one that the message waits for
+                self._foreign.add(run.id)  # such as the one that a queued message waits for
             return False
         phase = _RUN_PHASES[run.state]
         if not owned and phase is Phase.ENDED and self._sees_another_at_work(run):
@@ -151,7 +160,7 @@ class RunTracker:
         return True
 
     def _take_phase(self, phase: Phase | None) -> None:
-        """Take in what the chat alone says; None is a state of a later server version, which says nothing here."""
+        """Process the phase of the chat; None stands for a status that this version does not know."""
         if phase is None or self.queued:
             return
         self._sure = phase is Phase.BUSY
@@ -159,12 +168,12 @@ class RunTracker:
         self.phase = phase
 
     def _sees_another_at_work(self, run: Run) -> bool:
-        """Whether the turn's run was seen to go on, and this is not it, but most likely the one before."""
+        """Whether the turn's run is active and is not the given one, which is most likely that of the turn before."""
         seen = _RUN_PHASES.get(self.run.state)
         return run.id != "" and self.run.id not in {"", run.id} and seen in {Phase.BUSY, Phase.PAUSED}
 
     def _owns(self, run: Run) -> bool | None:
-        """Whether a run is this turn's: True, False, or None when nothing tells."""
+        """Return whether a run is this turn's, or None if that is not known."""
         if run.user_message_id and self.user_message_id:
             return run.user_message_id == self.user_message_id
         if run.id and run.id in self._foreign:
@@ -175,19 +184,19 @@ class RunTracker:
 
 
 def phase_of(chat: Mapping[str, Any]) -> Phase:
-    """What the run of a chat, as it was read, is doing."""
+    """Return the phase of the run of a chat that was read."""
     tracker = RunTracker(settled=True)
     tracker.take_chat(chat)
     return tracker.phase
 
 
 def goes_on(chat: Mapping[str, Any]) -> bool:
-    """Whether a chat, as it was read, has a run that is at work or waits."""
+    """Whether a chat that was read has a run that is at work or paused."""
     return phase_of(chat) in {Phase.BUSY, Phase.PAUSED}
 
 
 def _merged(known: Mapping[str, Any], data: Mapping[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
-    """The whole object after an event that may carry only some of its fields."""
+    """Return the whole object after an event that may hold only some of its fields."""
     if not fields:
         return dict(data)
     named = {name: data[name] for name in fields if name in data}

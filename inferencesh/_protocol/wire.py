@@ -1,8 +1,8 @@
-"""Bytes to events: the framing of streams, NDJSON or server-sent events, without any I/O.
+"""Decoders from the bytes of a stream, NDJSON or server-sent events, to events.
 
-The forms are those that the official Python, JavaScript and Swift SDKs read. A line is a JSON object ``{"event",
-"data", "fields"?}``, a bare object (the answer of a streamed POST), or a heartbeat. A server-sent event carries the
-same in its ``event:`` and ``data:`` fields.
+The formats are those that the official Python, JavaScript and Swift SDKs read. An NDJSON line is a JSON object
+``{"event", "data", "fields"?}``, a bare object (in the response to a streamed POST), or a heartbeat. A server-sent
+event carries the same in its ``event:`` and ``data:`` fields.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from inferencesh.errors import UnreadableError
 from .lines import DeltaLines, GrownLine, LineGrowth, TextPiece
 
 __all__ = ["Event", "EventDecoder", "LineSplitter", "NDJSONDecoder", "SSEDecoder", "event_decoder"]
-_CUT = 60  # bytes of an unreadable line that its report shows
-_ABOUT_OBJECTS = ("delta", "chat_messages", "chats", "agent_runs")  # the most frequent first
+
+_MAX_SHOWN = 60  # bytes of an unreadable line in an error's text
+_KNOWN_EVENTS = ("delta", "chat_messages", "chats", "agent_runs")  # the most frequent first; their data is an object
 
 
 class Event(TypedDict):
-    """One event of a stream, in the form in which NDJSON has it, so that a decoded line is an event as it stands.
+    """One event of a stream. A decoded NDJSON line is one without being converted.
 
     Attributes:
-        event: ``chats``, ``chat_messages``, ``agent_runs``, ``delta``, or one this version does not know.
-        data: The object it is about.
+        event: ``chats``, ``chat_messages``, ``agent_runs``, ``delta``, or a name that this version does not know.
+        data: The object that the event is about.
         fields: The names of the fields that ``data`` updates; absent or empty when ``data`` is the whole object.
     """
 
@@ -38,9 +39,10 @@ class Event(TypedDict):
 
 
 class LineSplitter:
-    """Cuts a byte stream into lines at ``\\n`` and nowhere else, however it was chunked.
+    """A splitter of a byte stream into lines that end at ``\\n`` and nowhere else.
 
-    Text readers also cut at U+2028 and the like, which stand raw inside JSON strings. Memory is bounded by ``limit``.
+    Text readers also split at U+2028 and similar characters, which may occur unescaped in JSON strings. Memory is
+    bounded by ``limit``.
 
     Args:
         limit: The longest line, in bytes.
@@ -52,12 +54,12 @@ class LineSplitter:
         self._size = 0
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take in bytes and return the lines they complete, each with the line end behind it.
+        """Add bytes and return the lines that they complete, each with its line end.
 
         Raises:
             UnreadableError: A line is longer than the limit.
         """
-        lines = io.BytesIO(data).readlines()  # three to ten times as fast as ``split``, which looks at every byte
+        lines = io.BytesIO(data).readlines()  # three to ten times as fast as ``split``
         rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
         longest = self._size + len(data)
         if lines and self._parts:
@@ -73,7 +75,7 @@ class LineSplitter:
         return lines
 
     def close(self) -> bytes:
-        """The end of the stream: returns what stands behind the last line end."""
+        """End the stream and return what follows the last line end."""
         rest = b"".join(self._parts)
         self._parts.clear()
         self._size = 0
@@ -81,9 +83,10 @@ class LineSplitter:
 
 
 class EventDecoder(abc.ABC):
-    """Turns the bytes of a stream into events; the base of both framings.
+    """The base of the decoders from the bytes of a stream to events.
 
-    What cannot be read is never skipped in silence: it is left in ``problems``, in order, for the caller to act on.
+    Attributes:
+        problems: Errors for the lines that could not be read, in order; the caller handles and clears them.
 
     Args:
         limit: The longest line, in bytes.
@@ -95,15 +98,15 @@ class EventDecoder(abc.ABC):
         self.problems: list[UnreadableError] = []
 
     def feed(self, data: bytes) -> Sequence[Event | GrownLine | TextPiece]:
-        """Take in bytes and return the events that they complete.
+        """Add bytes and return the events that they complete.
 
         Raises:
-            UnreadableError: A line is longer than the limit; the stream cannot be read on.
+            UnreadableError: A line or event is longer than the limit; the rest of the stream cannot be read.
         """
         return self._decode(self._lines.feed(data))
 
     def close(self) -> Sequence[Event | GrownLine | TextPiece]:
-        """Return, at the end of the stream, the event of a last line that has no line end."""
+        """End the stream and return the event in a last line without a line end."""
         rest = self._lines.close()
         return self._decode([rest] if rest else [])
 
@@ -112,13 +115,13 @@ class EventDecoder(abc.ABC):
         """Return the events of whole lines."""
 
     def _report(self, error: UnreadableError, text: bytes, offset: int) -> None:
-        """Note a text that cannot be read, which began at ``offset`` of the stream."""
-        cut = text[:_CUT].rstrip(b"\n")
+        """Add to ``problems`` that the text at ``offset`` of the stream cannot be read."""
+        cut = text[:_MAX_SHOWN].rstrip(b"\n")
         self.problems.append(UnreadableError(f"unreadable at byte {offset} of the stream: {error}; it begins {cut!r}"))
 
 
 class NDJSONDecoder(EventDecoder):
-    """Decodes newline-delimited JSON.
+    """A decoder of newline-delimited JSON.
 
     Args:
         limit: The longest line, in bytes.
@@ -132,21 +135,22 @@ class NDJSONDecoder(EventDecoder):
     def _decode(self, lines: list[bytes]) -> list[Event | GrownLine | TextPiece]:
         events: list[Event | GrownLine | TextPiece] = []
         deltas, growth = self._deltas, self._growth
-        for index, line in enumerate(lines):
-            if deltas.known and (piece := deltas.take(line)) is not None:
-                events.append(piece)
-                continue
+        end = 0
+        while end < len(lines):
+            if deltas.known and (end := deltas.take(lines, end, events)) == len(lines):
+                break
+            line, start, end = lines[end], end, end + 1
             if growth.frame is not None and (grown := growth.take(line)) is not None:
                 events.append(grown)
                 continue
             try:
                 value = decode_json(line, may_round=_is_delta)
                 whole = type(value) is dict and len(value) == 2 and type(value.get("data")) is dict
-                # Nearly every line is an event as it stands; the others are sorted out elsewhere.
-                event = value if whole and value.get("event") in _ABOUT_OBJECTS else read_event(value)
+                # Nearly every line is an event without being converted.
+                event = value if whole and value.get("event") in _KNOWN_EVENTS else read_event(value)
             except UnreadableError as error:
                 if not line.isspace():
-                    self._report(error, line, self._offset + sum(map(len, lines[:index])))
+                    self._report(error, line, self._offset + sum(map(len, lines[:start])))
                 continue
             if event is not None:
                 events.append(event)
@@ -159,7 +163,7 @@ class NDJSONDecoder(EventDecoder):
 
 
 class SSEDecoder(EventDecoder):
-    """Decodes server-sent events; comments, which keep a connection alive, are passed over."""
+    """A decoder of server-sent events. It ignores comments, which only keep the connection alive."""
 
     def __init__(self, limit: int = MAX_LINE_BYTES) -> None:
         super().__init__(limit)
@@ -171,7 +175,7 @@ class SSEDecoder(EventDecoder):
     def _decode(self, lines: list[bytes]) -> list[Event]:
         events = []
         for line in lines:
-            # A field may also end in a bare carriage return; JSON has none inside it, so cutting there is safe.
+            # A field may also end in a bare carriage return. Splitting there is safe: JSON escapes it inside strings.
             for part in line.removesuffix(b"\n").removesuffix(b"\r").split(b"\r"):
                 event = self._take(part)
                 if event is not None:
@@ -180,7 +184,7 @@ class SSEDecoder(EventDecoder):
         return events
 
     def close(self) -> Sequence[Event | GrownLine | TextPiece]:
-        """Return, at the end of the stream, the last event, even if the blank line that ends it is missing."""
+        """End the stream and return the last event, even if the blank line after it is missing."""
         events = list(super().close())
         event = self._take(b"")
         return [*events, event] if event is not None else events
@@ -193,19 +197,15 @@ class SSEDecoder(EventDecoder):
         if field == b"event":
             self._name = value.decode("utf-8", "replace")
         elif field == b"data":
+            self._data.append(value)
             self._size += len(value) + 1  # empty lines count as well
-            if self._size <= self._limit + 1:
-                self._data.append(value)
-            else:
-                self._data.clear()  # dispatching it reports that it was too long
+            if self._size > self._limit + 1:
+                raise UnreadableError(f"the server sent an event of more than {self._limit} bytes")
         return None
 
     def _dispatch(self) -> Event | None:
-        name, data, size = self._name, b"\n".join(self._data), self._size
+        name, data = self._name, b"\n".join(self._data)
         self._name, self._data, self._size = "", [], 0
-        if size > self._limit + 1:
-            self.problems.append(UnreadableError(f"the server sent an event of more than {self._limit} bytes"))
-            return None
         if not data or name == "heartbeat":
             return None
         name = "" if name == "message" else name
@@ -218,15 +218,15 @@ class SSEDecoder(EventDecoder):
 
 
 def event_decoder(content_type: str, limit: int = MAX_LINE_BYTES) -> EventDecoder:
-    """The decoder for a stream's content type.
+    """Return a decoder for a stream's content type.
 
     Args:
-        content_type: The ``Content-Type`` header, "" when there was none. Everything that is neither server-sent events
-            nor HTML is read as NDJSON: servers and proxies label it in many ways.
+        content_type: The ``Content-Type`` header, or "". Everything that is neither server-sent events nor HTML is read
+            as NDJSON, for which servers and proxies send many content types.
         limit: The longest line, in bytes.
 
     Raises:
-        UnreadableError: It is HTML, so no stream at all but most likely a proxy's error page.
+        UnreadableError: It is HTML, most likely the error page of a proxy.
     """
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type == "text/event-stream":
@@ -243,20 +243,20 @@ def read_event(value: object, name: str = "") -> Event | None:
 
     Args:
         value: The decoded JSON.
-        name: The event's name where the framing carries it, else "".
+        name: The event's name if the framing carries it, else "".
 
     Returns:
-        The event, or None for heartbeats, null data, bare objects of kinds this version does not know, and events of
-        such kinds that are not about an object.
+        The event, or None for heartbeats, null data, bare objects of an unknown kind, and unknown events whose data is
+        not an object.
 
     Raises:
-        UnreadableError: It is no JSON object, or its data is none where it must be one.
+        UnreadableError: It is not a JSON object, or the data of a known event is not one.
     """
     if not isinstance(value, dict):
         raise UnreadableError(f"expected a JSON object, not {type(value).__name__}")
     inner = value.get("event")
     data: object = value
-    if isinstance(inner, str) and "role" not in value:  # a message has a role; and its own field may be called event
+    if isinstance(inner, str) and "role" not in value:  # a bare message has a role, and may have a field of that name
         name, data = inner, value.get("data")
     elif "data" in value and value.keys() <= {"data", "fields", "id", "type", "event"}:
         data = value["data"]
@@ -272,13 +272,13 @@ def read_event(value: object, name: str = "") -> Event | None:
 
 
 def _is_delta(value: object) -> bool:
-    """Whether a line is a token delta: the most frequent of all, of which only texts and small numbers are used."""
+    """Whether a line is a token delta, of which only texts and small numbers are used."""
     return type(value) is dict and value.get("event") == "delta"
 
 
 def _may_carry_anything(name: str) -> bool:
-    """Whether an event is of a kind that this version does not know, so that nothing in it can be wrong."""
-    return bool(name) and name not in _ABOUT_OBJECTS
+    """Whether an event is of a kind that this version does not know, whose data may be any value."""
+    return bool(name) and name not in _KNOWN_EVENTS
 
 
 def _names(fields: object) -> tuple[str, ...]:
@@ -286,7 +286,7 @@ def _names(fields: object) -> tuple[str, ...]:
 
 
 def _kind_of(data: Mapping[str, object]) -> str:
-    """The event a bare object stands for, told by the fields that only its kind has; "" when none fits."""
+    """Return the event name for a bare object from the fields that only its kind has, or ""."""
     if "role" in data:
         return "chat_messages"
     if "delta" in data:

@@ -11,8 +11,9 @@ import attrs
 from inferencesh._http.api import ChatAPI
 from inferencesh._http.uploads import attachments
 from inferencesh._loops.invoke import is_reentrant
+from inferencesh._protocol.outcome import End, Outcome
 from inferencesh._protocol.run import goes_on
-from inferencesh._protocol.turn import End, Outcome, Turn
+from inferencesh._protocol.turn import Turn
 from inferencesh._text import decode_json
 from inferencesh._types.codec import dump_json, structure
 from inferencesh.builders import reference_problem

@@ -22,7 +22,8 @@ from inferencesh._http.transport import Transport
 from inferencesh._loops.threads import hand_over, running_loop
 from inferencesh._protocol.calls import CallOutcome, Step, step_of
 from inferencesh._protocol.lines import GrownLine, TextPiece
-from inferencesh._protocol.turn import End, Turn
+from inferencesh._protocol.outcome import End
+from inferencesh._protocol.turn import Turn
 from inferencesh._protocol.wire import Event, EventDecoder, event_decoder
 from inferencesh.errors import (
     APIConnectionError,

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from inferencesh._http.api import ChatAPI
-from inferencesh._protocol.turn import End, Pause, Turn
+from inferencesh._protocol.outcome import End, Pause
+from inferencesh._protocol.turn import Turn
 from inferencesh._text import decode_json
 from inferencesh.errors import OutputError, UnreadableError
 from inferencesh.models import Message, MessageStatus, RunState, written_output

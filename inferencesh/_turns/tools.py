@@ -31,7 +31,8 @@ from inferencesh._loops.invoke import (
 )
 from inferencesh._loops.threads import hand_over, wait_for_end
 from inferencesh._protocol.calls import CallOutcome, Step, step_of
-from inferencesh._protocol.turn import End, Turn
+from inferencesh._protocol.outcome import End
+from inferencesh._protocol.turn import Turn
 from inferencesh._types.codec import result_text
 from inferencesh.errors import CallbackCancelledError, InferenceError, exception_text, typed_text
 from inferencesh.models import ToolCall

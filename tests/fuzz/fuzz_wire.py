@@ -20,7 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from inferencesh._http.requests import error_from_response, read_response, retry_after
-from inferencesh._protocol.wire import Event, event_decoder
+from inferencesh._protocol.lines import GrownLine
+from inferencesh._protocol.wire import event_decoder
 from inferencesh.errors import APIError, UnreadableError
 
 __all__ = ["inputs", "one_input"]
@@ -78,8 +79,9 @@ def _decode(content_type: str, limit: int, chunks: list[bytes]) -> None:
         events = [event for chunk in chunks for event in decoder.feed(chunk)] + list(decoder.close())
     except UnreadableError:
         return
-    assert {type(event) for event in events} <= {Event}
-    assert all(event.name and type(event.data) is dict for event in events)
+    whole = [event for event in events if isinstance(event, dict)]
+    assert {type(event) for event in events} <= {dict, GrownLine, tuple}
+    assert all(event["event"] and type(event["data"]) is dict for event in whole)
     assert {type(problem) for problem in decoder.problems} <= {UnreadableError}
 
 

@@ -8,7 +8,9 @@ from typing import Any
 import attrs
 from hypothesis import settings
 
-from inferencesh._protocol.turn import Outcome, Turn
+from inferencesh._protocol.lines import GrownLine, TextPiece
+from inferencesh._protocol.outcome import Outcome
+from inferencesh._protocol.turn import Turn
 from inferencesh._protocol.wire import Event
 from inferencesh._types.codec import structure
 from inferencesh.models import Message, ToolCall
@@ -76,7 +78,18 @@ def invocation(status: str = "awaiting_input", call_id: str = "call-1", **more: 
 
 def event(name: str, data: Mapping[str, Any], fields: Sequence[str] = ()) -> Event:
     """An event as the decoder makes it."""
-    return Event(name, data, tuple(fields))
+    return Event(event=name, data=dict(data), fields=tuple(fields))
+
+
+def plain(decoded: Event | GrownLine | TextPiece) -> Event:
+    """What a decoder has returned, written out as the event that decoding its whole line gives."""
+    if isinstance(decoded, GrownLine):
+        return said(decoded.form.data)
+    if isinstance(decoded, tuple):
+        message_id, seq, text = decoded
+        data = {"delta": {"response": text}, "resource_id": message_id}
+        return event("delta", data if seq is None else {**data, "seq": seq})
+    return event(decoded["event"], decoded["data"], decoded.get("fields", ()))
 
 
 def said(data: Mapping[str, Any], fields: Sequence[str] = ()) -> Event:

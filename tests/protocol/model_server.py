@@ -219,7 +219,7 @@ class ModelServer:
 
     def _send(self, sent: Event) -> None:
         self._log.append(sent)
-        (self.tokens if sent.name == "delta" and not self.habits.in_order else self.lines).append(sent)
+        (self.tokens if sent["event"] == "delta" and not self.habits.in_order else self.lines).append(sent)
 
     # -- what it answers -------------------------------------------------------------------------------------------
 
@@ -249,11 +249,11 @@ class ModelServer:
         """
         self.lines, self.tokens = [], []
         if how == "replay":
-            self.lines = [sent for sent in self._log if self.habits.in_order or sent.name != "delta"]
+            self.lines = [sent for sent in self._log if self.habits.in_order or sent["event"] != "delta"]
         elif how == "present":
             self.lines = [chats(self.chat()), *(said(dict(form)) for form in self._forms)]
         if not self.habits.in_order:
-            deltas = [sent for sent in self._log if sent.name == "delta"]
+            deltas = [sent for sent in self._log if sent["event"] == "delta"]
             self.tokens = deltas if how == "replay" else deltas[len(deltas) - resume :]
 
     def noise(self) -> list[Event]:

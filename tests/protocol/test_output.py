@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from inferencesh._protocol.message import LiveMessage
-from inferencesh._protocol.turn import End
+from inferencesh._protocol.outcome import End
 from inferencesh._types.codec import structure
 from inferencesh.models import Message
 

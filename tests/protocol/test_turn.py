@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from inferencesh._protocol.calls import Step
-from inferencesh._protocol.turn import End, Turn
+from inferencesh._protocol.outcome import End
+from inferencesh._protocol.turn import Turn
 from inferencesh._protocol.wire import Event
 from inferencesh._types.codec import structure
 from inferencesh.errors import StreamError, UnreadableError
@@ -43,9 +45,6 @@ from .forms import (
 BUSY = chats(working())
 DONE = chats(over())
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 
 def asks(*statuses: str, text: str = "Hm.", **more: Any) -> Wire:
     """The reply with tool calls in these statuses: call-1, call-2 and so on."""
@@ -56,6 +55,187 @@ def asks(*statuses: str, text: str = "Hm.", **more: Any) -> Wire:
 def the_end(caller: Caller) -> End:
     """How the turn has ended."""
     return caller.outcome.end
+
+
+def attached(chat_data: Wire, *messages: Wire) -> Caller:
+    """A turn taken up from what a chat's messages end with, and then read."""
+    caller = Caller(Turn.latest(CHAT, messages, 100.0))
+    caller.reads(chat_data, *messages)
+    return caller
+
+
+# -- scenarios: events in, the texts of all snapshots and the end out
+
+Stage = tuple[list[Event], list[str], End | None]  # events, and the texts and the end after them
+SECOND: Wire = {"id": "reply-3", "order": 6}
+FAILED = message(status="failed", content=[{"type": "text", "text": "Hel"}, {"type": "text", "error": "overloaded"}])
+SCENARIOS: dict[str, tuple[Callable[[], Caller], list[Stage]]] = {
+    "each delta is a snapshot of all before it": (
+        new_chat,
+        [
+            (
+                [BUSY, said(message()), token("Hel", 1), token("lo", 2), said(message("Hello", "ready")), DONE],
+                ["Hel", "Hello", "Hello"],
+                End.FINISHED,
+            )
+        ],
+    ),
+    "messages of other roles, chats and turns are ignored": (
+        follow_up,
+        [
+            (
+                [
+                    BUSY,
+                    said(user()),
+                    said(old_reply()),
+                    said(message("thought", id="m1", role="system", order=9)),
+                    said(message("tool output", id="m2", role="tool", order=9)),
+                    said(message("something new", id="m3", role="oracle", order=9)),
+                    said(message("elsewhere", id="m4", chat_id="another-chat", order=9)),
+                ],
+                [],
+                None,
+            ),
+            ([said(message("Hello"))], ["Hello"], None),
+        ],
+    ),
+    "the state of another chat, such as a sub-agent's, is ignored": (
+        new_chat,
+        [
+            ([BUSY, said(message("Hello", "ready"))], ["Hello"], None),
+            ([chats(chat("idle", id="another-chat"))], ["Hello"], None),
+            ([runs(run("completed", id="r9", chat_id="another-chat"))], ["Hello"], None),
+        ],
+    ),
+    "unknown events are ignored": (
+        new_chat,
+        [([event("usage", {"total": 1}), event("chat_messages_v2", message("Hello"))], [], None)],
+    ),
+    "messages without an order are in the order of their arrival": (
+        new_chat,
+        [
+            ([BUSY, said(message("Let me see.", "ready", order=None))], ["Let me see."], None),
+            (
+                [said(message("It is 714.", "ready", id="reply-3", order=None)), DONE],
+                ["Let me see.", "It is 714."],
+                End.FINISHED,
+            ),
+        ],
+    ),
+    "a message in the response to the POST belongs to the turn, whatever its order": (
+        lambda: follow_up(order=1, agent_run_id=""),
+        [([said(message("Hello", order=1, agent_run_id=""))], ["Hello"], None)],
+    ),
+    "a message of the turn's run belongs to the turn, whatever its order": (
+        follow_up,
+        [([said(message("Hello", id="reply-3", order=1))], ["Hello"], None)],
+    ),
+    "the idle state that the turn before has left does not end a follow-up": (
+        follow_up,
+        [
+            ([chats(chat("idle", old_run(user_message_id=None))), chats(chat("idle"))], [], None),
+            ([said(message("Hel"))], ["Hel"], None),
+            ([BUSY, said(message("Hello", "ready")), DONE], ["Hel", "Hello"], End.FINISHED),
+        ],
+    ),
+    "an idle state ends the turn once a message of it is final": (
+        follow_up,
+        [([said(message("Hello", "ready")), chats(chat("idle"))], ["Hello"], End.FINISHED)],
+    ),
+    "an update of the chat's title does not end the turn": (
+        new_chat,
+        [
+            (
+                [BUSY, said(message("Hello", "ready")), chats({"id": CHAT, "name": "A title"}, ["name"])],
+                ["Hello"],
+                None,
+            ),
+            (
+                [chats({"id": CHAT, "active_run": run("completed")}, ["active_run"])],
+                ["Hello"],
+                End.FINISHED,
+            ),
+        ],
+    ),
+    "a failed message of a run that is over is a failure": (
+        new_chat,
+        [([BUSY, said(FAILED), chats(chat("idle"))], ["Hel"], End.FAILED)],
+    ),
+    "deltas before their message are delivered with it": (
+        new_chat,
+        [
+            ([BUSY, token("It ", 1, "reply-3"), token("is.", 2, "reply-3")], [], None),
+            ([said(message(**SECOND))], ["It is."], None),
+        ],
+    ),
+    "a user's message that is cancelled with its run was not withdrawn": (
+        new_chat,
+        [
+            (
+                [BUSY, said(message("Hel")), said(user("cancelled")), said(message("Hel", "cancelled"))],
+                ["Hel", "Hel"],
+                None,
+            ),
+            ([chats(over("canceled"))], ["Hel", "Hel"], End.FINISHED),
+        ],
+    ),
+    "the message of another user is ignored": (
+        queued,
+        [([said(user("cancelled", id="user-9")), said(user("ready", id="user-9"))], [], None)],
+    ),
+    "a running turn is resumed with what it has said so far": (
+        lambda: attached(working(), user(order=1, id="user-1"), old_reply(), user(), message("Hel")),
+        [
+            ([], ["Hel"], None),
+            (
+                [BUSY, said(message("Hello")), said(message("Hello", "ready")), DONE],
+                ["Hel", "Hello", "Hello"],
+                End.FINISHED,
+            ),
+        ],
+    ),
+    "a turn that is resumed between deltas shows them after the next whole message": (
+        lambda: attached(working(), user(), message("Hel")),
+        [
+            ([token("lo, ", 7)], ["Hel"], None),
+            ([said(message("Hello, ")), token("world", 8)], ["Hel", "Hello, ", "Hello, world"], None),
+        ],
+    ),
+    "a turn that is over is resumed with its final message": (
+        lambda: attached(over(), user(), message("Hello", "ready")),
+        [([], ["Hello"], End.FINISHED)],
+    ),
+    "queued and withdrawn messages do not begin the turn that runs": (
+        lambda: attached(
+            working(),
+            user("cancelled", id="user-8", order=8),
+            user("queued", id="user-9", order=9),
+            user(),
+            message("Hel"),
+        ),
+        [
+            ([], ["Hel"], None),
+            ([said(message("Hello", "ready")), runs(run("completed"))], ["Hel", "Hello"], End.FINISHED),
+        ],
+    ),
+    "a chat without a user's message has replies all the same": (
+        lambda: attached(working(), message("Welcome")),
+        [([], ["Welcome"], None)],
+    ),
+}
+
+
+@pytest.mark.parametrize(("start", "stages"), SCENARIOS.values(), ids=SCENARIOS.keys())
+def test_a_turn_from_its_events(start: Callable[[], Caller], stages: list[Stage]) -> None:
+    """After each stage the texts of all snapshots and the end are these; the turn ends with the last text."""
+    caller = start()
+    for events, texts, end in stages:
+        caller.take(*events)
+        assert caller.texts == texts
+        assert (caller.turn.outcome and caller.turn.outcome.end) is end
+        if end is not None:
+            assert (caller.final.text, caller.final.done) == (texts[-1], True)
+            assert caller.outcome.detail == ("overloaded" if end is End.FAILED else "")
 
 
 # -- snapshots of a turn
@@ -72,14 +252,6 @@ def test_a_turn_is_its_snapshots_and_then_its_final_message() -> None:
     assert caller.turn.chat_id == CHAT
     assert caller.turn.last_delivered == caller.final
     assert caller.turn.progress == 3
-
-
-def test_a_turn_of_deltas_and_its_final_message() -> None:
-    """Each token is a snapshot of all before it."""
-    caller = new_chat()
-    caller.take(BUSY, said(message()), token("Hel", 1), token("lo", 2), said(message("Hello", "ready")), DONE)
-    assert caller.texts == ["Hel", "Hello", "Hello"]
-    assert the_end(caller) is End.FINISHED
 
 
 def test_the_end_may_come_before_the_final_message() -> None:
@@ -100,23 +272,6 @@ def test_chats_and_agent_runs_both_say_that_it_is_over(end: Event) -> None:
         assert (the_end(caller), caller.final.text) == (End.FINISHED, "Hello")
 
 
-def test_other_messages_of_the_chat_are_none_of_the_turns() -> None:
-    """Other roles, other chats, the turn before."""
-    caller = follow_up()
-    caller.take(
-        BUSY,
-        said(user()),
-        said(old_reply()),
-        said(message("thought", id="m1", role="system", order=9)),
-        said(message("tool output", id="m2", role="tool", order=9)),
-        said(message("something new", id="m3", role="oracle", order=9)),
-        said(message("elsewhere", id="m4", chat_id="another-chat", order=9)),
-    )
-    assert caller.snapshots == []
-    caller.take(said(message("Hello")))
-    assert caller.texts == ["Hello"]
-
-
 @pytest.mark.parametrize("chat_id", [CHAT, CHAT[:8], "", None])
 def test_the_chats_id_may_be_short_or_left_out(chat_id: str | None) -> None:
     """The official JavaScript SDK accepts the short form as well."""
@@ -133,21 +288,6 @@ def test_a_chat_that_is_known_by_its_short_id() -> None:
     caller = Caller(turn, now=0.0)
     caller.take(BUSY, said(message("Hello", "ready")), DONE)
     assert the_end(caller) is End.FINISHED
-
-
-def test_the_state_of_another_chat_says_nothing() -> None:
-    """A stream may carry a sub-agent's chat and its run."""
-    caller = new_chat()
-    caller.take(BUSY, said(message("Hello", "ready")))
-    caller.take(chats(chat("idle", id="another-chat")), runs(run("completed", id="r9", chat_id="another-chat")))
-    assert caller.turn.outcome is None
-
-
-def test_events_of_unknown_kinds_say_nothing() -> None:
-    """Neither do they harm."""
-    caller = new_chat()
-    assert caller.take(event("usage", {"total": 1}), event("chat_messages_v2", message("Hello"))) == []
-    assert caller.turn.outcome is None
 
 
 def test_a_turn_of_several_messages_ends_with_the_last_of_them() -> None:
@@ -171,14 +311,6 @@ def test_a_turn_goes_on_while_its_last_message_is_not_final() -> None:
     assert caller.turn.outcome is None
     caller.reads(over(), message("Let me see.", "ready"), message("It is.", "ready", id="reply-3", order=6))
     assert (caller.final.id, caller.final.text) == ("reply-3", "It is.")
-
-
-def test_messages_without_an_order_stand_in_the_order_of_their_arrival() -> None:
-    """The last to come is the last."""
-    caller = new_chat()
-    caller.take(BUSY, said(message("Let me see.", "ready", order=None)))
-    caller.take(said(message("It is 714.", "ready", id="reply-3", order=None)), DONE)
-    assert caller.final.id == "reply-3"
 
 
 def test_what_the_answer_to_the_post_holds_already_is_delivered() -> None:
@@ -235,20 +367,6 @@ def test_a_replay_of_earlier_turns_brings_no_snapshots() -> None:
     assert not caller.turn.replied
 
 
-def test_a_message_that_the_answer_named_belongs_wherever_it_stands() -> None:
-    """Even if the server numbers it oddly."""
-    caller = follow_up(order=1, agent_run_id="")
-    caller.take(said(message("Hello", order=1, agent_run_id="")))
-    assert caller.texts == ["Hello"]
-
-
-def test_a_message_of_the_turns_run_belongs_wherever_it_stands() -> None:
-    """The run is the turn's."""
-    caller = follow_up()
-    caller.take(said(message("Hello", id="reply-3", order=1)))
-    assert caller.texts == ["Hello"]
-
-
 def test_without_a_place_the_time_tells_old_messages_apart() -> None:
     """What was created before the user's message is of an earlier turn."""
     turn = Turn(CHAT)
@@ -300,16 +418,6 @@ def test_the_place_of_the_reply_tells_where_a_turn_begins_when_that_of_the_messa
 # -- when it is over
 
 
-def test_a_stale_idle_state_does_not_end_a_follow_up() -> None:
-    """The stream of a chat begins with the state that the turn before has left."""
-    caller = follow_up()
-    caller.take(chats(chat("idle", old_run(user_message_id=None))), chats(chat("idle")))
-    caller.take(said(message("Hel")))
-    assert caller.turn.outcome is None
-    caller.take(BUSY, said(message("Hello", "ready")), DONE)
-    assert (the_end(caller), caller.texts) == (End.FINISHED, ["Hel", "Hello"])
-
-
 @pytest.mark.parametrize("stale", [chat("idle"), chat("idle", old_run()), chat("completed", old_run("failed"))])
 def test_a_stale_idle_state_before_a_final_message_is_looked_into(stale: Wire) -> None:
     """The idle state came before the message: whether it holds is read."""
@@ -320,13 +428,6 @@ def test_a_stale_idle_state_before_a_final_message_is_looked_into(stale: Wire) -
     assert caller.turn.wants_reread
     caller.reads(chat("idle"), user(), message("Hello", "ready"))
     assert (the_end(caller), caller.final.text) == (End.FINISHED, "Hello")
-
-
-def test_an_idle_state_counts_once_a_message_of_the_turn_is_final() -> None:
-    """That is evidence enough, though the chat was never seen busy."""
-    caller = follow_up()
-    caller.take(said(message("Hello", "ready")), chats(chat("idle")))
-    assert the_end(caller) is End.FINISHED
 
 
 def test_a_final_message_without_a_word_about_the_run_is_looked_into() -> None:
@@ -443,15 +544,6 @@ def test_the_states_of_a_chat_that_waits_by_itself_are_not_the_end() -> None:
         assert caller.turn.outcome is None
 
 
-def test_partial_updates_of_the_chat_do_not_end_a_turn() -> None:
-    """A title is a title."""
-    caller = new_chat()
-    caller.take(BUSY, said(message("Hello", "ready")), chats({"id": CHAT, "name": "A title"}, ["name"]))
-    assert caller.turn.outcome is None
-    caller.take(chats({"id": CHAT, "active_run": run("completed")}, ["active_run"]))
-    assert the_end(caller) is End.FINISHED
-
-
 # -- failed, rejected, cancelled
 
 
@@ -519,16 +611,6 @@ def test_a_failed_message_alone_is_not_the_end_but_looked_into() -> None:
     assert the_end(caller) is End.FINISHED
 
 
-def test_a_failed_message_of_a_run_that_is_over_is_a_failure() -> None:
-    """Its blocks may say why."""
-    caller = new_chat()
-    failed = message(
-        status="failed", content=[{"type": "text", "text": "Hel"}, {"type": "text", "error": "overloaded"}]
-    )
-    caller.take(BUSY, said(failed), chats(chat("idle")))
-    assert (the_end(caller), caller.outcome.detail) == (End.FAILED, "overloaded")
-
-
 @pytest.mark.parametrize("status", ["cancelled", "ready", "failed"])
 def test_a_cancelled_run_ends_normally(status: str) -> None:
     """With whatever its message has come to."""
@@ -549,15 +631,6 @@ def test_a_cancelled_run_whose_message_never_became_final_ends_with_a_cancelled_
 
 
 # -- deltas of unknown messages
-
-
-def test_deltas_before_their_message_are_delivered_when_it_comes() -> None:
-    """Nothing is lost, and nothing attributed by guess."""
-    caller = new_chat()
-    caller.take(BUSY, token("It ", 1, "reply-3"), token("is.", 2, "reply-3"))
-    assert caller.snapshots == []
-    caller.take(said(message(id="reply-3", order=6)))
-    assert caller.texts == ["It is."]
 
 
 def test_deltas_of_a_message_that_does_not_come_are_looked_into() -> None:
@@ -1487,45 +1560,7 @@ def test_an_idle_moment_between_two_turns_does_not_lose_a_queued_message() -> No
     assert the_end(caller) is End.FINISHED
 
 
-def test_a_users_message_that_is_cancelled_with_its_run_is_not_withdrawn() -> None:
-    """Its turn had come: the run's state says how it ended."""
-    caller = new_chat()
-    caller.take(BUSY, said(message("Hel")), said(user("cancelled")), said(message("Hel", "cancelled")))
-    caller.take(chats(over("canceled")))
-    assert (the_end(caller), caller.final.status) == (End.FINISHED, "cancelled")
-
-
-def test_the_message_of_another_user_says_nothing_about_this_one() -> None:
-    """Nor does a message without an id that could be compared."""
-    caller = queued()
-    caller.take(said(user("cancelled", id="user-9")), said(user("ready", id="user-9")))
-    assert caller.turn.outcome is None
-
-
 # -- taking up a turn that somebody else has begun
-
-
-def attached(chat_data: Wire, *messages: Wire) -> Caller:
-    """A turn taken up from what a chat's messages end with, and then read."""
-    caller = Caller(Turn.latest(CHAT, messages, 100.0))
-    caller.reads(chat_data, *messages)
-    return caller
-
-
-def test_a_running_turn_is_taken_up_where_it_is() -> None:
-    """What it has said so far is the first snapshot; the turn before it is none of it."""
-    caller = attached(working(), user(order=1, id="user-1"), old_reply(), user(), message("Hel"))
-    assert caller.texts == ["Hel"]
-    assert caller.turn.outcome is None
-    caller.take(BUSY, said(message("Hello")), said(message("Hello", "ready")), DONE)
-    assert (the_end(caller), caller.texts) == (End.FINISHED, ["Hel", "Hello", "Hello"])
-
-
-def test_a_running_turn_is_taken_up_in_the_middle_of_its_deltas() -> None:
-    """They are shown as soon as a whole form says what they continue."""
-    caller = attached(working(), user(), message("Hel"))
-    caller.take(token("lo, ", 7), said(message("Hello, ")), token("world", 8))
-    assert caller.texts == ["Hel", "Hello, ", "Hello, world"]
 
 
 def test_a_paused_turn_is_taken_up_with_its_calls() -> None:
@@ -1535,28 +1570,6 @@ def test_a_paused_turn_is_taken_up_with_its_calls() -> None:
     assert caller.turn.outcome is None
     caller.declines("call-1")
     assert the_end(caller) is End.PAUSED
-
-
-def test_a_turn_that_is_over_is_taken_up_as_such() -> None:
-    """With its final message."""
-    caller = attached(over(), user(), message("Hello", "ready"))
-    assert (the_end(caller), caller.final.text) == (End.FINISHED, "Hello")
-
-
-def test_messages_that_wait_in_the_queue_do_not_begin_the_turn_that_runs() -> None:
-    """Nor do those that were withdrawn."""
-    later = user("queued", id="user-9", order=9)
-    withdrawn = user("cancelled", id="user-8", order=8)
-    caller = attached(working(), withdrawn, later, user(), message("Hel"))
-    assert caller.texts == ["Hel"]
-    caller.take(said(message("Hello", "ready")), runs(run("completed")))
-    assert caller.final.text == "Hello"
-
-
-def test_a_chat_without_a_users_message_has_its_replies_all_the_same() -> None:
-    """An agent may begin by itself."""
-    caller = attached(working(), message("Welcome"))
-    assert caller.texts == ["Welcome"]
 
 
 # -- the clock

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from inferencesh._protocol.calls import Step, step_of
-from inferencesh._protocol.turn import End, Turn
+from inferencesh._protocol.outcome import End
+from inferencesh._protocol.turn import Turn
 from inferencesh._protocol.wire import Event
 from inferencesh._types.codec import structure
 from inferencesh.models import Message, ToolCallStatus

@@ -22,7 +22,7 @@ from inferencesh.config import MAX_LINE_BYTES
 from inferencesh.errors import StreamError, UnreadableError
 from tests.fuzz.fuzz_wire import inputs, one_input
 
-from .forms import CHAT, FIXED, REPLY, chat, message, run
+from .forms import CHAT, FIXED, REPLY, chat, chats, event, message, plain, run, runs, said
 
 LINE_ENDS_TO_OTHERS = "\u2028\u2029\u0085\x0b\x0c\x1c\x1d\x1e\r"
 KNOWN = ["chats", "chat_messages", "agent_runs", "delta"]
@@ -32,8 +32,7 @@ texts = st.text(st.one_of(st.characters(codec="utf-8"), st.sampled_from(LINE_END
 
 def decoded(decoder: EventDecoder, *chunks: bytes) -> list[Event]:
     """All events of a stream that came in these chunks and then ended."""
-    events = [event for chunk in chunks for event in decoder.feed(chunk)]
-    return events + list(decoder.close())
+    return [plain(each) for chunk in chunks for each in decoder.feed(chunk)] + [plain(each) for each in decoder.close()]
 
 
 def line(name: str | None = None, data: Any = None, **more: Any) -> bytes:
@@ -100,7 +99,7 @@ def test_a_line_may_be_64_mebibytes_long() -> None:
     """The limit that clients have by default."""
     assert MAX_LINE_BYTES == 64 * 1024 * 1024
     (event,) = decoded(NDJSONDecoder(), line("chats", {"id": "x" * 1024 * 1024}))
-    assert len(event.data["id"]) == 1024 * 1024
+    assert len(event["data"]["id"]) == 1024 * 1024
 
 
 # -- NDJSON
@@ -113,7 +112,7 @@ def test_ndjson_events_are_the_same_in_any_chunking(written: list[str], data: st
     stream = b"".join(line("chat_messages", message(text)) for text in written)
     decoder = NDJSONDecoder()
     events = decoded(decoder, *data.draw(chunked(stream)))
-    assert events == [Event("chat_messages", message(text)) for text in written]
+    assert events == [said(message(text)) for text in written]
     assert decoder.problems == []
 
 
@@ -138,7 +137,7 @@ def test_half_an_emoji_at_a_tokens_end_does_not_spoil_the_line(escaped: str, tex
     decoder = NDJSONDecoder()
     written = b'{"event": "delta", "data": {"delta": {"response": "%s"}}}\n' % escaped.encode()
     (event,) = decoded(decoder, written)
-    assert event.data == {"delta": {"response": text}}
+    assert event["data"] == {"delta": {"response": text}}
     assert decoder.problems == []
 
 
@@ -146,7 +145,7 @@ def test_a_last_line_without_a_line_end_counts() -> None:
     """A server may end its last line with the stream."""
     decoder = NDJSONDecoder()
     assert list(decoder.feed(line("chats", chat()).rstrip())) == []
-    assert list(decoder.close()) == [Event("chats", chat())]
+    assert [plain(each) for each in decoder.close()] == [chats(chat())]
     assert list(decoder.close()) == []
 
 
@@ -154,7 +153,7 @@ def test_half_a_line_at_the_end_is_reported_and_not_an_event() -> None:
     """What was cut off with the connection does not vanish without a trace."""
     decoder = NDJSONDecoder()
     whole, half = line("chats", chat()), line("chat_messages", message("Hello"))[:30]
-    assert decoded(decoder, whole + half) == [Event("chats", chat())]
+    assert decoded(decoder, whole + half) == [chats(chat())]
     (problem,) = decoder.problems
     assert f"byte {len(whole)}" in str(problem)
 
@@ -163,13 +162,13 @@ def test_half_a_line_at_the_end_is_reported_and_not_an_event() -> None:
 def test_blank_lines_are_passed_over(blank: bytes) -> None:
     """Some servers keep connections alive with them."""
     decoder = NDJSONDecoder()
-    assert decoded(decoder, blank + line("chats", chat()) + blank) == [Event("chats", chat())]
+    assert decoded(decoder, blank + line("chats", chat()) + blank) == [chats(chat())]
     assert decoder.problems == []
 
 
 def test_lines_may_end_in_carriage_return_and_line_feed() -> None:
     """As they do behind some proxies."""
-    assert decoded(NDJSONDecoder(), line("chats", chat())[:-1] + b"\r\n") == [Event("chats", chat())]
+    assert decoded(NDJSONDecoder(), line("chats", chat())[:-1] + b"\r\n") == [chats(chat())]
 
 
 @pytest.mark.parametrize(
@@ -197,8 +196,8 @@ def test_an_unreadable_line_is_reported_with_its_place_and_the_rest_is_read(bad:
     decoder = NDJSONDecoder()
     first = line("chats", chat())
     assert decoded(decoder, first + bad + b"\n" + line("agent_runs", run("working"))) == [
-        Event("chats", chat()),
-        Event("agent_runs", run("working")),
+        chats(chat()),
+        runs(run("working")),
     ]
     (problem,) = decoder.problems
     assert isinstance(problem, StreamError)
@@ -237,21 +236,21 @@ def test_null_data_says_nothing(name: str) -> None:
 
 def test_an_unknown_event_with_an_object_is_passed_on_under_its_name() -> None:
     """Later servers have more kinds of events; who reads them decides."""
-    assert decoded(NDJSONDecoder(), line("usage_updated", {"total": 1})) == [Event("usage_updated", {"total": 1})]
+    assert decoded(NDJSONDecoder(), line("usage_updated", {"total": 1})) == [event("usage_updated", {"total": 1})]
 
 
 @pytest.mark.parametrize("data", ["hello", 17, [1, 2], True])
 def test_an_unknown_event_may_carry_anything(data: object) -> None:
     """Only the known kinds are known to be about objects, so this is not a fault of the stream."""
     decoder = NDJSONDecoder()
-    assert decoded(decoder, line("notice", data), line("chats", chat())) == [Event("chats", chat())]
+    assert decoded(decoder, line("notice", data), line("chats", chat())) == [chats(chat())]
     assert decoder.problems == []
 
 
 @pytest.mark.parametrize("data", ["ping", "2026-11-22T10:00:00Z", "[DONE]", "17"])
 def test_an_unknown_server_sent_event_need_not_be_json(data: str) -> None:
     """Servers have pings of their own."""
-    assert both(f"event: ping\ndata: {data}\n\n".encode() + sse("chats", chat())) == [Event("chats", chat())]
+    assert both(f"event: ping\ndata: {data}\n\n".encode() + sse("chats", chat())) == [chats(chat())]
 
 
 def test_fields_name_what_an_event_updates() -> None:
@@ -265,7 +264,7 @@ def test_fields_name_what_an_event_updates() -> None:
         line("chats", partial, fields="status"),
         line("chats", partial, fields=["status", 5, None]),
     )
-    assert [event.fields for event in got] == [("status",), (), (), (), ("status",)]
+    assert [event["fields"] for event in got] == [("status",), (), (), (), ("status",)]
 
 
 @pytest.mark.parametrize(
@@ -280,21 +279,21 @@ def test_fields_name_what_an_event_updates() -> None:
 )
 def test_a_bare_object_is_told_by_its_fields(data: dict[str, Any], name: str) -> None:
     """The answer of a streamed POST has one message on each line, without an event's name."""
-    assert decoded(NDJSONDecoder(), line(data=data)) == [Event(name, data)]
+    assert decoded(NDJSONDecoder(), line(data=data)) == [event(name, data)]
 
 
 def test_a_message_is_a_message_whatever_its_own_event_field_says() -> None:
     """A bare message may have a field of that name."""
     data = message("Hello", event="chats")
-    assert decoded(NDJSONDecoder(), line(data=data)) == [Event("chat_messages", data)]
+    assert decoded(NDJSONDecoder(), line(data=data)) == [said(data)]
 
 
 def test_an_unnamed_line_with_data_is_told_by_its_data() -> None:
     """A line may lack ``event``."""
-    assert decoded(NDJSONDecoder(), line(data={"data": chat()})) == [Event("chats", chat())]
+    assert decoded(NDJSONDecoder(), line(data={"data": chat()})) == [chats(chat())]
     update = {"id": CHAT, "active_run": None}
     partial = line(data={"data": update, "fields": ["active_run"]})
-    assert decoded(NDJSONDecoder(), partial) == [Event("chats", update, ("active_run",))]
+    assert decoded(NDJSONDecoder(), partial) == [chats(update, ("active_run",))]
 
 
 def test_a_bare_object_of_an_unknown_kind_is_passed_over() -> None:
@@ -321,7 +320,7 @@ def test_server_sent_events_are_the_same_in_any_chunking(written: list[str], end
     stream = b"".join(sse("chat_messages", message(text), end) for text in written)
     decoder = SSEDecoder()
     events = decoded(decoder, *data.draw(chunked(stream)))
-    assert events == [Event("chat_messages", message(text)) for text in written]
+    assert events == [said(message(text)) for text in written]
     assert decoder.problems == []
 
 
@@ -337,45 +336,45 @@ def test_a_server_sent_event_may_hold_the_object_or_data_and_fields() -> None:
     """Both forms are in use."""
     partial = {"data": {"id": CHAT, "status": "busy"}, "fields": ["status"]}
     assert both(sse("chats", chat()) + sse("chats", partial)) == [
-        Event("chats", chat()),
-        Event("chats", partial["data"], ("status",)),  # type: ignore[arg-type]  # a dict of mixed values
+        chats(chat()),
+        chats(partial["data"], ("status",)),  # type: ignore[arg-type]  # a dict of mixed values
     ]
 
 
 def test_a_server_sent_event_may_hold_a_whole_line_of_the_other_framing() -> None:
     """Unnamed, or under the name that events have by default."""
     inner = {"event": "chats", "data": chat()}
-    assert both(sse(None, inner) + sse("message", inner)) == [Event("chats", chat())] * 2
-    assert both(sse(None, message("Hi"))) == [Event("chat_messages", message("Hi"))]
+    assert both(sse(None, inner) + sse("message", inner)) == [chats(chat())] * 2
+    assert both(sse(None, message("Hi"))) == [said(message("Hi"))]
 
 
 def test_comments_and_other_fields_say_nothing() -> None:
     """Comment lines keep a connection alive; ids and retry times are not used."""
     stream = b": keep-alive\n\n:\n\nid: 7\nretry: 1000\n\nevent: heartbeat\ndata: {}\n\nevent: chats\n\nnonsense\n\n"
-    assert both(stream + sse("chats", chat())) == [Event("chats", chat())]
+    assert both(stream + sse("chats", chat())) == [chats(chat())]
 
 
 def test_a_name_without_data_does_not_stick_to_the_next_event() -> None:
     """Each blank line ends an event, and with it its name."""
-    assert both(b"event: delta\n\n" + sse(None, chat())) == [Event("chats", chat())]
+    assert both(b"event: delta\n\n" + sse(None, chat())) == [chats(chat())]
 
 
 def test_data_over_several_lines_is_one_event() -> None:
     """The lines are joined by line feeds, which JSON takes as white space."""
     stream = b'event:chats\ndata:{"id":\ndata: "a"}\n\n'
-    assert both(stream) == [Event("chats", {"id": "a"})]
+    assert both(stream) == [chats({"id": "a"})]
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r\r\n"])
 def test_fields_may_end_in_any_line_end(end: bytes) -> None:
     """Line feed, both, or a bare carriage return before the pair."""
-    assert both(sse("chats", chat(), end)) == [Event("chats", chat())]
+    assert both(sse("chats", chat(), end)) == [chats(chat())]
 
 
 @pytest.mark.parametrize("end", [b"\n\n", b"\n", b""])
 def test_a_last_event_counts_when_it_is_whole(end: bytes) -> None:
     """The blank line may be missing at the end of the stream, and even the line's end."""
-    assert both(b'event: chats\ndata: {"id": "a"}' + end) == [Event("chats", {"id": "a"})]
+    assert both(b'event: chats\ndata: {"id": "a"}' + end) == [chats({"id": "a"})]
 
 
 def test_half_an_event_at_the_end_is_reported() -> None:
@@ -390,7 +389,7 @@ def test_an_unreadable_event_is_reported_and_the_rest_is_read() -> None:
     decoder = SSEDecoder()
     before, bad = sse("chats", chat()), b"event: chats\ndata: oops\n"
     stream = before + bad + b"\n" + sse("agent_runs", run("working"))
-    assert [event.name for event in decoded(decoder, stream)] == ["chats", "agent_runs"]
+    assert [event["event"] for event in decoded(decoder, stream)] == ["chats", "agent_runs"]
     (problem,) = decoder.problems
     assert "oops" in str(problem)
     assert f"byte {len(before + bad)} of the stream" in str(problem)
@@ -408,7 +407,7 @@ def test_an_event_of_exactly_the_limit_is_read() -> None:
     """The limit counts the event's data."""
     data = json.dumps({"id": "x" * 50}).encode()
     halves = b"data: " + data[:6] + b"\ndata: " + data[6:] + b"\n\n"
-    assert decoded(SSEDecoder(limit=len(data) + 1), b"event: chats\n" + halves) == [Event("chats", {"id": "x" * 50})]
+    assert decoded(SSEDecoder(limit=len(data) + 1), b"event: chats\n" + halves) == [chats({"id": "x" * 50})]
     decoder = SSEDecoder(limit=len(data))
     with pytest.raises(UnreadableError, match="an event of more than"):
         decoded(decoder, b"event: chats\n" + halves)
@@ -480,16 +479,13 @@ def test_whatever_is_decoded_is_an_event_nothing_or_unreadable(value: object, na
         event = read_event(value, name)
     except UnreadableError:
         return
-    assert event is None or (event.name and isinstance(event.data, dict) and isinstance(event.fields, tuple))
+    assert event is None or (event["event"] and type(event["data"]) is dict and type(event["fields"]) is tuple)
 
 
-def test_events_decoded_before_a_problem_are_not_lost_with_it() -> None:
-    """Decoding goes on as the iterator is advanced, and problems are noted in passing."""
+def test_events_around_a_problem_are_not_lost_with_it() -> None:
+    """One call returns what came before the problem and behind it."""
     decoder = NDJSONDecoder()
-    found = decoder.feed(line("chats", chat()) + b"oops\n" + line("chats", chat()))
-    assert next(found) == Event("chats", chat())
-    assert decoder.problems == []
-    assert next(found) == Event("chats", chat())
+    assert decoded(decoder, line("chats", chat()) + b"oops\n" + line("chats", chat())) == [chats(chat())] * 2
     assert len(decoder.problems) == 1
 
 

@@ -7,7 +7,8 @@ import gc
 import pytest
 
 from inferencesh._protocol.calls import CallOutcome, Step
-from inferencesh._protocol.turn import End, Outcome, Turn
+from inferencesh._protocol.outcome import End, Outcome
+from inferencesh._protocol.turn import Turn
 from inferencesh._turns.tools import CallRegistry
 from tests.protocol.forms import CHAT
 

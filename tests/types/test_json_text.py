@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferencesh._text import LateForm, copied, decode_json, encode_json
+from inferencesh._text import UndecodedMessage, copied, decode_json, encode_json
 from inferencesh._types.codec import dump_json, structure
 from inferencesh.errors import UnreadableError
 from inferencesh.models import Chat, Message, read_partial
@@ -154,7 +154,7 @@ def test_every_part_of_a_message_has_exact_integers(number: int) -> None:
         call = message.tool_calls[0]
         assert call.arguments == call.data == message.output == {"n": number}
         assert json.loads(call.result or "") == {"n": number}
-        assert LateForm(line).data == json.loads(line)["data"]
+        assert UndecodedMessage(line).data == json.loads(line)["data"]
     assert read_partial(f'{{"n": {number}, "m": ') == {"n": number}
     assert structure({"id": "c", "output": {"n": number}}, Chat).output == {"n": number}
 
