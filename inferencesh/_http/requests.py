@@ -267,7 +267,7 @@ class ServiceRequest:
 
     method: str
     path: str
-    body: bytes | None = None
+    body: bytes | aiohttp.Payload | None = None
     params: Mapping[str, str] | None = None
     streams: bool = False
 
