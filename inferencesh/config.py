@@ -108,6 +108,8 @@ def read_api_key(given: str | None, environ: Mapping[str, str] = os.environ) -> 
         ConfigurationError: There is none, or it holds characters that no header can carry.
     """
     key = given if given is not None else environ.get(API_KEY_VARIABLE, "")
+    if not isinstance(key, str):
+        raise ConfigurationError(f"api_key is a str, not {type(key).__name__}")
     key = key.strip()
     if not key:
         raise ConfigurationError(

@@ -242,7 +242,10 @@ def _segment(kind: str, value: str) -> str:
         raise TypeError(f"the {kind} id is a str, not {type(value).__name__}")
     if value in {"", ".", ".."}:  # with these the path would lead somewhere else
         raise ConfigurationError(f"{value!r} is no {kind} id")
-    return quote(value, safe="")
+    try:
+        return quote(value, safe="")
+    except UnicodeEncodeError:  # half of a surrogate pair
+        raise ConfigurationError(f"{value!r} is no {kind} id") from None
 
 
 def _object(value: object) -> Mapping[str, Any]:

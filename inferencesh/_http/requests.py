@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 _BODY_CUT = 500  # characters of a body that is not JSON
+_PAGE = "the answer is an HTML page, most likely from a proxy in between"
 # How S3 and those who speak its language explain themselves; two fields are no reason to have XML of strangers parsed.
 _XML_FIELD = re.compile(r"<(Code|Message)>([^<]{1,500})</\1>")
 
@@ -54,10 +55,13 @@ def read_response(status: int, headers: Mapping[str, str], body: bytes) -> objec
 
     Raises:
         APIError: The envelope says that the request failed, whatever the status.
+        UnreadableError: It is an HTML page: a proxy or login page answered, and the service has not seen the request.
     """
     try:
         value = decode_json(body) if body.strip() else None
     except UnreadableError:
+        if _is_page(body.decode("utf-8", "replace")):
+            raise UnreadableError(_PAGE) from None
         return None  # the official Python SDK takes these as «done, no data» too; some endpoints answer in plain text
     if not isinstance(value, dict):
         return value if isinstance(value, list) else None
@@ -132,8 +136,7 @@ def refused_upload(host: str, status: int, headers: Mapping[str, str], body: byt
 def _code_and_detail(value: object) -> tuple[str | None, str]:
     """The machine-readable code and the explanation in an error body."""
     if isinstance(value, str):
-        page = "<html" in value[:200].lower() or "<!doctype" in value[:200].lower()
-        return None, "the answer is an HTML page, most likely from a proxy in between" if page else _line(value)
+        return None, _PAGE if _is_page(value) else _line(value)
     if not isinstance(value, dict):
         return None, ""
     error = value.get("error")
@@ -144,6 +147,10 @@ def _code_and_detail(value: object) -> tuple[str | None, str]:
     candidates = (value.get("detail"), value.get("title"), legacy.get("message"), value.get("message"), error)
     detail = next((text for text in map(_string, candidates) if text), "")
     return code, _line(detail)
+
+
+def _is_page(text: str) -> bool:
+    return "<html" in text[:200].lower() or "<!doctype" in text[:200].lower()
 
 
 def _string(value: object) -> str:
@@ -259,7 +266,7 @@ class ServiceRequest:
 
     method: str
     path: str
-    body: bytes | None = None
+    body: bytes | aiohttp.Payload | None = None
     params: Mapping[str, str] | None = None
     streams: bool = False
 

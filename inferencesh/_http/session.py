@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import importlib
-import io
 import logging
 import os
 import sys
@@ -32,7 +31,7 @@ from .requests import Address, ServiceRequest, StorageRequest, TransportOptions
 if TYPE_CHECKING:
     import aiohttp
 
-__all__ = ["Sender", "Sessions", "proxy_for", "received", "translated", "without_address"]
+__all__ = ["Sender", "Sessions", "import_aiohttp", "proxy_for", "received", "translated", "without_address"]
 
 
 def translated(error: Exception, what: str, idle: float | None) -> APIConnectionError:
@@ -245,8 +244,13 @@ _KEEP_ALIVE = (
     4.0  # seconds; below the 5 after which common servers hang up, lest a message be sent into a closing socket
 )
 _MOST_BODY = 64 * 1024 * 1024  # bytes of an answer that is read whole
-_LARGE_BODY = 512 * 1024  # bytes that are sent at once at the most
 _MOST_EXPLANATION = 64 * 1024  # bytes of a storage server's refusal
+
+
+async def import_aiohttp() -> None:
+    """Import aiohttp in a thread: it takes some tenths of a second, for which the loop must not wait."""
+    if "aiohttp" not in sys.modules:
+        await anyio.to_thread.run_sync(importlib.import_module, "aiohttp")
 
 
 class Sender:
@@ -289,8 +293,7 @@ class Sender:
             APIError: The server refused it.
             APIConnectionError: The server could not be reached or did not answer.
         """
-        if "aiohttp" not in sys.modules:  # its import takes some tenths of a second, which the loop must not wait for
-            await anyio.to_thread.run_sync(importlib.import_module, "aiohttp")
+        await import_aiohttp()
         import aiohttp
         import yarl
 
@@ -305,7 +308,7 @@ class Sender:
             response = await session.request(
                 request.method,
                 yarl.URL(url, encoded=True) if isinstance(request, StorageRequest) else url,  # signed as it stands
-                data=_payload(request.body),
+                data=request.body,
                 params=request.params,
                 headers=request.headers(address),
                 timeout=aiohttp.ClientTimeout(
@@ -420,11 +423,6 @@ class Sender:
             (time.monotonic() - started) * 1000,
             self.masked(response.headers.get("X-Request-Id", "-")),
         )
-
-
-def _payload(body: bytes | aiohttp.Payload | None) -> bytes | io.BytesIO | aiohttp.Payload | None:
-    """A body as aiohttp wants it: it sends a file in parts, and warns of large bytes, which would block the loop."""
-    return io.BytesIO(body) if isinstance(body, bytes) and len(body) > _LARGE_BODY else body
 
 
 @functools.cache

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any
 
 import aiohttp
@@ -16,12 +17,12 @@ import aiohttp.abc
 
 from inferencesh._loops.invoke import start_in_thread
 from inferencesh._loops.threads import OpenConnection, wait_for_end
-from inferencesh.errors import APIConnectionError, APITimeoutError
+from inferencesh.errors import APIConnectionError, APIError, APITimeoutError
 
 from .session import received, translated
 from .sources import Tell, UploadSource
 
-__all__ = ["ByteStream", "UploadBody"]
+__all__ = ["ByteStream", "LargeBody", "UploadBody"]
 
 _READ = 64 * 1024  # bytes handled at a time; more would only wait in memory
 
@@ -137,6 +138,56 @@ class _Connection(OpenConnection):
             self._transport.abort()
 
 
+async def _written(write: Coroutine[Any, Any, None], connection: _Connection) -> None:
+    """Write to a connection, and cut it off when this is cancelled."""
+    # In a task of its own, which hears how the connection ends. When aiohttp's own is cancelled in a write, the end
+    # has no hearer, and versions before 3.14 have asyncio complain about that.
+    writing = asyncio.create_task(write)
+    writing.add_done_callback(lambda task: task.cancelled() or task.exception())
+    try:
+        await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        connection.close()
+        await asyncio.wait([writing])
+        raise
+
+
+class LargeBody(aiohttp.BytesIOPayload):
+    """A body that may be too large for the buffers of the system, sent in parts.
+
+    Closing a connection waits until everything that was written is sent, for ever where the other side does not read.
+    So the connection is to be cut off when the request ends before that.
+
+    Args:
+        body: The bytes.
+
+    Attributes:
+        connection: What it goes over.
+        complete: Whether all of it was written.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(io.BytesIO(body))
+        self.connection = _Connection()
+        self.complete = False
+
+    async def write_with_length(self, writer: aiohttp.abc.AbstractStreamWriter, content_length: int | None) -> None:
+        """Send it; called by aiohttp."""
+        self.connection.use(writer.transport)
+        await _written(super().write_with_length(writer, content_length), self.connection)
+        self.complete = True
+
+    @contextlib.contextmanager
+    def under_way(self) -> Iterator[None]:
+        """Cut the connection off when what is inside ends with an exception before everything was written."""
+        try:
+            yield
+        except BaseException as error:
+            if not (self.complete and isinstance(error, APIError)):
+                self.connection.close()
+            raise
+
+
 class UploadBody(aiohttp.Payload):
     """One attempt at sending a file.
 
@@ -216,16 +267,7 @@ class UploadBody(aiohttp.Payload):
                 self._set_clock(self._idle)
                 await writer.write(chunk[at : at + _PIECE])
 
-        # In a task of its own, which hears how the connection ends. When aiohttp's own is cancelled in a write, the end
-        # has no hearer, and versions before 3.14 have asyncio complain about that.
-        writing = asyncio.create_task(pieces())
-        writing.add_done_callback(lambda task: task.cancelled() or task.exception())
-        try:
-            await asyncio.shield(writing)
-        except asyncio.CancelledError:
-            self.connection.close()
-            await asyncio.wait([writing])
-            raise
+        await _written(pieces(), self.connection)
 
     async def _read(self, start: int) -> memoryview:
         self._set_clock(None)

@@ -21,13 +21,17 @@ from inferencesh.errors import APIConnectionError, APIError, APITimeoutError, In
 
 from .requests import Address, ServiceRequest, StorageRequest, TransportOptions, read_response, storage_address
 from .retry import Safety
-from .session import Sender
+from .session import Sender, import_aiohttp
 
 if TYPE_CHECKING:
+    import aiohttp
+
     from .sources import Tell, UploadSource
     from .stream import ByteStream
 
 __all__ = ["Address", "Transport", "TransportOptions"]
+
+_LARGE_BODY = 64 * 1024  # bytes that are sent at once at the most; aiohttp warns of more than a megabyte
 
 T = TypeVar("T")
 logger = logging.getLogger("inferencesh")
@@ -75,7 +79,10 @@ class Transport:
         body = dump_json(json) if json is not None else None
 
         async def once() -> object:
-            response = await self._sender.send(ServiceRequest(method, path, body, params))
+            if body is None or len(body) <= _LARGE_BODY:
+                response = await self._sender.send(ServiceRequest(method, path, body, params))
+            else:
+                response = await self._send_large(method, path, body, params)
             try:
                 data = await self._sender.read_body(response)
             finally:
@@ -83,6 +90,17 @@ class Transport:
             return read_response(response.status, response.headers, data)
 
         return await self._repeat(f"{method} {path}", once, safety, self.options.timeout.total)
+
+    async def _send_large(
+        self, method: str, path: str, body: bytes, params: Mapping[str, str] | None
+    ) -> aiohttp.ClientResponse:
+        await import_aiohttp()
+        from .stream import LargeBody
+
+        large = LargeBody(body)
+        self._open.add(large.connection)
+        with large.under_way():
+            return await self._sender.send(ServiceRequest(method, path, large, params))
 
     async def open_stream(self, path: str, *, repeat: bool = True) -> ByteStream:
         """Open a stream and return it once its headers have arrived.

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import contextlib
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import anyio
 import attrs
 
 from inferencesh._http.api import ChatAPI
@@ -81,10 +85,13 @@ class AgentSetup:
         except TypeError as error:
             raise ConfigurationError(f"the agent's configuration cannot be sent as JSON: {error}") from None
         warn_of_unknown_names(sent)
-        tools: dict[str, Tool] = {}
-        for item in given:
-            if isinstance(item, Tool) and tools.setdefault(item.name, item) is not item:
-                raise ConfigurationError(f"two tools have the name {item.name!r}")
+        names = Counter(
+            item["name"] for item in given if isinstance(item, Mapping) and isinstance(item.get("name"), str)
+        )
+        for name, count in names.items():
+            if count > 1:
+                raise ConfigurationError(f"two tools have the name {name!r}")
+        tools = {item.name: item for item in given if isinstance(item, Tool)}
         return cls({"agent_config": sent, "agent_name": sent.get("name")}, tools)
 
 
@@ -175,6 +182,7 @@ class Conversation:
         self._turn: Turn | None = None
         self._before: Turn | None = None  # the turn before, which stays the present one where a message is refused
         self._untold: list[Callable[[Turn], None]] = []  # what was settled while the turn was not at hand
+        self._first = threading.Lock()  # held by the message that begins the chat until it was answered
 
     def reset(self) -> None:
         """Forget the chat.
@@ -186,6 +194,7 @@ class Conversation:
         self.chat_id = None
         self._turn = self._before = None
         self._untold.clear()
+        self._first = threading.Lock()
 
     def require_free(self) -> None:
         """Check that no turn waits for the function that asks.
@@ -213,9 +222,29 @@ class Conversation:
     async def send(self, driver: TurnDriver, request: TurnRequest, files: Sequence[FileRef] = ()) -> Turn:
         """Begin a turn by posting a message.
 
-        A chat that exists has its stream opened first, so that nothing of the reply can be missed.
+        A chat that exists has its stream opened first, so that nothing of the reply can be missed. Where there is none
+        yet, one message begins it, and others that are sent meanwhile wait until they can follow it there.
         """
-        before, chat_id = self._present, self.chat_id
+        async with self._one_begins_the_chat():
+            return await self._send(driver, request, files)
+
+    @contextlib.asynccontextmanager
+    async def _one_begins_the_chat(self) -> AsyncIterator[None]:
+        held = None
+        while self.chat_id is None:
+            first = self._first  # another one after a reset
+            if first.acquire(blocking=False):
+                held = first
+                break
+            await anyio.sleep(_LOOK_AGAIN)  # who holds it may be on another loop: there is no event to share with it
+        try:
+            yield
+        finally:
+            if held is not None:
+                held.release()
+
+    async def _send(self, driver: TurnDriver, request: TurnRequest, files: Sequence[FileRef]) -> Turn:
+        before, chat_id, first = self._present, self.chat_id, self._first
         turn = Turn(chat_id) if before is None else before.next()
         if chat_id is not None:
             await driver.connect(chat_id)
@@ -238,8 +267,9 @@ class Conversation:
         snapshot = turn.begin(_message(answer, "user_message"), _message(answer, "assistant_message"), _now())
         if turn.chat_id is None:
             raise StreamError("the server's answer to the message names no chat, so its reply cannot be found")
-        self.chat_id, self._turn, self._before = turn.chat_id, turn, before
-        self._untold.clear()
+        if self._first is first:  # else the conversation was reset meanwhile
+            self.chat_id, self._turn, self._before = turn.chat_id, turn, before
+            self._untold.clear()
         if snapshot is not None:
             driver.ready.append(snapshot)
         return turn
@@ -297,6 +327,9 @@ class Conversation:
             news(turn)
         else:
             self._untold.append(news)
+
+
+_LOOK_AGAIN = 0.02  # seconds
 
 
 def _message(answer: Mapping[str, Any], name: str) -> Message | None:

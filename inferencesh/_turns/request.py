@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 
@@ -61,6 +63,9 @@ class TurnRequest:
         conflate: As for ``AsyncAgent.send_message``.
         until: What ends it: the first pause for input, or the end of the run alone.
         agent: The agent object that was asked, for handlers that want to know it.
+
+    Raises:
+        TypeError: A callback cannot be called, or is a generator function, the body of which would never run.
     """
 
     text: str | None = None
@@ -73,6 +78,10 @@ class TurnRequest:
     conflate: bool = False
     until: Until = "input"
     agent: object = None
+
+    def __attrs_post_init__(self) -> None:
+        for name in TurnCallbacks.__annotations__.keys() - {"conflate"}:
+            _check_callback(name, getattr(self, name))
 
     @classmethod
     def of_message(cls, text: object, *, output_type: Any = None, **options: Unpack[TurnOptions]) -> TurnRequest:
@@ -105,3 +114,16 @@ class TurnRequest:
             OutputError: There is none, or it is of another shape.
         """
         return output if self.output is None else self.output.read(output, message, chat_id)
+
+
+def _check_callback(name: str, callback: object) -> None:
+    """Refuse what cannot be called, before the message is sent that it is to follow."""
+    if callback is None:
+        return
+    if not callable(callback):
+        raise TypeError(f"{name} is a function, not a {type(callback).__name__}")
+    while isinstance(callback, functools.partial):
+        callback = callback.func
+    for function in (callback, type(callback).__call__):
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(f"{name} is a generator function, the body of which would never run: take out the yield")

@@ -34,7 +34,7 @@ from inferencesh._protocol.calls import CallOutcome, Step, step_of
 from inferencesh._protocol.outcome import End
 from inferencesh._protocol.turn import Turn
 from inferencesh._types.codec import result_text
-from inferencesh.errors import CallbackCancelledError, InferenceError, exception_text, typed_text
+from inferencesh.errors import APIError, CallbackCancelledError, InferenceError, exception_text, typed_text
 from inferencesh.models import ToolCall
 from inferencesh.tools.handler import ArgumentsError, Tool, ToolContext
 
@@ -444,7 +444,13 @@ class ToolRunner:
             return CallOutcome.ANSWERED if call.id in claimed.calls.answered else CallOutcome.LEFT
         async with self._slots:
             result = await self._execute(tool, call)
-        await self._submit(call.id, result, accept_existing=True)
+        try:
+            await self._submit(call.id, result, accept_existing=True)
+        except APIError as error:
+            if error.status_code != _TOO_LARGE:
+                raise
+            logger.warning("the result of the tool %s is too large; the agent was told so", tool.name)
+            await self._submit(call.id, _error_text(_too_large(result)), accept_existing=True)
         return CallOutcome.ANSWERED
 
     async def _execute(self, tool: Tool, call: ToolCall) -> str:
@@ -531,6 +537,13 @@ def _cancelled_by_others(call: ToolCall, error: asyncio.CancelledError) -> Callb
     failure = CallbackCancelledError(f"the task of a call of the tool {call.name} was cancelled, and not by its turn")
     failure.__cause__ = error
     return failure
+
+
+_TOO_LARGE = 413  # the HTTP status
+
+
+def _too_large(result: str) -> str:
+    return f"the tool's result was refused as too large: it has {len(result):,} characters"
 
 
 def _error_text(text: str) -> str:

@@ -7,11 +7,13 @@ Messages, by far the most frequent, have hand-written hooks; the rest is generat
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, NoReturn, TypeVar, cast
 
 import attrs
 import orjson
+from cattrs.cols import is_mapping
 from cattrs.gen import make_dict_structure_fn
 from cattrs.preconf.orjson import make_converter
 
@@ -64,18 +66,22 @@ def dump_json(value: object) -> bytes:
     """Encode a value as JSON, attrs classes, dataclasses, enums and datetimes included; lone surrogates as U+FFFD.
 
     Raises:
-        TypeError: It holds something that has no JSON form.
+        TypeError: It holds something that has no JSON form, such as bytes, NaN or a tuple as a key.
     """
     plain = converter.unstructure(value)
     try:
-        return encode_json(plain, _refuse)
+        encoded = encode_json(plain, _refuse)
     except TypeError:
-        # orjson also refuses lone surrogates, keys that are no strings and deep nesting; the standard library does not.
+        # orjson also refuses lone surrogates and deep nesting; the standard library does not.
         try:
-            text = json.dumps(plain, default=_plain, ensure_ascii=False, separators=(",", ":"))
+            text = json.dumps(plain, default=_plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         except (ValueError, RecursionError) as error:
             raise TypeError(f"the value has no JSON form: {error}") from None
         return whole_characters(text).encode()
+    # orjson writes null for NaN and Infinity, which a reader would take for a missing value.
+    if b"null" in encoded and _has_non_finite_float(plain):
+        raise TypeError("NaN and Infinity have no JSON form: put None or a text in their place")
+    return encoded
 
 
 def result_text(result: object) -> str:
@@ -101,6 +107,35 @@ def _refuse(value: object) -> NoReturn:
 
 def _refuse_bytes(_: bytes) -> NoReturn:
     raise TypeError("bytes have no JSON form: decode them to text, or upload them as a file")
+
+
+def _has_non_finite_float(value: object) -> bool:
+    pending = [value]
+    for item in pending:  # it grows meanwhile
+        if isinstance(item, dict):
+            pending.extend(item.values())
+        elif isinstance(item, list | tuple):
+            pending.extend(item)
+        elif isinstance(item, float) and not math.isfinite(item):
+            return True
+    return False
+
+
+def _unstructure_mapping(value: Mapping[Any, Any]) -> dict[str, Any]:
+    plain = {_key(key): converter.unstructure(item) for key, item in value.items()}
+    if len(plain) != len(value):
+        raise TypeError("two keys of one mapping, such as 1 and '1', have the same JSON form")
+    return plain
+
+
+def _key(value: object) -> str:
+    """Return a mapping's key as JSON takes it: as the text of its value, without quotes."""
+    if type(value) is str:
+        return value
+    text = dump_json(value).decode()
+    if text[0] in "[{":
+        raise TypeError(f"{type(value).__name__} has no JSON form as a key")
+    return str(json.loads(text)) if text[0] == '"' else text
 
 
 def _kind(value: object) -> str:
@@ -278,6 +313,7 @@ def _lenient_hook(cls: type[T], prepared: Callable[[Mapping[str, Any]], Mapping[
 
 # A hook is found by class, the nearest base first: the enums, which are strings too, have one of their own.
 converter.register_unstructure_hook(bytes, _refuse_bytes)  # by default they would become text that nobody expects
+converter.register_unstructure_hook_func(is_mapping, _unstructure_mapping)  # by default any key would become its str()
 converter.register_structure_hook(str, lambda value, _: _text(value))
 converter.register_structure_hook(int, lambda value, _: _whole(value))
 converter.register_structure_hook(OpenEnum, lambda value, cls: cls(_text(value)))

@@ -185,9 +185,10 @@ class LocalRuntime:
         try:
             if storage is not None:
                 await storage.freeze()
-            await self._engine.aclose()
+            await self._engine.aclose()  # ends the streams, for the end of which listening would wait
             if runner is not None:
                 await _stop_listening(runner)
+            await self._engine.aclose()  # ends the runs of messages that came meanwhile
         finally:
             if storage is not None:
                 await storage.aclose()

@@ -76,6 +76,19 @@ def test_a_missing_chat_or_call(serve: Serve, connect: Connect, use: str, envelo
     assert side.result(side.agent().send_message("Hi")).text == "Hello"
 
 
+@pytest.mark.parametrize("chat_id", ["", ".", "..", "\ud83d"], ids=ascii)
+@pytest.mark.parametrize("use", USES)
+def test_an_id_that_no_address_can_hold(serve: Serve, connect: Connect, use: str, chat_id: str) -> None:
+    """ConfigurationError, and nothing is sent."""
+    served = serve(["Hello"])
+    side = connect(served)
+    if use in NO_TURN:
+        return
+    with pytest.raises(ConfigurationError, match="is no chat id"):
+        USES[use](side, side.agent(chat_id=chat_id))
+    assert served.script.asked == []
+
+
 def test_an_error_ends_its_stream(serve: Serve, connect: Connect) -> None:
     """It is raised once; then the stream is over, and its result is the error again."""
     side = connect(serve(["Hello"]), api_key=KEY)
@@ -138,6 +151,7 @@ def test_addresses_that_work(kind: Kind, url: str) -> None:
         {"max_line_bytes": 1},
         {"api_key": "with space"},
         {"api_key": "with\nbreak"},
+        {"api_key": b"bytes"},
     ],
     ids=str,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -21,6 +22,53 @@ from .sides import Side
 Function = Callable[..., Any]
 
 LIMIT = 0.2  # seconds for what never returns
+
+
+def yields(*_: object) -> Iterator[None]:
+    """A generator function, as a callback becomes by one yield."""
+    yield
+
+
+async def async_yields(*_: object) -> AsyncIterator[None]:
+    """The same, async."""
+    yield
+
+
+class Yields:
+    """An object that is one when it is called."""
+
+    def __call__(self, *_: object) -> Iterator[None]:
+        yield
+
+
+WRONG_CALLBACKS: dict[str, object] = {
+    "number": 5,
+    "text": "print",
+    "generator function": yields,
+    "async generator function": async_yields,
+    "partial of one": functools.partial(yields, 1),
+    "object that is one": Yields(),
+}
+
+
+@pytest.mark.parametrize("given", WRONG_CALLBACKS)
+@pytest.mark.parametrize("name", ["on_message", "on_tool_call", "on_tool_progress", "on_approval"])
+def test_what_is_no_callback_is_refused_before_the_message_is_sent(
+    serve: Serve, connect: Connect, name: str, given: str
+) -> None:
+    """The body of a generator function would never run, and nobody would notice."""
+    served = serve(["Hello"])
+    side = connect(served)
+    options = {name: WRONG_CALLBACKS[given]}
+    calls: dict[str, Callable[[Any], Any]] = {
+        "plain": lambda agent: agent.send_message("Hi", **options),
+        "stream": lambda agent: agent.send_message("Hi", stream=True, **options),
+        "attached": lambda agent: agent.stream_messages(**options),
+    }
+    for call in calls.values():
+        with pytest.raises(TypeError, match=name):
+            call(side.agent())
+    assert served.script.asked == []
 
 
 class OwnBaseError(BaseException):

@@ -150,7 +150,11 @@ def test_text_is_sent_as_it_is_and_the_rest_as_json(
     assert ask(serve, connect, lambda _given: returned) == told
 
 
-@pytest.mark.parametrize("returned", [object(), {"a": object()}, {1, object()}], ids=["object", "inside", "in a set"])
+@pytest.mark.parametrize(
+    "returned",
+    [object(), {"a": object()}, {1, object()}, {"mean": float("nan")}, {(1, 2): "pair"}],
+    ids=["object", "inside", "in a set", "NaN", "a tuple as key"],
+)
 def test_a_result_without_a_json_form_is_told_to_the_agent(serve: Serve, connect: Connect, returned: object) -> None:
     """The turn goes on; the model learns that its tool failed, and why."""
     error = json.loads(ask(serve, connect, lambda _given: returned))["error"]

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
+import select
 import socket
+import stat
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -21,8 +28,10 @@ from inferencesh import (
     RequirementsNotMetError,
     Timeout,
 )
+from tests.clients.sides import Side, make_side
+from tests.support import wait_until
 
-from .forms import CHAT, accepted_of, chat, chat_of, message
+from .forms import CHAT, KEY, accepted_of, chat, chat_of, message
 from .script import CUT, RST, STALL, Reply, Scenario, Script, delay, page, raw, redirect, refuse
 from .server import FaultServer
 from .turns import POST, STREAM, TEXT, Case, Kind, RunTurn, call
@@ -188,3 +197,64 @@ def use(client: Any, line: str) -> Any:
     if line == GET_CHAT:
         return client.agent("a/b", chat_id=CHAT).get_chat()
     return client.agent("a/b").send_message("Hi")
+
+
+def connections_to(listener: socket.socket) -> list[int]:
+    """The descriptors of this process's connections to a server that has accepted none of them."""
+    found = []
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208 - the directory itself is one of them, and must be closed again
+        with contextlib.suppress(OSError):  # the directory itself, closed by now, and sockets without another side
+            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                with socket.socket(fileno=os.dup(int(name))) as connection:
+                    if connection.getpeername() == listener.getsockname():
+                        found.append(int(name))
+    return found
+
+
+def close_meanwhile(side: Side, send: Callable[[], Any], listener: socket.socket) -> None:
+    """Close a client while one of its messages is being sent."""
+
+    def wait() -> None:
+        assert select.select([listener], [], [], 5)[0]
+        wait_until(lambda: connections_to(listener), "a connection")
+
+    if side.kind == "sync":
+        with ThreadPoolExecutor(1) as pool:
+            sending = pool.submit(send)
+            wait()
+            side.client.close()
+            assert isinstance(sending.exception(5), InferenceError)
+        return
+
+    async def close() -> None:
+        sending = asyncio.ensure_future(send())
+        await asyncio.to_thread(wait)
+        await side.client.aclose()
+        with pytest.raises(InferenceError):
+            await asyncio.wait_for(sending, 5)
+
+    side.result(close())
+
+
+@pytest.mark.parametrize("size", [100_000, 30_000_000])
+@pytest.mark.parametrize("way", ["timeout", "close"])
+def test_a_message_that_is_given_up_keeps_no_connection(way: str, size: int, kind: Kind) -> None:
+    """It does not wait, with what is unsent, for a server that does not read."""
+    patience = 0.3 if way == "timeout" else 30
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        options = {"api_key": KEY, "base_url": f"http://127.0.0.1:{listener.getsockname()[1]}", "max_retries": 0}
+        with make_side(kind, timeout=Timeout(connect=1, idle=patience, total=patience), **options) as side:
+            sending = side.agent("a/b").send_message
+            if way == "timeout":
+                with pytest.raises(APITimeoutError):
+                    side.result(sending("x" * size))
+            else:
+                close_meanwhile(side, lambda: sending("x" * size), listener)
+
+            def wait() -> None:
+                wait_until(lambda: not connections_to(listener), "the end of the connection")
+
+            if kind == "sync":
+                wait()
+            else:
+                side.result(asyncio.to_thread(wait))

@@ -9,10 +9,34 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pytest
 
-from inferencesh import APIError, AuthenticationError, NotFoundError, RunFailedError, string, tool
+from inferencesh import (
+    APIError,
+    AuthenticationError,
+    NotFoundError,
+    RunFailedError,
+    StreamError,
+    string,
+    tool,
+)
 
 from .forms import CALL, CHAT, REPLY, Json, call_of, chat, event, message, run
-from .script import CUT, EOF, RST, STALL, Reply, Scenario, Script, Step, after, bytewise, delay, heartbeats, raw, refuse
+from .script import (
+    CUT,
+    EOF,
+    RST,
+    STALL,
+    Reply,
+    Scenario,
+    Script,
+    Step,
+    after,
+    bytewise,
+    delay,
+    heartbeats,
+    page,
+    raw,
+    refuse,
+)
 from .server import FaultServer
 from .turns import Case, Kind, RunTurn, call
 
@@ -156,6 +180,26 @@ def test_a_result_that_is_refused_is_an_error(answer: Script, error: type[APIErr
     tools = {"calculator": calculator}
     case = Case("refused", streams, "Let me see.", raises=error, tools=tools, results={CALL: "714"}, answers=answers)
     assert len(run_turn(case).seen(RESULT)) == 1
+
+
+def test_a_page_in_the_place_of_an_answer_acknowledges_no_result(run_turn: RunTurn) -> None:
+    """A proxy answered, and the service has not seen the result: an error at once, not a run that waits for ever."""
+    answers = {RESULT: [page("Sign in")]}
+    tools = {"calculator": calculator}
+    streams = [(BUSY, ASKS, PAUSED, STALL)]
+    case = Case("page", streams, "Let me see.", raises=StreamError, tools=tools, results={CALL: "714"}, answers=answers)
+    assert "HTML page" in str(run_turn(case).error)
+
+
+def test_a_result_that_is_too_large_is_told_to_the_agent(run_turn: RunTurn) -> None:
+    """It would be refused each time, and the run would wait for it for ever; the model can ask for less."""
+    acks = (refuse(413, "too_large"), OK)
+    tools = {"calculator": lambda _: "x" * 20_000}
+    lines = (BUSY, ASKS, PAUSED, after(RESULT, 2), *REST)
+    case = tooled("too large", *lines, acks=acks, tools=tools, results={}, warns=True)
+    refused, told = (str(request.json["result"]) for request in run_turn(case).seen(RESULT))
+    assert len(refused) == 20_000
+    assert "too large" in json.loads(told)["error"]
 
 
 @pytest.mark.parametrize("tools", [{"calculator": None}, {"other": calculator}, {}], ids=["manual", "unknown", "none"])

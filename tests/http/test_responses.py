@@ -20,6 +20,7 @@ from inferencesh.errors import (
     PermissionDeniedError,
     RateLimitError,
     RequirementsNotMetError,
+    StreamError,
 )
 from tests.protocol.forms import FIXED, chat, invocation, message
 
@@ -67,11 +68,21 @@ def test_a_tool_invocation_with_a_field_data_is_not_unwrapped() -> None:
     assert read(invocation(data={"id": "inner"})) == invocation(data={"id": "inner"})
 
 
-@pytest.mark.parametrize("body", [b"", b"  \n", b"OK", b"<html></html>", b"true", b"false", b'"done"', b"17", b"null"])
+@pytest.mark.parametrize("body", [b"", b"  \n", b"OK", b"a < b", b"true", b"false", b'"done"', b"17", b"null"])
 @pytest.mark.parametrize("status", [200, 201, 202, 204])
 def test_a_body_without_an_object_or_a_list_is_no_data_and_no_error(body: bytes, status: int) -> None:
     """204, an empty 200, plain text and a plain ``true`` all mean: done, and nothing to tell."""
     assert read_response(status, {}, body) is None
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html></html>", b"\n<!DOCTYPE html>\n<title>Sign in</title>", b"<!doctype html>\xff"]
+)
+@pytest.mark.parametrize("status", [200, 201, 202])
+def test_a_page_in_the_place_of_an_answer_is_no_success(body: bytes, status: int) -> None:
+    """It is a proxy's or a login page: what was posted has not reached the service."""
+    with pytest.raises(StreamError, match="HTML page"):
+        read_response(status, {}, body)
 
 
 def test_a_success_without_data_is_no_data() -> None:

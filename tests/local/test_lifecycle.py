@@ -47,6 +47,42 @@ async def test_closing_ends_runs_and_streams_and_leaves_nothing_behind() -> None
         assert model.closed == 1
 
 
+class Slow:
+    """A model that takes a while to stop."""
+
+    def __init__(self) -> None:
+        self.began, self.stopping, self.may_stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.under_way = 0
+
+    async def respond(self, conversation: Conversation) -> AsyncIterator[Piece]:
+        self.under_way += 1
+        self.began.set()
+        try:
+            yield Text("Hm.")
+            await asyncio.Event().wait()
+        finally:
+            self.stopping.set()
+            await self.may_stop.wait()
+            self.under_way -= 1
+
+
+async def test_closing_ends_a_run_that_begins_meanwhile() -> None:
+    """A message that comes while the runs are being stopped leaves no run behind, on a loop that is about to close."""
+    model = Slow()
+    async with calling(model=model) as caller:
+        await caller.send("Hello")
+        await model.began.wait()
+        closing = asyncio.create_task(caller.runtime.aclose())
+        await model.stopping.wait()
+        model.began.clear()
+        await caller.send("Too late")
+        await model.began.wait()
+        model.may_stop.set()
+        await closing
+        assert model.under_way == 0
+        assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("inferencesh.local run")]
+
+
 async def test_it_stops_listening_and_stays_closed() -> None:
     """Closing twice is one closing; starting again is a mistake."""
     async with LocalRuntime(pace=0) as runtime:

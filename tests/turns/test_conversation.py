@@ -79,8 +79,11 @@ def test_tools_are_a_list_of_tools(tools: Any) -> None:
 
 def test_two_tools_of_one_name_are_refused() -> None:
     """A call could not be told to belong to either."""
-    with pytest.raises(ConfigurationError, match="calculator"):
-        AgentSetup.read({"tools": [tool("calculator").build(), tool("calculator").build()]})
+    first, second = tool("calculator").build(), tool("calculator").build()
+    app = {"name": "calculator", "type": "app", "app": {"ref": "okaris/calculator"}}
+    for tools in ([first, second], [first, first], [first, dict(second)], [app, first], [app, app]):
+        with pytest.raises(ConfigurationError, match="two tools have the name 'calculator'"):
+            AgentSetup.read({"tools": tools})
 
 
 @pytest.mark.parametrize("value", [object(), {"inner": object()}, [lambda: None]])

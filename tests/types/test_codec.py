@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import enum
 import json
+import pathlib
+import uuid
 from types import MappingProxyType
 from typing import Any
 
@@ -381,6 +384,69 @@ def test_a_circle_has_no_json_form() -> None:
     circle.append(circle)
     with pytest.raises((TypeError, RecursionError)):
         dump_json(circle)
+
+
+NAN, INFINITE = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    "value", [NAN, -INFINITE, {"a": NAN}, [None, (1.0, INFINITE)], {NAN: 1}, {"a": 2**70, "b": NAN}, {"\ud800": NAN}]
+)
+def test_numbers_that_are_none_have_no_json_form(value: object) -> None:
+    """NaN and Infinity are refused; null in their place would be another value, and nobody would notice."""
+    with pytest.raises(TypeError, match=r"NaN and Infinity have no JSON form|not JSON compliant"):
+        dump_json(value)
+
+
+class Size(enum.Enum):
+    """Keys of a mapping."""
+
+    SMALL = 1
+
+
+@attrs.frozen
+class Point:
+    """A key that is an object itself."""
+
+    x: int
+    y: int
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        (None, "null"),
+        (True, "true"),
+        (7, "7"),
+        (2**70, str(2**70)),
+        (1.5, "1.5"),
+        (Size.SMALL, "1"),
+        (Role.USER, "user"),
+        (datetime.date(2026, 11, 28), "2026-11-28"),
+        (datetime.datetime(2026, 11, 28, 13, 5, tzinfo=datetime.UTC), "2026-11-28T13:05:00+00:00"),
+        (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (pathlib.Path("/data"), "/data"),
+    ],
+    ids=lambda value: repr(value)[:24],
+)
+def test_a_key_is_the_text_of_its_value(key: object, text: str) -> None:
+    """What JSON writes for a value without quotes, it is as a key with them."""
+    assert json.loads(dump_json({key: {key: 1}})) == {text: {text: 1}}
+
+
+@pytest.mark.parametrize(
+    "key", [(1, 2), b"key", frozenset(), object(), Point(1, 2)], ids=lambda key: type(key).__name__
+)
+def test_a_key_without_a_text_has_no_json_form(key: object) -> None:
+    """Its repr would be a key that no reader expects."""
+    with pytest.raises(TypeError, match="no JSON form"):
+        dump_json([{key: 1}])
+
+
+def test_two_keys_with_one_text_have_no_json_form() -> None:
+    """One of the two values would be lost."""
+    with pytest.raises(TypeError, match="the same JSON form"):
+        dump_json({1: "a", "1": "b"})
 
 
 @pytest.mark.parametrize("value", [b"bytes", {"image": b"bytes"}, [[b"bytes"]]])
