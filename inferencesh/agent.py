@@ -244,7 +244,7 @@ class AsyncAgent(Uncopied):
             on_approval=on_approval,
             conflate=conflate,
         )
-        opened = self.open_stream(request)
+        opened = self._open_stream(request)
         if stream:
             return opened
         reply = cast("CoroutineType[Any, Any, Message]", opened.get_final_message())
@@ -320,7 +320,7 @@ class AsyncAgent(Uncopied):
             on_approval=on_approval,
             conflate=conflate,
         )
-        return _output(self.open_stream(request), request)
+        return _output(self._open_stream(request), request)
 
     def stream_messages(
         self,
@@ -356,7 +356,7 @@ class AsyncAgent(Uncopied):
                 print(message.text)
             ```
         """
-        return self.open_stream(
+        return self._open_stream(
             TurnRequest(
                 on_message=on_message,
                 on_tool_call=on_tool_call,
@@ -395,7 +395,7 @@ class AsyncAgent(Uncopied):
             True False
             ```
         """
-        return await self.open_stream(TurnRequest.of_wait(until)).get_final_message()
+        return await self._open_stream(TurnRequest.of_wait(until)).get_final_message()
 
     async def submit_tool_result(
         self, tool_call_id: str | ToolCall, result: object, *, files: Sequence[FileSource] = ()
@@ -619,7 +619,7 @@ class AsyncAgent(Uncopied):
         """
         self._conversation.reset()
 
-    def open_stream(self, request: TurnRequest, invoker: Invoker | None = None) -> AsyncMessageStream:
+    def _open_stream(self, request: TurnRequest, invoker: Invoker | None = None) -> AsyncMessageStream:
         """Make a stream, for bridges to other threads; nothing is sent yet.
 
         Args:

@@ -280,7 +280,7 @@ class AsyncMessageStream(Uncopied):
 
     async def _next(self) -> Message:
         if not self._waiting:
-            batch = await self._next_batch()
+            batch = await self._advance()
             if not batch:
                 raise StopAsyncIteration
             self._waiting.extend(batch)
@@ -289,7 +289,7 @@ class AsyncMessageStream(Uncopied):
             await self._report(message, done=False)
         return message
 
-    async def next_batch(self) -> list[Message]:
+    async def _next_batch(self) -> list[Message]:
         """Wait for the next snapshots and take all that are there: for bridges to other threads or protocols.
 
         Returns:
@@ -302,7 +302,7 @@ class AsyncMessageStream(Uncopied):
         Example:
             ```python
             stream = await agent.send_message("Tell me a story", stream=True)
-            while batch := await stream.next_batch():
+            while batch := await stream._next_batch():
                 print(batch[-1].text)
             ```
         """
@@ -311,9 +311,9 @@ class AsyncMessageStream(Uncopied):
             batch = list(self._waiting)
             self._waiting.clear()
             return batch
-        return await self._next_batch()
+        return await self._advance()
 
-    async def _next_batch(self) -> list[Message]:
+    async def _advance(self) -> list[Message]:
         with self._reader:
             if self._over:
                 return []
@@ -445,18 +445,18 @@ class AsyncMessageStream(Uncopied):
 
     def __del__(self) -> None:
         if hasattr(self, "_source"):
-            self.leave()
+            self._leave()
 
-    def leave(self) -> None:
+    def _leave(self) -> None:
         """Close the connection at once, from any thread; iterating again would take the turn up where it is."""
         self._source.detach()
 
-    async def leave_and_wait(self) -> None:
+    async def _leave_and_wait(self) -> None:
         """Close the connection and wait until no handler runs any more, for bridges to other threads; as ``leave``."""
         await self._source.leave()
 
     @contextlib.contextmanager
-    def reporting(self, message: Message, *, done: bool) -> Iterator[None]:
+    def _reporting(self, message: Message, *, done: bool) -> Iterator[None]:
         """Make a context in which ``on_message`` is called, for bridges to other threads.
 
         The turn waits for what is called in there, and this package's errors out of it get its message and chat.
@@ -489,13 +489,13 @@ class AsyncMessageStream(Uncopied):
         if callback is None:
             return
         try:
-            with self.reporting(message, done=done):
+            with self._reporting(message, done=done):
                 await invoke(self._invoker, callback, lambda: callback(message.text, done))
         except GeneratorExit:  # nothing can be awaited any more
-            self.leave()
+            self._leave()
             raise
         except BaseException:
-            await self.leave_and_wait()
+            await self._leave_and_wait()
             raise
 
 
@@ -526,4 +526,4 @@ class _Loop(Uncopied):
         if self._claim is not None:
             self._stream._reader.end(self._claim)
             if self._leaves:
-                self._stream.leave()
+                self._stream._leave()

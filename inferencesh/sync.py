@@ -59,8 +59,8 @@ class MessageStream(Uncopied):
         self._thread = thread
         self._on_message = request.on_message
         self._pump: Pump[Message] = Pump(thread)
-        self._stream: AsyncMessageStream = agent.open_stream(attrs.evolve(request, on_message=None), self._pump)
-        self._pump.source = self._stream.next_batch
+        self._stream: AsyncMessageStream = agent._open_stream(attrs.evolve(request, on_message=None), self._pump)
+        self._pump.source = self._stream._next_batch
         self._waiting: deque[Message] = deque()
         self._entered = False
         self._reader = OneReader(threading.current_thread, lambda thread: not thread.is_alive())
@@ -94,7 +94,7 @@ class MessageStream(Uncopied):
                 return message
             self._finish()
         except BaseException:
-            self.leave()  # at once, and not when the exception, which holds this stream, is forgotten
+            self._leave()  # at once, and not when the exception, which holds this stream, is forgotten
             raise
         raise StopIteration
 
@@ -191,16 +191,16 @@ class MessageStream(Uncopied):
         self._reader.end_all()
         self._thread.let_go(self._stream.aclose)
 
-    def leave(self) -> None:
+    def _leave(self) -> None:
         """Close the connection at once, from any thread; iterating again would take the turn up where it is."""
-        self._stream.leave()
+        self._stream._leave()
 
     def __enter__(self) -> Self:
         self._entered = True
         try:
             self._thread.call(_awaited(self._stream))
         except BaseException:  # then nobody leaves the block
-            self.leave()
+            self._leave()
             raise
         return self
 
@@ -212,20 +212,20 @@ class MessageStream(Uncopied):
     def __del__(self) -> None:
         if hasattr(self, "_ended"):
             self._pump.cancel()
-            self.leave()
+            self._leave()
 
     def _report(self, message: Message, *, done: bool) -> None:
         callback = self._on_message
         if callback is None:
             return
         try:
-            with self._stream.reporting(message, done=done):
+            with self._stream._reporting(message, done=done):
                 result = called(lambda: callback(message.text, done))
                 if inspect.isawaitable(result):
                     self._thread.call(awaited(result))
         except BaseException:
             self._pump.cancel()
-            self._thread.clean_up(self._stream.leave_and_wait())
+            self._thread.clean_up(self._stream._leave_and_wait())
             raise
 
 
@@ -252,7 +252,7 @@ class _Loop(Uncopied):
         if self._claim is not None:
             self._stream._reader.end(self._claim)
             if self._leaves:
-                self._stream.leave()
+                self._stream._leave()
 
 
 async def _awaited(awaitable: Awaitable[object]) -> None:
@@ -433,7 +433,7 @@ class Agent(Uncopied):
         try:
             output = stream.get_final_output()
         finally:
-            stream.leave()
+            stream._leave()
         return request.read_output(output, stream.message, stream.chat_id)
 
     def stream_messages(
@@ -654,7 +654,7 @@ def _finish(stream: MessageStream) -> Message:
     try:
         return stream.get_final_message()
     finally:
-        stream.leave()
+        stream._leave()
 
 
 class Chats(Uncopied):
