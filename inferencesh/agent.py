@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Coroutine, Mapping, Sequence
 from types import CoroutineType
 from typing import Any, Literal, TypeVar, Unpack, cast, overload
@@ -15,103 +14,16 @@ from ._http.transport import Transport
 from ._http.uploads import check_result_files, upload_all
 from ._loops.invoke import Invoker, ThreadInvoker
 from ._loops.threads import Uncopied
-from ._protocol.turn import Turn
 from ._turns.conversation import AgentSetup, Conversation
-from ._turns.driver import Reconnects, TurnDriver
+from ._turns.driver import AgentOptions, TurnDriver
 from ._turns.request import OnApproval, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest, Until
-from ._turns.tools import Approver, CallRegistry, ToolLimits, ToolRunner
-from ._turns.tracing import runner_class, turn_driver
 from ._types.codec import result_text, structure
-from .errors import ConfigurationError, InferenceError, StreamError
+from .errors import ConfigurationError
 from .models import Chat, FileRef, Interrupt, Message, ToolCall
 from .resources import AsyncFiles
-from .stream import AsyncMessageStream, Conflator, SnapshotSource
+from .stream import AsyncMessageStream
 
-__all__ = ["AgentOptions", "AsyncAgent", "open_turn"]
-
-
-@attrs.frozen
-class AgentOptions:
-    """What a client's agents have in common.
-
-    Attributes:
-        reconnects: How lost streams are taken up again.
-        tools: Limits of tool calls.
-        registry: The calls that are taken care of.
-        runners: What takes care of them at present.
-    """
-
-    reconnects: Reconnects = attrs.Factory(Reconnects)
-    tools: ToolLimits = attrs.Factory(ToolLimits)
-    registry: CallRegistry = attrs.Factory(CallRegistry)
-    runners: weakref.WeakSet[ToolRunner] = attrs.Factory(weakref.WeakSet)
-
-
-def open_turn(
-    transport: Transport,
-    conversation: Conversation,
-    config: AgentSetup,
-    options: AgentOptions,
-    request: TurnRequest,
-    invoker: Invoker | None = None,
-) -> AsyncMessageStream:
-    """Make a turn's stream; nothing is sent yet.
-
-    Args:
-        transport: Makes the requests.
-        conversation: What the turn is part of.
-        config: The agent, with the tools that run here.
-        options: What the client's agents have in common.
-        request: What is asked of the turn.
-        invoker: Calls functions that may block; worker threads by default.
-    """
-    limits = options.tools
-    caller: Invoker = invoker or ThreadInvoker(limits.at_once + 1)
-
-    def runner(turn: Turn) -> ToolRunner:
-        make = runner_class()
-        made = make(
-            turn,
-            config.tools,
-            request.on_tool_call,
-            caller,
-            conversation.submit,
-            Approver(turn, request.on_approval, caller, conversation.decide),
-            limits,
-            options.registry,
-            conversation,
-            on_tool_progress=request.on_tool_progress,
-            agent=request.agent,
-        )
-        options.runners.add(made)
-        return made
-
-    uploaded: list[FileRef] = []  # once, also for a turn that is left before its message was sent, and taken up again
-
-    async def begin(driver: TurnDriver) -> Turn:
-        conversation.require_free()
-        try:
-            turn = await _begin(driver)
-        except InferenceError as error:
-            error.chat_id = error.chat_id or conversation.chat_id
-            raise
-        turn.calls.asks = request.on_approval is not None
-        turn.through_pauses = request.until == "end"
-        return turn
-
-    async def _begin(driver: TurnDriver) -> Turn:
-        if request.text is None:
-            return await conversation.attach(driver)
-        if request.files and not uploaded:
-            uploaded.extend(await upload_all(transport, request.files))
-            if driver.closed:
-                raise StreamError("the stream was closed while files were uploaded; the message was not sent")
-        return await conversation.send(driver, request, uploaded)
-
-    driver = turn_driver(transport, begin, runner, options.reconnects, agent=config.body, text=request.text)
-    source: SnapshotSource = Conflator(driver) if request.conflate else driver
-    return AsyncMessageStream(driver, source, caller, request.on_message, conversation)
-
+__all__ = ["AsyncAgent"]
 
 T = TypeVar("T")
 
@@ -140,15 +52,14 @@ class AsyncAgent(Uncopied):
     def __init__(
         self,
         transport: Transport,
-        config: AgentSetup,
+        setup: AgentSetup,
         chat_id: str | None,
         context: Mapping[str, str] | None,
         options: AgentOptions,
     ) -> None:
         self._transport = transport
-        self._config = config
         self._options = options
-        self._conversation = Conversation(ChatAPI(transport), config.body, chat_id, context)
+        self._conversation = Conversation(ChatAPI(transport), setup, chat_id, context)
 
     @property
     def chat_id(self) -> str | None:
@@ -248,7 +159,7 @@ class AsyncAgent(Uncopied):
         if stream:
             return opened
         reply = cast("CoroutineType[Any, Any, Message]", opened.get_final_message())
-        reply.__qualname__ = self.send_message.__qualname__  # by which a forgotten await is told of
+        reply.__qualname__ = self.send_message.__qualname__  # the name in the warning about a forgotten await
         return reply
 
     @overload
@@ -620,14 +531,18 @@ class AsyncAgent(Uncopied):
         self._conversation.reset()
 
     def _open_stream(self, request: TurnRequest, invoker: Invoker | None = None) -> AsyncMessageStream:
-        """Make a stream, for bridges to other threads; nothing is sent yet.
+        """Make the stream of a turn; nothing is sent yet.
 
         Args:
             request: What is asked of the turn.
-            invoker: Calls functions that may block; worker threads by default.
+            invoker: Calls functions of the user that may block; worker threads by default.
         """
-        asked = request if request.agent is not None else attrs.evolve(request, agent=self)
-        return open_turn(self._transport, self._conversation, self._config, self._options, asked, invoker)
+        if request.agent is None:
+            request = attrs.evolve(request, agent=self)
+        if invoker is None:
+            invoker = ThreadInvoker(self._options.tools.at_once + 1)  # the handlers, and one callback
+        driver = TurnDriver(self._transport, self._conversation, request, self._options, invoker)
+        return AsyncMessageStream(driver)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(chat_id={self.chat_id!r})"

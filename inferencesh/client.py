@@ -16,9 +16,9 @@ from ._http.transport import Address, Transport, TransportOptions
 from ._loops.threads import Uncopied
 from ._protocol.wire import MAX_LINE_BYTES
 from ._turns.conversation import AgentSetup, read_context
-from ._turns.driver import Reconnects
+from ._turns.driver import AgentOptions, Reconnects
 from ._turns.tools import ToolLimits
-from .agent import AgentOptions, AsyncAgent
+from .agent import AsyncAgent
 from .config import Secret, Timeout, read_api_key, read_base_url
 from .errors import ConfigurationError
 from .resources import AsyncChats, AsyncFiles
