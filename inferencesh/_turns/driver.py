@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -121,6 +122,7 @@ class TurnDriver:
         self._reconnects = _ReconnectCounter(options.reconnects)
         self._span = TurnSpan(conversation.setup.body, request.text)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._now: Callable[[], float] = time.monotonic  # the loop's clock, once there is a loop
         self._uploaded: Sequence[FileRef] = ()  # kept for a turn that is left before its message is sent
         self._posted = False  # whether the message may have reached the server
         self._drives = False  # whether this driver, and no other one, drives the turn now
@@ -246,6 +248,7 @@ class TurnDriver:
         """Begin the turn, or take it up again where it was left."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
+            self._now = self._loop.time
         turn = self.turn
         if turn is None:
             with self._span.active():
@@ -333,6 +336,8 @@ class TurnDriver:
                     await self._act(turn)
             elif connection.has_events:
                 self._receive(turn)
+            elif connection.ended:
+                self._lost(turn, APIConnectionError("the server closed the stream before the turn was over"))
             else:
                 await self._read(turn)
 
@@ -356,22 +361,20 @@ class TurnDriver:
 
     async def _read(self, turn: Turn) -> None:
         """Wait for events, until the turn's deadline or until a tool call is done."""
-        deadline = turn.deadline
+        now, deadline = self._now(), turn.deadline
+        if now >= deadline:
+            turn.tick(now)
+            return
         try:
-            if self._now() >= deadline or not await self._connection.read(deadline):
-                turn.tick(self._now())
-                return
+            arrived = await self._connection.read(deadline)
         except (APIConnectionError, UnreadableError) as error:
             self._lost(turn, error)
             return
-        self._unreadable_counted = False
-        if self._connection.ended:
-            problems = self._feed(turn)  # a last line without its line end
-            if problems:
-                self._distrust(turn, problems)
-            self._lost(turn, APIConnectionError("the server closed the stream before the turn was over"))
-        else:
+        if arrived:
+            self._unreadable_counted = self._connection.ended  # an incomplete last line is part of the same loss
             self._receive(turn)
+        else:
+            turn.tick(self._now())
 
     def _receive(self, turn: Turn) -> None:
         """Receive the events that have arrived, up to a batch of snapshots or something to do.
@@ -524,10 +527,6 @@ class TurnDriver:
         if outcome.end not in {End.FINISHED, End.PAUSED}:
             raise StreamError(f"chat {turn.chat_id}: {outcome.detail}")
         await self.aclose()
-
-    def _now(self) -> float:
-        assert self._loop is not None
-        return self._loop.time()
 
 
 class _Connection:
