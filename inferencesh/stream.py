@@ -24,15 +24,16 @@ __all__ = ["AsyncMessageStream", "OneReader"]
 class AsyncMessageStream(Uncopied):
     """The snapshots of one turn's assistant messages, each the whole message so far.
 
-    Iterate over it with ``async for``, take the result with ``get_final_message``, or both. Nothing is sent before the
-    first of these, or before it is awaited or entered. Leaving the loop early, dropping the stream, or a cancelled task
-    closes the connection at once; the run goes on at the server, and iterating again takes it up where it was left.
-    Inside ``async with`` the connection is kept until the block is left. A stream has one reader: a second task that
-    reads it gets an InferenceError, and the first goes on.
+    Iterate over it with ``async for``, get the result with ``get_final_message``, or both. Nothing is sent before the
+    stream is iterated, awaited or entered. Leaving the loop early, dropping the stream, or cancelling the task closes
+    the connection at once; the run goes on at the server, and iterating again continues where the loop was left. Inside
+    ``async with`` the connection is kept until the end of the block. A stream has one reader: a second task that reads
+    it gets an InferenceError, and the first goes on.
 
-    Async tool handlers that are running when a turn is left are cancelled. Their clean-up has run before the end of
-    ``async with``, ``aclose``, or an awaited method that is cancelled or raises. A ``break`` out of a loop without
-    ``async with`` cannot wait for it; it runs soon afterwards. Sync handlers cannot be stopped: they are given up.
+    Async tool handlers that are running when a turn is left are cancelled. Their clean-up has run when ``async with``
+    ends, ``aclose`` returns, or an awaited method is cancelled or raises. A ``break`` out of a loop without
+    ``async with`` cannot wait for it; it runs soon afterwards. Sync handlers cannot be stopped: their results are
+    dropped.
 
     Attributes:
         message: The latest snapshot, or None.
@@ -153,11 +154,11 @@ class AsyncMessageStream(Uncopied):
         """Consume the rest of the stream and return the agent's structured output.
 
         Returns:
-            What the agent gave to its ``finish`` tool, as JSON has it; None when it ended without that.
+            The JSON value that the agent gave to its ``finish`` tool; None if it ended without calling it.
 
         Raises:
             InputRequiredError: The run waits for input instead of ending.
-            OutputError: The run was cancelled, or only a part of the output came.
+            OutputError: The run was cancelled, or the output is incomplete.
             RunFailedError, StreamError, APIError, APIConnectionError: As for ``get_final_message``.
 
         Example:
@@ -178,7 +179,7 @@ class AsyncMessageStream(Uncopied):
         return await self._driver.read_output()
 
     async def stop(self) -> None:
-        """End the run on the server; a stream that is still read then ends normally.
+        """End the run on the server; a stream that is still being read ends normally.
 
         Raises:
             APIError, APIConnectionError: The server refused or could not be reached.
