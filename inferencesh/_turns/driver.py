@@ -383,9 +383,10 @@ class TurnDriver:
         """
         connection = self._connection
         while True:
-            problems = self._feed(turn)
-            if problems:
-                self._report(turn, problems)
+            problems = turn.receive_all(connection.events, self._now(), self._snapshots, _BATCH)
+            if problems or connection.problems:
+                self._report(turn, [*problems, *connection.problems])
+                connection.problems.clear()
             if len(self._snapshots) >= _BATCH or turn.wants_action:
                 return  # with events left, maybe
             connection.has_events = False
@@ -396,11 +397,6 @@ class TurnDriver:
                 self._lost(turn, error)
                 return
             self._unreadable_counted = False
-
-    def _feed(self, turn: Turn) -> list[UnreadableError]:
-        """Feed the events that have arrived to the turn; return what could not be read."""
-        problems = turn.receive_all(self._connection.events, self._now(), self._snapshots, _BATCH)
-        return problems + self._connection.take_problems()
 
     def _report(self, turn: Turn, problems: Sequence[UnreadableError]) -> None:
         """Have the chat read in place of what could not be read; give up when that goes on."""
@@ -538,6 +534,7 @@ class _Connection:
     Attributes:
         events: The decoded events that were not received yet.
         has_events: Whether ``events`` may hold any.
+        problems: What could not be decoded and was skipped; cleared by the caller.
         is_open: Whether there is a connection, as far as is known.
         was_open: Whether there ever was one.
         ended: Whether the server has closed the present one.
@@ -546,6 +543,7 @@ class _Connection:
     def __init__(self, transport: Transport) -> None:
         self.events: Iterator[Event | GrownLine | TextPiece] = iter(())
         self.has_events = False
+        self.problems: list[UnreadableError] = []
         self.is_open = False
         self.was_open = False
         self.ended = False
@@ -571,6 +569,7 @@ class _Connection:
             stream.close()
             raise
         self._bytes = stream
+        self.problems = self._decoder.problems
         self.is_open = self.was_open = True
         self.ended = False
 
@@ -609,13 +608,6 @@ class _Connection:
         self.events = iter(self._decoder.feed(data))
         self.has_events = True
         return True
-
-    def take_problems(self) -> list[UnreadableError]:
-        """Return what could not be decoded, and was skipped, since the last call."""
-        if self._decoder is None or not self._decoder.problems:
-            return []
-        problems, self._decoder.problems = self._decoder.problems, []
-        return problems
 
     def wake(self) -> None:
         """Make a ``read`` that is waiting return at once."""
