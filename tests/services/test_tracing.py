@@ -149,6 +149,13 @@ def test_a_pause_ends_the_span(inference_runtime: ScriptedRuntime, kind: str) ->
     assert (turn["status"], turn["attributes"]["inferencesh.outcome"]) == ("UNSET", "paused")
 
 
+@KINDS
+def test_reading_the_output_is_part_of_no_other_turn(inference_runtime: ScriptedRuntime, kind: str) -> None:
+    """One turn is one span, whatever is read once it has ended."""
+    inference_runtime.reply("It is 42.")
+    assert [span["name"] for span in run_program(kind, "run")] == ["invoke_agent mathematician", "request"]
+
+
 async def test_without_tracing_nothing_of_it_is_loaded(
     inference_runtime: ScriptedRuntime, async_inference_client: AsyncInference
 ) -> None:
