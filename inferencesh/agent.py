@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Coroutine, Mapping, Sequence
 from types import CoroutineType
 from typing import Any, Literal, TypeVar, Unpack, cast, overload
@@ -15,103 +14,16 @@ from ._http.transport import Transport
 from ._http.uploads import check_result_files, upload_all
 from ._loops.invoke import Invoker, ThreadInvoker
 from ._loops.threads import Uncopied
-from ._protocol.turn import Turn
 from ._turns.conversation import AgentSetup, Conversation
-from ._turns.driver import Reconnects, TurnDriver
+from ._turns.driver import AgentOptions, TurnDriver
 from ._turns.request import OnApproval, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest, Until
-from ._turns.tools import Approver, CallRegistry, ToolLimits, ToolRunner
-from ._turns.tracing import runner_class, turn_driver
 from ._types.codec import result_text, structure
-from .errors import ConfigurationError, InferenceError, StreamError
+from .errors import ConfigurationError
 from .models import Chat, FileRef, Interrupt, Message, ToolCall
 from .resources import AsyncFiles
-from .stream import AsyncMessageStream, Conflator, SnapshotSource
+from .stream import AsyncMessageStream
 
-__all__ = ["AgentOptions", "AsyncAgent", "open_turn"]
-
-
-@attrs.frozen
-class AgentOptions:
-    """What a client's agents have in common.
-
-    Attributes:
-        reconnects: How lost streams are taken up again.
-        tools: Limits of tool calls.
-        registry: The calls that are taken care of.
-        runners: What takes care of them at present.
-    """
-
-    reconnects: Reconnects = attrs.Factory(Reconnects)
-    tools: ToolLimits = attrs.Factory(ToolLimits)
-    registry: CallRegistry = attrs.Factory(CallRegistry)
-    runners: weakref.WeakSet[ToolRunner] = attrs.Factory(weakref.WeakSet)
-
-
-def open_turn(
-    transport: Transport,
-    conversation: Conversation,
-    config: AgentSetup,
-    options: AgentOptions,
-    request: TurnRequest,
-    invoker: Invoker | None = None,
-) -> AsyncMessageStream:
-    """Make a turn's stream; nothing is sent yet.
-
-    Args:
-        transport: Makes the requests.
-        conversation: What the turn is part of.
-        config: The agent, with the tools that run here.
-        options: What the client's agents have in common.
-        request: What is asked of the turn.
-        invoker: Calls functions that may block; worker threads by default.
-    """
-    limits = options.tools
-    caller: Invoker = invoker or ThreadInvoker(limits.at_once + 1)
-
-    def runner(turn: Turn) -> ToolRunner:
-        make = runner_class()
-        made = make(
-            turn,
-            config.tools,
-            request.on_tool_call,
-            caller,
-            conversation.submit,
-            Approver(turn, request.on_approval, caller, conversation.decide),
-            limits,
-            options.registry,
-            conversation,
-            on_tool_progress=request.on_tool_progress,
-            agent=request.agent,
-        )
-        options.runners.add(made)
-        return made
-
-    uploaded: list[FileRef] = []  # once, also for a turn that is left before its message was sent, and taken up again
-
-    async def begin(driver: TurnDriver) -> Turn:
-        conversation.require_free()
-        try:
-            turn = await _begin(driver)
-        except InferenceError as error:
-            error.chat_id = error.chat_id or conversation.chat_id
-            raise
-        turn.calls.asks = request.on_approval is not None
-        turn.through_pauses = request.until == "end"
-        return turn
-
-    async def _begin(driver: TurnDriver) -> Turn:
-        if request.text is None:
-            return await conversation.attach(driver)
-        if request.files and not uploaded:
-            uploaded.extend(await upload_all(transport, request.files))
-            if driver.closed:
-                raise StreamError("the stream was closed while files were uploaded; the message was not sent")
-        return await conversation.send(driver, request, uploaded)
-
-    driver = turn_driver(transport, begin, runner, options.reconnects, agent=config.body, text=request.text)
-    source: SnapshotSource = Conflator(driver) if request.conflate else driver
-    return AsyncMessageStream(driver, source, caller, request.on_message, conversation)
-
+__all__ = ["AsyncAgent"]
 
 T = TypeVar("T")
 
@@ -119,8 +31,8 @@ T = TypeVar("T")
 class AsyncAgent(Uncopied):
     """One conversation with an agent; made by ``AsyncInference.agent``.
 
-    The first message begins a chat, later ones continue it. Send one message at a time; for several conversations make
-    several agents, which cost nothing.
+    The first message begins a chat, and later messages continue it. Send one message at a time; for several
+    conversations make several agents, which are cheap.
 
     Example:
         ```python
@@ -140,19 +52,18 @@ class AsyncAgent(Uncopied):
     def __init__(
         self,
         transport: Transport,
-        config: AgentSetup,
+        setup: AgentSetup,
         chat_id: str | None,
         context: Mapping[str, str] | None,
         options: AgentOptions,
     ) -> None:
         self._transport = transport
-        self._config = config
         self._options = options
-        self._conversation = Conversation(ChatAPI(transport), config.body, chat_id, context)
+        self._conversation = Conversation(ChatAPI(transport), setup, chat_id, context)
 
     @property
     def chat_id(self) -> str | None:
-        """The chat's id, or None before the first message; it can be stored and passed to ``client.agent`` later."""
+        """The chat's id, or None before the first message. It can be stored and passed to ``client.agent`` later."""
         return self._conversation.chat_id
 
     @overload
@@ -184,37 +95,37 @@ class AsyncAgent(Uncopied):
     ) -> AsyncMessageStream | Coroutine[Any, Any, Message]:
         """Send a message and get the agent's reply.
 
-        Client tools that have a handler are run, and the turn goes on with their results. One that has none pauses the
-        turn: the reply carries it in ``pending_tool_calls``; answer it with ``submit_tool_result``, then ``wait``.
+        Calls of client tools that have a handler are run, and the turn goes on with their results. A call of a tool
+        without a handler pauses the turn: the reply has it in ``pending_tool_calls``; answer it with
+        ``submit_tool_result``, then ``wait``.
 
-        A message that is sent while the chat is busy is queued until its turn comes. While the chat waits for input, or
-        when it begins to while the message is queued, the message is withdrawn and InputRequiredError says what is
-        pending; where that is only the result of a client tool, which another program may be about to give, after two
-        seconds.
+        A message that is sent while the chat is busy is queued. If the chat waits for input, or starts to while the
+        message is queued, the message is withdrawn and InputRequiredError says what is pending. If only the result of a
+        client tool is pending, which another program may be about to submit, this happens after two seconds.
 
         Args:
             text: The message.
             stream: Whether to return a stream of snapshots, each the whole message so far, instead of the final one.
-            files: What goes with it, as for ``client.files.upload``; uploaded before the message is sent.
+            files: The files that go with it, as for ``client.files.upload``; uploaded before the message is sent.
             on_message: Called as ``on_message(text, done)`` with the whole text so far: for each snapshot with
                 ``done=False``, and once at the end with ``done=True``. Sync or async.
-            on_tool_call: Called with each client tool's call before its handler. Sync or async.
-            on_tool_progress: Called as ``on_tool_progress(tool_call, value)`` with what a handler yields before its
-                result. Sync or async.
-            on_approval: Asked once about each call that needs a person's approval, one after the other: True approves
-                it, False or a text with the reason rejects it, None leaves it to ``approve_tool`` and ``reject_tool``.
-                Without an answer nothing is approved; where somebody else was faster, that decision counts. Sync or
+            on_tool_call: Called with each call of a client tool before its handler. Sync or async.
+            on_tool_progress: Called as ``on_tool_progress(tool_call, value)`` with each value that a handler yields
+                before its result. Sync or async.
+            on_approval: Called once for each tool call that needs a person's approval, one call at a time. It returns
+                True to approve the call, False or the reason as a str to reject it, or None to leave it to
+                ``approve_tool`` and ``reject_tool``. If somebody else decides first, that decision counts. Sync or
                 async.
             conflate: Whether a slow reader skips snapshots that a newer one of the same message has replaced.
 
         Returns:
-            With ``stream=True`` an AsyncMessageStream, which needs no ``await``; otherwise a coroutine of the turn's
-            final message, or of the one that waits for input.
+            With ``stream=True`` an AsyncMessageStream, which needs no ``await``; otherwise a coroutine that returns the
+            turn's final message, or the message that waits for input.
 
         Raises:
             RunFailedError: The run failed.
             InputRequiredError: The chat waits for a tool's result, an approval or the like; the message was withdrawn.
-            StreamError: The reply was lost for good, or the message, queued behind another turn, was withdrawn.
+            StreamError: The reply was lost for good, or the message was withdrawn while it was queued.
             FileError: A file cannot be read; the message was not sent.
             PermissionDeniedError: The server takes approvals from signed-in people only (code ``requires_sign_in``).
             TypeError: ``on_approval`` returned something else.
@@ -244,11 +155,11 @@ class AsyncAgent(Uncopied):
             on_approval=on_approval,
             conflate=conflate,
         )
-        opened = self.open_stream(request)
+        opened = self._open_stream(request)
         if stream:
             return opened
         reply = cast("CoroutineType[Any, Any, Message]", opened.get_final_message())
-        reply.__qualname__ = self.send_message.__qualname__  # by which a forgotten await is told of
+        reply.__qualname__ = self.send_message.__qualname__  # the name in the warning about a forgotten await
         return reply
 
     @overload
@@ -273,14 +184,14 @@ class AsyncAgent(Uncopied):
     ) -> Coroutine[Any, Any, Any]:
         """Send a message and get the agent's structured output, once the run has ended.
 
-        The type's JSON Schema goes into the agent's configuration for this run, in the place of an ``output_schema``
-        that may be there; an agent that is named instead of configured keeps its own. What is no object by itself
-        (``list[int]``, an enum) is asked for, and taken out of, an object with the one property ``value``.
+        For this run the type's JSON Schema replaces the ``output_schema`` of the agent's configuration; an agent that
+        is named instead of configured keeps its own. A type that is not a JSON object (``list[int]``, an enum) is
+        wrapped in an object with the single property ``value``, and unwrapped again.
 
         Args:
             text: The message.
-            output_type: What the output is to be: an attrs class, dataclass, TypedDict, enum, or anything of builtin
-                types. None takes the output as it is.
+            output_type: The type of the output: an attrs class, dataclass, TypedDict, enum, or anything made of builtin
+                types. None returns the output as it is.
             files: As for ``send_message``.
             on_message: As for ``send_message``.
             on_tool_call: As for ``send_message``.
@@ -289,14 +200,14 @@ class AsyncAgent(Uncopied):
             conflate: As for ``send_message``.
 
         Returns:
-            A coroutine of the output: an ``output_type``, or without one the JSON value that the agent gave to its
-            ``finish`` tool, None when it gave none.
+            A coroutine that returns the output: an instance of ``output_type``, or without one the JSON value that the
+            agent gave to its ``finish`` tool, None when it gave none.
 
         Raises:
-            ConfigurationError: ``output_type`` has no JSON Schema; at the call, and nothing is sent.
-            OutputError: There is no output, or one of another shape; ``output`` has it as it came.
-            InputRequiredError: The run waits for a tool's result, an approval or the like instead of ending; or the
-                chat did before, as for ``send_message``.
+            ConfigurationError: ``output_type`` has no JSON Schema. Raised by the call itself; nothing is sent.
+            OutputError: There is no output, or one that does not match the type; ``output`` has it as received.
+            InputRequiredError: The run waits for a tool's result, an approval or the like instead of ending, or the
+                chat did so before, as for ``send_message``.
             RunFailedError, StreamError, APIError, APIConnectionError: As for ``send_message``.
 
         Example:
@@ -320,7 +231,7 @@ class AsyncAgent(Uncopied):
             on_approval=on_approval,
             conflate=conflate,
         )
-        return _output(self.open_stream(request), request)
+        return _output(self._open_stream(request), request)
 
     def stream_messages(
         self,
@@ -331,7 +242,7 @@ class AsyncAgent(Uncopied):
         on_approval: OnApproval | None = None,
         conflate: bool = False,
     ) -> AsyncMessageStream:
-        """Attach to the turn that is running or paused in this chat, and stream what is new of it.
+        """Attach to the turn that is running or paused in this chat, and stream its new snapshots.
 
         Args:
             on_message: As for ``send_message``.
@@ -341,10 +252,10 @@ class AsyncAgent(Uncopied):
             conflate: As for ``send_message``.
 
         Returns:
-            A stream; an empty one where nothing is running, with the chat's last message as its result.
+            A stream. If nothing is running it is empty, and the chat's last message is its result.
 
         Raises:
-            InferenceError: From the stream, when there is no chat yet.
+            InferenceError: There is no chat yet. Raised by the stream.
 
         Example:
             ```python
@@ -356,7 +267,7 @@ class AsyncAgent(Uncopied):
                 print(message.text)
             ```
         """
-        return self.open_stream(
+        return self._open_stream(
             TurnRequest(
                 on_message=on_message,
                 on_tool_call=on_tool_call,
@@ -370,15 +281,16 @@ class AsyncAgent(Uncopied):
         """Wait until the current turn ends or needs input.
 
         Args:
-            until: ``"input"`` returns when the turn pauses as well: the message's ``paused`` is true then, and
-                ``pending_tool_calls``, ``pending_approvals`` and ``pending_interrupts`` say what is waited for.
-                ``"end"`` waits through pauses, which others have to end, until the run is over.
+            until: ``"input"`` returns when the turn pauses as well: then the message's ``paused`` is true, and
+                ``pending_tool_calls``, ``pending_approvals`` and ``pending_interrupts`` say what is needed. ``"end"``
+                waits through pauses, which somebody else has to end, until the run is over.
 
         Returns:
-            The turn's final message, or the one that waits for input; the chat's last message when nothing is running.
+            The turn's final message, or the message that waits for input; the chat's last message if nothing is
+            running.
 
         Raises:
-            ConfigurationError: ``until`` is neither.
+            ConfigurationError: ``until`` is neither of these.
             InferenceError: There is no chat yet.
             RunFailedError, StreamError, APIError, APIConnectionError: As for ``send_message``.
 
@@ -395,7 +307,7 @@ class AsyncAgent(Uncopied):
             True False
             ```
         """
-        return await self.open_stream(TurnRequest.of_wait(until)).get_final_message()
+        return await self._open_stream(TurnRequest.of_wait(until)).get_final_message()
 
     async def submit_tool_result(
         self, tool_call_id: str | ToolCall, result: object, *, files: Sequence[FileSource] = ()
@@ -404,11 +316,11 @@ class AsyncAgent(Uncopied):
 
         Args:
             tool_call_id: The call, or its id.
-            result: A string, or anything with a JSON form (mappings, sequences, numbers, attrs classes), sent as JSON.
-            files: What goes with it, at most 20, as for ``client.files.upload``; images reach the model as images.
+            result: A string, or anything that can be encoded as JSON (mappings, sequences, numbers, attrs classes).
+            files: At most 20 files that go with it, as for ``client.files.upload``; the model sees images as images.
 
         Raises:
-            TypeError: The result has no JSON form, or a file is none.
+            TypeError: The result cannot be encoded as JSON, or an item of ``files`` is not a file.
             FileError: A file cannot be read; the result was not sent.
             ConflictError: The call does not wait for a result.
             APIError, APIConnectionError: The server refused it or could not be reached.
@@ -459,17 +371,17 @@ class AsyncAgent(Uncopied):
         )
 
     async def approve_tool(self, tool_call_id: str | ToolCall) -> None:
-        """Approve a call that waits for a person's approval; ``wait`` or ``stream_messages`` takes up the turn.
+        """Approve a call that waits for a person's approval; ``wait`` or ``stream_messages`` continues the turn.
 
-        A client tool's call then waits for its result. A ``wait`` that finds no handler for it here logs a warning and
-        returns a message with the call in ``pending_tool_calls``: a program that has the tool may go on with it, or
-        ``submit_tool_result`` answers it.
+        The call of a client tool then waits for its result. If this agent has no handler for it, ``wait`` logs a
+        warning and returns a message with the call in ``pending_tool_calls``: a program that has the tool may continue,
+        or ``submit_tool_result`` answers the call.
 
         Args:
             tool_call_id: One of ``message.pending_approvals``, or its id.
 
         Raises:
-            PermissionDeniedError: The server wants a signed-in person, not an API key (code ``requires_sign_in``).
+            PermissionDeniedError: The server requires a signed-in person, not an API key (code ``requires_sign_in``).
             ConflictError: The call does not wait for an approval.
             APIError, APIConnectionError: The server refused it or could not be reached.
 
@@ -491,11 +403,11 @@ class AsyncAgent(Uncopied):
         await self._conversation.decide(_id_of(tool_call_id), approved=True)
 
     async def reject_tool(self, tool_call_id: str | ToolCall, reason: str = "") -> None:
-        """Reject a call that waits for a person's approval; the agent goes on without it.
+        """Reject a call that waits for a person's approval; the agent continues without it.
 
         Args:
             tool_call_id: One of ``message.pending_approvals``, or its id.
-            reason: Why, for the agent to read.
+            reason: The reason, which the agent is given.
 
         Raises:
             PermissionDeniedError, ConflictError, APIError, APIConnectionError: As for ``approve_tool``.
@@ -513,19 +425,19 @@ class AsyncAgent(Uncopied):
         await self._conversation.decide(_id_of(tool_call_id), approved=False, reason=reason)
 
     async def resolve_interrupt(self, interrupt_id: str | Interrupt, decision: Literal["allow", "deny"]) -> Interrupt:
-        """Decide about something that holds the run up: one of ``message.pending_interrupts``.
+        """Allow or deny an interrupt that the run waits for, one of ``message.pending_interrupts``.
 
-        A client tool's or widget's interrupt is answered with ``submit_tool_result`` instead.
+        The interrupt of a client tool or widget is answered with ``submit_tool_result`` instead.
 
         Args:
             interrupt_id: The interrupt, or its id.
-            decision: Whether it may go on.
+            decision: ``"allow"`` or ``"deny"``.
 
         Returns:
-            The interrupt as it stands now.
+            The interrupt after the decision.
 
         Raises:
-            ConfigurationError: The decision is neither; nothing was sent.
+            ConfigurationError: The decision is neither of these; nothing was sent.
             PermissionDeniedError, ConflictError, APIError, APIConnectionError: As for ``approve_tool``.
 
         Example:
@@ -546,7 +458,7 @@ class AsyncAgent(Uncopied):
         return await self._conversation.resolve(_id_of(interrupt_id), allow=decision == "allow")
 
     async def stop(self) -> None:
-        """End the run on the server; the stream that follows it ends normally. Without a chat nothing happens.
+        """End the run on the server; a stream of it ends normally. Does nothing if there is no chat yet.
 
         Example:
             ```python
@@ -604,7 +516,7 @@ class AsyncAgent(Uncopied):
         return sorted((structure(data, Message) for data in messages), key=lambda message: message.order)
 
     def reset(self) -> None:
-        """Forget the chat: the next message begins a new one.
+        """Forget the chat; the next message begins a new one.
 
         Example:
             ```python
@@ -619,15 +531,19 @@ class AsyncAgent(Uncopied):
         """
         self._conversation.reset()
 
-    def open_stream(self, request: TurnRequest, invoker: Invoker | None = None) -> AsyncMessageStream:
-        """Make a stream, for bridges to other threads; nothing is sent yet.
+    def _open_stream(self, request: TurnRequest, invoker: Invoker | None = None) -> AsyncMessageStream:
+        """Make the stream of a turn; nothing is sent yet.
 
         Args:
             request: What is asked of the turn.
-            invoker: Calls functions that may block; worker threads by default.
+            invoker: Calls functions of the user that may block; worker threads by default.
         """
-        asked = request if request.agent is not None else attrs.evolve(request, agent=self)
-        return open_turn(self._transport, self._conversation, self._config, self._options, asked, invoker)
+        if request.agent is None:
+            request = attrs.evolve(request, agent=self)
+        if invoker is None:
+            invoker = ThreadInvoker(self._options.tools.at_once + 1)  # the handlers, and one callback
+        driver = TurnDriver(self._transport, self._conversation, request, self._options, invoker)
+        return AsyncMessageStream(driver)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(chat_id={self.chat_id!r})"

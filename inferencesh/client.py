@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 from ._http.retry import Backoff, RetryPolicy
 from ._loops.threads import Uncopied
@@ -24,21 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["MAX_LINE_BYTES", "AsyncAgents", "AsyncInference", "ClientOptions", "async_inference"]
 
 
-class MakeAgent(Protocol):
-    """``AsyncInference.agent``."""
-
-    def __call__(
-        self,
-        config: str | AgentConfig | Mapping[str, Any],
-        *,
-        chat_id: str | None = None,
-        context: Mapping[str, str] | None = None,
-    ) -> AsyncAgent:
-        """Make an agent."""
-
-
 class AsyncAgents(Uncopied):
-    """The other way to make agents; ``client.agents``.
+    """Makes agents, under the name that the official SDKs use: ``client.agents``.
 
     Example:
         ```python
@@ -47,8 +34,8 @@ class AsyncAgents(Uncopied):
         ```
     """
 
-    def __init__(self, make: MakeAgent) -> None:
-        self._make = make
+    def __init__(self, client: AsyncInference) -> None:
+        self._client = client
 
     def create(
         self,
@@ -64,7 +51,7 @@ class AsyncAgents(Uncopied):
             agent = client.agents.create("acme/support@v2", context={"language": "fr"})
             ```
         """
-        return self._make(config, chat_id=chat_id, context=context)
+        return self._client.agent(config, chat_id=chat_id, context=context)
 
 
 _DEFAULT_TIMEOUT = Timeout()
@@ -74,9 +61,9 @@ _DEFAULT_BACKOFF = Backoff()
 class AsyncInference(Uncopied):
     """The client for asyncio programs.
 
-    It may be made anywhere, at import time too, and used from any event loop: nothing is bound to one before the first
-    request, and each loop gets connections of its own. Close it with ``async with`` or ``aclose``; one that is never
-    closed ends with its loop.
+    It may be made anywhere, also at import time, and used from any event loop: nothing is bound to a loop before the
+    first request, and each loop gets its own connections. Close it with ``async with`` or ``aclose``; the connections
+    of a client that is never closed are closed with their loop.
 
     Args:
         api_key: The API key; ``INFERENCE_API_KEY`` when None.
@@ -84,9 +71,9 @@ class AsyncInference(Uncopied):
             runtime, which is started with the first request and stopped with the client; ``api_key`` and proxies are
             then ignored.
         timeout: Time limits: a Timeout, or seconds for all of them, or None for none.
-        max_retries: How often a failed request is repeated, where that is safe.
+        max_retries: How often a failed request is retried, if that is safe.
         max_reconnects: How many connections of a stream in a row may bring nothing new before the turn is given up.
-        backoff: The waits before repetitions and reconnects.
+        backoff: The waits before retries and reconnects.
         proxy: An http proxy's URL; that of the environment when None.
         trust_env: Whether the environment's proxies count.
         ssl: A TLS context, for private certificates; the system's when None.
@@ -95,7 +82,7 @@ class AsyncInference(Uncopied):
         max_line_bytes: The longest line of a stream, in bytes.
 
     Raises:
-        ConfigurationError: There is no API key, or an argument cannot work.
+        ConfigurationError: There is no API key, or an argument is invalid.
 
     Example:
         ```python
@@ -123,9 +110,8 @@ class AsyncInference(Uncopied):
         max_line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
         from ._http.transport import Address, Transport, TransportOptions
-        from ._turns.driver import Reconnects
+        from ._turns.driver import AgentOptions, Reconnects
         from ._turns.tools import ToolLimits
-        from .agent import AgentOptions
 
         if base_url is None or isinstance(base_url, str):
             key = read_api_key(api_key)
@@ -157,14 +143,14 @@ class AsyncInference(Uncopied):
 
     @classmethod
     def local(cls, **runtime_options: Unpack[RuntimeOptions]) -> Self:
-        """A client of an embedded runtime of its own: no key, no account, no network.
+        """Make a client with an embedded runtime of its own, which needs no key, account or network.
 
-        The runtime starts with the first request, in a thread, and is stopped by ``aclose``. Its answers come from a
-        stand-in, not from a language model, unless another ``model`` is given. A subclass is called with the runtime as
-        its ``base_url``, and nothing else.
+        The runtime starts with the first request, in a thread, and is stopped by ``aclose``. A stand-in for a language
+        model answers, unless another ``model`` is given. A subclass is called with the runtime as ``base_url`` and no
+        other argument.
 
         Args:
-            runtime_options: Those of ``inferencesh.local.LocalRuntime``.
+            runtime_options: The options of ``inferencesh.local.LocalRuntime``.
 
         Example:
             ```python
@@ -189,13 +175,13 @@ class AsyncInference(Uncopied):
         chat_id: str | None = None,
         context: Mapping[str, str] | None = None,
     ) -> AsyncAgent:
-        """Make an agent, which is one conversation; nothing is sent yet.
+        """Make an agent, which holds one conversation; nothing is sent yet.
 
         Args:
             config: ``namespace/name[@version]`` of an agent stored at the service, or the description of one, such as
-                ``{"system_prompt": ..., "core_app": {"ref": ...}, "tools": [...]}``. Handlers of tools stay here.
-            chat_id: A chat to take up; None begins a new one.
-            context: Variables for the new chat, texts by name.
+                ``{"system_prompt": ..., "core_app": {"ref": ...}, "tools": [...]}``. Handlers of tools are not sent.
+            chat_id: An existing chat to continue; None begins a new one.
+            context: The variables of a new chat: texts by name.
 
         Raises:
             ConfigurationError: The configuration cannot be sent.
@@ -217,8 +203,8 @@ class AsyncInference(Uncopied):
 
     @property
     def agents(self) -> AsyncAgents:
-        """``client.agents.create(...)`` is the same as ``client.agent(...)``."""
-        return AsyncAgents(self.agent)
+        """The namespace of ``client.agents.create(...)``, which is the same as ``client.agent(...)``."""
+        return AsyncAgents(self)
 
     @property
     def chats(self) -> AsyncChats:
@@ -230,7 +216,7 @@ class AsyncInference(Uncopied):
 
     @property
     def files(self) -> AsyncFiles:
-        """The account's files: uploads."""
+        """The files of the account."""
         from .resources import AsyncFiles
 
         return AsyncFiles(self._transport)
@@ -314,7 +300,7 @@ def _check_runtime(given: object) -> BackgroundRuntime:
 
 
 def _locator(runtime: BackgroundRuntime) -> Callable[[], Awaitable[Address]]:
-    """Says where an embedded runtime is, which starts it the first time."""
+    """Return a function that returns an embedded runtime's address; its first call starts the runtime."""
     import anyio.to_thread
 
     from ._http.transport import Address

@@ -1,4 +1,4 @@
-"""``AsyncMessageStream``: the snapshots of one turn as an async iterator, context manager and accumulator."""
+"""``AsyncMessageStream``: the snapshots of one turn, as an async iterator and context manager."""
 
 from __future__ import annotations
 
@@ -6,231 +6,34 @@ import asyncio
 import contextlib
 import threading
 import weakref
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 import attrs
 
-from ._loops.invoke import HasChat, Invoker, in_callback_of, invoke
+from ._loops.invoke import in_callback_of, invoke
 from ._loops.threads import Uncopied, hand_over, wait_for_end
 from ._turns.driver import TurnDriver
-from ._turns.request import OnMessage
 from .errors import InferenceError, StreamError
 from .models import Message, ToolCall
 
-__all__ = ["AsyncMessageStream", "Conflator", "OneReader", "SnapshotSource"]
-
-W = TypeVar("W")
-
-
-class OneReader(Generic[W]):
-    """Keeps a stream to one reader at a time.
-
-    A loop is the reader from its first item until it ends or is dropped. The task or thread that runs it may read in
-    other ways meanwhile, for instance with ``get_final_message`` in the loop's body; no other may. As a context manager
-    this stands around waiting for items, which only one may do, even with an iterator that several share.
-
-    Args:
-        current: Returns the task or thread that runs.
-        is_over: Whether a task or thread has ended, so that its loop, though it is still referenced, reads no more.
-    """
-
-    __slots__ = ("_claim", "_current", "_is_over", "_lock", "_owner", "_waiting")
-
-    def __init__(self, current: Callable[[], W | None], is_over: Callable[[W], bool]) -> None:
-        self._current = current
-        self._is_over = is_over
-        self._claim: object | None = None
-        self._owner: weakref.ref[W] | None = None
-        self._lock = threading.Lock()
-        self._waiting = threading.Lock()
-
-    def begin(self) -> object:
-        """Have a loop begin to read; returns its claim, for ``end``.
-
-        Raises:
-            InferenceError: Another task or thread reads the stream.
-        """
-        claim = object()
-        with self._lock:
-            current = self._current()
-            if not self._is_read_by(current):
-                if self._waiting.locked():  # by somebody who reads without a loop
-                    raise _second_reader()
-                self._claim, self._owner = claim, weakref.ref(current) if current is not None else None
-        return claim
-
-    def check(self) -> None:
-        """Check that the caller may read without a loop.
-
-        Raises:
-            InferenceError: Another task or thread reads the stream.
-        """
-        if self._claim is not None:
-            with self._lock:
-                self._is_read_by(self._current())
-
-    def end(self, claim: object) -> None:
-        """End a loop; nothing happens when it is not, or no longer, the reader."""
-        with self._lock:
-            if self._claim is claim:
-                self._claim = self._owner = None
-
-    def end_all(self) -> None:
-        """End whatever loop there is, because the stream is over."""
-        self._claim = self._owner = None
-
-    def _is_read_by(self, current: W | None) -> bool:
-        """Whether a loop of this task or thread is the reader; not when there is none."""
-        owner = self._owner() if self._owner is not None else None
-        if self._claim is None or owner is None or self._is_over(owner):
-            return False
-        if owner is not current:
-            raise _second_reader()
-        return True
-
-    def __enter__(self) -> None:
-        if not self._waiting.acquire(blocking=False):
-            raise _second_reader()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._waiting.release()
-
-
-def _second_reader() -> InferenceError:
-    return InferenceError(
-        "this stream is being read already, and a stream has one reader: read it in one task or thread and pass the "
-        "messages on, or give each a stream of its own with agent.stream_messages()"
-    )
-
-
-class Conflator:
-    """Reads a turn ahead of its reader and keeps, of each message, the newest snapshot that was not handed out yet.
-
-    Final snapshots, and those in which a tool call begins to wait, are always handed out.
-
-    Args:
-        driver: The turn.
-    """
-
-    def __init__(self, driver: TurnDriver) -> None:
-        self._driver = driver
-        self._kept: list[Message] = []
-        self._texts: dict[str, str] = {}  # of each live message, the text that was handed out last
-        self._changed = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-        self._error: BaseException | None = None
-        self._over = False
-
-    async def advance(self) -> list[Message]:
-        """Wait for the newest snapshot and return it alone, or nothing when the turn has ended or paused."""
-        while not self._kept and not self._over:
-            if self._task is None:
-                self._task = asyncio.create_task(self._read(), name="inferencesh conflate")
-            self._changed.clear()
-            try:
-                await self._changed.wait()
-            except asyncio.CancelledError:
-                await self.leave()
-                raise
-        if self._kept:
-            return [self._against_last(self._kept.pop(0))]
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
-        return []
-
-    def detach(self) -> None:
-        """Close the connection at once, from any thread."""
-        self._driver.detach()
-        task, self._task = self._task, None
-        if task is not None and not task.done():
-            hand_over(task.get_loop(), task.cancel)
-            hand_over(task.get_loop(), self._changed.set)  # whoever waits takes the turn up again
-
-    async def leave(self) -> None:
-        """Close the connection and wait until the tools have stopped; ``advance`` takes the turn up again."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await wait_for_end([task])
-        await self._driver.leave()
-
-    async def aclose(self) -> None:
-        """Close for good."""
-        self._over = self._driver.closed = True
-        self._changed.set()
-        await self.leave()
-
-    async def _read(self) -> None:
-        try:
-            while batch := await self._driver.advance():
-                for message in batch:
-                    self._keep(message)
-                self._changed.set()
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:  # noqa: BLE001 - the reader raises it
-            self._error = error
-        self._over = True
-        self._changed.set()
-
-    def _keep(self, message: Message) -> None:
-        for index in reversed(range(len(self._kept))):
-            older = self._kept[index]
-            if older.id == message.id:  # the newest of its kind: what stands before it must be handed out anyway
-                if not older.done and _waiting(older) == _waiting(message):
-                    self._kept[index] = message
-                    return
-                break
-        self._kept.append(message)
-
-    def _against_last(self, message: Message) -> Message:
-        """The snapshot with its ``delta`` counted from the one that was handed out before it."""
-        before, text = self._texts.get(message.id, ""), message.text
-        if message.done:
-            self._texts.pop(message.id, None)
-        else:
-            self._texts[message.id] = text
-        return attrs.evolve(message, delta=text[len(before) :] if text.startswith(before) else None)
-
-
-def _waiting(message: Message) -> tuple[ToolCall, ...]:
-    return message.pending_tool_calls + message.pending_approvals
-
-
-class SnapshotSource(Protocol):
-    """Where a stream's snapshots come from: a turn's driver, or something that skips outdated ones of it."""
-
-    async def advance(self) -> list[Message]:
-        """Wait for the next snapshots; none means the end."""
-
-    def detach(self) -> None:
-        """Close the connection at once, from any thread."""
-
-    async def leave(self) -> None:
-        """Close the connection and wait until the tools have stopped."""
-
-    async def aclose(self) -> None:
-        """Close for good."""
+__all__ = ["AsyncMessageStream", "OneReader"]
 
 
 class AsyncMessageStream(Uncopied):
     """The snapshots of one turn's assistant messages, each the whole message so far.
 
-    Iterate over it with ``async for``, take the result with ``get_final_message``, or both. Nothing is sent before the
-    first of these, or before it is awaited or entered. Leaving the loop early, dropping the stream, or a cancelled task
-    closes the connection at once; the run goes on at the server, and iterating again takes it up where it was left.
-    Inside ``async with`` the connection is kept until the block is left. A stream has one reader: a second task that
-    reads it gets an InferenceError, and the first goes on.
+    Iterate over it with ``async for``, get the result with ``get_final_message``, or both. Nothing is sent before the
+    stream is iterated, awaited or entered. Leaving the loop early, dropping the stream, or cancelling the task closes
+    the connection at once; the run goes on at the server, and iterating again continues where the loop was left. Inside
+    ``async with`` the connection is kept until the end of the block. A stream has one reader: a second task that reads
+    it gets an InferenceError, and the first goes on.
 
-    Async tool handlers that are running when a turn is left are cancelled. Their clean-up has run before the end of
-    ``async with``, ``aclose``, or an awaited method that is cancelled or raises. A ``break`` out of a loop without
-    ``async with`` cannot wait for it; it runs soon afterwards. Sync handlers cannot be stopped: they are given up.
+    Async tool handlers that are running when a turn is left are cancelled. Their clean-up has run when ``async with``
+    ends, ``aclose`` returns, or an awaited method is cancelled or raises. A ``break`` out of a loop without
+    ``async with`` cannot wait for it; it runs soon afterwards. Sync handlers cannot be stopped: their results are
+    dropped.
 
     Attributes:
         message: The latest snapshot, or None.
@@ -246,21 +49,12 @@ class AsyncMessageStream(Uncopied):
 
     _instead = "keep its messages, which can be copied, and its chat_id, with which another agent can take the chat up"
 
-    def __init__(
-        self,
-        driver: TurnDriver,
-        source: SnapshotSource,
-        invoker: Invoker,
-        on_message: OnMessage | None,
-        conversation: HasChat,
-    ) -> None:
+    def __init__(self, driver: TurnDriver) -> None:
         self.message: Message | None = None
         self._driver = driver
-        self._source = source
-        self._invoker = invoker
-        self._on_message = on_message
-        self._conversation = conversation
-        self._waiting: deque[Message] = deque()
+        self._source = Conflator(driver) if driver.request.conflate else driver
+        self._on_message = driver.request.on_message
+        self._batch: Iterator[Message] = iter(())  # what the source returned last, as far as it was not taken yet
         self._entered = False
         self._over = False
         self._error: Exception | None = None
@@ -279,41 +73,33 @@ class AsyncMessageStream(Uncopied):
         return await self._next()
 
     async def _next(self) -> Message:
-        if not self._waiting:
-            batch = await self._next_batch()
-            if not batch:
+        message = next(self._batch, None)
+        if message is None:
+            self._batch = iter(await self._advance())
+            message = next(self._batch, None)
+            if message is None:
                 raise StopAsyncIteration
-            self._waiting.extend(batch)
-        message = self.message = self._waiting.popleft()
+        self.message = message
         if self._on_message is not None:
             await self._report(message, done=False)
         return message
 
-    async def next_batch(self) -> list[Message]:
-        """Wait for the next snapshots and take all that are there: for bridges to other threads or protocols.
+    async def _next_batch(self) -> list[Message]:
+        """Wait for the next snapshots and return all that are there; for the blocking client.
+
+        ``on_message`` is called at the end of the turn only.
 
         Returns:
-            At least one, or none when the turn has ended or paused. ``on_message`` is told of the end, not of these.
+            At least one snapshot, or an empty list when the turn has ended or paused.
 
         Raises:
             RunFailedError, StreamError, APIError, APIConnectionError: The turn failed; once, then it is over.
             InferenceError: Another task reads the stream.
-
-        Example:
-            ```python
-            stream = await agent.send_message("Tell me a story", stream=True)
-            while batch := await stream.next_batch():
-                print(batch[-1].text)
-            ```
         """
         self._reader.check()
-        if self._waiting:
-            batch = list(self._waiting)
-            self._waiting.clear()
-            return batch
-        return await self._next_batch()
+        return list(self._batch) or await self._advance()
 
-    async def _next_batch(self) -> list[Message]:
+    async def _advance(self) -> list[Message]:
         with self._reader:
             if self._over:
                 return []
@@ -368,11 +154,11 @@ class AsyncMessageStream(Uncopied):
         """Consume the rest of the stream and return the agent's structured output.
 
         Returns:
-            What the agent gave to its ``finish`` tool, as JSON has it; None when it ended without that.
+            The JSON value that the agent gave to its ``finish`` tool; None if it ended without calling it.
 
         Raises:
             InputRequiredError: The run waits for input instead of ending.
-            OutputError: The run was cancelled, or only a part of the output came.
+            OutputError: The run was cancelled, or the output is incomplete.
             RunFailedError, StreamError, APIError, APIConnectionError: As for ``get_final_message``.
 
         Example:
@@ -393,7 +179,7 @@ class AsyncMessageStream(Uncopied):
         return await self._driver.read_output()
 
     async def stop(self) -> None:
-        """End the run on the server; a stream that is still read then ends normally.
+        """End the run on the server; a stream that is still being read ends normally.
 
         Raises:
             APIError, APIConnectionError: The server refused or could not be reached.
@@ -421,7 +207,7 @@ class AsyncMessageStream(Uncopied):
             ```
         """
         self._end()
-        self._waiting.clear()
+        self._batch = iter(())
         await self._source.aclose()
 
     async def __aenter__(self) -> Self:
@@ -436,7 +222,7 @@ class AsyncMessageStream(Uncopied):
     def __await__(self) -> Generator[Any, None, Self]:
         return self._open().__await__()
 
-    if not TYPE_CHECKING:  # a type checker refuses a plain «for» by itself, if it does not see this
+    if not TYPE_CHECKING:  # hidden from type checkers, which then refuse a plain «for» themselves
 
         def __iter__(self) -> NoReturn:
             raise TypeError(
@@ -445,28 +231,28 @@ class AsyncMessageStream(Uncopied):
 
     def __del__(self) -> None:
         if hasattr(self, "_source"):
-            self.leave()
+            self._leave()
 
-    def leave(self) -> None:
-        """Close the connection at once, from any thread; iterating again would take the turn up where it is."""
+    def _leave(self) -> None:
+        """Close the connection at once, from any thread; iterating again takes the turn up where it is."""
         self._source.detach()
 
-    async def leave_and_wait(self) -> None:
-        """Close the connection and wait until no handler runs any more, for bridges to other threads; as ``leave``."""
+    async def _leave_and_wait(self) -> None:
+        """Close the connection as ``_leave`` does, and wait until the tool calls have stopped."""
         await self._source.leave()
 
     @contextlib.contextmanager
-    def reporting(self, message: Message, *, done: bool) -> Iterator[None]:
-        """Make a context in which ``on_message`` is called, for bridges to other threads.
+    def _reporting(self, message: Message, *, done: bool) -> Iterator[None]:
+        """Make a context in which ``on_message`` is called.
 
-        The turn waits for what is called in there, and this package's errors out of it get its message and chat.
+        The turn counts as waiting for the callback, and this package's errors that it raises get the message and chat.
 
         Args:
-            message: What is reported.
-            done: Whether the turn is over; then its conversation is free for the next one.
+            message: The snapshot that is reported.
+            done: Whether the turn is over; then its conversation is free for the next turn.
         """
         try:
-            with contextlib.nullcontext() if done else in_callback_of(self._conversation):
+            with contextlib.nullcontext() if done else in_callback_of(self._driver.conversation):
                 yield
         except InferenceError as error:
             error.message, error.chat_id = error.message or message, error.chat_id or self.chat_id
@@ -489,18 +275,18 @@ class AsyncMessageStream(Uncopied):
         if callback is None:
             return
         try:
-            with self.reporting(message, done=done):
-                await invoke(self._invoker, callback, lambda: callback(message.text, done))
-        except GeneratorExit:  # nothing can be awaited any more
-            self.leave()
+            with self._reporting(message, done=done):
+                await invoke(self._driver.invoker, callback, lambda: callback(message.text, done))
+        except GeneratorExit:  # a closed coroutine cannot await
+            self._leave()
             raise
         except BaseException:
-            await self.leave_and_wait()
+            await self._leave_and_wait()
             raise
 
 
 class _Loop(Uncopied):
-    """The iterator of one ``async for`` over a stream: when the loop lets go of it, the loop was left."""
+    """The iterator of one ``async for`` over a stream; when it is dropped, the loop was left."""
 
     _instead = AsyncMessageStream._instead
     _claim: object | None = None
@@ -517,13 +303,205 @@ class _Loop(Uncopied):
         stream = self._stream
         if self._claim is None:
             self._claim = stream._reader.begin()
-        if stream._waiting and stream._on_message is None:  # nearly always: what _next does, without another call
-            message = stream.message = stream._waiting.popleft()
-            return message
+        if stream._on_message is None:  # the fast path of _next, without awaiting it
+            message = next(stream._batch, None)
+            if message is not None:
+                stream.message = message
+                return message
         return await stream._next()
 
     def __del__(self) -> None:
         if self._claim is not None:
             self._stream._reader.end(self._claim)
             if self._leaves:
-                self._stream.leave()
+                self._stream._leave()
+
+
+W = TypeVar("W")
+
+
+class OneReader(Generic[W]):
+    """Restricts a stream to one reader at a time.
+
+    A loop is the reader from its first item until it ends or is dropped. The task or thread that runs it may read in
+    other ways meanwhile, for instance with ``get_final_message`` in the loop's body; no other may. As a context manager
+    it guards the wait for items, which only one task or thread may do, even with an iterator that several share.
+
+    Args:
+        current: Returns the running task or thread.
+        is_over: Returns whether a task or thread has ended, so that a loop of it that is still referenced does not
+            count.
+    """
+
+    __slots__ = ("_claim", "_current", "_is_over", "_lock", "_owner", "_waiting")
+
+    def __init__(self, current: Callable[[], W | None], is_over: Callable[[W], bool]) -> None:
+        self._current = current
+        self._is_over = is_over
+        self._claim: object | None = None
+        self._owner: weakref.ref[W] | None = None
+        self._lock = threading.Lock()
+        self._waiting = threading.Lock()
+
+    def begin(self) -> object:
+        """Make a loop the reader; return its claim, for ``end``.
+
+        Raises:
+            InferenceError: Another task or thread reads the stream.
+        """
+        claim = object()
+        with self._lock:
+            current = self._current()
+            if not self._is_read_by(current):
+                if self._waiting.locked():  # by a reader without a loop
+                    raise _second_reader()
+                self._claim, self._owner = claim, weakref.ref(current) if current is not None else None
+        return claim
+
+    def check(self) -> None:
+        """Check that the caller may read without a loop.
+
+        Raises:
+            InferenceError: Another task or thread reads the stream.
+        """
+        if self._claim is not None:
+            with self._lock:
+                self._is_read_by(self._current())
+
+    def end(self, claim: object) -> None:
+        """End a loop; does nothing when the loop is not the reader."""
+        with self._lock:
+            if self._claim is claim:
+                self._claim = self._owner = None
+
+    def end_all(self) -> None:
+        """End the loop that is the reader, if any, because the stream is over."""
+        self._claim = self._owner = None
+
+    def _is_read_by(self, current: W | None) -> bool:
+        """Whether a loop of this task or thread is the reader.
+
+        Raises:
+            InferenceError: A loop of another task or thread is.
+        """
+        owner = self._owner() if self._owner is not None else None
+        if self._claim is None or owner is None or self._is_over(owner):
+            return False
+        if owner is not current:
+            raise _second_reader()
+        return True
+
+    def __enter__(self) -> None:
+        if not self._waiting.acquire(blocking=False):
+            raise _second_reader()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._waiting.release()
+
+
+def _second_reader() -> InferenceError:
+    return InferenceError(
+        "this stream is being read already, and a stream has one reader: read it in one task or thread and pass the "
+        "messages on, or give each a stream of its own with agent.stream_messages()"
+    )
+
+
+class Conflator:
+    """Reads a turn ahead of its reader, and keeps only the newest snapshot of each message.
+
+    Final snapshots, and those in which a tool call begins to wait, are always returned.
+
+    Args:
+        driver: The turn.
+    """
+
+    def __init__(self, driver: TurnDriver) -> None:
+        self._driver = driver
+        self._kept: list[Message] = []
+        self._texts: dict[str, str] = {}  # by message id: the text that was returned last, of unfinished messages
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._error: BaseException | None = None
+        self._over = False
+
+    async def advance(self) -> list[Message]:
+        """Wait for the newest snapshot; return it alone, or an empty list when the turn has ended or paused.
+
+        Raises:
+            Exception: As ``TurnDriver.advance``.
+        """
+        while not self._kept and not self._over:
+            if self._task is None:
+                self._task = asyncio.create_task(self._read(), name="inferencesh conflate")
+            self._changed.clear()
+            try:
+                await self._changed.wait()
+            except asyncio.CancelledError:
+                await self.leave()
+                raise
+        if self._kept:
+            return [self._against_last(self._kept.pop(0))]
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        return []
+
+    def detach(self) -> None:
+        """Detach the driver at once, from any thread; the next ``advance`` takes the turn up again."""
+        self._driver.detach()
+        task, self._task = self._task, None
+        if task is not None and not task.done():
+            hand_over(task.get_loop(), task.cancel)
+            hand_over(task.get_loop(), self._changed.set)  # an ``advance`` that is waiting takes the turn up again
+
+    async def leave(self) -> None:
+        """Detach, and wait until the tool calls have stopped."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await wait_for_end([task])
+        await self._driver.leave()
+
+    async def aclose(self) -> None:
+        """Close the connection for good, and wait until the tool calls have stopped."""
+        self._over = self._driver.closed = True
+        self._changed.set()
+        await self.leave()
+
+    async def _read(self) -> None:
+        try:
+            while batch := await self._driver.advance():
+                for message in batch:
+                    self._keep(message)
+                self._changed.set()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - ``advance`` raises it
+            self._error = error
+        self._over = True
+        self._changed.set()
+
+    def _keep(self, message: Message) -> None:
+        for index in reversed(range(len(self._kept))):
+            older = self._kept[index]
+            if older.id == message.id:
+                if not older.done and _waiting(older) == _waiting(message):
+                    self._kept[index] = message
+                    return
+                break  # this one has to be returned, and those before it as well
+        self._kept.append(message)
+
+    def _against_last(self, message: Message) -> Message:
+        """Return the snapshot with its ``delta`` counted from the one that was returned before it."""
+        before, text = self._texts.get(message.id, ""), message.text
+        if message.done:
+            self._texts.pop(message.id, None)
+        else:
+            self._texts[message.id] = text
+        return attrs.evolve(message, delta=text[len(before) :] if text.startswith(before) else None)
+
+
+def _waiting(message: Message) -> tuple[ToolCall, ...]:
+    return message.pending_tool_calls + message.pending_approvals

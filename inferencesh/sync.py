@@ -391,7 +391,7 @@ class Agent(Uncopied):
         try:
             output = stream.get_final_output()
         finally:
-            stream.leave()
+            stream._leave()
         return request.read_output(output, stream.message, stream.chat_id)
 
     def stream_messages(
@@ -615,7 +615,7 @@ def _finish(stream: MessageStream) -> Message:
     try:
         return stream.get_final_message()
     finally:
-        stream.leave()
+        stream._leave()
 
 
 class MessageStream(Uncopied):
@@ -648,8 +648,8 @@ class MessageStream(Uncopied):
         self._thread = thread
         self._on_message = request.on_message
         self._pump: Pump[Message] = Pump(thread)
-        self._stream = agent.open_stream(attrs.evolve(request, on_message=None), self._pump)
-        self._pump.source = self._stream.next_batch
+        self._stream = agent._open_stream(attrs.evolve(request, on_message=None), self._pump)
+        self._pump.source = self._stream._next_batch
         self._batch: Iterator[Message] = iter(())  # what is left of the batch that was handed over last
         self._entered = False
         self._reader = OneReader(threading.current_thread, lambda thread: not thread.is_alive())
@@ -679,7 +679,7 @@ class MessageStream(Uncopied):
                 return message
             self._finish()
         except BaseException:
-            self.leave()  # not left to __del__: the traceback keeps this stream alive as long as the exception
+            self._leave()  # not left to __del__: the traceback keeps this stream alive as long as the exception
             raise
         raise StopIteration
 
@@ -690,7 +690,7 @@ class MessageStream(Uncopied):
             try:
                 self._batch = iter(self._pump.take())
             except BaseException:
-                self.leave()
+                self._leave()
                 raise
             message = next(self._batch, None)
         return message
@@ -788,16 +788,16 @@ class MessageStream(Uncopied):
         self._reader.end_all()
         self._thread.call_close(self._stream.aclose)
 
-    def leave(self) -> None:
+    def _leave(self) -> None:
         """Close the connection at once, from any thread; iterating again resumes the turn where it is."""
-        self._stream.leave()
+        self._stream._leave()
 
     def __enter__(self) -> Self:
         self._entered = True
         try:
             self._thread.call(_open(self._stream))
         except BaseException:  # __exit__ is not called
-            self.leave()
+            self._leave()
             raise
         return self
 
@@ -809,18 +809,18 @@ class MessageStream(Uncopied):
     def __del__(self) -> None:
         if hasattr(self, "_ended"):
             self._pump.cancel()
-            self.leave()
+            self._leave()
 
     def _report(self, message: Message, *, done: bool) -> None:
         callback = self._on_message
         if callback is None:
             return
         try:
-            with self._stream.reporting(message, done=done):
+            with self._stream._reporting(message, done=done):
                 self._thread.call_back(callback, message.text, done)
         except BaseException:
             self._pump.cancel()
-            self._thread.clean_up(self._stream.leave_and_wait())
+            self._thread.clean_up(self._stream._leave_and_wait())
             raise
 
 
@@ -852,7 +852,7 @@ class _Loop(Uncopied):
         if self._claim is not None:
             self._stream._reader.end(self._claim)
             if self._leaves:
-                self._stream.leave()
+                self._stream._leave()
 
 
 async def _open(stream: AsyncMessageStream) -> None:

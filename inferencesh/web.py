@@ -318,7 +318,7 @@ class WebStream:
         loop = self._loop or running_loop()
         close = partial(_begin_closing, self._reader, self._stream, stop=self._stop)
         if loop is None or not hand_over(loop, close):
-            self._stream.leave()
+            self._stream._leave()
 
 
 class _Form(NamedTuple):

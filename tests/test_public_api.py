@@ -66,13 +66,11 @@ BOTH: dict[str, Signature] = {
     "MessageStream.get_final_message": (("self",), ()),
     "MessageStream.get_final_output": (("self",), ()),
     "MessageStream.stop": (("self",), ()),
-    "MessageStream.leave": (("self",), ()),
     "MessageStream.close": (("self",), ()),
 }
 ALONE: dict[str, Signature] = {
     "inference": (("api_key",), ()),
     "async_inference": (("api_key",), ()),
-    "AsyncMessageStream.next_batch": (("self",), ()),
     "Timeout": (("connect", "idle", "total"), ()),
     "Timeout.of": (("value",), ()),
     "Backoff": (("initial", "factor", "maximum", "jitter"), ()),
@@ -153,9 +151,6 @@ SIGNATURES: dict[str, Signature] = {
 }
 # Without an underscore, but for the package's own modules only.
 OWN = {
-    "AsyncAgent.open_stream",
-    "AsyncMessageStream.leave_and_wait",
-    "AsyncMessageStream.reporting",
     "Content.continued_by",
 }
 

@@ -1,4 +1,4 @@
-"""The state of one conversation: its chat, its current turn, and the two ways in which a turn begins."""
+"""One conversation with an agent: its chat, its latest turn, and the agent's configuration as it is sent."""
 
 from __future__ import annotations
 
@@ -9,37 +9,211 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import anyio
 import attrs
 
 from inferencesh._http.api import ChatAPI
 from inferencesh._http.uploads import attachments
 from inferencesh._loops.invoke import is_reentrant
-from inferencesh._protocol.outcome import End, Outcome
-from inferencesh._protocol.run import goes_on
 from inferencesh._protocol.turn import Turn
 from inferencesh._text import decode_json
 from inferencesh._types.codec import dump_json, structure
+from inferencesh._types.output import OutputType
 from inferencesh.builders import reference_problem
 from inferencesh.config import AgentConfig, warn_of_unknown_names
-from inferencesh.errors import ConfigurationError, InferenceError, StreamError
-from inferencesh.models import FINISH, FileRef, Interrupt, Message, Role
+from inferencesh.errors import ConfigurationError, InferenceError
+from inferencesh.models import FINISH, FileRef, Interrupt
 from inferencesh.tools.builder import Builder
 from inferencesh.tools.handler import Tool
-
-from .driver import TurnDriver
-from .request import TurnRequest
 
 __all__ = ["AgentSetup", "Conversation", "read_context"]
 
 
+class Conversation:
+    """A conversation with an agent, in one chat at a time.
+
+    Args:
+        api: The service's API.
+        setup: The agent's configuration.
+        chat_id: An existing chat, or None for a new one.
+        context: The variables of a new chat, or None.
+    """
+
+    def __init__(self, api: ChatAPI, setup: AgentSetup, chat_id: str | None, context: Mapping[str, str] | None) -> None:
+        self.chat_id = chat_id
+        self.api = api
+        self.setup = setup
+        self._context = context
+        self._turn: Turn | None = None
+        self._turn_before: Turn | None = None  # current again when the latest turn's message is refused
+        self._pending_updates: list[Callable[[Turn], None]] = []  # for the next turn that is attached to
+        self._beginning = threading.Lock()  # held while the chat's first message is being sent; another after a reset
+
+    @property
+    def turn(self) -> Turn | None:
+        """The latest turn whose message was not refused."""
+        return self._turn_before if self._turn is not None and self._turn.was_refused else self._turn
+
+    @property
+    def has_pending_updates(self) -> bool:
+        """Whether results or decisions were posted while no turn was known."""
+        return bool(self._pending_updates)
+
+    def require_chat(self) -> str:
+        """Return the chat's id.
+
+        Raises:
+            InferenceError: There is no chat yet.
+        """
+        if self.chat_id is None:
+            raise InferenceError("this agent has no chat yet: send a message first, or pass chat_id= to take one up")
+        return self.chat_id
+
+    def require_free(self) -> None:
+        """Check that no turn of this conversation waits for the handler or callback that calls this.
+
+        Raises:
+            InferenceError: A turn does. What the caller asks for would wait for that turn, and the turn for the caller.
+        """
+        if is_reentrant(self):
+            raise InferenceError(
+                "this was called from a handler or callback that a turn of the same conversation is waiting for: it "
+                "would wait behind that turn, and the turn for it, for ever; use another agent, which has a "
+                "conversation of its own, such as client.agent(config), or call it when the turn is over"
+            )
+
+    def reset(self) -> None:
+        """Forget the chat.
+
+        Raises:
+            InferenceError: A turn of the conversation waits for the handler or callback that calls this.
+        """
+        self.require_free()
+        self.chat_id = None
+        self._turn = self._turn_before = None
+        self._pending_updates.clear()
+        self._beginning = threading.Lock()
+
+    # -- turns -----------------------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def sending(self) -> AsyncIterator[Callable[[], bool]]:
+        """Return a context in which a message is sent.
+
+        Without a chat, one message begins it, and others that are sent meanwhile wait until they can follow it there.
+        The context's value returns whether the conversation is still in that chat, not reset meanwhile.
+        """
+        held, beginning = None, self._beginning
+        while self.chat_id is None:
+            beginning = self._beginning
+            if beginning.acquire(blocking=False):
+                held = beginning
+                break
+            await asyncio.sleep(_LOOK_AGAIN)  # the holder may be on another loop, with which no event can be shared
+        try:
+            yield lambda: self._beginning is beginning
+        finally:
+            if held is not None:
+                held.release()
+
+    def next_turn(self) -> Turn:
+        """Make the turn that the next message begins."""
+        latest = self.turn
+        return Turn(self.chat_id) if latest is None else latest.next()
+
+    def message_body(
+        self, text: str, output: OutputType[Any] | None = None, files: Sequence[FileRef] = ()
+    ) -> dict[str, Any]:
+        """Return the body of the request that posts a message.
+
+        Args:
+            text: The message.
+            output: The type of the output that is asked for, or None.
+            files: The uploaded files that go with the message.
+        """
+        chat_id, agent = self.chat_id, self.setup.body
+        if chat_id is not None and agent.get("agent_config") == {}:
+            agent = {}  # a chat keeps its agent: an empty configuration continues with it and does not replace it
+        if output is not None and agent:
+            agent = AgentSetup.with_output_schema(agent, output.schema)
+        body: dict[str, Any] = {"chat_id": chat_id, **agent, "input": {"text": text}}
+        if files:
+            body["input"]["attachments"] = attachments(files)
+        if chat_id is None and self._context is not None:
+            body["context"] = self._context
+        return body
+
+    def begin_turn(self, turn: Turn) -> None:
+        """Make a turn whose message was posted the latest one."""
+        self.chat_id, self._turn, self._turn_before = turn.chat_id, turn, self.turn
+        self._pending_updates.clear()
+
+    def attach_turn(self, turn: Turn) -> None:
+        """Make a turn that was found in the chat the latest one."""
+        self._turn = turn
+        while self._pending_updates:
+            self._pending_updates.pop(0)(turn)
+
+    # -- what a turn waits for -------------------------------------------------------------------------------------
+
+    async def submit(
+        self, call_id: str, result: object, *, accept_existing: bool = False, files: Sequence[FileRef] = ()
+    ) -> None:
+        """Post a tool call's result; the turn that waits for it goes on.
+
+        Args:
+            call_id: The call.
+            result: The result.
+            accept_existing: Whether a result that somebody else has posted will do as well.
+            files: The uploaded files that go with the result.
+        """
+        await self.api.submit(call_id, result, accept_existing=accept_existing, files=files)
+        self._update(lambda turn: turn.call_answered(call_id, _now()))
+
+    async def decide(self, call_id: str, *, approved: bool, reason: str = "", accept_existing: bool = False) -> bool:
+        """Approve or reject a tool call; the turn that waits for the decision goes on.
+
+        Args:
+            call_id: The call.
+            approved: Whether the call may run.
+            reason: Why not, for the agent.
+            accept_existing: Whether a decision that somebody else has made will do as well.
+
+        Returns:
+            Whether this decision counts, and not an earlier one.
+        """
+        counts = await self.api.decide(call_id, approved=approved, reason=reason, accept_existing=accept_existing)
+        self._update(lambda turn: turn.call_decided(call_id, _now(), approved=approved if counts else None))
+        return counts
+
+    async def resolve(self, interrupt_id: str, *, allow: bool) -> Interrupt:
+        """Allow or deny what an interrupt asks; the turn that waits for the decision goes on."""
+        interrupt = structure(await self.api.resolve_interrupt(interrupt_id, allow=allow), Interrupt)
+        self._update(lambda turn: turn.interrupt_resolved(interrupt, _now(), allowed=allow))
+        return interrupt
+
+    def _update(self, update: Callable[[Turn], None]) -> None:
+        """Update the turn that is running or paused; without one, the next that is attached to."""
+        turn = self.turn
+        if turn is not None and turn.is_current:
+            update(turn)
+        else:
+            self._pending_updates.append(update)
+
+
+_LOOK_AGAIN = 0.02  # seconds
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
 @attrs.frozen
 class AgentSetup:
-    """An agent as the caller has configured it.
+    """An agent's configuration.
 
     Attributes:
-        body: What names or describes the agent in a request.
-        tools: The tools with handlers, by name.
+        body: The fields of a request that name or describe the agent.
+        tools: The tools that have handlers, by name.
     """
 
     body: Mapping[str, Any]
@@ -47,9 +221,11 @@ class AgentSetup:
 
     @staticmethod
     def with_output_schema(body: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
-        """A body's description of an agent with another output schema, for one run; a named agent keeps its own.
+        """Return a body with another output schema, for one run; an agent that is named keeps its own.
 
-        The official documentation has the ``finish`` tool, which takes the output, switched on for that.
+        Args:
+            body: The fields that name or describe the agent.
+            schema: The schema. The ``finish`` tool, which takes the output, is enabled with it.
         """
         config = body.get("agent_config")
         if config is None:
@@ -60,10 +236,10 @@ class AgentSetup:
 
     @classmethod
     def read(cls, config: str | AgentConfig | Mapping[str, Any]) -> AgentSetup:
-        """Read what the caller gave.
+        """Read the configuration that a caller gave.
 
         Args:
-            config: ``namespace/name[@version]`` of an agent stored at the service, or the description of one.
+            config: ``namespace/name[@version]`` of an agent stored at the service, or the description of an agent.
 
         Raises:
             ConfigurationError: It is neither, or cannot be sent as JSON.
@@ -76,30 +252,33 @@ class AgentSetup:
             raise ConfigurationError(
                 f"an agent is configured by a mapping or named by namespace/name, not by a {type(config).__name__}"
             )
-        given = _listed(config, "tools")
-        made = {"tools": [_plain(item) for item in given], "hooks": [_hook(item) for item in _listed(config, "hooks")]}
-        plain = {**config, **{key: value for key, value in made.items() if key in config}}
+        tools_given = _listed(config, "tools")
+        lists = {
+            "tools": [_tool(item) for item in tools_given],
+            "hooks": [_hook(item) for item in _listed(config, "hooks")],
+        }
+        plain = {**config, **{key: value for key, value in lists.items() if key in config}}
         _check_internal_tools(config.get("internal_tools"))
         try:
-            sent = decode_json(dump_json(plain))  # a copy: what the caller changes later is not sent
+            sent = decode_json(dump_json(plain))  # a copy, so that later changes by the caller are not sent
         except TypeError as error:
             raise ConfigurationError(f"the agent's configuration cannot be sent as JSON: {error}") from None
         warn_of_unknown_names(sent)
         names = Counter(
-            item["name"] for item in given if isinstance(item, Mapping) and isinstance(item.get("name"), str)
+            item["name"] for item in tools_given if isinstance(item, Mapping) and isinstance(item.get("name"), str)
         )
         for name, count in names.items():
             if count > 1:
                 raise ConfigurationError(f"two tools have the name {name!r}")
-        tools = {item.name: item for item in given if isinstance(item, Tool)}
+        tools = {item.name: item for item in tools_given if isinstance(item, Tool)}
         return cls({"agent_config": sent, "agent_name": sent.get("name")}, tools)
 
 
 def read_context(context: Mapping[Any, Any] | None) -> dict[str, str] | None:
-    """Read the variables for a new chat.
+    """Check and copy the variables of a new chat.
 
     Raises:
-        ConfigurationError: They are not texts by name.
+        ConfigurationError: They do not map names to texts.
     """
     if context is None:
         return None
@@ -115,7 +294,7 @@ def read_context(context: Mapping[Any, Any] | None) -> dict[str, str] | None:
 
 
 def _listed(config: Mapping[str, Any], key: str) -> list[object]:
-    """The members of a list in the configuration, none of which may be unfinished."""
+    """Return the items of a list in the configuration; raise if the list or an item is a builder."""
     listed = config.get(key) or ()
     if isinstance(listed, Builder):
         raise ConfigurationError(_unbuilt(key))
@@ -125,6 +304,19 @@ def _listed(config: Mapping[str, Any], key: str) -> list[object]:
     if any(isinstance(item, Builder) for item in given):
         raise ConfigurationError(_unbuilt(f"one of the {key}"))
     return given
+
+
+def _tool(item: object) -> dict[str, Any]:
+    if isinstance(item, Tool) and item.is_method:
+        raise ConfigurationError(
+            f"the tool {item.name!r} is a method without its object: take the tool of an object, as in shop.{item.name}"
+        )
+    if isinstance(item, Mapping):
+        return dict(item)
+    hint = "; make one of a function with tool(function)" if callable(item) else ""
+    raise ConfigurationError(
+        f"a tool is what tool(...).build() returns, or a mapping, not a {type(item).__name__}{hint}"
+    )
 
 
 def _hook(item: object) -> dict[str, Any]:
@@ -147,195 +339,3 @@ def _check_internal_tools(value: object) -> None:
 
 def _unbuilt(what: str) -> str:
     return f"{what} is not built yet: end it with .build()"
-
-
-def _plain(item: object) -> dict[str, Any]:
-    if isinstance(item, Tool) and item.is_method:
-        raise ConfigurationError(
-            f"the tool {item.name!r} is a method without its object: take the tool of an object, as in shop.{item.name}"
-        )
-    if isinstance(item, Mapping):
-        return dict(item)
-    hint = "; make one of a function with tool(function)" if callable(item) else ""
-    raise ConfigurationError(
-        f"a tool is what tool(...).build() returns, or a mapping, not a {type(item).__name__}{hint}"
-    )
-
-
-class Conversation:
-    """A conversation with an agent, in one chat at a time.
-
-    Args:
-        api: The service's calls.
-        agent: What names or describes the agent in the body of a posted message.
-        chat_id: A chat to take up, or None for a new one.
-        context: Variables for a new chat, or None.
-    """
-
-    def __init__(
-        self, api: ChatAPI, agent: Mapping[str, Any], chat_id: str | None, context: Mapping[str, str] | None
-    ) -> None:
-        self.chat_id = chat_id
-        self.api = api
-        self._agent = agent
-        self._context = context
-        self._turn: Turn | None = None
-        self._before: Turn | None = None  # the turn before, which stays the present one where a message is refused
-        self._untold: list[Callable[[Turn], None]] = []  # what was settled while the turn was not at hand
-        self._first = threading.Lock()  # held by the message that begins the chat until it was answered
-
-    def reset(self) -> None:
-        """Forget the chat.
-
-        Raises:
-            InferenceError: The conversation's turn waits for the function that calls this.
-        """
-        self.require_free()
-        self.chat_id = None
-        self._turn = self._before = None
-        self._untold.clear()
-        self._first = threading.Lock()
-
-    def require_free(self) -> None:
-        """Check that no turn waits for the function that asks.
-
-        Raises:
-            InferenceError: One does: what it asks for would wait behind that turn, and the turn for it.
-        """
-        if is_reentrant(self):
-            raise InferenceError(
-                "this was called from a handler or callback that a turn of the same conversation is waiting for: it "
-                "would wait behind that turn, and the turn for it, for ever; use another agent, which has a "
-                "conversation of its own, such as client.agent(config), or call it when the turn is over"
-            )
-
-    def require_chat(self) -> str:
-        """The chat's id.
-
-        Raises:
-            InferenceError: There is no chat yet.
-        """
-        if self.chat_id is None:
-            raise InferenceError("this agent has no chat yet: send a message first, or pass chat_id= to take one up")
-        return self.chat_id
-
-    async def send(self, driver: TurnDriver, request: TurnRequest, files: Sequence[FileRef] = ()) -> Turn:
-        """Begin a turn by posting a message.
-
-        A chat that exists has its stream opened first, so that nothing of the reply can be missed. Where there is none
-        yet, one message begins it, and others that are sent meanwhile wait until they can follow it there.
-        """
-        async with self._one_begins_the_chat():
-            return await self._send(driver, request, files)
-
-    @contextlib.asynccontextmanager
-    async def _one_begins_the_chat(self) -> AsyncIterator[None]:
-        held = None
-        while self.chat_id is None:
-            first = self._first  # another one after a reset
-            if first.acquire(blocking=False):
-                held = first
-                break
-            await anyio.sleep(_LOOK_AGAIN)  # who holds it may be on another loop: there is no event to share with it
-        try:
-            yield
-        finally:
-            if held is not None:
-                held.release()
-
-    async def _send(self, driver: TurnDriver, request: TurnRequest, files: Sequence[FileRef]) -> Turn:
-        before, chat_id, first = self._present, self.chat_id, self._first
-        turn = Turn(chat_id) if before is None else before.next()
-        if chat_id is not None:
-            await driver.connect(chat_id)
-        # A chat keeps its agent: an empty description is there to take it up, not to replace it.
-        agent = {} if chat_id is not None and self._agent.get("agent_config") == {} else self._agent
-        if request.output is not None and agent:
-            agent = AgentSetup.with_output_schema(agent, request.output.schema)
-        body: dict[str, Any] = {"chat_id": chat_id, **agent, "input": {"text": request.text}}
-        if files:
-            body["input"]["attachments"] = attachments(files)
-        if chat_id is None and self._context is not None:
-            body["context"] = self._context
-        if driver.posted:
-            raise StreamError(
-                "sending this message was interrupted, and whether it has arrived is not known; "
-                "look at the chat before you send it again"
-            )
-        driver.posted = True
-        answer = await self.api.run(body)
-        snapshot = turn.begin(_message(answer, "user_message"), _message(answer, "assistant_message"), _now())
-        if turn.chat_id is None:
-            raise StreamError("the server's answer to the message names no chat, so its reply cannot be found")
-        if self._first is first:  # else the conversation was reset meanwhile
-            self.chat_id, self._turn, self._before = turn.chat_id, turn, before
-            self._untold.clear()
-        if snapshot is not None:
-            driver.ready.append(snapshot)
-        return turn
-
-    async def attach(self, driver: TurnDriver) -> Turn:
-        """Take up the turn that is running or paused; where there is none, one that is over with the last message."""
-        chat_id = self.require_chat()
-        turn = self._present
-        if turn is not None and not turn.driven and turn.is_current:
-            await driver.connect(chat_id)
-            turn.resume(_now())
-            return turn
-        chat = await self.api.read_chat(chat_id)
-        messages = await self.api.read_messages(chat, chat_id, lambda message: message.get("role") == Role.USER)
-        turn = Turn.latest(chat_id, messages, _now())
-        if goes_on(chat) or self._untold:
-            await driver.connect(chat_id)
-            turn.wants_reread = True
-            self._turn = turn
-            while self._untold:
-                self._untold.pop(0)(turn)
-        else:
-            replies = [m for m in (structure(data, Message) for data in messages) if m.role == Role.ASSISTANT]
-            turn.outcome = Outcome(End.FINISHED, max(replies, key=lambda message: message.order, default=None))
-        return turn
-
-    async def submit(
-        self, call_id: str, result: object, *, accept_existing: bool = False, files: Sequence[FileRef] = ()
-    ) -> None:
-        """Post a tool call's result; the turn that waits for it goes on."""
-        await self.api.submit(call_id, result, accept_existing=accept_existing, files=files)
-        self._tell(lambda turn: turn.call_answered(call_id, _now()))
-
-    async def decide(self, call_id: str, *, approved: bool, reason: str = "", accept_existing: bool = False) -> bool:
-        """Approve or reject a tool call; the turn that waits for that goes on. Returns as ``ChatAPI.decide``."""
-        counts = await self.api.decide(call_id, approved=approved, reason=reason, accept_existing=accept_existing)
-        self._tell(lambda turn: turn.call_decided(call_id, _now(), approved=approved if counts else None))
-        return counts
-
-    async def resolve(self, interrupt_id: str, *, allow: bool) -> Interrupt:
-        """Decide about an interrupt; the turn that waits for that goes on."""
-        interrupt = structure(await self.api.resolve_interrupt(interrupt_id, allow=allow), Interrupt)
-        self._tell(lambda turn: turn.interrupt_resolved(interrupt, _now(), allowed=allow))
-        return interrupt
-
-    @property
-    def _present(self) -> Turn | None:
-        """The latest turn that has begun, or is to begin."""
-        return self._before if self._turn is not None and self._turn.was_refused else self._turn
-
-    def _tell(self, news: Callable[[Turn], None]) -> None:
-        """Tell the turn that goes on or is paused; where none is at hand, the next that is taken up."""
-        turn = self._present
-        if turn is not None and turn.is_current:
-            news(turn)
-        else:
-            self._untold.append(news)
-
-
-_LOOK_AGAIN = 0.02  # seconds
-
-
-def _message(answer: Mapping[str, Any], name: str) -> Message | None:
-    data = answer.get(name)
-    return structure(data, Message) if data is not None else None
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

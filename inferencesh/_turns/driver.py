@@ -1,30 +1,32 @@
-"""Drives a turn over a transport: begin, read, reconnect, re-read, run its tools, until it ends or pauses.
+"""Drives one turn: begins it, reads its stream, reconnects, re-reads the chat and starts its tool calls.
 
-Whoever wants snapshots pulls them with ``advance``; between two pulls nothing is read, so that a slow reader holds the
-server back instead of filling memory. Only tool handlers go on meanwhile, as tasks.
+A caller pulls snapshots with ``advance``. Between two pulls nothing is read from the connection, so a slow reader slows
+the server down instead of filling memory. Tool calls go on meanwhile, as tasks.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
+import time
 import weakref
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
-import anyio
 import attrs
 
-from inferencesh._http.api import ChatAPI, chat_path
+from inferencesh._http.api import chat_path
 from inferencesh._http.retry import Backoff
 from inferencesh._http.transport import Transport
+from inferencesh._http.uploads import upload_all
+from inferencesh._loops.invoke import Invoker
 from inferencesh._loops.threads import hand_over, running_loop
-from inferencesh._protocol.calls import CallOutcome, Step, step_of
 from inferencesh._protocol.lines import GrownLine, TextPiece
-from inferencesh._protocol.outcome import End
+from inferencesh._protocol.outcome import End, Outcome
+from inferencesh._protocol.run import goes_on
 from inferencesh._protocol.turn import Turn
 from inferencesh._protocol.wire import Event, EventDecoder, event_decoder
+from inferencesh._types.codec import structure
 from inferencesh.errors import (
     APIConnectionError,
     APIError,
@@ -36,24 +38,31 @@ from inferencesh.errors import (
     StreamError,
     UnreadableError,
 )
-from inferencesh.models import Message, ToolCall
+from inferencesh.models import FileRef, Message, Role
 
+from .conversation import Conversation
 from .output import read_output
-from .tools import ToolRunner
+from .request import TurnRequest
+from .tools import CallRegistry, ToolLimits, ToolRunner
+from .tracing import TurnSpan
 
 if TYPE_CHECKING:
     from inferencesh._http.stream import ByteStream
 
-__all__ = ["EventStream", "ReconnectCounter", "Reconnects", "TurnDriver"]
+__all__ = ["AgentOptions", "Reconnects", "TurnDriver"]
+
+logger = logging.getLogger("inferencesh")
+
+_BATCH = 256  # the most snapshots that one ``advance`` returns
 
 
 @attrs.frozen
 class Reconnects:
-    """How lost streams are taken up again.
+    """The limits of reconnecting to a stream that was lost.
 
     Attributes:
-        most: How many connections in a row may bring nothing new before the turn is given up.
-        backoff: The waits between them.
+        most: The number of connections in a row that may bring nothing new before the turn is given up.
+        backoff: The waits before them.
         longest_wait: The longest ``Retry-After`` that is honoured, in seconds.
     """
 
@@ -62,11 +71,570 @@ class Reconnects:
     longest_wait: float = 60.0
 
 
-class ReconnectCounter:
-    """Counts the connections of one turn that ended early, since the last that brought something new.
+@attrs.frozen
+class AgentOptions:
+    """The options and the state that all agents of a client share.
+
+    Attributes:
+        reconnects: The limits of reconnecting to streams.
+        tools: The limits of tool calls.
+        registry: The tool calls that the client's turns have claimed.
+        runners: The tool runners that are alive; closing the client closes them.
+    """
+
+    reconnects: Reconnects = attrs.Factory(Reconnects)
+    tools: ToolLimits = attrs.Factory(ToolLimits)
+    registry: CallRegistry = attrs.Factory(CallRegistry)
+    runners: weakref.WeakSet[ToolRunner] = attrs.Factory(weakref.WeakSet)
+
+
+class TurnDriver:
+    """One turn of a conversation.
 
     Args:
-        limits: How lost streams are taken up again.
+        transport: Makes the requests.
+        conversation: The conversation.
+        request: What the caller asks of the turn.
+        options: The options of the client's agents.
+        invoker: Calls functions of the user that may block.
+
+    Attributes:
+        turn: The turn's state; None until it has begun.
+        closed: Whether the turn is over for this driver: it ended, paused, failed or was closed.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        conversation: Conversation,
+        request: TurnRequest,
+        options: AgentOptions,
+        invoker: Invoker,
+    ) -> None:
+        self.turn: Turn | None = None
+        self.closed = False
+        self.conversation = conversation
+        self.request = request
+        self.invoker = invoker
+        self._transport = transport
+        self._api = conversation.api
+        self._options = options
+        self._connection = _Connection(transport)
+        self._reconnects = _ReconnectCounter(options.reconnects)
+        self._span = TurnSpan(conversation.setup.body, request.text)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._now: Callable[[], float] = time.monotonic  # the loop's clock, once there is a loop
+        self._uploaded: Sequence[FileRef] = ()  # kept for a turn that is left before its message is sent
+        self._posted = False  # whether the message may have reached the server
+        self._drives = False  # whether this driver, and no other one, drives the turn now
+        self._snapshots: list[Message] = []  # for the next ``advance``
+        self._failure: Exception | None = None  # raised once the snapshots before it were returned
+        self._wait = 0.0  # seconds to wait before the next request
+        self._unreadable_counted = False  # whether unreadable events of the latest read were counted as a loss
+        self._runner: ToolRunner | None = None
+        self._runners: list[ToolRunner] = []  # the present one, and those that may not have stopped yet
+
+    # -- what the stream calls -------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Begin the turn if it has not begun.
+
+        Raises:
+            APIError, APIConnectionError, UnreadableError: It could not be begun.
+        """
+        if self.closed:
+            return
+        try:
+            await self._take_up()
+        except BaseException as error:
+            await self._fail(error)
+            raise
+
+    async def advance(self) -> list[Message]:
+        """Wait for the next snapshots.
+
+        Returns:
+            At least one snapshot, or an empty list when the turn has ended or paused.
+
+        Raises:
+            RunFailedError: The run failed.
+            StreamError: The stream was lost for good, or what it brought could not be read.
+            APIError, APIConnectionError: A request failed.
+            Exception: What a callback raised.
+        """
+        if self.closed:
+            return []
+        try:
+            await self._fill()
+        except BaseException as error:
+            if not self._snapshots or not isinstance(error, Exception):
+                await self._fail(error)
+                raise
+            self._failure = error
+        snapshots, self._snapshots = self._snapshots, []
+        return snapshots
+
+    async def read_output(self) -> Any:
+        """Return the structured output of the turn, which is over; None when the agent gave none.
+
+        Raises:
+            InputRequiredError: The turn is paused.
+            OutputError: The run was cancelled, or the output is incomplete.
+            APIError, APIConnectionError: The chat could not be read.
+        """
+        assert self.turn is not None
+        try:
+            return await read_output(self.turn, self._api)
+        except BaseException as error:
+            await self._fail(error)
+            raise
+
+    async def stop(self) -> None:
+        """End the run on the server; does nothing before the turn has begun."""
+        if self.turn is not None and self.turn.chat_id is not None:
+            await self._api.stop(self.turn.chat_id)
+
+    def detach(self) -> None:
+        """Close the connection and cancel the tool calls at once, from any thread.
+
+        The next ``advance`` takes the turn up again.
+        """
+        loop = self._loop
+        if loop is None:
+            return
+        if running_loop() is loop:
+            self._detach()
+        else:
+            hand_over(loop, self._detach)  # the sockets of a closed loop are closed
+
+    async def leave(self) -> None:
+        """Detach, and wait until the tool calls have stopped."""
+        self.detach()
+        for runner in list(self._runners):
+            await runner.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connection for good, and wait until the tool calls have stopped."""
+        self.closed = True
+        await self.leave()
+
+    def _detach(self) -> None:
+        self._connection.close()
+        if self._runner is not None:
+            self._runner.cancel()
+            self._runner = None
+        if self.turn is not None and self._drives:  # else another stream may have taken the turn up since
+            self._drives = self.turn.driven = False
+            self.turn.calls.abandon()
+        self._span.end(self.turn)
+
+    async def _fail(self, error: BaseException) -> None:
+        """Detach because of an error, which gets the latest snapshot and the chat's id."""
+        turn = self.turn
+        if isinstance(error, InferenceError):
+            if turn is not None:
+                error.message = error.message or turn.last_delivered
+            error.chat_id = error.chat_id or (turn.chat_id if turn is not None else self.conversation.chat_id)
+        if isinstance(error, Exception):
+            self.closed = True
+            self._span.fail(error)
+        if isinstance(error, GeneratorExit):  # a closed coroutine cannot await
+            self.detach()
+        else:
+            await self.leave()
+
+    # -- beginning -------------------------------------------------------------------------------------------------
+
+    async def _take_up(self) -> Turn:
+        """Begin the turn, or take it up again where it was left."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._now = self._loop.time
+        turn = self.turn
+        if turn is None:
+            with self._span.active():
+                self.conversation.require_free()
+                text = self.request.text
+                turn = await (self._attach() if text is None else self._send(text))
+            turn.calls.asks = self.request.on_approval is not None
+            turn.through_pauses = self.request.until == "end"
+            self.turn = turn
+        self._drives = turn.driven = True
+        return turn
+
+    async def _send(self, text: str) -> Turn:
+        """Upload the files, connect to the stream of an existing chat, and post the message.
+
+        The stream is opened first so that nothing of the reply is missed.
+        """
+        conversation = self.conversation
+        if self.request.files and not self._uploaded:
+            self._uploaded = await upload_all(self._transport, self.request.files)
+            if self.closed:
+                raise StreamError("the stream was closed while files were uploaded; the message was not sent")
+        async with conversation.sending() as is_current:
+            turn = await self._post(text)
+            if is_current():
+                conversation.begin_turn(turn)
+        return turn
+
+    async def _post(self, text: str) -> Turn:
+        turn = self.conversation.next_turn()
+        body = self.conversation.message_body(text, self.request.output, self._uploaded)
+        if turn.chat_id is not None:
+            await self._connection.open(turn.chat_id)
+        if self._posted:
+            raise StreamError(
+                "sending this message was interrupted, and whether it has arrived is not known; "
+                "look at the chat before you send it again"
+            )
+        self._posted = True
+        answer = await self._api.run(body)
+        user, assistant = (
+            structure(answer[name], Message) if answer.get(name) is not None else None
+            for name in ("user_message", "assistant_message")
+        )
+        snapshot = turn.begin(user, assistant, self._now())
+        if turn.chat_id is None:
+            raise StreamError("the server's answer to the message names no chat, so its reply cannot be found")
+        if snapshot is not None:
+            self._snapshots.append(snapshot)
+        return turn
+
+    async def _attach(self) -> Turn:
+        """Take up the chat's turn that is running or paused; without one, return a finished turn."""
+        conversation = self.conversation
+        chat_id = conversation.require_chat()
+        turn = conversation.turn
+        if turn is not None and not turn.driven and turn.is_current:
+            await self._connection.open(chat_id)
+            turn.resume(self._now())
+            return turn
+        chat = await self._api.read_chat(chat_id)
+        messages = await self._api.read_messages(chat, chat_id, lambda message: message.get("role") == Role.USER)
+        turn = Turn.latest(chat_id, messages, self._now())
+        if goes_on(chat) or conversation.has_pending_updates:
+            await self._connection.open(chat_id)
+            turn.wants_reread = True
+            conversation.attach_turn(turn)
+        else:
+            replies = [m for m in (structure(data, Message) for data in messages) if m.role == Role.ASSISTANT]
+            turn.outcome = Outcome(End.FINISHED, max(replies, key=lambda message: message.order, default=None))
+        return turn
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    async def _fill(self) -> None:
+        """Drive the turn until there are snapshots, or until it is over."""
+        if self._failure is not None:
+            raise self._failure
+        turn = self.turn
+        if turn is None or not self._drives:
+            turn = await self._take_up()
+        connection = self._connection
+        while not self._snapshots:
+            if self.closed:  # by another task, while this one was waiting
+                self._detach()
+                return
+            if self._runner is not None and self._runner.failure is not None:
+                raise self._runner.failure
+            if turn.wants_action or self._wait or not connection.is_open:
+                with self._span.active():
+                    await self._act(turn)
+            elif connection.has_events:
+                self._receive(turn)
+            elif connection.ended:
+                self._lost(turn, APIConnectionError("the server closed the stream before the turn was over"))
+            else:
+                await self._read(turn)
+
+    async def _act(self, turn: Turn) -> None:
+        """Do the next thing that has to be done before more events are received."""
+        if turn.was_refused:
+            await self._withdraw(turn)
+            return
+        if turn.outcome is not None:
+            await self._conclude(turn, turn.outcome)
+            return
+        for call in turn.calls.take():
+            self._tool_runner(turn).start(call)
+        if self._wait:
+            wait, self._wait = self._wait, 0.0
+            await asyncio.sleep(wait)  # the driver may be closed, or a tool call fail, meanwhile
+        elif turn.wants_reread:
+            await self._reread(turn)
+        elif not self._connection.is_open:
+            await self._reconnect(turn)
+
+    async def _read(self, turn: Turn) -> None:
+        """Wait for events, until the turn's deadline or until a tool call is done."""
+        now, deadline = self._now(), turn.deadline
+        if now >= deadline:
+            turn.tick(now)
+            return
+        try:
+            arrived = await self._connection.read(deadline)
+        except (APIConnectionError, UnreadableError) as error:
+            self._lost(turn, error)
+            return
+        if arrived:
+            self._unreadable_counted = self._connection.ended  # an incomplete last line is part of the same loss
+            self._receive(turn)
+        else:
+            turn.tick(self._now())
+
+    def _receive(self, turn: Turn) -> None:
+        """Receive the events that have arrived, up to a batch of snapshots or something to do.
+
+        A batch costs the blocking client one wake-up of its thread, so what else has arrived is read as well.
+        """
+        connection = self._connection
+        while True:
+            problems = turn.receive_all(connection.events, self._now(), self._snapshots, _BATCH)
+            if problems or connection.problems:
+                self._report(turn, [*problems, *connection.problems])
+                connection.problems.clear()
+            if len(self._snapshots) >= _BATCH or turn.wants_action:
+                return  # with events left, maybe
+            connection.has_events = False
+            try:
+                if not connection.read_now():
+                    return
+            except UnreadableError as error:
+                self._lost(turn, error)
+                return
+            self._unreadable_counted = False
+
+    def _report(self, turn: Turn, problems: Sequence[UnreadableError]) -> None:
+        """Have the chat read in place of what could not be read; give up when that goes on."""
+        self._distrust(turn, problems)
+        if not self._unreadable_counted:  # however many events of one read are unreadable, that is one loss
+            self._unreadable_counted = True
+            self._count_loss(turn, problems[0])
+
+    def _distrust(self, turn: Turn, problems: Sequence[UnreadableError]) -> None:
+        self._warn(turn, problems[0], len(problems) - 1)
+        turn.unreadable()
+
+    def _warn(self, turn: Turn, error: UnreadableError, more: int = 0) -> None:
+        error.args = (self._transport.masked(str(error)),)  # it quotes the start of the line
+        others = f" (and {more} more)" if more else ""
+        logger.warning("chat %s: %s%s; reading the chat instead", turn.chat_id, error, others)
+
+    async def _reread(self, turn: Turn) -> None:
+        """Read the chat and its messages."""
+        chat_id = turn.chat_id
+        assert chat_id is not None
+        try:
+            chat = await self._api.read_chat(chat_id)
+            messages = await self._api.read_messages(chat, chat_id, turn.replies.begins_after)
+        except (APIConnectionError, UnreadableError) as error:
+            self._lost(turn, error)
+            return
+        except NotFoundError as error:
+            if not self._connection.is_open:
+                raise
+            logger.info("chat %s: it streams but cannot be read (%s)", chat_id, error.status_code)
+            self._snapshots += turn.reread_failed(self._now())
+            return
+        try:
+            self._snapshots += turn.reread(chat, messages, self._now())
+        except UnreadableError as error:
+            self._distrust(turn, [error])
+            self._count_loss(turn, error)
+
+    # -- reconnecting ----------------------------------------------------------------------------------------------
+
+    def _lost(self, turn: Turn, cause: InferenceError) -> None:
+        """Close a connection that was lost, and set the wait before the next one."""
+        self._connection.close()
+        if self.closed:
+            return
+        if isinstance(cause, UnreadableError):
+            self._warn(turn, cause)
+        attempt = self._count_loss(turn, cause)
+        if turn.replied:
+            turn.wants_reread = True  # the turn is most likely over, and needs no other connection
+        self._wait = self._reconnects.delay(attempt, cause)
+        logger.info("chat %s: %s; connecting again in %.2f s", turn.chat_id, type(cause).__name__, self._wait)
+
+    def _count_loss(self, turn: Turn, cause: InferenceError) -> int:
+        """Count a lost connection; return the number of those in a row that brought nothing before it."""
+        if self._transport.closed:
+            raise InferenceError("the client was closed while this stream was open") from cause
+        return self._reconnects.count(turn.progress, turn.chat_id, cause)
+
+    async def _reconnect(self, turn: Turn) -> None:
+        assert turn.chat_id is not None
+        is_first = not self._connection.was_open
+        try:
+            await self._connection.open(turn.chat_id, retry=False)
+        except (APIConnectionError, APIError, UnreadableError) as error:
+            if isinstance(error, APIError) and error.status_code not in {408, 429} and error.status_code < 500:
+                raise
+            turn.wants_reread = True  # the turn may be over by now, and then needs no stream
+            self._lost(turn, error)
+        else:
+            if not is_first:
+                turn.reconnected()
+
+    # -- tool calls and the end ------------------------------------------------------------------------------------
+
+    def _tool_runner(self, turn: Turn) -> ToolRunner:
+        """Return the runner of the turn's tool calls; the first call makes it."""
+        if self._runner is None:
+            options = self._options
+            self._runner = ToolRunner(
+                turn,
+                self.conversation,
+                self.request,
+                options.tools,
+                options.registry,
+                self.invoker,
+                on_settled=self._connection.wake,
+            )
+            self._runners.append(self._runner)
+            options.runners.add(self._runner)
+        return self._runner
+
+    async def _withdraw(self, turn: Turn) -> None:
+        """Withdraw the message, which is queued behind a run that waits for input.
+
+        Returns only if the message is not queued any more.
+
+        Raises:
+            InputRequiredError: The message gets no turn before that input is given.
+        """
+        pause = turn.outcome.pause if turn.outcome is not None else None
+        assert pause is not None
+        failure: InferenceError | None = None
+        try:
+            withdrawn = turn.replies.withdrawn or await self._api.cancel_message(turn.run.user_message_id)
+        except (APIError, APIConnectionError, ConfigurationError) as error:
+            withdrawn, failure = False, error
+        if not withdrawn and turn.may_be_withdrawn and (failure is None or isinstance(failure, ConflictError)):
+            turn.withdrawal_refused(self._now())
+            return
+        if withdrawn:
+            raise pause.error("the chat", "; the message was withdrawn: answer that, wait(), then send it again")
+        raise pause.error(
+            "the chat",
+            "; the message could not be withdrawn and may be answered after that, so do not send it again: answer what "
+            "is waited for, then wait() and look at history()",
+        ) from failure
+
+    async def _conclude(self, turn: Turn, outcome: Outcome) -> None:
+        """Close the connection of a turn that is over or paused; raise its error if it failed."""
+        if outcome.end is End.FAILED:
+            raise RunFailedError(self._transport.masked(outcome.detail))
+        if outcome.end not in {End.FINISHED, End.PAUSED}:
+            raise StreamError(f"chat {turn.chat_id}: {outcome.detail}")
+        await self.aclose()
+
+
+class _Connection:
+    """The connection over which a chat's events arrive; it may be opened again after it was lost.
+
+    Args:
+        transport: Makes the requests.
+
+    Attributes:
+        events: The decoded events that were not received yet.
+        has_events: Whether ``events`` may hold any.
+        problems: What could not be decoded and was skipped; cleared by the caller.
+        is_open: Whether there is a connection, as far as is known.
+        was_open: Whether there ever was one.
+        ended: Whether the server has closed the present one.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self.events: Iterator[Event | GrownLine | TextPiece] = iter(())
+        self.has_events = False
+        self.problems: list[UnreadableError] = []
+        self.is_open = False
+        self.was_open = False
+        self.ended = False
+        self._transport = transport
+        self._bytes: ByteStream | None = None
+        self._decoder: EventDecoder | None = None
+
+    async def open(self, chat_id: str, *, retry: bool = True) -> None:
+        """Open the chat's stream.
+
+        Args:
+            chat_id: The chat's id.
+            retry: Whether a request that fails is retried.
+
+        Raises:
+            APIError, APIConnectionError: It could not be opened.
+            UnreadableError: The response is not an event stream.
+        """
+        stream = await self._transport.open_stream(chat_path(chat_id) + "/stream", repeat=retry)
+        try:
+            self._decoder = event_decoder(stream.content_type, self._transport.options.max_line_bytes)
+        except UnreadableError:
+            stream.close()
+            raise
+        self._bytes = stream
+        self.problems = self._decoder.problems
+        self.is_open = self.was_open = True
+        self.ended = False
+
+    async def read(self, until: float) -> bool:
+        """Wait for bytes and decode their events, of which there may be none yet.
+
+        Args:
+            until: The loop's time at which to stop waiting.
+
+        Returns:
+            Whether bytes, or the end of the stream, arrived; False when the time is over or ``wake`` was called.
+
+        Raises:
+            APIConnectionError: The connection was lost.
+            UnreadableError: The rest of the stream cannot be decoded.
+        """
+        if self._bytes is None or self._decoder is None:
+            return False
+        data = await self._bytes.read(until)
+        if data is None:
+            return False
+        self.ended = not data
+        self.events = iter(self._decoder.feed(data) if data else self._decoder.close())
+        self.has_events = True
+        return True
+
+    def read_now(self) -> bool:
+        """Decode what has arrived already; return whether there was anything.
+
+        Raises:
+            UnreadableError: The rest of the stream cannot be decoded.
+        """
+        data = self._bytes.read_now() if self._bytes is not None else b""
+        if not data or self._decoder is None:
+            return False
+        self.events = iter(self._decoder.feed(data))
+        self.has_events = True
+        return True
+
+    def wake(self) -> None:
+        """Make a ``read`` that is waiting return at once."""
+        if self._bytes is not None:
+            self._bytes.wake()
+
+    def close(self) -> None:
+        """Close the connection and drop the events that were not received; call it on the loop of ``open``."""
+        if self._bytes is not None:
+            self._bytes.close()
+            self._bytes = None
+        self.is_open = self.has_events = False
+        self.events = iter(())
+
+
+class _ReconnectCounter:
+    """Counts the lost connections of one turn since the last one that brought something new.
+
+    Args:
+        limits: The limits of reconnecting.
     """
 
     def __init__(self, limits: Reconnects) -> None:
@@ -75,18 +643,18 @@ class ReconnectCounter:
         self._progress = 0
 
     def count(self, progress: int, chat_id: str | None, cause: InferenceError) -> int:
-        """Count a connection that ended early.
+        """Count a lost connection.
 
         Args:
-            progress: How many snapshots the turn has had.
+            progress: The number of snapshots that the turn has had.
             chat_id: The chat, for the error's text.
-            cause: Why it ended.
+            cause: Why the connection was lost.
 
         Returns:
-            How many in a row brought nothing before it.
+            The number of connections in a row that brought nothing before this one.
 
         Raises:
-            StreamError: They are too many.
+            StreamError: There were too many.
         """
         if progress != self._progress:
             self._progress = progress
@@ -100,491 +668,19 @@ class ReconnectCounter:
             ) from cause
         return before
 
-    def delay(self, before: int, cause: InferenceError) -> float:
-        """The seconds to wait before the next connection.
+    def delay(self, attempt: int, cause: InferenceError) -> float:
+        """Return the seconds to wait before the next connection.
 
         Args:
-            before: What ``count`` has returned.
-            cause: Why the last one ended; what its ``Retry-After`` says counts.
+            attempt: The number that ``count`` returned.
+            cause: Why the connection was lost; its ``Retry-After`` is honoured.
 
         Raises:
-            APIError: The cause itself, when the server asks for a longer wait than is honoured.
+            APIError: The cause itself, when the server asks for a longer wait than ``longest_wait``.
         """
         wait = cause.retry_after if isinstance(cause, APIError) else None
         if wait is None:
-            return self._limits.backoff.delay(before)
+            return self._limits.backoff.delay(attempt)
         if wait > self._limits.longest_wait:
             raise cause
         return wait
-
-
-class EventStream:
-    """The connection that a chat's events come over, one after the other.
-
-    Args:
-        transport: Makes the requests.
-
-    Attributes:
-        events: Those that have arrived and were not taken yet.
-        was_open: Whether there was a connection before.
-        ended: Whether the server has closed the present one.
-    """
-
-    def __init__(self, transport: Transport) -> None:
-        self.events: Iterator[Event | GrownLine | TextPiece] = iter(())
-        self.was_open = False
-        self.ended = False
-        self._transport = transport
-        self._bytes: ByteStream | None = None
-        self._decoder: EventDecoder | None = None
-        self._broken: UnreadableError | None = None  # why the stream cannot be read on
-
-    @property
-    def is_open(self) -> bool:
-        """Whether there is a connection, as far as is known."""
-        return self._bytes is not None
-
-    async def open(self, chat_id: str, *, repeat: bool) -> None:
-        """Open the chat's stream.
-
-        Args:
-            chat_id: The chat's id.
-            repeat: Whether the request is repeated where it fails in passing.
-
-        Raises:
-            APIError, APIConnectionError: It could not be opened.
-            UnreadableError: The answer is no stream.
-        """
-        stream = await self._transport.open_stream(chat_path(chat_id) + "/stream", repeat=repeat)
-        try:
-            limit = self._transport.options.max_line_bytes
-            self._decoder = event_decoder(stream.content_type, limit)
-        except UnreadableError:
-            stream.close()
-            raise
-        self._bytes = stream
-        self._broken = None
-        self.ended = False
-        self.was_open = True
-
-    async def read(self, until: float) -> bool:
-        """Wait for events; there may be none yet in what has arrived.
-
-        Args:
-            until: The loop's time at which to stop waiting.
-
-        Returns:
-            False when the time has come, ``wake`` was called, or there is no connection any more.
-
-        Raises:
-            APIConnectionError: The connection was lost.
-            UnreadableError: What it brought cannot be read on.
-        """
-        if self._bytes is None or self._decoder is None:
-            return False
-        if self._broken is not None:
-            raise self._broken
-        data = await self._bytes.read(until)
-        if data:
-            self._decode(data)
-        elif data is not None:
-            self.ended = True
-            self.events = iter(self._decoder.close())
-        return data is not None
-
-    def read_now(self) -> bool:
-        """Take in what has arrived already; returns whether there was anything."""
-        data = self._bytes.read_now() if self._bytes is not None else b""
-        if data:
-            self._decode(data)
-        return bool(data)
-
-    def take_problems(self) -> list[UnreadableError]:
-        """What could not be read, and was passed over, since the last time."""
-        if self._decoder is None or not self._decoder.problems:
-            return []
-        problems, self._decoder.problems = self._decoder.problems, []
-        return problems
-
-    def wake(self) -> None:
-        """Have a waiting ``read`` return at once."""
-        if self._bytes is not None:
-            self._bytes.wake()
-
-    def close(self) -> None:
-        """Close the connection, on its loop, and forget what was not taken; it may be opened anew."""
-        if self._bytes is not None:
-            self._bytes.close()
-            self._bytes = None
-        self.events = iter(())
-
-    def _decode(self, data: bytes) -> None:
-        assert self._decoder is not None
-        try:
-            self.events = iter(self._decoder.feed(data))
-        except UnreadableError as error:
-            self._broken = error  # when all before it has been delivered, the connection is given up
-
-
-logger = logging.getLogger("inferencesh")
-
-T = TypeVar("T")
-
-_BATCH = 256  # snapshots handed over at once at the most
-
-
-class TurnDriver:
-    """One turn on its way.
-
-    Args:
-        transport: Makes the requests.
-        begin: Begins the turn, once, and returns it: posts the message, or finds out what is going on. It is given this
-            driver, whose ``connect`` it may call, and puts first snapshots into ``ready``.
-        runner: Makes what takes care of the turn's tool calls.
-        reconnects: How lost streams are taken up again.
-    """
-
-    def __init__(
-        self,
-        transport: Transport,
-        begin: Callable[[TurnDriver], Awaitable[Turn]],
-        runner: Callable[[Turn], ToolRunner],
-        reconnects: Reconnects,
-    ) -> None:
-        self.turn: Turn | None = None
-        self.ready: list[Message] = []
-        self.closed = False
-        self.posted = False  # whether the message may have reached the server
-        self._transport = transport
-        self._api = ChatAPI(transport)
-        self._begin = begin
-        self._make_runner = runner
-        self._runner: ToolRunner | None = None
-        self._runners: weakref.WeakSet[ToolRunner] = weakref.WeakSet()  # with those that were parked and clean up
-        self._connection = EventStream(transport)
-        self._lost_connections = ReconnectCounter(reconnects)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._drives = False  # whether this is what drives the turn now
-        self._failure: Exception | None = None  # raised when the snapshots before it have been handed out
-        self._wait = 0.0  # seconds before the next connection or request
-        self._unreadable_read = False  # whether what was read last has been counted as unreadable
-
-    async def advance(self) -> list[Message]:
-        """Wait for the next snapshots.
-
-        Returns:
-            At least one, or none at all when the turn has ended or paused.
-
-        Raises:
-            RunFailedError: The run failed.
-            StreamError: The stream was lost for good, or what it brought could not be read.
-            APIError, APIConnectionError: A request failed.
-            Exception: What a callback raised.
-        """
-        return [] if self.closed else await self._guard(self._advance)
-
-    async def open(self) -> None:
-        """Begin the turn if it has not begun.
-
-        Raises:
-            APIError, APIConnectionError, UnreadableError: It could not be begun.
-        """
-        if not self.closed:
-            await self._guard(self._ensure_begun)
-
-    async def read_output(self) -> Any:
-        """The structured output of the turn, which is over; None when the agent gave none.
-
-        Raises:
-            InputRequiredError: The turn is paused.
-            OutputError: The run was cancelled, or only a part of the output came.
-            APIError, APIConnectionError: The chat could not be read.
-        """
-        turn = self.turn
-        assert turn is not None
-        return await self._guard(lambda: read_output(turn, self._api))
-
-    async def _guard(self, step: Callable[[], Awaitable[T]]) -> T:
-        """Take a step; what it raises carries the last snapshot; then no connection is open and no tool runs."""
-        try:
-            return await step()
-        except BaseException as error:
-            if isinstance(error, InferenceError) and self.turn is not None:
-                error.message = error.message or self.turn.last_delivered
-                error.chat_id = error.chat_id or self.turn.chat_id
-            if isinstance(error, Exception):
-                self.closed = True
-            if isinstance(error, GeneratorExit):  # nothing can be awaited any more
-                self.detach()
-            else:
-                await self.leave()
-            raise
-
-    async def connect(self, chat_id: str, *, again: bool = False) -> None:
-        """Open the chat's stream.
-
-        Raises:
-            APIError, APIConnectionError: It could not be opened.
-            UnreadableError: The answer is no stream.
-        """
-        await self._connection.open(chat_id, repeat=not again)
-
-    async def stop(self) -> None:
-        """End the run on the server; nothing happens before the turn has begun."""
-        if self.turn is not None and self.turn.chat_id is not None:
-            await self._api.stop(self.turn.chat_id)
-
-    def detach(self) -> None:
-        """Close the connection and stop the tools at once, from any thread; ``advance`` takes the turn up again."""
-        loop = self._loop
-        if loop is None:
-            return
-        if running_loop() is loop:
-            self._detach()
-        else:
-            hand_over(loop, self._detach)  # a loop that is closed has closed its sockets
-
-    async def aclose(self) -> None:
-        """Close the connection for good and wait until the tools have stopped."""
-        self.closed = True
-        await self.leave()
-
-    async def leave(self) -> None:
-        """Close the connection and wait until the tools have stopped; ``advance`` takes the turn up again."""
-        self.detach()
-        for runner in list(self._runners):
-            await runner.aclose()
-
-    def _detach(self) -> None:
-        self._connection.close()
-        if self._runner is not None:
-            self._runner.cancel()
-            self._runner = None
-        if self.turn is not None and self._drives:  # else another stream may have taken it up since
-            self._drives = self.turn.driven = False
-            self.turn.calls.abandon()
-
-    async def _ensure_begun(self) -> Turn:
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-        if self.turn is None:
-            self.turn = await self._begin(self)
-        self._drives = self.turn.driven = True
-        return self.turn
-
-    async def _advance(self) -> list[Message]:
-        """Wait for snapshots; an error is raised only when all that were there before it have been handed out."""
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
-            raise failure
-        try:
-            await self._fill()
-        except Exception as error:
-            if not self.ready:
-                raise
-            self._failure = error
-        ready, self.ready = self.ready, []
-        return ready
-
-    async def _fill(self) -> None:
-        """Drive the turn until there are snapshots, or until it is over."""
-        turn = await self._ensure_begun()
-        while not self.ready:
-            if self.closed:  # by another task, while this one was waiting
-                self._detach()
-                return
-            if self._runner is not None and self._runner.failure is not None:
-                raise self._runner.failure
-            if turn.was_refused:
-                await self._withdraw(turn)
-                continue
-            if turn.outcome is not None:
-                await self._conclude(turn)
-                return
-            self._start_calls(turn)
-            wait, self._wait = self._wait, 0.0
-            if wait:
-                await anyio.sleep(wait)
-                continue  # it may have been closed, or a tool may have failed meanwhile
-            if turn.wants_reread:
-                await self._reread(turn)
-            elif not self._connection.is_open:
-                await self._reconnect(turn)
-            elif not self._take_events(turn):
-                await self._read(turn)
-        self._gather(turn)
-
-    # -- reading ---------------------------------------------------------------------------------------------------
-
-    def _take_events(self, turn: Turn) -> bool:
-        """Feed the turn with events that have arrived; returns whether something is to be done about it."""
-        problems = self._feed(turn)
-        if problems:
-            self._report(turn, problems)
-        return bool(self.ready) or turn.wants_action
-
-    def _feed(self, turn: Turn) -> list[UnreadableError]:
-        """Feed the turn with events that have arrived; returns what could not be read."""
-        problems = turn.receive_all(self._connection.events, self._now(), self.ready, _BATCH)
-        return problems + self._connection.take_problems()
-
-    def _gather(self, turn: Turn) -> None:
-        """Take along what has arrived already: a batch costs a thread's wake-up in the blocking client."""
-        while len(self.ready) < _BATCH and not turn.wants_action and self._connection.read_now():
-            self._unreadable_read = False
-            self._take_events(turn)
-
-    async def _read(self, turn: Turn) -> None:
-        """Wait for bytes, until the turn wants to look after itself or a tool has finished."""
-        if self._now() >= turn.deadline:
-            turn.tick(self._now())
-            return
-        try:
-            if not await self._connection.read(turn.deadline):
-                turn.tick(self._now())
-                return
-            self._unreadable_read = False
-            if self._connection.ended:
-                self._end_of_stream(turn)
-        except (APIConnectionError, UnreadableError) as error:
-            self._lost(turn, error)
-
-    def _end_of_stream(self, turn: Turn) -> NoReturn:
-        problems = self._feed(turn)  # the last line may be whole without its end
-        if problems:
-            self._distrust(turn, problems)
-        raise APIConnectionError("the server closed the stream before the turn was over")
-
-    def _report(self, turn: Turn, problems: Sequence[UnreadableError]) -> None:
-        """Something could not be read: say so, read the state another way, and give up when it goes on."""
-        self._distrust(turn, problems)
-        if not self._unreadable_read:  # however much of one read is unreadable, it counts once
-            self._unreadable_read = True
-            self._count_lost(turn, problems[0])
-
-    def _distrust(self, turn: Turn, problems: Sequence[UnreadableError]) -> None:
-        self._warn(turn, problems[0], len(problems) - 1)
-        turn.unreadable()
-
-    def _warn(self, turn: Turn, error: UnreadableError, more: int = 0) -> None:
-        error.args = (self._transport.masked(str(error)),)  # it shows how the line began
-        others = f" (and {more} more)" if more else ""
-        logger.warning("chat %s: %s%s; reading the chat instead", turn.chat_id, error, others)
-
-    async def _reread(self, turn: Turn) -> None:
-        chat_id = turn.chat_id
-        assert chat_id is not None
-        try:
-            chat = await self._api.read_chat(chat_id)
-            messages = await self._api.read_messages(chat, chat_id, turn.replies.begins_after)
-        except (APIConnectionError, UnreadableError) as error:
-            self._lost(turn, error)
-            return
-        except NotFoundError as error:
-            if not self._connection.is_open:
-                raise
-            logger.info("chat %s: it streams but cannot be read (%s)", turn.chat_id, error.status_code)
-            self.ready += turn.reread_failed(self._now())
-            return
-        try:
-            self.ready += turn.reread(chat, messages, self._now())
-        except UnreadableError as error:
-            self._distrust(turn, [error])
-            self._count_lost(turn, error)
-
-    # -- reconnecting ----------------------------------------------------------------------------------------------
-
-    def _lost(self, turn: Turn, cause: InferenceError) -> None:
-        """The connection is gone: close it, and set how long to wait before the next one."""
-        self._connection.close()
-        if self.closed:
-            return
-        if isinstance(cause, UnreadableError):
-            self._warn(turn, cause)
-        before = self._count_lost(turn, cause)
-        if turn.replied:
-            turn.wants_reread = True  # most likely the end; then no other connection is needed
-        self._wait = self._lost_connections.delay(before, cause)
-        logger.info("chat %s: %s; connecting again in %.2f s", turn.chat_id, type(cause).__name__, self._wait)
-
-    def _count_lost(self, turn: Turn, cause: InferenceError) -> int:
-        """Count a connection that ended early; returns how many in a row brought nothing before it."""
-        if self._transport.closed:
-            raise InferenceError("the client was closed while this stream was open") from cause
-        return self._lost_connections.count(turn.progress, turn.chat_id, cause)
-
-    async def _reconnect(self, turn: Turn) -> None:
-        assert turn.chat_id is not None
-        is_first = not self._connection.was_open
-        try:
-            await self.connect(turn.chat_id, again=True)
-        except (APIConnectionError, APIError, UnreadableError) as error:
-            if isinstance(error, APIError) and error.status_code not in {408, 429} and error.status_code < 500:
-                raise
-            turn.wants_reread = True  # it may be over by now, and then needs no stream
-            self._lost(turn, error)
-        else:
-            if not is_first:
-                turn.reconnected()
-
-    # -- tools and the end -----------------------------------------------------------------------------------------
-
-    def _start_calls(self, turn: Turn) -> None:
-        for call in turn.calls.take():
-            if self._runner is None:
-                self._runner = self._make_runner(turn)
-                self._runners.add(self._runner)
-            self._runner.start(call, functools.partial(self._call_done, turn, call))
-
-    def _call_done(self, turn: Turn, call: ToolCall, fate: CallOutcome) -> None:
-        if fate is CallOutcome.LEFT:
-            turn.call_declined(call.id, self._now(), step_of(call) or Step.RESULT)
-        elif fate is CallOutcome.ANSWERED:
-            turn.call_answered(call.id, self._now())
-        else:
-            approved = {CallOutcome.APPROVED: True, CallOutcome.REJECTED: False}.get(fate)
-            turn.call_decided(call.id, self._now(), approved=approved)
-        self._connection.wake()
-
-    async def _withdraw(self, turn: Turn) -> None:
-        """Take back a message that comes after a run that waits for input; returns only if it is not queued any more.
-
-        Raises:
-            InputRequiredError: It has no turn before the input is given.
-        """
-        pause = turn.outcome.pause if turn.outcome is not None else None
-        assert pause is not None
-        left: InferenceError | None = None
-        try:
-            withdrawn = turn.replies.withdrawn or await self._api.cancel_message(turn.run.user_message_id)
-        except (APIError, APIConnectionError, ConfigurationError) as error:
-            withdrawn, left = False, error
-        if not withdrawn and turn.may_be_withdrawn and (left is None or isinstance(left, ConflictError)):
-            turn.withdrawal_refused(self._now())
-            return
-        await self.aclose()
-        if withdrawn:
-            raise pause.error("the chat", "; the message was withdrawn: answer that, wait(), then send it again")
-        raise pause.error(
-            "the chat",
-            "; the message could not be withdrawn and may be answered after that, so do not send it again: answer what "
-            "is waited for, then wait() and look at history()",
-        ) from left
-
-    async def _conclude(self, turn: Turn) -> None:
-        outcome = turn.outcome
-        assert outcome is not None
-        await self.aclose()
-        if outcome.end in {End.FINISHED, End.PAUSED}:
-            return
-        failure: RunFailedError | StreamError
-        if outcome.end is End.FAILED:
-            failure = RunFailedError(self._transport.masked(outcome.detail))
-        else:
-            failure = StreamError(f"chat {turn.chat_id}: {outcome.detail}")
-        failure.message = turn.last_delivered
-        raise failure
-
-    def _now(self) -> float:
-        assert self._loop is not None
-        return self._loop.time()

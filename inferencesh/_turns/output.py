@@ -1,6 +1,7 @@
-"""The structured output of a turn that is over, from the first place that tells of it.
+"""Reads the structured output of a turn that is over.
 
-The run and the chat carry it, as the official SDKs read it; the ``finish`` call that gave it may be all that is known.
+The output stands in the run or in the chat, where the official SDKs read it; if neither is known, it is taken from the
+arguments of the ``finish`` call.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ __all__ = ["read_output"]
 
 
 async def read_output(turn: Turn, api: ChatAPI) -> Any:
-    """The output of a turn.
+    """Return the output of a turn.
 
     Args:
         turn: A turn that is over or paused.
-        api: Reads the chat where nothing else has told of the output.
+        api: Reads the chat if the output is not known without it.
 
     Returns:
         The JSON value, or None when the agent has given no output.
 
     Raises:
         InputRequiredError: The turn is paused.
-        OutputError: The run was cancelled, or only a part of the output came.
+        OutputError: The run was cancelled, or the output is incomplete.
         APIError, APIConnectionError: The chat could not be read.
     """
     outcome = turn.outcome
@@ -58,14 +59,14 @@ def _cancelled(turn: Turn) -> bool:
 
 
 def _messages(turn: Turn) -> list[Message]:
-    """The turn's messages, the last first."""
+    """Return the turn's messages, the last one first."""
     last = turn.outcome.message if turn.outcome is not None else None
     earlier = sorted(turn.replies.current, key=lambda message: message.order, reverse=True)
     return [*([last] if last is not None else []), *earlier]
 
 
 def _written(messages: Sequence[Message]) -> tuple[object, str | None]:
-    """The output as the last finish call has it, and else its text as far as it came."""
+    """Return the arguments of the last finish call, or else their text if that is incomplete."""
     for message in messages:
         written = written_output(message.tool_calls, message.content)
         if isinstance(written, str):
@@ -79,7 +80,7 @@ def _written(messages: Sequence[Message]) -> tuple[object, str | None]:
 
 
 def _of_chat(chat: Mapping[str, Any], turn: Turn) -> object:
-    """The output of a chat that was read, unless its run says that it is of an earlier one."""
+    """Return the output in a chat that was read, unless the chat's run shows that it is of an earlier run."""
     run = chat.get("active_run")
     if isinstance(run, Mapping) and turn.run.run.id in {"", run.get("id")}:
         if run.get("output") is not None:

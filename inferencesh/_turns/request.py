@@ -1,4 +1,4 @@
-"""What a caller asks of one turn: the message, and who is told what while it goes on."""
+"""What a caller asks of one turn: the message, its files and output type, and the callbacks."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ __all__ = [
     "Until",
 ]
 
-OnMessage: TypeAlias = Callable[[str, bool], Any]  # the whole text so far, and whether it is the last
+OnMessage: TypeAlias = Callable[[str, bool], Any]  # with the whole text so far, and whether it is final
 OnToolCall: TypeAlias = Callable[[ToolCall], Any]
-OnToolProgress: TypeAlias = Callable[[ToolCall, Any], Any]  # the call, and what its handler has yielded
+OnToolProgress: TypeAlias = Callable[[ToolCall, Any], Any]  # with the call, and a value that its handler has yielded
 Until: TypeAlias = Literal["input", "end"]
 OnApproval: TypeAlias = Callable[[ToolCall], Any]  # returns True, False, a reason to reject, or None; or an awaitable
 
 
 class TurnCallbacks(TypedDict, total=False):
-    """The arguments of all that follows a turn; ``AsyncAgent.stream_messages`` documents them."""
+    """The keyword arguments of methods that follow a turn, documented at ``AsyncAgent.stream_messages``."""
 
     on_message: OnMessage | None
     on_tool_call: OnToolCall | None
@@ -43,26 +43,26 @@ class TurnCallbacks(TypedDict, total=False):
 
 
 class TurnOptions(TurnCallbacks, total=False):
-    """The arguments of all that begins a turn; ``AsyncAgent.send_message`` documents them."""
+    """The keyword arguments of methods that begin a turn, documented at ``AsyncAgent.send_message``."""
 
     files: Sequence[FileSource]
 
 
 @attrs.frozen
 class TurnRequest:
-    """One turn as it was asked for.
+    """The arguments of one turn.
 
     Attributes:
         text: The message to send, or None to attach to the current turn.
-        files: What goes with it.
-        output: What the output is to be that is wanted in the end, or None.
+        files: The files that go with the message.
+        output: The type of the turn's output, or None.
         on_message: As for ``AsyncAgent.send_message``.
         on_tool_call: As for ``AsyncAgent.send_message``.
         on_tool_progress: As for ``AsyncAgent.send_message``.
         on_approval: As for ``AsyncAgent.send_message``.
         conflate: As for ``AsyncAgent.send_message``.
-        until: What ends it: the first pause for input, or the end of the run alone.
-        agent: The agent object that was asked, for handlers that want to know it.
+        until: Whether the turn is followed until it pauses for input, or through pauses until the run ends.
+        agent: The agent object, for handlers that ask for it.
 
     Raises:
         TypeError: A callback cannot be called, or is a generator function, the body of which would never run.
@@ -85,10 +85,10 @@ class TurnRequest:
 
     @classmethod
     def of_message(cls, text: object, *, output_type: Any = None, **options: Unpack[TurnOptions]) -> TurnRequest:
-        """A turn that a message begins.
+        """Return the request of a turn that a message begins.
 
         Raises:
-            TypeError: The message is no text, or its files are none.
+            TypeError: The message is not a str, or an item of ``files`` is not a file.
             ConfigurationError: ``output_type`` has no JSON Schema.
         """
         if not isinstance(text, str):
@@ -98,20 +98,20 @@ class TurnRequest:
 
     @classmethod
     def of_wait(cls, until: Until) -> TurnRequest:
-        """A wait for the current turn.
+        """Return the request of a wait for the current turn.
 
         Raises:
-            ConfigurationError: ``until`` is neither of its values.
+            ConfigurationError: ``until`` has another value.
         """
         if until not in ("input", "end"):
             raise ConfigurationError(f"a turn is waited for until 'input' or 'end', not {until!r}")
         return cls(until=until)
 
     def read_output(self, output: object, message: Message | None, chat_id: str | None) -> Any:
-        """The turn's output as what it is to be; as it came where nothing was said of that.
+        """Return the turn's output as an instance of the output type; unchanged if there is none.
 
         Raises:
-            OutputError: There is none, or it is of another shape.
+            OutputError: There is no output, or it does not match the type.
         """
         return output if self.output is None else self.output.read(output, message, chat_id)
 

@@ -1,101 +1,76 @@
-"""Whether turns and tools are traced: where OpenTelemetry is in use, and not at the least cost anywhere else.
+"""OpenTelemetry spans of turns and tool calls; without OpenTelemetry nothing happens here.
 
-A program that has not imported ``opentelemetry.trace`` cannot have set up tracing. So it is never imported here, and
-whoever does not use it does not pay for it, installed or not.
+A program that has not imported ``opentelemetry.trace`` cannot have set up tracing. So OpenTelemetry is never imported
+before the program has done so, and programs that do not use it do not pay for it, installed or not.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from opentelemetry import context, trace
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode
-
-from inferencesh import __version__
-from inferencesh._http.transport import Transport
 from inferencesh._protocol.turn import Turn
 from inferencesh._types.codec import dump_json
 from inferencesh.models import ToolCall
-from inferencesh.tools.handler import Tool
 
-from .driver import Reconnects, TurnDriver
-from .tools import ToolRunner
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span, Tracer
 
-__all__ = ["TracedDriver", "TracedToolRunner", "runner_class", "turn_driver"]
+__all__ = ["ToolSpan", "TurnSpan", "tool_span"]
 
 T = TypeVar("T")
 
 _CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
-_PROVIDER = "inference.sh"
+_NOTHING: AbstractContextManager[None] = contextlib.nullcontext()
 
 
-class TracedDriver(TurnDriver):
-    """A driver whose turn is a span, from its first step until it ends, pauses, fails or is left.
+class TurnSpan:
+    """The span of a turn, from its first request until it ends, pauses, fails or is left.
 
-    A turn that is left and taken up again is another span.
+    A turn that is left and taken up again gets another span.
 
     Args:
-        transport: As for ``TurnDriver``.
-        begin: As for ``TurnDriver``.
-        runner: As for ``TurnDriver``.
-        reconnects: As for ``TurnDriver``.
-        agent: What names or describes the agent in a request.
+        agent: The fields of a request that name or describe the agent.
         text: The message that begins the turn, or None.
     """
 
-    def __init__(
-        self,
-        transport: Transport,
-        begin: Callable[[TurnDriver], Awaitable[Turn]],
-        runner: Callable[[Turn], ToolRunner],
-        reconnects: Reconnects,
-        *,
-        agent: Mapping[str, Any],
-        text: str | None,
-    ) -> None:
-        super().__init__(transport, begin, runner, reconnects)
-        self._agent_name = _name_of(agent)
+    __slots__ = ("_agent", "_span", "_text")
+
+    def __init__(self, agent: Mapping[str, Any], text: str | None) -> None:
+        self._agent = agent
         self._text = text
         self._span: Span | None = None
-        self._in_step = False
 
-    async def _guard(self, step: Callable[[], Awaitable[T]]) -> T:
-        span = self._span = self._span or self._start()
-        self._in_step = True
-        try:
-            with trace.use_span(span, record_exception=False, set_status_on_exception=False):
-                return await super()._guard(step)
-        except Exception as error:
-            _mark_failed(span, error)
-            raise
-        finally:
-            self._in_step = False
-            if self.closed or self.turn is None or not self.turn.driven:
-                self._end()
+    def active(self) -> AbstractContextManager[object]:
+        """Make a context in which the span is the current one; the first starts it."""
+        tracer = _tracer()
+        if tracer is None:
+            return _NOTHING
+        from opentelemetry.trace import use_span
 
-    def _detach(self) -> None:
-        super()._detach()
-        if not self._in_step:
-            self._end()
+        if self._span is None:
+            self._span = self._start(tracer)
+        return use_span(self._span, record_exception=False, set_status_on_exception=False)
 
-    def _start(self) -> Span:
-        attributes = {"gen_ai.operation.name": "invoke_agent", "gen_ai.provider.name": _PROVIDER}
-        if self._agent_name:
-            attributes["gen_ai.agent.name"] = self._agent_name
-        if self._text is not None and _captures_content():
-            attributes["gen_ai.input.messages"] = _messages("user", self._text)
-        name = f"invoke_agent {self._agent_name}".rstrip()
-        return _tracer().start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
+    def fail(self, error: Exception) -> None:
+        """Mark the span as failed."""
+        if self._span is not None:
+            _mark_failed(self._span, error)
 
-    def _end(self) -> None:
+    def end(self, turn: Turn | None) -> None:
+        """End the span if there is one.
+
+        Args:
+            turn: The turn, or None if it could not be begun.
+        """
         span, self._span = self._span, None
         if span is None:
             return
-        turn = self.turn
         if turn is not None and span.is_recording():
             if turn.chat_id is not None:
                 span.set_attribute("gen_ai.conversation.id", turn.chat_id)
@@ -104,61 +79,98 @@ class TracedDriver(TurnDriver):
                 span.set_attribute("gen_ai.output.messages", _messages("assistant", turn.last_delivered.text))
         span.end()
 
+    def _start(self, tracer: Tracer) -> Span:
+        from opentelemetry.trace import SpanKind
 
-class TracedToolRunner(ToolRunner):
-    """A runner each of whose handlers is called in a span, which is current in it on whatever thread it runs."""
+        attributes = {"gen_ai.operation.name": "invoke_agent", "gen_ai.provider.name": "inference.sh"}
+        name = self._agent.get("agent") or self._agent.get("agent_name")
+        name = name if isinstance(name, str) else ""
+        if name:
+            attributes["gen_ai.agent.name"] = name
+        if self._text is not None and _captures_content():
+            attributes["gen_ai.input.messages"] = _messages("user", self._text)
+        return tracer.start_span(f"invoke_agent {name}".rstrip(), kind=SpanKind.CLIENT, attributes=attributes)
 
-    async def call_handler(self, tool: Tool, call: ToolCall, bound: Callable[[], Any]) -> Any:
-        """As ``ToolRunner.call_handler``, in a span."""
-        attributes = {
-            "gen_ai.operation.name": "execute_tool",
-            "gen_ai.tool.name": tool.name,
-            "gen_ai.tool.call.id": call.id,
-            "gen_ai.tool.type": "function",
-        }
-        if _captures_content():
-            attributes["gen_ai.tool.call.arguments"] = dump_json(call.arguments).decode()
-        name = f"execute_tool {tool.name}"
-        with _tracer().start_as_current_span(
-            name, attributes=attributes, record_exception=False, set_status_on_exception=False
-        ) as span:
+
+class ToolSpan:
+    """The span of a tool call, while it is the current one.
+
+    Args:
+        span: The span, or None without OpenTelemetry.
+    """
+
+    def __init__(self, span: Span | None) -> None:
+        self._span = span
+
+    def carried(self, call: Callable[[], T]) -> Callable[[], T]:
+        """Return a call for which the span is the current one on whatever thread makes it."""
+        if self._span is None:
+            return call
+        from opentelemetry import context
+
+        present = context.get_current()
+
+        def carried() -> T:
+            token = context.attach(present)
             try:
-                result = await super().call_handler(tool, call, _carried(bound))
-            except Exception as error:
-                _mark_failed(span, error)
-                raise
-            if _captures_content():
-                span.set_attribute("gen_ai.tool.call.result", result if isinstance(result, str) else repr(result))
-            return result
+                return call()
+            finally:
+                context.detach(token)
+
+        return carried
+
+    def record(self, result: object) -> None:
+        """Record what the handler returned, if content is captured."""
+        if self._span is not None and _captures_content():
+            self._span.set_attribute("gen_ai.tool.call.result", result if isinstance(result, str) else repr(result))
 
 
-def _tracer() -> trace.Tracer:
+@contextlib.contextmanager
+def tool_span(call: ToolCall) -> Iterator[ToolSpan]:
+    """Make a context in which the handler of a tool call runs, as a span of its own.
+
+    Args:
+        call: The tool call.
+    """
+    tracer = _tracer()
+    if tracer is None:
+        yield ToolSpan(None)
+        return
+    attributes = {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": call.name,
+        "gen_ai.tool.call.id": call.id,
+        "gen_ai.tool.type": "function",
+    }
+    if _captures_content():
+        attributes["gen_ai.tool.call.arguments"] = dump_json(call.arguments).decode()
+    with tracer.start_as_current_span(
+        f"execute_tool {call.name}", attributes=attributes, record_exception=False, set_status_on_exception=False
+    ) as span:
+        try:
+            yield ToolSpan(span)
+        except Exception as error:
+            _mark_failed(span, error)
+            raise
+
+
+def _tracer() -> Tracer | None:
+    """Return the tracer, or None where the program does not use OpenTelemetry."""
+    if "opentelemetry.trace" not in sys.modules:
+        return None
+    from opentelemetry import trace
+
+    from inferencesh import __version__
+
     return trace.get_tracer("inferencesh", __version__)
 
 
-def _carried(call: Callable[[], T]) -> Callable[[], T]:
-    """A call with the present span current on the thread that makes it: in the blocking client that is its caller's."""
-    present = context.get_current()
-
-    def carried() -> T:
-        token = context.attach(present)
-        try:
-            return call()
-        finally:
-            context.detach(token)
-
-    return carried
-
-
 def _mark_failed(span: Span, error: Exception) -> None:
-    """Say what kind of error it was; its text may hold what was said."""
+    """Record the type of an error; its text is left out, for it may quote what was said."""
+    from opentelemetry.trace import Status, StatusCode
+
     span.set_attribute("error.type", type(error).__qualname__)
     span.set_status(Status(StatusCode.ERROR))
-
-
-def _name_of(agent: Mapping[str, Any]) -> str:
-    name = agent.get("agent") or agent.get("agent_name")
-    return name if isinstance(name, str) else ""
 
 
 def _captures_content() -> bool:
@@ -167,40 +179,3 @@ def _captures_content() -> bool:
 
 def _messages(role: str, text: str) -> str:
     return json.dumps([{"role": role, "parts": [{"type": "text", "content": text}]}], ensure_ascii=False)
-
-
-def turn_driver(
-    transport: Transport,
-    begin: Callable[[TurnDriver], Awaitable[Turn]],
-    runner: Callable[[Turn], ToolRunner],
-    reconnects: Reconnects,
-    *,
-    agent: Mapping[str, Any],
-    text: str | None,
-) -> TurnDriver:
-    """Make a turn's driver, one that is traced where tracing is in use.
-
-    Args:
-        transport: As for ``TurnDriver``.
-        begin: As for ``TurnDriver``.
-        runner: As for ``TurnDriver``.
-        reconnects: As for ``TurnDriver``.
-        agent: What names or describes the agent in a request.
-        text: The message that begins the turn, or None.
-    """
-    if not _in_use():
-        return TurnDriver(transport, begin, runner, reconnects)
-
-    return TracedDriver(transport, begin, runner, reconnects, agent=agent, text=text)
-
-
-def runner_class() -> type[ToolRunner]:
-    """What runs tools: traced where tracing is in use."""
-    if not _in_use():
-        return ToolRunner
-
-    return TracedToolRunner
-
-
-def _in_use() -> bool:
-    return "opentelemetry.trace" in sys.modules

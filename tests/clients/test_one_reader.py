@@ -30,7 +30,7 @@ async def loop_of(stream: Any) -> str:
 async def batches_of(stream: Any) -> str:
     """The text that the last batch ends with."""
     text = ""
-    while batch := await stream.next_batch():
+    while batch := await stream._next_batch():
         text = batch[-1].text
     return text
 
@@ -164,7 +164,7 @@ async def test_a_loop_that_was_left_makes_room(serve: Serve) -> None:
 
 @pytest.mark.parametrize("conflate", [False, True], ids=["all", "conflated"])
 async def test_a_reader_goes_on_when_its_connection_is_closed_by_another_task(serve: Serve, conflate: bool) -> None:
-    """It waits, and ``leave`` is called meanwhile: it takes the turn up again."""
+    """It waits, and it is detached meanwhile: it takes the turn up again."""
     gate = Gate()
     async with AsyncInference(**serve(["Hello,", gate, " world"]).address) as client:
         stream = client.agent("tests/agent").send_message("Hi", stream=True, conflate=conflate)
@@ -172,6 +172,6 @@ async def test_a_reader_goes_on_when_its_connection_is_closed_by_another_task(se
         await gate.someone_there()
         while stream.message is None:  # noqa: ASYNC110 - nothing else tells
             await asyncio.sleep(0.01)
-        stream.leave()
+        stream._leave()
         gate.open()
         assert await asyncio.wait_for(reading, 5) == TEXT

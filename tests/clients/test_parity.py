@@ -44,8 +44,8 @@ SYNC_NAMES = {
     "__aiter__": "__iter__",
     "__anext__": "__next__",
 }
-# Awaiting a stream has no blocking counterpart; the others are for the bridge between the two, and say so.
-ASYNC_ALONE = {"__await__", "__iter__", "open_stream", "next_batch", "leave_and_wait", "reporting"}
+# Awaiting a stream has no blocking counterpart, and a plain loop over an async one is refused.
+ASYNC_ALONE = {"__await__", "__iter__"}
 # Agents and streams are made by their client, each with what it needs.
 UNCOMPARED = {"__init__"}
 

@@ -292,7 +292,7 @@ async def test_a_stream_that_is_over_does_not_disturb_the_one_that_took_its_turn
         async with AsyncInference(**client_options(server)) as client:
 
             async def calculator(expression: str) -> str:
-                first.leave()
+                first._leave()
                 server.release("left")
                 await seen.wait()
                 return "714"

@@ -62,7 +62,7 @@ def test_a_turn_with_two_tools_is_one_connected_trace(inference_runtime: Scripte
         "gen_ai.provider.name": "inference.sh",
         "gen_ai.agent.name": "mathematician",
         "gen_ai.conversation.id": chat_id,
-        "inferencesh._protocol.turn": "finished",
+        "inferencesh.outcome": "finished",
     }
     ids = {sent.name: sent.call_id for sent in inference_runtime.tool_results}
     assert spans["execute_tool double"]["attributes"] == {
@@ -100,7 +100,7 @@ def test_a_failed_run_is_a_failed_span(inference_runtime: ScriptedRuntime, kind:
     turn = spans["invoke_agent mathematician"]
     assert (turn["status"], turn["description"], turn["events"]) == ("ERROR", None, 0)
     assert turn["attributes"]["error.type"] == "RunFailedError"
-    assert turn["attributes"]["inferencesh._protocol.turn"] == "failed"
+    assert turn["attributes"]["inferencesh.outcome"] == "failed"
     assert "private" not in str(spans)
 
 
@@ -138,7 +138,7 @@ def test_a_turn_that_is_left_ends_its_span(inference_runtime: ScriptedRuntime, k
     """What the browser did not wait for is in the trace all the same."""
     inference_runtime.reply(pieces=["One ", "two"], pause=30)
     turn = by_name(run_program(kind, "leave"))["invoke_agent mathematician"]
-    assert (turn["status"], turn["attributes"]["inferencesh._protocol.turn"]) == ("UNSET", "left")
+    assert (turn["status"], turn["attributes"]["inferencesh.outcome"]) == ("UNSET", "left")
 
 
 @KINDS
@@ -146,7 +146,14 @@ def test_a_pause_ends_the_span(inference_runtime: ScriptedRuntime, kind: str) ->
     """Nothing runs while a person thinks; what follows the answer is another span."""
     inference_runtime.reply(tool_calls=[("ask", {})])
     turn = by_name(run_program(kind))["invoke_agent mathematician"]
-    assert (turn["status"], turn["attributes"]["inferencesh._protocol.turn"]) == ("UNSET", "paused")
+    assert (turn["status"], turn["attributes"]["inferencesh.outcome"]) == ("UNSET", "paused")
+
+
+@KINDS
+def test_reading_the_output_is_part_of_no_other_turn(inference_runtime: ScriptedRuntime, kind: str) -> None:
+    """One turn is one span, whatever is read once it has ended."""
+    inference_runtime.reply("It is 42.")
+    assert [span["name"] for span in run_program(kind, "run")] == ["invoke_agent mathematician", "request"]
 
 
 async def test_without_tracing_nothing_of_it_is_loaded(
@@ -156,4 +163,3 @@ async def test_without_tracing_nothing_of_it_is_loaded(
     inference_runtime.reply("Hello.")
     await async_inference_client.agent({}).send_message("Hi")
     assert not [name for name in sys.modules if name.startswith("opentelemetry")]
-    assert "inferencesh._turns.tracing" not in sys.modules

@@ -1,6 +1,6 @@
 """A program that is traced: it takes one turn inside a span of its own and prints all spans as JSON.
 
-    python -m tests.services.traced_program sync|async [leave]
+    python -m tests.services.traced_program sync|async [leave|run]
 
 It runs in a process of its own, so that no other test has tracing in use.
 """
@@ -56,16 +56,23 @@ AGENT = {
 }
 
 
-def take_turn(*, leave: bool) -> None:
+def take_turn(*, leave: bool, run: bool) -> None:
     """With the blocking client."""
     with Inference() as client:
+        if run:
+            client.agent(AGENT).run("What is it?")
+            return
         for _ in client.agent(AGENT).send_message("What is it?", stream=True):
             if leave:
                 break
 
 
-async def take_turn_async(*, leave: bool) -> None:
+async def take_turn_async(*, leave: bool, run: bool) -> None:
     """With the async client."""
+    if run:
+        async with AsyncInference() as client:
+            await client.agent(AGENT).run("What is it?")
+        return
     async with AsyncInference() as client, client.agent(AGENT).send_message("What is it?", stream=True) as stream:
         async for _ in stream:
             if leave:
@@ -99,9 +106,9 @@ def main() -> None:
     trace.set_tracer_provider(provider)
     with tracer.start_as_current_span("request"), contextlib.suppress(InferenceError):
         if kind == "sync":
-            take_turn(leave="leave" in more)
+            take_turn(leave="leave" in more, run="run" in more)
         else:
-            asyncio.run(take_turn_async(leave="leave" in more))
+            asyncio.run(take_turn_async(leave="leave" in more, run="run" in more))
     print(json.dumps(described(exporter.get_finished_spans())))
 
 

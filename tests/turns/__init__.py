@@ -1,1 +1,1 @@
-"""What turns are made of."""
+"""Tests of one turn: its conversation, its driver and its tool calls."""
