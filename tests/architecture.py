@@ -118,8 +118,8 @@ class House:
 
     @property
     def client(self) -> list[Module]:
-        """The modules of the client that hold code: without ``local``, ``testing``, ``__init__`` and ``__main__``."""
-        outside = {*OUTSIDE, "__main__"}
+        """The modules of the client that hold code: without ``local``, ``testing``, packages and the command line."""
+        outside = {*OUTSIDE, "_cli", "__main__"}
         return [m for m in self.modules.values() if m.room not in outside and m.name not in self.packages]
 
     @property
