@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypedDict, Unpack
 import anyio.to_thread
 
 from ._http.api import ChatAPI
-from ._http.retry import Backoff, RetryPolicy
+from ._http.retry import RetryPolicy
 from ._http.transport import Address, Transport, TransportOptions
 from ._loops.threads import Uncopied
 from ._protocol.wire import MAX_LINE_BYTES
@@ -19,7 +19,7 @@ from ._turns.conversation import AgentSetup, read_context
 from ._turns.driver import Reconnects
 from ._turns.tools import ToolLimits
 from .agent import AgentOptions, AsyncAgent
-from .config import Secret, Timeout, read_api_key, read_base_url
+from .config import Backoff, Secret, Timeout, read_api_key, read_base_url
 from .errors import ConfigurationError
 from .resources import AsyncChats, AsyncFiles
 

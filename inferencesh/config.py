@@ -5,25 +5,24 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
+import random
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypedDict
 from urllib.parse import urlsplit
 
 import attrs
 
 from .errors import ConfigurationError, ConfigurationWarning
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 __all__ = [
     "API_KEY_VARIABLE",
     "BASE_URL_VARIABLE",
     "DEFAULT_BASE_URL",
     "AgentConfig",
+    "Backoff",
     "Secret",
     "Timeout",
     "warn_of_unknown_names",
@@ -78,6 +77,38 @@ class Timeout:
         if isinstance(value, Timeout):
             return value
         return cls(connect=value, idle=value, total=value)
+
+
+@attrs.frozen
+class Backoff:
+    """Waits that grow from one attempt to the next, with jitter so that many clients do not come back at once.
+
+    Attributes:
+        initial: Seconds before the first repetition.
+        factor: By how much each wait is longer than the one before.
+        maximum: The longest wait, in seconds.
+        jitter: The share of a wait that is left to chance, 0 to 1.
+
+    Example:
+        ```python
+        client = Inference("inf_...", max_retries=4, backoff=Backoff(initial=1.0, maximum=30.0))
+        print([Backoff(jitter=0).delay(attempt) for attempt in range(3)])
+        ```
+
+        ```text
+        [0.25, 0.5, 1.0]
+        ```
+    """
+
+    initial: float = 0.25
+    factor: float = 2.0
+    maximum: float = 8.0
+    jitter: float = 0.5
+
+    def delay(self, attempt: int, chance: Callable[[], float] = random.random) -> float:
+        """Seconds to wait before repetition ``attempt``, counted from 0."""
+        whole = min(self.maximum, self.initial * self.factor ** min(attempt, 64))
+        return whole * (1.0 - self.jitter * chance())
 
 
 class Secret:

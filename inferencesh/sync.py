@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, Unpack, 
 
 import attrs
 
-from ._http.retry import Backoff
 from ._http.sources import FileSource, OnProgress
 from ._loops.invoke import awaited, called
 from ._loops.loop_thread import LoopThread, Pump, call_with_callbacks
@@ -20,7 +19,7 @@ from ._loops.threads import Uncopied, check_threads
 from ._turns.request import OnApproval, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest, Until
 from .agent import AsyncAgent
 from .client import MAX_LINE_BYTES, AsyncAgents, AsyncInference, ClientOptions
-from .config import Secret, Timeout
+from .config import Backoff, Secret, Timeout
 from .models import Chat, FileRef, Interrupt, Message, ToolCall
 from .resources import AsyncChats, AsyncFiles
 from .stream import AsyncMessageStream, OneReader

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import enum
-import random
-from collections.abc import Callable
 
 import attrs
 
+from inferencesh.config import Backoff
 from inferencesh.errors import APIConnectionError, APIError, InferenceError
 
-__all__ = ["Backoff", "RetryPolicy", "Safety"]
+__all__ = ["RetryPolicy", "Safety"]
 
 
 class Safety(enum.Enum):
@@ -19,38 +18,6 @@ class Safety(enum.Enum):
     REPEATABLE = "a read: it may be sent again after any failure that may pass"
     ONCE = "it has an effect each time: it is sent again only when the server cannot have acted on it"
     UNTIL_ACKNOWLEDGED = "the server takes the first and refuses the rest: it is sent again until one was answered"
-
-
-@attrs.frozen
-class Backoff:
-    """Waits that grow from one attempt to the next, with jitter so that many clients do not come back at once.
-
-    Attributes:
-        initial: Seconds before the first repetition.
-        factor: By how much each wait is longer than the one before.
-        maximum: The longest wait, in seconds.
-        jitter: The share of a wait that is left to chance, 0 to 1.
-
-    Example:
-        ```python
-        client = Inference("inf_...", max_retries=4, backoff=Backoff(initial=1.0, maximum=30.0))
-        print([Backoff(jitter=0).delay(attempt) for attempt in range(3)])
-        ```
-
-        ```text
-        [0.25, 0.5, 1.0]
-        ```
-    """
-
-    initial: float = 0.25
-    factor: float = 2.0
-    maximum: float = 8.0
-    jitter: float = 0.5
-
-    def delay(self, attempt: int, chance: Callable[[], float] = random.random) -> float:
-        """Seconds to wait before repetition ``attempt``, counted from 0."""
-        whole = min(self.maximum, self.initial * self.factor ** min(attempt, 64))
-        return whole * (1.0 - self.jitter * chance())
 
 
 @attrs.frozen

@@ -17,13 +17,13 @@ import anyio
 import attrs
 
 from inferencesh._http.api import ChatAPI, chat_path
-from inferencesh._http.retry import Backoff
 from inferencesh._http.transport import Transport
 from inferencesh._loops.threads import hand_over, running_loop
 from inferencesh._protocol.calls import CallOutcome, Step, step_of
 from inferencesh._protocol.lines import GrownLine, TextPiece
 from inferencesh._protocol.turn import End, Turn
 from inferencesh._protocol.wire import Event, EventDecoder, event_decoder
+from inferencesh.config import Backoff
 from inferencesh.errors import (
     APIConnectionError,
     APIError,
