@@ -33,7 +33,7 @@ class RetryPolicy:
     """
 
     max_retries: int = 2
-    backoff: Backoff = Backoff()
+    backoff: Backoff = attrs.Factory(Backoff)
     longest_wait: float = 60.0
     acknowledgement_retries: int = 8
 
