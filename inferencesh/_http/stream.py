@@ -18,7 +18,7 @@ from inferencesh._loops.invoke import start_in_thread
 from inferencesh._loops.threads import OpenConnection, wait_for_end
 from inferencesh.errors import APIConnectionError, APITimeoutError
 
-from .session import received, translated
+from .session import connection_error, read_response_data
 from .sources import Tell, UploadSource
 
 __all__ = ["ByteStream", "UploadBody"]
@@ -66,7 +66,7 @@ class ByteStream(OpenConnection):
         except APITimeoutError:
             raise
         except (aiohttp.ClientError, OSError) as error:
-            failure = translated(error, "the stream", None)
+            failure = connection_error(error, "the stream", None)
         raise failure
 
     def read_now(self) -> bytes:
@@ -79,7 +79,7 @@ class ByteStream(OpenConnection):
         idle_end = float("inf") if self._idle is None else now + self._idle
         try:
             async with asyncio.timeout_at(min(until, idle_end)) as self._waiting:
-                return await received(content.read(_READ))
+                return await read_response_data(content.read(_READ))
         except TimeoutError:
             if self.loop.time() < idle_end:
                 return None

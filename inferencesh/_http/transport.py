@@ -21,7 +21,7 @@ from inferencesh.errors import APIConnectionError, APIError, APITimeoutError, In
 
 from .requests import Address, ServiceRequest, StorageRequest, TransportOptions, read_response, storage_address
 from .retry import Safety
-from .session import Sender
+from .session import HTTPClient
 
 if TYPE_CHECKING:
     from .sources import Tell, UploadSource
@@ -44,12 +44,12 @@ class Transport:
     def __init__(self, get_address: Callable[[], Awaitable[Address]], options: TransportOptions) -> None:
         self.options = options
         self._open: weakref.WeakSet[OpenConnection] = weakref.WeakSet()
-        self._sender = Sender(get_address, options, self._open)
+        self._http = HTTPClient(get_address, options, self._open)
 
     @property
     def closed(self) -> bool:
         """Whether the client was closed."""
-        return self._sender.closed
+        return self._http.closed
 
     async def request(
         self, method: str, path: str, *, safety: Safety, json: object = None, params: Mapping[str, str] | None = None
@@ -73,9 +73,9 @@ class Transport:
         body = dump_json(json) if json is not None else None
 
         async def once() -> object:
-            response = await self._sender.send(ServiceRequest(method, path, body, params))
+            response = await self._http.send(ServiceRequest(method, path, body, params))
             try:
-                data = await self._sender.read_body(response)
+                data = await self._http.read_body(response)
             finally:
                 response.release()
             return read_response(response.status, response.headers, data)
@@ -100,7 +100,7 @@ class Transport:
             patience = None if limits.idle is None else limits.idle + (limits.connect or 0.0)
             try:
                 async with asyncio.timeout(patience):
-                    response = await self._sender.send(ServiceRequest("GET", path, streams=True))
+                    response = await self._http.send(ServiceRequest("GET", path, streams=True))
             except TimeoutError:
                 raise APITimeoutError(f"GET {path}: no answer within {patience:g} seconds") from None
             from .stream import ByteStream
@@ -130,7 +130,7 @@ class Transport:
             UnreadableError: The address is not to be trusted.
             Exception: What ``tell`` raised.
         """
-        target = storage_address(upload_url, await self._sender.base_url())
+        target = storage_address(upload_url, await self._http.base_url())
         limits = self.options.timeout
 
         async def once() -> BaseException | None:
@@ -142,7 +142,7 @@ class Transport:
             await start_in_thread(source.check)
             try:
                 async with body.under_way(limits.connect):
-                    response = await self._sender.send(request)
+                    response = await self._http.send(request)
                     try:
                         await body.over.wait()
                     finally:
@@ -163,13 +163,13 @@ class Transport:
 
     def masked(self, text: str) -> str:
         """Text from the server without the API key, should the server have echoed it."""
-        return self._sender.masked(text)
+        return self._http.masked(text)
 
     async def aclose(self) -> None:
         """Close all streams, uploads and connections; later requests fail."""
         for connection in list(self._open):
             connection.close()
-        await self._sender.aclose()
+        await self._http.aclose()
 
     async def _repeat(self, what: str, once: Callable[[], Awaitable[T]], safety: Safety, total: float | None) -> T:
         """Make a request as often as is safe and sensible, within the total time."""
