@@ -159,7 +159,7 @@ def read_base_url(given: str | None, environ: Mapping[str, str] = os.environ) ->
     """Return the base URL from the argument, the environment or the default, without a trailing slash.
 
     Raises:
-        ConfigurationError: It is not an http(s) URL, or is plain http to another machine, which would expose the API key.
+        ConfigurationError: It is not an http(s) URL, or would send the API key over plain http to another machine.
     """
     url = (given if given is not None else environ.get(BASE_URL_VARIABLE, "") or DEFAULT_BASE_URL).strip()
     shown = re.sub("//[^/]*@", "//***@", url)
@@ -236,7 +236,7 @@ class AgentConfig(TypedDict, total=False):
         core_app_ref: The same as a name alone.
         tools: Its tools, made with ``tool`` and the other builders.
         skills: Instructions that it reads when it needs them.
-        context: The variables that are set when a chat begins; their values are passed to ``client.agent(..., context=...)``.
+        context: The variables that are set when a chat begins; set them with ``client.agent(..., context=...)``.
         internal_tools: Which of the service's own tools it has, made with ``internal_tools``.
         permissions: What it may do without asking.
         hooks: What is called when something happens, made with ``lifecycle_hook``.

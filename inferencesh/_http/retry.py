@@ -27,9 +27,9 @@ class RetryPolicy:
     Attributes:
         max_retries: The maximum number of retries of one request.
         backoff: The delays if the response has no ``Retry-After``.
-        longest_wait: The longest ``Retry-After`` that is honoured, in seconds; after a longer one the error is raised, and
+        longest_wait: The longest ``Retry-After`` honoured, in seconds; after a longer one the error is raised, and
             its ``retry_after`` has the value.
-        acknowledgement_retries: The least number of retries for tool results and decisions, whatever ``max_retries`` is.
+        acknowledgement_retries: The least retries for tool results and decisions, whatever ``max_retries`` is.
     """
 
     max_retries: int = 2

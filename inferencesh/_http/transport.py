@@ -148,9 +148,7 @@ class Transport:
                     finally:
                         response.release()
                     if not body.complete and body.failure is None:
-                        raise APIConnectionError(
-                            f"{request.name}: the server responded before the file was complete, and then closed the connection"
-                        )
+                        raise APIConnectionError(f"{request.name}: the server responded before the file was complete")
             except TimeoutError:
                 if body.failure is None:
                     raise APITimeoutError(f"{request.name}: no progress within {limits.idle or 0:g} seconds") from None
