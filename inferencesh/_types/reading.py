@@ -1,7 +1,8 @@
 """Read JSON written by a language model as values of the caller's types, strictly.
 
 Both outputs of agents and arguments of tool calls are read here. Unlike ``codec.py``, which reads the service's own
-responses leniently, this converts nothing: a string is not accepted for a list. Unknown keys are ignored. Classes are made by their own ``__init__``, so that their converters and validators run.
+responses leniently, this converts nothing: a string is not accepted for a list. Unknown keys are ignored. Instances are
+made by the classes' own ``__init__``, so that their converters and validators run.
 """
 
 from __future__ import annotations
