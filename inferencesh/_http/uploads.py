@@ -154,7 +154,7 @@ async def _send(transport: Transport, source: UploadSource, progress: _Progress)
     made = _record(answer)
     upload_url = made.get("upload_url")
     if not isinstance(upload_url, str) or not upload_url:
-        raise UnreadableError("the response to the announcement of a file has no upload_url; the file was not sent")
+        raise UnreadableError("the response to the announcement of a file has no address (upload_url); it was not sent")
     ref = structure(made, FileRef)
     if not ref.uri and not ref.id:
         raise UnreadableError(
@@ -179,5 +179,7 @@ def _record(answer: object) -> Mapping[str, Any]:
         listed = answer.get("files", answer.get("items"))
     item = listed[0] if isinstance(listed, list) and len(listed) == 1 else listed
     if not isinstance(item, Mapping):
-        raise UnreadableError("the response to the announcement of a file has no record of it; the file was not sent")
+        raise UnreadableError(
+            "the response to the announcement of a file has no single record of the file; it was not sent"
+        )
     return item
