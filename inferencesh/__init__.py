@@ -27,7 +27,6 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._http.retry import Backoff
     from .agent import AsyncAgent
     from .builders import (
         AgentToolBuilder,
@@ -51,7 +50,7 @@ if TYPE_CHECKING:
         widget_action,
     )
     from .client import AsyncAgents, AsyncInference, async_inference
-    from .config import AgentConfig, Timeout
+    from .config import AgentConfig, Backoff, Timeout
     from .errors import (
         APIConnectionError,
         APIError,
@@ -203,13 +202,12 @@ __all__ = [
 ]
 
 _MODULES = {
-    "_http.retry": "Backoff",
     "agent": "AsyncAgent",
     "builders": "AgentToolBuilder AppToolBuilder BuiltinHook HookEvent HTTPToolBuilder InternalToolsBuilder "
     "LifecycleHookBuilder MCPToolBuilder WebhookToolBuilder agent_tool app_tool call_tool http_tool internal_tools "
     "learning_hooks lifecycle_hook mcp_tool webhook_tool widget_action",
     "client": "AsyncAgents AsyncInference async_inference",
-    "config": "AgentConfig Timeout",
+    "config": "AgentConfig Backoff Timeout",
     "errors": "APIConnectionError APIError APITimeoutError AuthenticationError CallbackCancelledError "
     "ConfigurationError ConfigurationWarning ConflictError FileError InferenceError InputRequiredError "
     "InternalServerError NotFoundError OutputError PermissionDeniedError RateLimitError RequirementsNotMetError "

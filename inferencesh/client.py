@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
-from ._http.retry import Backoff, RetryPolicy
+from ._http.retry import RetryPolicy
 from ._loops.threads import Uncopied
-from .config import MAX_LINE_BYTES, Secret, Timeout, read_api_key, read_base_url
+from .config import MAX_LINE_BYTES, Backoff, Secret, Timeout, read_api_key, read_base_url
 from .errors import ConfigurationError
 
 # What the first client needs is imported by its constructor: importing the class is to cost as little as possible.

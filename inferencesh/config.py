@@ -1,20 +1,19 @@
-"""The names in an agent's configuration: what they are for type checkers, and a warning for those that are unknown."""
+"""The configuration of clients and agents: time limits, backoff, API key, base URL, and the keys of an AgentConfig."""
 
 from __future__ import annotations
 
 import os
+import random
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypedDict
+from urllib.parse import urlsplit
 
 import attrs
 
 from .errors import ConfigurationError, ConfigurationWarning
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__ = [
     "API_KEY_VARIABLE",
@@ -22,6 +21,7 @@ __all__ = [
     "DEFAULT_BASE_URL",
     "MAX_LINE_BYTES",
     "AgentConfig",
+    "Backoff",
     "Secret",
     "Timeout",
     "warn_of_unknown_names",
@@ -63,7 +63,7 @@ class Timeout:
 
     @classmethod
     def of(cls, value: float | Timeout | None) -> Timeout:
-        """Read what a caller gave as ``timeout``.
+        """Return the time limits for an argument ``timeout``.
 
         Args:
             value: A Timeout; or seconds, which bound each of connect, idle and total; or None for no limit at all.
@@ -79,20 +79,54 @@ class Timeout:
         return cls(connect=value, idle=value, total=value)
 
 
+@attrs.frozen
+class Backoff:
+    """Exponentially growing delays between retries, with jitter so that many clients do not retry at the same time.
+
+    Attributes:
+        initial: The delay before the first retry, in seconds.
+        factor: The ratio of each delay to the one before.
+        maximum: The longest delay, in seconds.
+        jitter: The largest random share that is subtracted from a delay, 0 to 1.
+
+    Example:
+        ```python
+        client = Inference("inf_...", max_retries=4, backoff=Backoff(initial=1.0, maximum=30.0))
+        print([Backoff(jitter=0).delay(attempt) for attempt in range(3)])
+        ```
+
+        ```text
+        [0.25, 0.5, 1.0]
+        ```
+    """
+
+    initial: float = 0.25
+    factor: float = 2.0
+    maximum: float = 8.0
+    jitter: float = 0.5
+
+    def delay(self, attempt: int, chance: Callable[[], float] = random.random) -> float:
+        """Return the delay in seconds before retry ``attempt``, counted from 0."""
+        whole = min(self.maximum, self.initial * self.factor ** min(attempt, 64))
+        return whole * (1.0 - self.jitter * chance())
+
+
 class Secret:
-    """A string that shows itself only when asked: its repr, its str and a traceback's locals have no trace of it."""
+    """A string that ``repr``, ``str`` and tracebacks with local variables do not show."""
 
     __slots__ = ("_keep",)
 
     def __init__(self, value: str) -> None:
-        self._keep: Callable[[], str] = lambda: value  # in a closure, where no printer of attributes comes to it
+        self._keep: Callable[[], str] = lambda: (
+            value
+        )  # in a closure, since tools that print attributes do not look there
 
     def reveal(self) -> str:
-        """The string itself."""
+        """Return the string."""
         return self._keep()
 
     def masked(self, text: str) -> str:
-        """``text`` with every occurrence of the secret blotted out, for what a server may have echoed."""
+        """Return ``text`` with every occurrence of the secret replaced by ``***``."""
         return text.replace(self.reveal(), "***")
 
     def __repr__(self) -> str:
@@ -102,10 +136,10 @@ class Secret:
 
 
 def read_api_key(given: str | None, environ: Mapping[str, str] = os.environ) -> Secret:
-    """The API key from the argument or the environment.
+    """Return the API key from the argument or the environment.
 
     Raises:
-        ConfigurationError: There is none, or it holds characters that no header can carry.
+        ConfigurationError: There is none, or it has characters that cannot be sent in a header.
     """
     key = given if given is not None else environ.get(API_KEY_VARIABLE, "")
     if not isinstance(key, str):
@@ -124,12 +158,11 @@ def read_api_key(given: str | None, environ: Mapping[str, str] = os.environ) -> 
 
 
 def read_base_url(given: str | None, environ: Mapping[str, str] = os.environ) -> str:
-    """The service's address from the argument, the environment or the default, without a slash at its end.
+    """Return the base URL from the argument, the environment or the default, without a trailing slash.
 
     Raises:
-        ConfigurationError: It is no http(s) URL, or it would send the API key over plain http to another machine.
+        ConfigurationError: It is not an http(s) URL, or would send the API key over plain http to another machine.
     """
-    from urllib.parse import urlsplit
 
     url = (given if given is not None else environ.get(BASE_URL_VARIABLE, "") or DEFAULT_BASE_URL).strip()
     shown = re.sub("//[^/]*@", "//***@", url)
@@ -153,7 +186,7 @@ def read_base_url(given: str | None, environ: Mapping[str, str] = os.environ) ->
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address means this machine itself."""
+    """Whether a host name or address is a loopback one."""
     import ipaddress
 
     if host == "localhost":
@@ -165,7 +198,7 @@ def is_loopback(host: str) -> bool:
 
 
 class CoreApp(TypedDict, total=False):
-    """The app that is an agent's model; it is named by one of ``ref``, ``id`` and ``version_id``."""
+    """The app that is an agent's model, identified by one of ``ref``, ``id`` and ``version_id``."""
 
     ref: str
     id: str
@@ -187,7 +220,7 @@ class Skill(TypedDict, total=False):
 
 
 class ContextField(TypedDict, total=False):
-    """A variable that a chat is begun with."""
+    """A variable that is set when a chat begins."""
 
     name: str
     description: str
@@ -208,7 +241,7 @@ class AgentConfig(TypedDict, total=False):
         core_app_ref: The same as a name alone.
         tools: Its tools, made with ``tool`` and the other builders.
         skills: Instructions that it reads when it needs them.
-        context: The variables that a chat is begun with; their values are given to ``client.agent(..., context=...)``.
+        context: The variables that are set when a chat begins; set them with ``client.agent(..., context=...)``.
         internal_tools: Which of the service's own tools it has, made with ``internal_tools``.
         permissions: What it may do without asking.
         hooks: What is called when something happens, made with ``lifecycle_hook``.
@@ -246,7 +279,7 @@ _PARTS: Mapping[str, frozenset[str]] = {
         | {"app", "agent", "hook", "http", "call", "mcp", "client", "internal", "harness"}
     ),
 }
-# What other libraries call it, and what to write here.
+# Names that other libraries use, with their equivalents here.
 _ELSEWHERE: Mapping[str, str] = {
     **dict.fromkeys(("instructions", "instruction", "prompt", "system", "system_message"), "'system_prompt'"),
     **dict.fromkeys(("model", "model_name", "llm"), '\'core_app\', as in {"core_app": {"ref": "namespace/name"}}'),
@@ -269,21 +302,21 @@ def warn_of_unknown_names(config: Mapping[str, Any]) -> None:
 
 def _unknown(config: Mapping[str, Any]) -> Iterator[str]:
     for name in config.keys() - _CONFIG:
-        yield _told(name, _CONFIG, "an agent's configuration", _ELSEWHERE)
+        yield _unknown_name_text(name, _CONFIG, "an agent's configuration", _ELSEWHERE)
     if isinstance(config.get("context"), Mapping):
         yield (
-            "'context' in an agent's configuration is a list of what a chat can be told, each with a 'name'; the "
-            "values for a chat go into client.agent(..., context=...)"
+            "'context' in an agent's configuration is a list of variables, each a dict with a 'name'; the "
+            "values for a chat are passed to client.agent(..., context=...)"
         )
     for key, known in _PARTS.items():
         part = config.get(key)
         items = [part] if key == "core_app" else part if isinstance(part, list) else []
         for item in items:
             for name in item.keys() - known if isinstance(item, Mapping) else ():
-                yield _told(name, known, f"{key!r} of an agent's configuration", {})
+                yield _unknown_name_text(name, known, f"{key!r} of an agent's configuration", {})
 
 
-def _told(name: str, known: Iterable[str], where: str, elsewhere: Mapping[str, str]) -> str:
+def _unknown_name_text(name: str, known: Iterable[str], where: str, elsewhere: Mapping[str, str]) -> str:
     import difflib
 
     near = elsewhere.get(name) or next(map(repr, difflib.get_close_matches(name, sorted(known), 1)), None)

@@ -1,4 +1,8 @@
-"""What exceptions of the user's code say, where their own text may fail to come into being."""
+"""The exceptions and warnings of this package.
+
+Every exception derives from ``InferenceError``. This module imports nothing else of the package at run time, so that
+every other module can import it.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +42,7 @@ __all__ = [
 
 
 class InferenceError(Exception):
-    """Base of all errors of this package.
+    """Base class of all errors of this package; catch it to handle any of them.
 
     Attributes:
         message: The last snapshot received in the turn that this error ended, or None.
@@ -51,7 +55,7 @@ class InferenceError(Exception):
         except InferenceError as error:
             print(f"{type(error).__name__} in chat {error.chat_id}: {error}")
             if error.message is not None:
-                print(error.message.text)  # what has come of the reply
+                print(error.message.text)  # the part of the reply that was received
         ```
     """
 
@@ -64,7 +68,9 @@ class InferenceError(Exception):
 
 
 class ConfigurationError(InferenceError, ValueError):
-    """A client, agent or tool was set up in a way that cannot work; nothing was sent.
+    """A client, agent, tool or argument was set up in a way that cannot work.
+
+    Nothing was sent. The text names the value that is wrong; correct it in the calling code. It is a ValueError too.
 
     Example:
         ```python
@@ -81,7 +87,10 @@ class ConfigurationError(InferenceError, ValueError):
 
 
 class ConfigurationWarning(UserWarning):
-    """A name in an agent's configuration is unknown, and probably misspelt; it is sent all the same.
+    """An agent's configuration has an unknown name, which is probably misspelt.
+
+    The name is sent all the same, but the service may ignore it. The warning suggests the name that was probably meant;
+    filter this category if the name is right.
 
     Example:
         ```python
@@ -102,6 +111,9 @@ class ConfigurationWarning(UserWarning):
 class APIError(InferenceError):
     """The server answered a request with an error status.
 
+    The subclasses stand for the statuses that callers handle differently. Requests that are safe to send again have
+    been retried already. Quote ``request_id`` when reporting a problem to the service.
+
     Args:
         detail: What the server said, one line.
         status_code: The HTTP status.
@@ -111,7 +123,13 @@ class APIError(InferenceError):
         retry_after: Seconds the server asked to wait, or None.
 
     Attributes:
-        repetitions: How often the request had been repeated when the server gave this answer.
+        detail: As given (str).
+        status_code: As given (int).
+        code: As given (str or None).
+        request_id: As given (str or None).
+        body: As given.
+        retry_after: As given (float or None).
+        repetitions: The number of retries before this response (int).
 
     Example:
         ```python
@@ -153,23 +171,38 @@ class APIError(InferenceError):
 
 
 class AuthenticationError(APIError):
-    """401: the API key is missing, wrong or revoked."""
+    """401: the API key is missing, wrong or revoked.
+
+    Check ``api_key=`` or the environment variable ``INFERENCE_API_KEY``; retrying does not help.
+    """
 
 
 class PermissionDeniedError(APIError):
-    """403: the API key may not do this."""
+    """403: the API key is valid but does not permit this request.
+
+    Use a key with the permission, or one of the account that owns the chat, agent or app.
+    """
 
 
 class NotFoundError(APIError):
-    """404: there is no such chat, agent or tool call."""
+    """404: there is no such chat, agent, file or tool call.
+
+    It was deleted, belongs to another account, or its id is misspelt.
+    """
 
 
 class ConflictError(APIError):
-    """409: the thing addressed is not in a state that allows this."""
+    """409: the chat, message or tool call is not in a state that allows this request.
+
+    A tool call may have been answered already, for example. Read the chat again with ``agent.get_chat()`` to see its
+    state.
+    """
 
 
 class RequirementsNotMetError(APIError):
-    """412: the agent needs secrets, connections or scopes that are missing; ``errors`` lists them.
+    """412: the agent needs secrets, connections or scopes that are missing.
+
+    Add what ``errors`` lists in the workspace's settings, then send the message again.
 
     Example:
         ```python
@@ -183,13 +216,15 @@ class RequirementsNotMetError(APIError):
 
     @property
     def errors(self) -> Sequence[Mapping[str, object]]:
-        """The missing things, as the server lists them: ``type``, ``key``, ``message`` and maybe ``action``."""
+        """Return what is missing, as listed by the server: ``type``, ``key``, ``message`` and maybe ``action``."""
         listed = self.body.get("errors") if isinstance(self.body, dict) else None
         return tuple(item for item in listed if isinstance(item, dict)) if isinstance(listed, list) else ()
 
 
 class RateLimitError(APIError):
-    """429: too many requests; ``retry_after`` has the seconds the server asked to wait, if it said.
+    """429: too many requests were sent, and the retries are used up or the server asked for too long a wait.
+
+    Wait for ``retry_after`` seconds (None if the server did not say) before the next request.
 
     Example:
         ```python
@@ -204,14 +239,20 @@ class RateLimitError(APIError):
 
 
 class InternalServerError(APIError):
-    """5xx: the server failed."""
+    """5xx: the server failed to handle the request.
+
+    The request was retried as far as that is safe. A message that was refused with 500 may still have been taken: read
+    the chat before sending it again.
+    """
 
 
 class APIConnectionError(InferenceError):
-    """The server could not be reached, or the connection was lost before it had answered.
+    """The server could not be reached, or the connection was lost before the response was complete.
+
+    If ``sent`` is False the request can be sent again safely; otherwise the server may have acted on it.
 
     Attributes:
-        sent: Whether the request can have reached the server.
+        sent: Whether the request may have reached the server (bool).
 
     Example:
         ```python
@@ -219,7 +260,7 @@ class APIConnectionError(InferenceError):
             agent.send_message("Hello")
         except APIConnectionError as error:
             if not error.sent:
-                agent.send_message("Hello")  # the first one did not get there
+                agent.send_message("Hello")  # the first one was not sent
         ```
     """
 
@@ -227,15 +268,20 @@ class APIConnectionError(InferenceError):
 
 
 class APITimeoutError(APIConnectionError):
-    """The server did not answer in time."""
+    """The server did not respond within a time limit.
+
+    The limits are those of ``Timeout``, passed to the client as ``timeout=``. If ``sent`` is True the server may have
+    acted on the request.
+    """
 
 
 class CallbackCancelledError(InferenceError):
-    """What a handler or callback was waiting for was cancelled, but not the turn; ``__cause__`` is the CancelledError.
+    """A callback raised CancelledError although its turn was not cancelled; ``__cause__`` is the CancelledError.
 
-    A callback that lets such a CancelledError out ends the turn with this error. It is not passed on as it is: the
-    caller's task would look cancelled, which nobody asked for. A tool's handler that does so answers the agent with an
-    error, as with any other exception.
+    This happens when a task that the callback awaits is cancelled; handle CancelledError in the callback if that is
+    expected. The CancelledError itself is not raised, because the caller's task would look cancelled without anybody
+    having cancelled it. If a tool's handler raises it, the agent receives an error as the tool's result, as with any
+    other exception.
 
     Example:
         ```python
@@ -259,17 +305,19 @@ class CallbackCancelledError(InferenceError):
 
 
 class FileError(InferenceError, OSError):
-    """A file to be uploaded is not there, cannot be read, or changed meanwhile.
+    """A file to be uploaded does not exist, cannot be read, or changed during the upload.
+
+    The message that it belongs to was not sent. It is an OSError too.
 
     Args:
-        errno: The system's number of what went wrong.
-        strerror: What went wrong.
+        errno: The error number, as in the module ``errno``.
+        strerror: The reason.
         filename: The file, or None for a file object without a name.
 
     Attributes:
-        errno: As given.
-        strerror: As given.
-        filename: As given.
+        errno: As given (int).
+        strerror: As given (str).
+        filename: As given (str or None).
 
     Example:
         ```python
@@ -298,10 +346,10 @@ class FileError(InferenceError, OSError):
 
 
 class StreamError(InferenceError):
-    """A reply's stream was lost for good, or sent what cannot be read.
+    """The stream of a reply was lost and could not be resumed, or it had unreadable content.
 
-    ``message`` holds the last snapshot and ``__cause__`` the last thing that went wrong. The run may still be going on
-    at the server: ``agent.wait()`` or ``agent.stream_messages()`` takes it up again.
+    ``message`` is the last snapshot and ``__cause__`` the last failure. The run may still be in progress on the server:
+    resume it with ``agent.wait()`` or ``agent.stream_messages()``.
 
     Example:
         ```python
@@ -313,12 +361,22 @@ class StreamError(InferenceError):
     """
 
 
+class UnreadableError(StreamError):
+    """The server, or a proxy in between, sent a response or an event that is not of the expected form.
+
+    The text says what was expected. Check that ``base_url`` is the address of the service, and update this package if
+    the service has changed.
+    """
+
+
 class RunFailedError(InferenceError):
     """The agent's run failed on the server.
 
+    The message was received, but the run ended with an error. Whether sending it again helps depends on ``detail``.
+
     Attributes:
-        message: The last snapshot of the reply, or None when there was none.
-        detail: Why it failed, in the server's words.
+        message: The last snapshot of the reply (Message), or None if there was none.
+        detail: The reason given by the server (str).
 
     Example:
         ```python
@@ -335,18 +393,18 @@ class RunFailedError(InferenceError):
 
 
 class InputRequiredError(InferenceError):
-    """The chat's run waits for input: for a tool's result, an approval, a decision of a person.
+    """The chat's run is waiting for input: the result of a tool, an approval, or a person's decision.
 
-    ``run`` raises it when its own run pauses instead of giving its output: once the input is given, ``agent.wait()``
-    takes up the turn, and ``agent.get_chat().output`` has the output in the end. Everything that sends a message raises
-    it when the chat waits for input already; the message was not answered, and unless the error says otherwise it was
-    withdrawn: give the input, ``wait``, then send it again.
+    ``run`` raises it when its run pauses before the output is complete: provide the input, resume with
+    ``agent.wait()``, and read the output from ``agent.get_chat().output``. Every method that sends a message raises it
+    if the chat is already waiting for input. The message was then not answered and, unless the error says otherwise,
+    was withdrawn: provide the input, call ``wait``, then send the message again.
 
     Attributes:
-        message: The message that waits, or None when it is not known.
-        pending_tool_calls: The calls that wait for ``submit_tool_result``.
-        pending_approvals: The calls that wait for ``approve_tool`` or ``reject_tool``.
-        pending_interrupts: What waits for ``resolve_interrupt``.
+        message: The message that is waiting (Message), or None if it is not known.
+        pending_tool_calls: The calls waiting for ``submit_tool_result`` (tuple of ToolCall).
+        pending_approvals: The calls waiting for ``approve_tool`` or ``reject_tool`` (tuple of ToolCall).
+        pending_interrupts: The interrupts waiting for ``resolve_interrupt`` (tuple of Interrupt).
 
     Example:
         ```python
@@ -366,14 +424,16 @@ class InputRequiredError(InferenceError):
 
 
 class OutputError(InferenceError):
-    """The run ended without the output that was asked for: there is none, or it is of another shape.
+    """The run completed, but its output is missing or does not match ``output_type``.
+
+    Make the type more lenient, or describe the expected output in the system prompt.
 
     Args:
         text: What is wrong, and where in the output.
         output: The output.
 
     Attributes:
-        output: The output as the agent gave it, decoded from JSON; None when there is none.
+        output: The output of the agent, decoded from JSON; None if there is none.
 
     Example:
         ```python
@@ -400,7 +460,7 @@ _BY_STATUS: dict[int, type[APIError]] = {
 
 
 def error_class(status_code: int) -> type[APIError]:
-    """The class for an error status.
+    """Return the exception class for an error status.
 
     Args:
         status_code: An HTTP status that is not a success.
@@ -414,7 +474,7 @@ def error_class(status_code: int) -> type[APIError]:
 
 
 def exception_text(error: BaseException) -> str:
-    """Return an exception's text; "" where it has none, or where making it fails.
+    """Return an exception's text, or "" if it has none or its ``__str__`` raises.
 
     Args:
         error: The exception.
@@ -423,7 +483,7 @@ def exception_text(error: BaseException) -> str:
         return str(error)
     except KeyboardInterrupt:
         raise
-    except BaseException:  # noqa: BLE001 - the text is made by code of the user, which may raise anything
+    except BaseException:  # noqa: BLE001 - __str__ may be the user's code, which can raise anything
         return ""
 
 
@@ -435,7 +495,3 @@ def typed_text(error: BaseException) -> str:
     """
     name, text = type(error).__name__, exception_text(error)
     return f"{name}: {text}" if text else name
-
-
-class UnreadableError(StreamError):
-    """The server sent something that cannot be read as what it should be."""

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, Unpack, 
 
 import attrs
 
-from ._http.retry import Backoff
 from ._loops.threads import Uncopied, check_threads
 from .client import AsyncInference
-from .config import MAX_LINE_BYTES, Secret, Timeout
+from .config import MAX_LINE_BYTES, Backoff, Secret, Timeout
 
 # What a client, a stream or a turn needs is imported when the first is made, so that importing this costs little.
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The service's calls that a conversation needs, each in one place: paths, bodies, and what comes back."""
+"""The endpoints of the service that chats need, and the pages of its lists."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Pages(Uncopied):
     """The pages of a list.
 
     Args:
-        read: Reads the page that a cursor leads to; it is given what to add to the request, nothing for the first.
+        read: Reads one page; it receives the parameters to add to the request, none for the first page.
     """
 
     def __init__(self, read: Callable[[Mapping[str, str]], Awaitable[object]]) -> None:
@@ -46,7 +46,7 @@ class Pages(Uncopied):
         return objects(page.get("items") if isinstance(page, dict) else page)
 
     def _following(self, page: object) -> Mapping[str, str] | None:
-        """Where the next page is; a cursor that comes back again is the end, lest this goes in circles."""
+        """Return the parameters of the next page, or None at the end; a repeated cursor also ends the list."""
         if not isinstance(page, dict) or page.get("has_next") is False:
             return None
         cursor = page.get("next_cursor")
@@ -57,11 +57,11 @@ class Pages(Uncopied):
 
 
 class Items(Uncopied, Generic[T]):
-    """What is in the pages, one by one.
+    """The items of the pages, one by one.
 
     Args:
         pages: The pages.
-        read: Makes what is wanted of a page's items, in the order that is wanted.
+        read: Converts the items of a page, in the order to return them.
     """
 
     def __init__(self, pages: Pages, read: Callable[[Page], Iterable[T]]) -> None:
@@ -79,7 +79,7 @@ class Items(Uncopied, Generic[T]):
 
 
 def objects(value: object) -> Page:
-    """The objects in a list that a server sent; anything else is no list, or none of them."""
+    """Return the objects in a list from the server; items that are not objects are skipped."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
@@ -92,21 +92,21 @@ class ChatAPI:
     """Calls to the service.
 
     Args:
-        transport: Makes the requests.
+        transport: The transport for the requests.
     """
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
     async def run(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Post a message; it is sent again only when the server cannot have taken it."""
+        """Post a message; it is retried only if the server cannot have processed it."""
         return _object(await self._transport.request("POST", "/agents/run", json=body, safety=Safety.ONCE))
 
     async def read_chat(self, chat_id: str) -> Mapping[str, Any]:
         """Read a chat, without its messages."""
         chat = await self._transport.request("GET", chat_path(chat_id), safety=Safety.REPEATABLE)
         if chat is None:  # such as a proxy's page with status 200
-            raise UnreadableError("the server answered without the chat that was asked for")
+            raise UnreadableError("the response has no chat; check that base_url is the address of the service")
         return _object(chat)
 
     async def read_messages(
@@ -117,7 +117,7 @@ class ChatAPI:
         Args:
             chat: The chat as it was read; older servers put the messages into it.
             chat_id: Its id.
-            enough: Whether a message lies so far back that no further page is needed.
+            enough: Returns whether a message is so old that no further page is needed.
 
         Returns:
             The messages, in no particular order.
@@ -156,11 +156,11 @@ class ChatAPI:
         try:
             await self._transport.request("DELETE", chat_path(chat_id), safety=Safety.UNTIL_ACKNOWLEDGED)
         except NotFoundError as error:
-            if not error.repetitions:  # else an earlier attempt has deleted it, its answer being lost
+            if not error.repetitions:  # otherwise an earlier attempt, whose response was lost, has deleted it
                 raise
 
     async def cancel_message(self, message_id: str) -> bool:
-        """Withdraw a queued message; returns False where it was settled before, most likely by this very request."""
+        """Withdraw a queued message; return False if that was done before, probably by an earlier attempt."""
         return None is not await self._settle(f"/chats/messages/{_segment('message', message_id)}/cancel", None)
 
     async def submit(
@@ -171,8 +171,8 @@ class ChatAPI:
         Args:
             call_id: The call's id.
             result: A string, or anything with a JSON form.
-            accept_existing: Whether it is as good when somebody else has answered the call.
-            files: What goes with it.
+            accept_existing: Whether to accept that another client has submitted a result.
+            files: The files to attach.
 
         Raises:
             APIError: The server refused it; a ConflictError when the call does not wait for a result.
@@ -189,11 +189,11 @@ class ChatAPI:
         Args:
             call_id: The call's id.
             approved: Whether it may run.
-            reason: Why not, for the agent to read.
-            accept_existing: Whether to go by what somebody else has decided before.
+            reason: The reason for a rejection, which the agent receives.
+            accept_existing: Whether to accept the existing decision of another client.
 
         Returns:
-            Whether it surely counts; otherwise the call was settled before, most likely by this very request.
+            Whether this decision was accepted; False if the call was decided before, probably by an earlier attempt.
 
         Raises:
             APIError: The server refused it; a ConflictError when the call does not wait for approval.
@@ -206,7 +206,7 @@ class ChatAPI:
         return answer is not None
 
     async def resolve_interrupt(self, interrupt_id: str, *, allow: bool) -> Mapping[str, Any]:
-        """Decide about an interrupt; returns it as it stands then, as far as the server says."""
+        """Resolve an interrupt; return its new state as far as the server reports it."""
         path = f"/interrupts/{_segment('interrupt', interrupt_id)}/resolve"
         answer = await self._settle(path, {"decision": "allow" if allow else "deny"})
         return {"id": interrupt_id, "status": "resolved", **(answer or {})}
@@ -214,15 +214,15 @@ class ChatAPI:
     async def _settle(
         self, path: str, body: Mapping[str, Any] | None, *, accept_existing: bool = False
     ) -> Mapping[str, Any] | None:
-        """Post what the server takes once, until it says so; returns its answer, None where it was settled before."""
+        """Post what the server accepts once; return its response, or None if it was accepted before."""
         try:
             answer = await self._transport.request("POST", path, json=body, safety=Safety.UNTIL_ACKNOWLEDGED)
         except APIError as error:
             taken = isinstance(error, ConflictError) or error.code in {"already_processed", "already_submitted"}
-            # After a repetition it is most likely this very request that the server has taken, its answer being lost.
+            # After a retry the server has probably accepted an earlier attempt, whose response was lost.
             if not taken or not (accept_existing or error.repetitions):
                 raise
-            logger.info("POST %s: it was settled already", path)
+            logger.info("POST %s: it was accepted before", path)
             return None
         return answer if isinstance(answer, dict) else {}
 
@@ -232,15 +232,15 @@ class ChatAPI:
 
 
 def chat_path(chat_id: str) -> str:
-    """The path of a chat; its id may come from anywhere."""
+    """Return the path of a chat; the id is checked and quoted."""
     return f"/chats/{_segment('chat', chat_id)}"
 
 
 def _segment(kind: str, value: str) -> str:
-    """An id as one segment of a path."""
+    """Return an id as a path segment."""
     if not isinstance(value, str):
         raise TypeError(f"the {kind} id is a str, not {type(value).__name__}")
-    if value in {"", ".", ".."}:  # with these the path would lead somewhere else
+    if value in {"", ".", ".."}:  # these would change the path
         raise ConfigurationError(f"{value!r} is no {kind} id")
     try:
         return quote(value, safe="")

@@ -1,4 +1,8 @@
-"""What is sent: requests to the service, which carry the API key, and files for storage, which must not."""
+"""Build requests and read responses, without sending anything.
+
+A ServiceRequest goes to the service and has the API key; a StorageRequest uploads a file to a storage server and does
+not have the key.
+"""
 
 from __future__ import annotations
 
@@ -36,22 +40,22 @@ __all__ = [
 ]
 
 _BODY_CUT = 500  # characters of a body that is not JSON
-_PAGE = "the answer is an HTML page, most likely from a proxy in between"
-# How S3 and those who speak its language explain themselves; two fields are no reason to have XML of strangers parsed.
+# The error fields of S3-compatible storage; a regular expression avoids parsing untrusted XML.
+_PAGE = "the response is an HTML page, most likely from a proxy in between"
 _XML_FIELD = re.compile(r"<(Code|Message)>([^<]{1,500})</\1>")
 
 
 def read_response(status: int, headers: Mapping[str, str], body: bytes) -> object:
-    """The data of a successful answer.
+    """Return the data of a successful response.
 
     Args:
         status: The HTTP status, 2xx.
-        headers: The answer's headers.
+        headers: The response's headers.
         body: Its body.
 
     Returns:
-        The object or list that was answered, without its envelope; None for an empty body and for anything else, such
-        as plain text or a plain ``true``.
+        The object or list in the body, without its envelope; None for an empty body and anything else, such as plain
+        text or ``true``.
 
     Raises:
         APIError: The envelope says that the request failed, whatever the status.
@@ -62,14 +66,14 @@ def read_response(status: int, headers: Mapping[str, str], body: bytes) -> objec
     except UnreadableError:
         if _is_page(body.decode("utf-8", "replace")):
             raise UnreadableError(_PAGE) from None
-        return None  # the official Python SDK takes these as «done, no data» too; some endpoints answer in plain text
+        return None  # some endpoints respond in plain text; the official Python SDK treats this as no data too
     if not isinstance(value, dict):
         return value if isinstance(value, list) else None
     if isinstance(value.get("success"), bool):
         if not value["success"]:
             raise error_from_response(status, headers, body)
         return value.get("data")
-    # A tool invocation has a field called data as well: only an object that is nothing but an envelope is one.
+    # A tool invocation has a field "data" as well, so an envelope must have no other fields.
     if "data" in value and value.keys() <= {"data", "messages", "status", "error"}:
         return value["data"]
     return value
@@ -78,16 +82,16 @@ def read_response(status: int, headers: Mapping[str, str], body: bytes) -> objec
 def error_from_response(
     status: int, headers: Mapping[str, str], body: bytes, now: datetime.datetime | None = None
 ) -> APIError:
-    """The exception for an error answer.
+    """Return the exception for an error response.
 
     Args:
         status: The HTTP status.
-        headers: The answer's headers.
+        headers: The response's headers.
         body: Its body: problem details, a legacy error, or anything else.
         now: The current time, for a ``Retry-After`` that is a date.
 
     Returns:
-        An exception of the class that belongs to the status.
+        An exception of the class for the status.
     """
     try:
         value = decode_json(body) if body.strip() else None
@@ -111,16 +115,16 @@ def error_from_response(
 
 
 def refused_upload(host: str, status: int, headers: Mapping[str, str], body: bytes) -> APIError:
-    """The exception for a file that a storage server did not take.
+    """Return the exception for an upload that a storage server refused.
 
     Args:
         host: The server.
         status: The HTTP status.
-        headers: The answer's headers.
-        body: Its body: JSON as the service's own, the XML of S3 and its like, or anything else.
+        headers: The response's headers.
+        body: Its body: JSON in the service's form, XML in the form of S3, or anything else.
 
     Returns:
-        An exception of the class that belongs to the status.
+        An exception of the class for the status.
     """
     error = error_from_response(status, {**headers, "Location": ""}, body)
     found = dict(_XML_FIELD.findall(body[:4096].decode("utf-8", "replace")))
@@ -128,13 +132,13 @@ def refused_upload(host: str, status: int, headers: Mapping[str, str], body: byt
     explained = _line(found["Message"]) if "Message" in found else error.detail
     error.detail = f"{host} did not take the file: {explained}"
     if 300 <= status < 400:
-        error.detail = f"{host} did not take the file and redirects; files are sent nowhere but where the service says"
+        error.detail = f"{host} did not take the file and redirects; redirects of uploads are not followed"
     error.request_id = error.request_id or headers.get("X-Amz-Request-Id")
     return error
 
 
 def _code_and_detail(value: object) -> tuple[str | None, str]:
-    """The machine-readable code and the explanation in an error body."""
+    """Return the machine-readable code and the detail of an error body."""
     if isinstance(value, str):
         return None, _PAGE if _is_page(value) else _line(value)
     if not isinstance(value, dict):
@@ -162,15 +166,15 @@ def _line(text: str) -> str:
 
 
 def retry_after(headers: Mapping[str, str], now: datetime.datetime | None = None) -> float | None:
-    """How long the server asks to wait.
+    """Return how long the server asks to wait.
 
     Args:
-        headers: The answer's headers; ``Retry-After-Ms`` (milliseconds) and ``Retry-After`` (seconds or an HTTP date)
+        headers: The response's headers; ``Retry-After-Ms`` (milliseconds) and ``Retry-After`` (seconds or an HTTP date)
             are read.
-        now: The current time; the clock's when None.
+        now: The current time; None for that of the system clock.
 
     Returns:
-        Seconds, not negative; None when it says nothing that can be read.
+        Seconds, not negative; None if there is no valid header.
     """
     for name, scale in (("Retry-After-Ms", 0.001), ("Retry-After", 1.0)):
         value = headers.get(name)
@@ -186,7 +190,7 @@ def retry_after(headers: Mapping[str, str], now: datetime.datetime | None = None
 
 
 def _seconds_until(date: str, now: datetime.datetime) -> float:
-    """Seconds until an HTTP date, 0 when it has passed, NaN when it is none."""
+    """Return the seconds until an HTTP date; 0 if it is in the past, NaN if it is invalid."""
     try:
         moment = email.utils.parsedate_to_datetime(date)
     except (ValueError, OverflowError):
@@ -198,11 +202,11 @@ def _seconds_until(date: str, now: datetime.datetime) -> float:
 
 @attrs.frozen
 class Address:
-    """Where requests go and what opens the door.
+    """The address and the credentials of the service.
 
     Attributes:
-        base_url: The service's address, without a slash at its end.
-        api_key: The key.
+        base_url: The base URL, without a trailing slash.
+        api_key: The API key.
     """
 
     base_url: str
@@ -211,13 +215,13 @@ class Address:
 
 @attrs.frozen
 class TransportOptions:
-    """How requests are made.
+    """The options of all requests of a client.
 
     Attributes:
         timeout: The time limits.
-        retry: When failed requests are repeated.
-        proxy: A proxy's URL, or None for that of the environment.
-        trust_env: Whether the environment's proxies count.
+        retry: The rules for retries.
+        proxy: A proxy's URL, or None for the one from the environment.
+        trust_env: Whether proxies are read from the environment.
         ssl: The TLS context, or None for the system's certificates.
         max_line_bytes: The longest line of a stream.
     """
@@ -230,11 +234,11 @@ class TransportOptions:
     max_line_bytes: int = MAX_LINE_BYTES
 
 
-_AS_IT_STANDS = "%/:?#[]@!$&'()*+,;=~"  # in an address; everything else is percent-encoded if it is not yet
+_AS_IT_STANDS = "%/:?#[]@!$&'()*+,;=~"  # characters of a URL that are not percent-encoded
 
 
 class _Header(str):
-    """A header's value that tracebacks with local variables do not show."""
+    """A header value that tracebacks with local variables do not show."""
 
     __slots__ = ()
 
@@ -247,21 +251,21 @@ _REQUEST_HEADERS = {**_COMMON_HEADERS, "Accept": "application/json", "Content-Ty
 _STREAM_HEADERS = {
     **_COMMON_HEADERS,
     "Accept": "application/x-ndjson",
-    "Accept-Encoding": "identity",  # compression would hold updates back
+    "Accept-Encoding": "identity",  # compression would delay updates
     "Cache-Control": "no-cache",
 }
 
 
 @attrs.frozen
 class ServiceRequest:
-    """A request to the service, ready to be sent any number of times.
+    """A request to the service; it can be sent any number of times.
 
     Attributes:
         method: GET, POST or the like.
         path: The path below the base URL.
         body: The body, or None.
         params: The query, or None.
-        streams: Whether the answer is a stream, which may be silent for long.
+        streams: Whether the response is a stream, to which no read timeout applies.
     """
 
     method: str
@@ -272,32 +276,32 @@ class ServiceRequest:
 
     @property
     def name(self) -> str:
-        """What logs and errors call it."""
+        """Return the name of the request for logs and errors."""
         return f"{self.method} {self.path}"
 
     def url(self, address: Address) -> str:
-        """Where it goes."""
+        """Return the URL."""
         return address.base_url + self.path
 
     def headers(self, address: Address) -> Mapping[str, str]:
-        """Its headers, with the API key."""
+        """Return the headers, with the API key."""
         common = _STREAM_HEADERS if self.streams else _REQUEST_HEADERS
         return {**common, "Authorization": _Header(f"Bearer {address.api_key.reveal()}")}
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> APIError:
-        """The exception for an answer with an error status."""
+        """Return the exception for a response with an error status."""
         return error_from_response(status, headers, body)
 
 
 @attrs.frozen
 class StorageRequest:
-    """A file on its way to where the service wants it, which may be anybody's server: it gets no key of ours.
+    """The upload of a file to a storage server, which may be a third party's and does not receive the API key.
 
     Attributes:
-        target: The address, from ``storage_address``. Its query opens the door there, so that nothing shows it.
-        content_type: The MIME type that the service was told.
-        size: Bytes.
-        body: The bytes.
+        target: The URL from ``storage_address``. Its query may hold a signature, so it must not be logged.
+        content_type: The MIME type announced to the service.
+        size: The size in bytes.
+        body: The content.
     """
 
     target: str = attrs.field(repr=False)
@@ -306,39 +310,39 @@ class StorageRequest:
     body: aiohttp.Payload = attrs.field(repr=False)
     method: str = "PUT"
     params: None = None
-    streams: bool = True  # while a file is sent there is nothing to be read
+    streams: bool = True  # no read timeout while the file is being sent
 
     @property
     def name(self) -> str:
-        """What logs and errors call it."""
+        """Return the name of the request for logs and errors."""
         return f"the upload to {urlsplit(self.target).hostname}"
 
     def url(self, _address: Address) -> str:
-        """Where it goes."""
+        """Return the URL."""
         return self.target
 
     def headers(self, _address: Address) -> Mapping[str, str]:
-        """Its headers; the type has to be the very one that the service was told, for it may be part of a signature."""
+        """Return the headers; the content type is the announced one, because the URL's signature may cover it."""
         return {**_COMMON_HEADERS, "Content-Type": self.content_type, "Content-Length": str(self.size)}
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> APIError:
-        """The exception for an answer with an error status."""
+        """Return the exception for a response with an error status."""
         return refused_upload(urlsplit(self.target).hostname or "", status, headers, body)
 
 
 def storage_address(upload_url: str, base_url: str) -> str:
-    """Where a file is to be sent, if that can be trusted.
+    """Return the URL to upload a file to, after checking that it is safe.
 
     Args:
-        upload_url: What the service answered; a relative one is taken as below the service's own host.
-        base_url: The service's address.
+        upload_url: The URL from the service's response; a relative one is resolved against the service's host.
+        base_url: The base URL of the service.
 
     Returns:
-        The whole address.
+        The absolute URL.
 
     Raises:
-        UnreadableError: It is no https address. Plain http, which everybody in between can read, is for this machine
-            alone, and only when the service is there itself.
+        UnreadableError: It is not an https URL. Plain http is allowed only if both it and ``base_url`` have loopback
+            addresses.
     """
     try:
         whole = quote(urljoin(f"{base_url}/files", upload_url), safe=_AS_IT_STANDS)

@@ -1,7 +1,7 @@
-"""A file to be uploaded, opened: its size, and its bytes as often as they are needed.
+"""The files to be uploaded: what is accepted as a file, its content type, and reading its content.
 
-Opening and reading may block and are for worker threads. Closing does not: while a thread is still at work on a file,
-for a caller that has been cancelled, that thread closes it when it is done.
+Opening and reading may block, so worker threads do it. ``close`` does not block: if a thread is still reading
+the file for a cancelled caller, that thread closes it when it has finished.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import io
 import os
 import re
 import stat
-import tempfile
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -41,23 +40,23 @@ __all__ = [
     "upload_source",
 ]
 
-HEAD = 40 * 1024  # bytes from the beginning of a file that are enough to tell any type that can be told
+HEAD = 40 * 1024  # bytes at the beginning of a file from which its type is guessed
 UNKNOWN = "application/octet-stream"
 
 _WELL_FORMED = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+(\s*;[\x20-\x7e]*)?")
 _ZIP = b"PK\x03\x04"
-_SHORTEST = 3  # bytes of a signature; fewer are met in any text
-# Pictures whose bytes are beyond doubt. They are often misnamed, and models refuse what is not what it is said to be.
+_SHORTEST = 3  # bytes of a signature; shorter ones occur in any text
+# Images with reliable signatures. They often have a wrong extension, and models refuse a wrong content type.
 _CERTAIN = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 # What a name like data.tar.gz is of: not the type inside, but that of what it is packed into.
 _PACKED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
 
 
 def check_content_type(content_type: str) -> str:
-    """A MIME type as it was given.
+    """Return a MIME type unchanged if it is valid.
 
     Raises:
-        ConfigurationError: It is none, or cannot be sent in a header.
+        ConfigurationError: It is invalid or cannot be sent in a header.
     """
     if not _WELL_FORMED.fullmatch(content_type):
         raise ConfigurationError(f"{content_type[:100]!r} is no content type, such as image/png or text/plain")
@@ -65,7 +64,7 @@ def check_content_type(content_type: str) -> str:
 
 
 def guess_content_type(filename: str, head: bytes) -> str:
-    """The MIME type of a file; reads the system's list of types the first time, so not on an event loop.
+    """Return the MIME type of a file; this reads the system's list of types the first time, so not on an event loop.
 
     Args:
         filename: Its name, or "".
@@ -109,12 +108,12 @@ _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
 def is_data_uri(text: str) -> bool:
-    """Whether a text is meant as a data URI."""
+    """Whether a text is a data URI."""
     return text[:5].lower() == "data:"
 
 
 def read_data_uri(uri: str) -> tuple[str, bytes]:
-    """Take a data URI apart.
+    """Return the content type and the content of a data URI.
 
     Args:
         uri: ``data:[type][;parameter=value]...[;base64],content``. The content may be percent-encoded; base64 may be of
@@ -124,7 +123,7 @@ def read_data_uri(uri: str) -> tuple[str, bytes]:
         The MIME type with its parameters, ``text/plain;charset=US-ASCII`` where there is none, and the content.
 
     Raises:
-        ConfigurationError: It cannot be read; what stands in it is not quoted.
+        ConfigurationError: It is malformed; the text does not quote its content.
     """
     head, comma, content = uri[5:].partition(",")
     if not comma:
@@ -174,7 +173,7 @@ def check_source(source: object) -> None:
 
 
 def check_sources(sources: object) -> tuple[FileSource, ...]:
-    """The files that go with something, as a tuple.
+    """Return a list of files as a tuple, after checking each.
 
     Raises:
         TypeError: It is no list of files, or one of them can be none.
@@ -198,7 +197,7 @@ def _described(source: object) -> str:
     return f"the class {source.__name__}" if isinstance(source, type) else type(source).__name__
 
 
-Tell: TypeAlias = Callable[[int], Awaitable[None]]  # how many bytes are on their way
+Tell: TypeAlias = Callable[[int], Awaitable[None]]  # receives the number of bytes sent so far
 
 _COPY = 256 * 1024  # bytes copied at a time
 
@@ -211,8 +210,8 @@ class UploadSource(ABC):
         content_type: Its MIME type, or "" to have it guessed.
 
     Attributes:
-        size: Bytes; known once it is open.
-        uploaded: Whether it has arrived; set by who uploads it.
+        size: The size in bytes, once it is open.
+        uploaded: Whether the upload is complete; set by the uploader.
     """
 
     def __init__(self, filename: str, content_type: str) -> None:
@@ -224,7 +223,7 @@ class UploadSource(ABC):
         self._closed = False
 
     def open(self) -> None:
-        """Open it and find out its size and type.
+        """Open the file and determine its size and content type.
 
         Raises:
             FileError: It cannot be read.
@@ -238,7 +237,7 @@ class UploadSource(ABC):
         check_content_type(self.content_type)
 
     def check(self) -> None:
-        """Check that it is still as large as it was.
+        """Check that the size has not changed.
 
         Raises:
             FileError: It is not.
@@ -266,7 +265,7 @@ class UploadSource(ABC):
         return data
 
     def close(self) -> None:
-        """Let go of it; from any thread, at any time."""
+        """Close the file; may be called from any thread at any time."""
         self._closed = True
         self._settle()
 
@@ -275,7 +274,7 @@ class UploadSource(ABC):
         try:
             with self._lock, self._translated():
                 if self._closed:
-                    raise self._error(errno.EBADF, "it was closed, because the upload was given up")
+                    raise self._error(errno.EBADF, "it was closed because the upload was cancelled")
                 yield
         finally:
             self._settle()
@@ -381,7 +380,7 @@ class _Path(_File):
         mode = self._path.stat().st_mode
         if stat.S_ISDIR(mode):
             raise self._error(errno.EISDIR, os.strerror(errno.EISDIR))
-        if not stat.S_ISREG(mode):  # to open a pipe may take for ever
+        if not stat.S_ISREG(mode):  # opening a pipe may block forever
             raise self._error(errno.EINVAL, "it is no regular file; open it yourself and pass the file object")
         self.file = self._path.open("rb")
         return self._measure()
@@ -395,7 +394,7 @@ class _Path(_File):
 
 
 class _FileObject(_File):
-    """A caller's file object, from where it stands to its end. It is not closed.
+    """A caller's file object, read from its current position to its end. It is not closed.
 
     One that can only be read once is copied to a temporary file: the size has to be known before the first byte is
     sent, and a failed attempt has to be made again. Another is put back to where it stood when the upload fails.
@@ -419,6 +418,8 @@ class _FileObject(_File):
         return self._measure()
 
     def _copy(self) -> None:
+        import tempfile
+
         self.file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by _release
         self._copied = True
         while not self._closed and (piece := _checked(self._given.read(_COPY))):
@@ -462,7 +463,7 @@ def upload_source(source: FileSource, filename: str | None, content_type: str | 
 
 
 def _pieces(file: BinaryIO, count: int) -> Iterator[bytes]:
-    """So many bytes of a file object, which may return fewer at a time."""
+    """Read ``count`` bytes of a file object, whose ``read`` may return fewer."""
     while count > 0 and (piece := _checked(file.read(count))):
         count -= len(piece)
         yield piece

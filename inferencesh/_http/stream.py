@@ -1,6 +1,6 @@
-"""The bytes of a file on their way: read in worker threads, handed over in pieces, timed while the network works.
+"""Read the body of a streamed response and send the body of an upload.
 
-Imports aiohttp, and is itself imported only when the first file is sent.
+This module imports aiohttp at import time, so it is imported when the first stream or upload begins.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from inferencesh._loops.invoke import start_in_thread
 from inferencesh._loops.threads import OpenConnection, wait_for_end
 from inferencesh.errors import APIConnectionError, APIError, APITimeoutError
 
-from .session import received, translated
+from .session import connection_error, read_response_data
 from .sources import Tell, UploadSource
 
 __all__ = ["ByteStream", "LargeBody", "UploadBody"]
@@ -28,12 +28,12 @@ _READ = 64 * 1024  # bytes handled at a time; more would only wait in memory
 
 
 class ByteStream(OpenConnection):
-    """A streaming answer.
+    """A streamed response.
 
     Args:
-        response: The answer, of which the headers have arrived.
+        response: The response; its headers have arrived.
         content_type: Its ``Content-Type``, "" when it has none.
-        idle: Seconds without a byte that are borne while one is awaited, or None.
+        idle: The idle timeout in seconds, or None; it applies while a caller is waiting for data.
     """
 
     def __init__(self, response: aiohttp.ClientResponse, content_type: str, idle: float | None) -> None:
@@ -44,16 +44,16 @@ class ByteStream(OpenConnection):
         self.content_type = content_type
 
     async def read(self, until: float) -> bytes | None:
-        """The next bytes.
+        """Return the next bytes.
 
         Args:
-            until: The loop's time at which to stop waiting.
+            until: The time of the loop's clock at which to stop waiting.
 
         Returns:
-            The bytes; b"" at the end of the stream; None when the time has come or ``wake`` was called.
+            The bytes; b"" at the end of the stream; None if ``until`` was reached or ``wake`` was called.
 
         Raises:
-            APITimeoutError: Nothing arrived for the idle time, counted only while somebody was waiting here.
+            APITimeoutError: Nothing arrived within the idle timeout.
             APIConnectionError: The connection was lost.
         """
         content = self._response.content
@@ -67,11 +67,11 @@ class ByteStream(OpenConnection):
         except APITimeoutError:
             raise
         except (aiohttp.ClientError, OSError) as error:
-            failure = translated(error, "the stream", None)
+            failure = connection_error(error, "the stream", None)
         raise failure
 
     def read_now(self) -> bytes:
-        """The bytes that have arrived already; b"" where there are none, or the connection is lost."""
+        """Return the bytes received so far without waiting; b"" if there are none or the connection is lost."""
         content = self._response.content
         return content.read_nowait(_READ) if content.exception() is None else b""
 
@@ -80,17 +80,17 @@ class ByteStream(OpenConnection):
         idle_end = float("inf") if self._idle is None else now + self._idle
         try:
             async with asyncio.timeout_at(min(until, idle_end)) as self._waiting:
-                return await received(content.read(_READ))
+                return await read_response_data(content.read(_READ))
         except TimeoutError:
             if self.loop.time() < idle_end:
                 return None
         finally:
             self._waiting = None
-        raise APITimeoutError(f"the stream was silent for {self._idle:g} seconds, heartbeats included")
+        raise APITimeoutError(f"the stream was silent for {self._idle:g} seconds, without even a heartbeat")
 
     def wake(self) -> None:
-        """Have a waiting ``read`` return at once."""
-        if self._waiting is not None and not self._waiting.expired():  # else it is on its way back already
+        """Make a waiting ``read`` return at once."""
+        if self._waiting is not None and not self._waiting.expired():  # an expired one is returning already
             self._waiting.reschedule(self.loop.time())
 
     def _held(self) -> object:
@@ -99,17 +99,17 @@ class ByteStream(OpenConnection):
     def _close(self) -> None:
         connection = self._response.connection
         if connection is not None and connection.transport is not None:
-            connection.transport.abort()  # TLS would wait for the other side's goodbye
+            connection.transport.abort()  # closing would wait for the peer's TLS close_notify
         self._response.close()
 
 
-_FILE_READ = 256 * 1024  # bytes read at a time: a step into another thread costs as much as reading some 100 KB
-_PIECE = 64 * 1024  # bytes handed over at a time; the idle clock begins anew with each
-_UNSENT = 128 * 1024  # bytes that the system may take before it sends them
+_FILE_READ = 256 * 1024  # bytes read at a time: a switch to another thread takes as long as reading some 100 KB
+_PIECE = 64 * 1024  # bytes written at a time; each restarts the idle timeout
+_UNSENT = 128 * 1024  # bytes that the kernel may buffer before sending
 
 
 class _Connection(OpenConnection):
-    """What a file goes over, once it is on its way."""
+    """The connection of an upload, known once its body is being sent."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,31 +117,31 @@ class _Connection(OpenConnection):
         self._socket: socket.socket | None = None
 
     def use(self, transport: asyncio.WriteTransport | None) -> None:
-        """Note what it is, and have the system take no more than it is about to send.
+        """Set the transport, and limit how much unsent data the kernel buffers.
 
-        It would take megabytes at once, and on a slow line the time in which nothing seems to happen, while it sends
-        them, could not be told from that of a server that does not answer.
+        Otherwise it would buffer megabytes, and while it sends them over a slow line the idle timeout could not
+        distinguish progress from a server that does not respond.
         """
         self._transport = transport
         self._socket = transport.get_extra_info("socket") if transport is not None else None
         option = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # not on every platform
         if self._socket is not None and option is not None:
-            with contextlib.suppress(OSError):  # closed at this moment, which the next write will tell
+            with contextlib.suppress(OSError):  # it has just been closed; the next write raises that
                 self._socket.setsockopt(socket.IPPROTO_TCP, option, _UNSENT)
 
     def _held(self) -> object:
         return self._transport
 
     def _close(self) -> None:
-        # A close would wait until all that was written is sent. asyncio cannot abort what has ended already.
+        # close() would wait for buffered data to be sent, and asyncio cannot abort a transport whose socket is closed.
         if self._transport is not None and self._socket is not None and self._socket.fileno() >= 0:
             self._transport.abort()
 
 
 async def _written(write: Coroutine[Any, Any, None], connection: _Connection) -> None:
-    """Write to a connection, and cut it off when this is cancelled."""
-    # In a task of its own, which hears how the connection ends. When aiohttp's own is cancelled in a write, the end
-    # has no hearer, and versions before 3.14 have asyncio complain about that.
+    """Write to a connection, and abort it when this is cancelled."""
+    # A separate task retrieves the exception that ends the connection: if aiohttp's task is cancelled during a
+    # write, nothing does, and aiohttp before 3.14 makes asyncio log that.
     writing = asyncio.create_task(write)
     writing.add_done_callback(lambda task: task.cancelled() or task.exception())
     try:
@@ -189,23 +189,23 @@ class LargeBody(aiohttp.BytesIOPayload):
 
 
 class UploadBody(aiohttp.Payload):
-    """One attempt at sending a file.
+    """The request body of one attempt to send a file.
 
-    What goes wrong with the file is kept in ``failure``: aiohttp would turn it into an error of the connection.
+    Errors of the file are kept in ``failure``, because aiohttp would replace them by a connection error.
 
     Args:
         source: The file, opened.
-        tell: Told how many bytes the network has taken.
-        idle: Seconds in which the network must take a piece, and the server answer in the end; or None.
+        tell: Called with the number of bytes sent so far.
+        idle: The idle timeout in seconds, for each write and for the response; or None.
 
     Attributes:
-        failure: What reading the file, or ``tell``, has raised.
-        over: Set when the network has taken everything, or never will.
-        complete: Whether it has.
-        connection: What it goes over.
+        failure: The exception raised by reading the file or by ``tell``, or None.
+        over: Set when the whole body was written, or writing it has failed.
+        complete: Whether the whole body was written.
+        connection: Its connection.
     """
 
-    _autoclose = True  # the file is closed by whoever opened it
+    _autoclose = True  # prevents a warning: the file is closed by its opener
 
     def __init__(self, source: UploadSource, tell: Tell, idle: float | None) -> None:
         super().__init__(source, content_type=source.content_type)
@@ -222,26 +222,29 @@ class UploadBody(aiohttp.Payload):
 
     @contextlib.asynccontextmanager
     async def under_way(self, connect: float | None) -> AsyncIterator[None]:
-        """Raise TimeoutError when the network does not get on, and cut the connection off whatever else is raised.
+        """Apply the idle timeout to the attempt, and abort the connection if anything is raised.
 
-        Reading and telling take no time of the network's.
+        The timeout is suspended while the file is read and ``tell`` is running.
+
+        Raises:
+            TimeoutError: No data could be sent, or no response arrived, within the idle timeout.
 
         Args:
-            connect: Seconds that a connection may take besides, or None.
+            connect: Additional seconds for connecting, or None.
         """
         try:
             async with asyncio.timeout(None if self._idle is None else self._idle + (connect or 0.0)) as self._clock:
                 yield
         except BaseException as error:
             self.connection.close()
-            # The caller's function may be under way in aiohttp's task, which nobody else would wait for.
+            # The caller's callback may be running in aiohttp's task, which nothing else waits for.
             if self._writing is not None and not isinstance(error, GeneratorExit):
                 self._writing.cancel()
                 await wait_for_end([self._writing])
             raise
 
     async def write(self, writer: aiohttp.abc.AbstractStreamWriter) -> None:
-        """Send all of it; called by aiohttp."""
+        """Write the whole file; called by aiohttp."""
         self._writing = asyncio.current_task()
         self.connection.use(writer.transport)
         try:
@@ -249,16 +252,16 @@ class UploadBody(aiohttp.Payload):
                 await self._hand_over(writer, await self._read(start))
             self.complete = True
         finally:
-            self._set_clock(self._idle)  # from here on the answer is waited for
+            self._set_clock(self._idle)  # now for the response
             self.over.set()
 
     async def write_with_length(self, writer: aiohttp.abc.AbstractStreamWriter, content_length: int | None) -> None:
-        """Send all of it, which is as much as was announced; called by aiohttp."""
+        """Write the whole file, whose size is the Content-Length; called by aiohttp."""
         assert content_length in {None, self._source.size}
         await self.write(writer)
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002 - aiohttp's names
-        """Not to be had: the file is never in memory as a whole."""
+        """Raise TypeError, since the file is never in memory as a whole."""
         raise TypeError("the body of an upload cannot be shown as text")
 
     async def _hand_over(self, writer: aiohttp.abc.AbstractStreamWriter, chunk: memoryview) -> None:
@@ -279,9 +282,9 @@ class UploadBody(aiohttp.Payload):
             raise
         except BaseException as error:  # noqa: BLE001 - the caller raises it
             self.failure = error
-        raise ConnectionAbortedError  # for aiohttp, which lets go of the connection then
+        raise ConnectionAbortedError  # makes aiohttp drop the connection
 
     def _set_clock(self, seconds: float | None) -> None:
         if self._clock is not None and self._idle is not None:
-            with contextlib.suppress(RuntimeError):  # it has run out, or the attempt is over
+            with contextlib.suppress(RuntimeError):  # it has expired, or the attempt has ended
                 self._clock.reschedule(None if seconds is None else asyncio.get_running_loop().time() + seconds)

@@ -1,6 +1,6 @@
-"""What a client asks of servers: requests, streams and uploads, repeated as is safe.
+"""Make requests, open streams and upload files, with the retries that ``retry.py`` decides on.
 
-One transport serves any number of event loops, one after another or at once.
+One transport can be used by several event loops, one after another or at the same time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from inferencesh.errors import APIConnectionError, APIError, APITimeoutError, In
 
 from .requests import Address, ServiceRequest, StorageRequest, TransportOptions, read_response, storage_address
 from .retry import Safety
-from .session import Sender, import_aiohttp
+from .session import HTTPClient, import_aiohttp
 
 if TYPE_CHECKING:
     import aiohttp
@@ -43,34 +43,34 @@ class Transport:
     """Makes requests for one client.
 
     Args:
-        get_address: Says where to; awaited before each request, so that an address can come into being on first use.
-        options: How.
+        get_address: Returns the base URL and API key; awaited before each request.
+        options: The options of all requests.
     """
 
     def __init__(self, get_address: Callable[[], Awaitable[Address]], options: TransportOptions) -> None:
         self.options = options
         self._open: weakref.WeakSet[OpenConnection] = weakref.WeakSet()
-        self._sender = Sender(get_address, options, self._open)
+        self._http = HTTPClient(get_address, options, self._open)
 
     @property
     def closed(self) -> bool:
         """Whether the client was closed."""
-        return self._sender.closed
+        return self._http.closed
 
     async def request(
         self, method: str, path: str, *, safety: Safety, json: object = None, params: Mapping[str, str] | None = None
     ) -> object:
-        """Make a request and return the data of its answer.
+        """Make a request and return the data of its response.
 
         Args:
             method: GET, POST or the like.
             path: The path below the base URL.
-            safety: What sending it twice would mean.
+            safety: Whether it may be sent again.
             json: The body, or None.
             params: The query, or None.
 
         Returns:
-            The data, without its envelope; None when the answer has none.
+            The data, without its envelope; None if the response has none.
 
         Raises:
             APIError: The server refused it.
@@ -80,11 +80,11 @@ class Transport:
 
         async def once() -> object:
             if body is None or len(body) <= _LARGE_BODY:
-                response = await self._sender.send(ServiceRequest(method, path, body, params))
+                response = await self._http.send(ServiceRequest(method, path, body, params))
             else:
                 response = await self._send_large(method, path, body, params)
             try:
-                data = await self._sender.read_body(response)
+                data = await self._http.read_body(response)
             finally:
                 response.release()
             return read_response(response.status, response.headers, data)
@@ -100,14 +100,14 @@ class Transport:
         large = LargeBody(body)
         self._open.add(large.connection)
         with large.under_way():
-            return await self._sender.send(ServiceRequest(method, path, large, params))
+            return await self._http.send(ServiceRequest(method, path, large, params))
 
     async def open_stream(self, path: str, *, repeat: bool = True) -> ByteStream:
         """Open a stream and return it once its headers have arrived.
 
         Args:
             path: The path below the base URL.
-            repeat: Whether to repeat the request as is safe; a caller with a plan of its own says no.
+            repeat: Whether to retry; False for callers that reconnect themselves.
 
         Raises:
             APIError: The server refused it.
@@ -116,13 +116,13 @@ class Transport:
 
         async def once() -> ByteStream:
             limits = self.options.timeout
-            # Its idle time is counted by ByteStream, only while somebody waits; up to the headers it is counted here.
+            # ByteStream applies the idle timeout to the body; here it applies to the headers.
             patience = None if limits.idle is None else limits.idle + (limits.connect or 0.0)
             try:
                 async with asyncio.timeout(patience):
-                    response = await self._sender.send(ServiceRequest("GET", path, streams=True))
+                    response = await self._http.send(ServiceRequest("GET", path, streams=True))
             except TimeoutError:
-                raise APITimeoutError(f"GET {path}: no answer within {patience:g} seconds") from None
+                raise APITimeoutError(f"GET {path}: no response within {patience:g} seconds") from None
             from .stream import ByteStream
 
             stream = ByteStream(response, self.masked(response.headers.get("Content-Type", "")), limits.idle)
@@ -134,23 +134,23 @@ class Transport:
         return await self._repeat(f"GET {path}", once, Safety.REPEATABLE, self.options.timeout.total)
 
     async def upload(self, upload_url: str, source: UploadSource, tell: Tell) -> None:
-        """Send a file to where the service wants it; as often as is sensible, since it can be read again.
+        """Send a file to its upload URL, with retries.
 
-        There is no limit to the whole, only to the time in which not a byte can be sent or the answer does not come.
+        There is no total timeout. The idle timeout applies to sending each piece and to the response.
 
         Args:
-            upload_url: The address that the service answered.
+            upload_url: The URL from the response to the announcement of the file.
             source: The file, opened.
-            tell: Told how many bytes are on their way.
+            tell: Called with the number of bytes sent so far.
 
         Raises:
             FileError: The file changed or cannot be read.
             APIError: The storage server refused it.
             APIConnectionError: That server could not be reached or did not answer.
-            UnreadableError: The address is not to be trusted.
-            Exception: What ``tell`` raised.
+            UnreadableError: The URL is invalid or not encrypted.
+            Exception: Raised by ``tell``.
         """
-        target = storage_address(upload_url, await self._sender.base_url())
+        target = storage_address(upload_url, await self._http.base_url())
         limits = self.options.timeout
 
         async def once() -> BaseException | None:
@@ -162,37 +162,37 @@ class Transport:
             await start_in_thread(source.check)
             try:
                 async with body.under_way(limits.connect):
-                    response = await self._sender.send(request)
+                    response = await self._http.send(request)
                     try:
                         await body.over.wait()
                     finally:
                         response.release()
                     if not body.complete and body.failure is None:
-                        raise APIConnectionError(f"{request.name}: it was taken before it was complete, and then broke")
+                        raise APIConnectionError(f"{request.name}: the server responded before the file was complete")
             except TimeoutError:
                 if body.failure is None:
                     raise APITimeoutError(f"{request.name}: no progress within {limits.idle or 0:g} seconds") from None
             except InferenceError:
                 if body.failure is None:
                     raise
-            return body.failure  # what the file or the caller's function raised is nothing that a repetition mends
+            return body.failure  # an error of the file or of the caller's callback, which a retry would not cure
 
         failure = await self._repeat("an upload", once, Safety.REPEATABLE, None)
         if failure is not None:
             raise failure
 
     def masked(self, text: str) -> str:
-        """Text from the server without the API key, should the server have echoed it."""
-        return self._sender.masked(text)
+        """Return a text from the server with the API key masked, in case the server echoed it."""
+        return self._http.masked(text)
 
     async def aclose(self) -> None:
-        """Close all streams, uploads and connections; later requests fail."""
+        """Close all streams, uploads and sessions; later requests raise an InferenceError."""
         for connection in list(self._open):
             connection.close()
-        await self._sender.aclose()
+        await self._http.aclose()
 
     async def _repeat(self, what: str, once: Callable[[], Awaitable[T]], safety: Safety, total: float | None) -> T:
-        """Make a request as often as is safe and sensible, within the total time."""
+        """Call ``once`` until it succeeds or the retry policy or the total timeout ends the attempts."""
         deadline = float("inf") if total is None else time.monotonic() + total
         attempt = 0
         while True:
@@ -203,7 +203,7 @@ class Transport:
             except InferenceError as error:
                 failure = error
             except TimeoutError:
-                failure = APITimeoutError(f"{what} was not answered within {total:g} seconds")
+                failure = APITimeoutError(f"{what} had no response within {total:g} seconds")
             wait = self.options.retry.wait(failure, sent=_was_sent(failure), safety=safety, attempt=attempt)
             if wait is None or time.monotonic() + wait >= deadline:
                 if isinstance(failure, APIError):

@@ -1,4 +1,4 @@
-"""How files get to the service: all are opened, each is announced, and its bytes go where the answer says."""
+"""Upload files: open them all, announce each to the service, and send its content to the URL from the response."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ async def upload(
 
 
 async def upload_all(transport: Transport, sources: Sequence[FileSource]) -> list[FileRef]:
-    """Upload the files that go with a message, several at once; one that stands twice in the list, once.
+    """Upload the files that go with a message, several at once; duplicates are uploaded once.
 
-    Nothing is sent before all are open, and when one fails the others are given up.
+    Nothing is sent before all files are open. If one upload fails, the others are cancelled.
 
     Args:
-        transport: Makes the requests.
+        transport: The transport for the requests.
         sources: The files, from ``check_sources``.
 
     Returns:
-        What they are at the service, in the same order.
+        References to the uploaded files, in the same order.
     """
     from .sources import upload_source
 
@@ -109,7 +109,7 @@ def _known(ref: FileRef) -> FileRef:
 
 
 class _Progress:
-    """Tells a caller's function how far an upload is: at its start, while it goes on, never going back, at its end."""
+    """Reports the progress of an upload to a callback: at the start, during the upload, and at the end."""
 
     def __init__(self, source: UploadSource, on_progress: OnProgress | None, invoker: Invoker) -> None:
         self._source = source
@@ -118,12 +118,12 @@ class _Progress:
         self._told = -1
 
     async def tell(self, sent: int) -> None:
-        """So many bytes are on their way; nothing new where a repeated attempt is still behind the one before."""
+        """Report the number of bytes sent; skipped while a retry has sent less than an earlier attempt."""
         if sent > self._told:
             await self._call(sent)
 
     async def finish(self) -> None:
-        """The server has taken all of it."""
+        """Report that the server has received the whole file."""
         await self._call(self._source.size)
 
     async def _call(self, sent: int) -> None:
@@ -149,15 +149,17 @@ async def _send(transport: Transport, source: UploadSource, progress: _Progress)
     record: dict[str, Any] = {"uri": "", "content_type": source.content_type, "size": source.size}
     if source.filename:
         record["filename"] = source.filename
-    # A record that is made twice is one that nobody uses.
+    # A retry may create a second record, which remains unused.
     answer = await transport.request("POST", "/files", json={"files": [record]}, safety=Safety.REPEATABLE)
     made = _record(answer)
     upload_url = made.get("upload_url")
     if not isinstance(upload_url, str) or not upload_url:
-        raise UnreadableError("the server's answer names no address to send the file to")
+        raise UnreadableError("the response to the announcement of a file has no address (upload_url); it was not sent")
     ref = structure(made, FileRef)
     if not ref.uri and not ref.id:
-        raise UnreadableError("the server's answer names neither uri nor id of the file")
+        raise UnreadableError(
+            "the response to the announcement of a file has neither uri nor id; the file was not sent"
+        )
     ref = attrs.evolve(
         ref,
         filename=ref.filename or source.filename,
@@ -171,11 +173,13 @@ async def _send(transport: Transport, source: UploadSource, progress: _Progress)
 
 
 def _record(answer: object) -> Mapping[str, Any]:
-    """The file's record in an answer: the only one of a list, of a list in an object, or the object itself."""
+    """Return the file's record: the only item of a list, of a list in an object, or the object itself."""
     listed = answer
     if isinstance(answer, Mapping) and "upload_url" not in answer:
         listed = answer.get("files", answer.get("items"))
     item = listed[0] if isinstance(listed, list) and len(listed) == 1 else listed
     if not isinstance(item, Mapping):
-        raise UnreadableError("the server answered without the record of the file that was announced")
+        raise UnreadableError(
+            "the response to the announcement of a file has no single record of the file; it was not sent"
+        )
     return item

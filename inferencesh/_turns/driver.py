@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from inferencesh._http.api import chat_path
-from inferencesh._http.retry import Backoff
 from inferencesh._http.transport import Transport
 from inferencesh._http.uploads import upload_all
 from inferencesh._loops.invoke import Invoker
@@ -27,6 +26,7 @@ from inferencesh._protocol.run import goes_on
 from inferencesh._protocol.turn import Turn
 from inferencesh._protocol.wire import Event, EventDecoder, event_decoder
 from inferencesh._types.codec import structure
+from inferencesh.config import Backoff
 from inferencesh.errors import (
     APIConnectionError,
     APIError,

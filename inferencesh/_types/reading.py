@@ -1,8 +1,8 @@
-"""The strict cattrs converter for what a language model has written: JSON in, values of the caller's types out.
+"""Read JSON written by a language model as values of the caller's types, strictly.
 
-It reads both an agent's outputs and the arguments of its tool calls. Unlike the lenient one for the service's own
-answers it takes nothing for what it is not: no text for a list, no list for an object. Keys of objects that a class
-does not know are passed over. Classes are made by their own ``__init__``, so that their converters and validators run.
+Both outputs of agents and arguments of tool calls are read here. Unlike ``codec.py``, which reads the service's own
+responses leniently, this converts nothing: a string is not accepted for a list. Unknown keys are ignored. Instances are
+made by the classes' own ``__init__``, so that their converters and validators run.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _shortened.maxlevel = 2
 
 
 def short(value: object) -> str:
-    """A value's repr, cut where it is long."""
+    """Return the repr of a value, shortened if it is long."""
     return _shortened.repr(value)
 
 
@@ -71,7 +71,7 @@ class MismatchError(ValueError):
 
     Args:
         expected: The type, or what is expected in words.
-        value: What has come.
+        value: The value.
     """
 
     def __init__(self, expected: Any, value: object) -> None:
@@ -80,11 +80,11 @@ class MismatchError(ValueError):
 
 
 def told(error: BaseException, root: str = "") -> str:
-    """What was wrong with a value, in one line: all places, or the first of very many.
+    """Return the problems of a value as one line; only the first ones if there are many.
 
     Args:
-        error: What reading it raised.
-        root: What the value itself is called; places are told from there.
+        error: The exception raised by reading it.
+        root: The name of the value, with which the path of each place begins.
     """
     found = problems(error, root)
     rest = f" (and {len(found) - _MOST_TOLD} more)" if len(found) > _MOST_TOLD else ""
@@ -92,11 +92,11 @@ def told(error: BaseException, root: str = "") -> str:
 
 
 def problems(error: BaseException, root: str = "") -> list[str]:
-    """What was wrong with a value, one text for each place: ``address.zip: expected int, got 'abc'``.
+    """Return the problems of a value, one text for each place: ``address.zip: expected int, got 'abc'``.
 
     Args:
-        error: What reading it raised.
-        root: What the value itself is called; places are told from there.
+        error: The exception raised by reading it.
+        root: The name of the value, with which the path of each place begins.
     """
     from cattrs import transform_error
 
@@ -286,7 +286,7 @@ def _list_factory(kind: Any, converter: Converter) -> Hook:
 
 
 def _read_each(kind: Any, parts: Iterable[tuple[int | str, object, Any, Hook]]) -> list[Any]:
-    """Read the parts of a value, and tell of all that is wrong with them.
+    """Read the parts of a value and raise all their problems together.
 
     Args:
         kind: The type of the value.
@@ -390,7 +390,7 @@ _LIMITS = ("gt", "ge", "lt", "le", "multiple_of", "pattern", "min_length", "max_
 
 
 def reader_of(hint: Any) -> Callable[[object], Any]:
-    """What reads JSON values as a type; it raises all that is wrong with one together, for ``problems`` to tell.
+    """Return a function that reads JSON values as a type and raises all problems together, for ``problems``.
 
     Args:
         hint: The type, of which msgspec has a JSON Schema.
@@ -429,9 +429,6 @@ def _refuse(kind: Any) -> NoReturn:
     raise ConfigurationError(f"no {type_name(kind)} can be made of JSON")
 
 
-# -- classes and mappings with known keys ------------------------------------------------------------------------------
-
-
 @attrs.frozen
 class _Field:
     """A field of a class, or a key of a TypedDict.
@@ -451,7 +448,7 @@ class _Field:
     hook: Hook
 
 
-# The classes whose hooks are being made: one that holds itself is met again meanwhile.
+# The classes whose hooks are being made, to detect a recursive class.
 _under_way: ContextVar[tuple[Any, ...]] = ContextVar("_under_way", default=())
 
 
@@ -472,7 +469,7 @@ def _fields(kind: Any, found: Sequence[tuple[str, str, Any, bool]], converter: C
 
 
 def _read_fields(kind: Any, fields: Sequence[_Field], value: Mapping[str, object]) -> dict[str, Any]:
-    """Read an object's fields, and tell of all that is wrong with them."""
+    """Read an object's fields and raise all their problems together."""
     read: dict[str, Any] = {}
     errors: list[Exception] = []
     for each in fields:
@@ -526,9 +523,6 @@ def _typed_dict_factory(kind: Any, converter: Converter) -> Hook:
     return only(dict, kind, lambda value, _: _read_fields(kind, fields, value))
 
 
-# -- choices -----------------------------------------------------------------------------------------------------------
-
-
 def _union_factory(kind: Any, converter: Converter) -> Hook:
     members = [(member, hook_of(member, converter)) for member in typing.get_args(kind)]
 
@@ -570,9 +564,6 @@ def _variable_factory(kind: TypeVar, converter: Converter) -> Hook:
 
 def _most(variable: TypeVar) -> Any:
     return Any if variable.__bound__ is None else variable.__bound__
-
-
-# -- limits ------------------------------------------------------------------------------------------------------------
 
 
 def _annotated_factory(kind: Any, converter: Converter) -> Hook:

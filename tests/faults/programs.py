@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from inferencesh import AsyncInference, Inference, Timeout, string, tool
-from inferencesh._http.retry import Backoff
+from inferencesh.config import Backoff
 
 from .forms import KEY
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from inferencesh import APIError, AuthenticationError, NotFoundError, PermissionDeniedError, RateLimitError, StreamError
-from inferencesh._http.retry import Backoff
+from inferencesh.config import Backoff
 
 from .forms import CHAT, Json, chat, event, message
 from .script import (

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from inferencesh import AsyncInference, Inference
-from inferencesh._http.retry import Backoff
+from inferencesh.config import Backoff
 
 from .forms import chat, delta, message
 from .script import RST, Scenario, Script, encode, head, raw

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import attrs
 
 from inferencesh import AsyncInference, Inference, InferenceError, Message, Timeout, Tool, string, tool
-from inferencesh._http.retry import Backoff
+from inferencesh.config import Backoff
 
 from .forms import CHAT, KEY
 from .script import Scenario, Script, Step

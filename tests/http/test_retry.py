@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferencesh._http.retry import Backoff, RetryPolicy, Safety
+from inferencesh._http.retry import RetryPolicy, Safety
+from inferencesh.config import Backoff
 from inferencesh.errors import (
     APIConnectionError,
     APIError,

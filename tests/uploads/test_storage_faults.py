@@ -28,7 +28,7 @@ from inferencesh import (
     Timeout,
 )
 from inferencesh._http.requests import storage_address
-from inferencesh._http.session import without_address
+from inferencesh._http.session import without_url
 from inferencesh.errors import UnreadableError
 from tests.faults.forms import KEY, chat, message
 from tests.faults.proxy import Proxy
@@ -342,11 +342,11 @@ def test_neither_key_nor_signature_is_shown(kind: Kind, way: Way, canary: pytest
 def test_an_error_that_tells_the_whole_address_is_replaced(code: int | None, says: str) -> None:
     """aiohttp has such errors; which of them comes of a broken connection is a matter of chance."""
     url = "https://s3.example/k?signature=sesame"
-    told = without_address(aiohttp.ClientOSError(code, f"Can not write request body for {url}"), url)
+    told = without_url(aiohttp.ClientOSError(code, f"Can not write request body for {url}"), url)
     assert says in str(told)
     assert "sesame" not in repr(told)
     other = aiohttp.ClientOSError(code, "Connection lost")
-    assert without_address(other, url) is other
+    assert without_url(other, url) is other
 
 
 def test_a_timeout_of_the_callers_shows_no_key() -> None:
