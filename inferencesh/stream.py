@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 import attrs
 
-from ._loops.invoke import in_callback_of, invoke
+from ._loops.invoke import in_callback_of, invoke, runs_on_loop
 from ._loops.threads import Uncopied, hand_over, wait_for_end
 from ._turns.driver import TurnDriver
 from .errors import InferenceError, StreamError
@@ -54,6 +53,7 @@ class AsyncMessageStream(Uncopied):
         self._driver = driver
         self._source = Conflator(driver) if driver.request.conflate else driver
         self._on_message = driver.request.on_message
+        self._on_loop: bool | None = None  # whether that is called on the loop; found out when it is first called
         self._batch: Iterator[Message] = iter(())  # what the source returned last, as far as it was not taken yet
         self._entered = False
         self._over = False
@@ -241,22 +241,14 @@ class AsyncMessageStream(Uncopied):
         """Close the connection as ``_leave`` does, and wait until the tool calls have stopped."""
         await self._source.leave()
 
-    @contextlib.contextmanager
-    def _reporting(self, message: Message, *, done: bool) -> Iterator[None]:
-        """Make a context in which ``on_message`` is called.
-
-        The turn counts as waiting for the callback, and this package's errors that it raises get the message and chat.
+    def _reporting(self, message: Message, *, done: bool) -> _Reporting:
+        """Return the context in which ``on_message`` is called, for the blocking client too.
 
         Args:
             message: The snapshot that is reported.
             done: Whether the turn is over; then its conversation is free for the next turn.
         """
-        try:
-            with contextlib.nullcontext() if done else in_callback_of(self._driver.conversation):
-                yield
-        except InferenceError as error:
-            error.message, error.chat_id = error.message or message, error.chat_id or self.chat_id
-            raise
+        return _Reporting(self, message, None if done else in_callback_of(self._driver.conversation))
 
     def _end(self) -> None:
         self._over = True
@@ -276,13 +268,49 @@ class AsyncMessageStream(Uncopied):
             return
         try:
             with self._reporting(message, done=done):
-                await invoke(self._driver.invoker, callback, lambda: callback(message.text, done))
+                if self._on_loop is None:
+                    self._on_loop = runs_on_loop(self._driver.invoker, callback)
+                await invoke(
+                    self._driver.invoker, callback, lambda: callback(message.text, done), on_loop=self._on_loop
+                )
         except GeneratorExit:  # a closed coroutine cannot await
             self._leave()
             raise
         except BaseException:
             await self._leave_and_wait()
             raise
+
+
+class _Reporting:
+    """The context in which ``on_message`` is called with a snapshot.
+
+    The turn counts as waiting for the callback, and this package's errors that it raises get the message and chat.
+
+    Args:
+        stream: The stream.
+        message: The snapshot.
+        mark: Marks the code inside as a callback of the turn; None when the turn is over.
+    """
+
+    __slots__ = ("_mark", "_message", "_stream")
+
+    def __init__(self, stream: AsyncMessageStream, message: Message, mark: in_callback_of | None) -> None:
+        self._stream = stream
+        self._message = message
+        self._mark = mark
+
+    def __enter__(self) -> None:
+        if self._mark is not None:
+            self._mark.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._mark is not None:
+            self._mark.__exit__(kind, error, traceback)
+        if isinstance(error, InferenceError):
+            error.message = error.message or self._message
+            error.chat_id = error.chat_id or self._stream.chat_id
 
 
 class _Loop(Uncopied):

@@ -60,13 +60,16 @@ class Invoker(Protocol):
         """Make a call on another thread than the loop's, and return what it returns."""
 
 
-async def invoke(invoker: Invoker, function: Callable[..., Any], call: Callable[[], Any]) -> Any:
+async def invoke(
+    invoker: Invoker, function: Callable[..., Any], call: Callable[[], Any], *, on_loop: bool | None = None
+) -> Any:
     """Call a function of the user, sync or async.
 
     Args:
         invoker: Calls functions that may block.
         function: The function, which decides where it is called.
         call: Calls it with its arguments.
+        on_loop: What ``runs_on_loop`` returns for the function, if the caller knows it already.
 
     Returns:
         What the function returns, awaited if it is awaitable.
@@ -76,7 +79,7 @@ async def invoke(invoker: Invoker, function: Callable[..., Any], call: Callable[
         RuntimeError: The function raised StopIteration.
         Exception: What else it raised.
     """
-    if runs_on_loop(invoker, function):
+    if runs_on_loop(invoker, function) if on_loop is None else on_loop:
         result = checked_call(call)
     else:
         result = await invoker.call_blocking(_with_marks(lambda: checked_call(call)))
