@@ -9,7 +9,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypedDict
-from urllib.parse import urlsplit
 
 import attrs
 
@@ -163,6 +162,7 @@ def read_base_url(given: str | None, environ: Mapping[str, str] = os.environ) ->
     Raises:
         ConfigurationError: It is not an http(s) URL, or would send the API key over plain http to another machine.
     """
+    from urllib.parse import urlsplit
 
     url = (given if given is not None else environ.get(BASE_URL_VARIABLE, "") or DEFAULT_BASE_URL).strip()
     shown = re.sub("//[^/]*@", "//***@", url)

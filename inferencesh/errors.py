@@ -34,7 +34,6 @@ __all__ = [
     "RequirementsNotMetError",
     "RunFailedError",
     "StreamError",
-    "UnreadableError",
     "error_class",
     "exception_text",
     "typed_text",

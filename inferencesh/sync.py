@@ -54,9 +54,9 @@ class Inference(Uncopied):
             runtime, which is started with the first request and stopped with the client; ``api_key`` and proxies are
             then ignored.
         timeout: Time limits: a Timeout, or seconds for all of them, or None for none.
-        max_retries: How often a failed request is repeated, where that is safe.
+        max_retries: How often a failed request is retried, if that is safe.
         max_reconnects: How many connections of a stream in a row may bring nothing new before the turn is given up.
-        backoff: The waits before repetitions and reconnects.
+        backoff: The waits before retries and reconnects.
         proxy: An http proxy's URL; that of the environment when None.
         trust_env: Whether the environment's proxies count.
         ssl: A TLS context, for private certificates; the system's when None.
@@ -65,7 +65,7 @@ class Inference(Uncopied):
         max_line_bytes: The longest line of a stream, in bytes.
 
     Raises:
-        ConfigurationError: There is no API key, or an argument cannot work.
+        ConfigurationError: There is no API key, or an argument is invalid.
 
     Example:
         ```python

@@ -221,5 +221,5 @@ def test_a_forked_child_does_not_touch_the_file(db: Path) -> None:
 def test_the_help_says_where_chats_live() -> None:
     """In memory, or in a file."""
     words = " ".join(run("serve", "--help").stdout.split())
-    assert "Chats and files live in memory" in words
+    assert "in memory, until the runtime stops" in words
     assert "--db FILE" in words
