@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -167,6 +167,13 @@ class HTTPClient:
         """Return a text from the server with the API key masked, in case the server echoed it."""
         return text if self._secret is None else self._secret.masked(text)
 
+    def masked_response(self, response: aiohttp.ClientResponse, body: bytes) -> tuple[Mapping[str, str], bytes]:
+        """Return the headers and the body of a response with the API key masked, in case the server echoed it."""
+        from multidict import CIMultiDict
+
+        headers = CIMultiDict((name, self.masked(value)) for name, value in response.headers.items())
+        return headers, self.masked(body.decode("utf-8", "replace")).encode()
+
     async def aclose(self) -> None:
         """Close all sessions; later requests raise an InferenceError."""
         await self._sessions.aclose()
@@ -175,8 +182,6 @@ class HTTPClient:
         self, request: ServiceRequest | StorageRequest, response: aiohttp.ClientResponse
     ) -> APIError:
         """Return the exception for a response with an error status, with the API key masked."""
-        from multidict import CIMultiDict
-
         if isinstance(request, StorageRequest):
             body = await self._read_storage_error(response)
         else:
@@ -184,8 +189,7 @@ class HTTPClient:
                 body = await self.read_body(response)
             finally:
                 response.release()
-        headers = CIMultiDict((name, self.masked(value)) for name, value in response.headers.items())
-        return request.error(response.status, headers, self.masked(body.decode("utf-8", "replace")).encode())
+        return request.error(response.status, *self.masked_response(response, body))
 
     async def _read_storage_error(self, response: aiohttp.ClientResponse) -> bytes:
         """Read the error body of a storage server, or b"" if it closed the connection in the middle of the upload."""

@@ -87,7 +87,13 @@ class Transport:
                 data = await self._http.read_body(response)
             finally:
                 response.release()
-            return read_response(response.status, response.headers, data)
+            try:
+                return read_response(response.status, response.headers, data)
+            except InferenceError:
+                # Read again and raised below, where neither the error nor a frame has a key that the server echoed.
+                status, (headers, masked) = response.status, self._http.masked_response(response, data)
+                del response, data
+            return read_response(status, headers, masked)
 
         return await self._repeat(f"{method} {path}", once, safety, self.options.timeout.total)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import pprint
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -30,11 +31,23 @@ def told(name: str, then: Script) -> Case:
     return Case(name, [BEGUN, then], "Hel", raises=InferenceError, warns=True)
 
 
+def failed_envelope(**headers: str) -> Script:
+    """A failure of the first generation, which says in the body alone that it is one."""
+    failure = {"success": False, "error": {"code": "bad", "message": ECHO}}
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return (Reply(json.dumps(failure).encode(), 200, named),)
+
+
 ECHOES = [
     Case("in an error", post=[refuse(401, "unauthorized", ECHO)], raises=InferenceError),
     Case("in an error's header", post=[refuse(400, "bad", X_Request_Id=KEY)], raises=InferenceError),
     Case("in an error of a stream", [BEGUN, refuse(401, KEY, ECHO)], "Hel", raises=InferenceError),
     Case("in a page", post=[page(ECHO)], raises=InferenceError),
+    Case(
+        "in a page's header", post=[(Reply(b"<html>", 200, {"X-Request-Id": KEY}, "text/html"),)], raises=InferenceError
+    ),
+    Case("in a failure with HTTP 200", post=[failed_envelope()], raises=InferenceError),
+    Case("in its header", post=[failed_envelope(X_Request_Id=KEY)], raises=InferenceError),
     Case("in an error page", post=[page(ECHO, 502)], raises=InferenceError),
     told("in a page instead of a stream", page(ECHO)),
     told("in lines that cannot be read", (ECHO.encode() + b"\n", STALL)),
