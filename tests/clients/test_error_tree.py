@@ -29,10 +29,10 @@ from inferencesh.models import Message
 
 def test_every_exception_is_public_and_an_inference_error() -> None:
     """One ``except InferenceError`` catches them all; warnings are no errors."""
-    for name in errors.__all__:
-        if name != "error_class":
-            assert issubclass(getattr(errors, name), InferenceError) or name == "ConfigurationWarning"
-            assert getattr(inferencesh, name) is getattr(errors, name)
+    classes = {name: each for name in errors.__all__ if isinstance(each := getattr(errors, name), type)}
+    for name, each in classes.items():
+        assert issubclass(each, InferenceError) or name == "ConfigurationWarning"
+        assert getattr(inferencesh, name) is each
 
 
 def test_the_tree_is_as_documented() -> None:
