@@ -173,7 +173,7 @@ class OutcomeDecider:
     """
 
     def __init__(self, run: RunTracker, calls: CallLedger, replies: Replies, schedule: PollSchedule) -> None:
-        self.resolved: set[str] = set()
+        self.resolved: frozenset[str] = frozenset()
         self.nothing_ran = False
         self.through_pauses = False
         self.pause = Pause()

@@ -62,9 +62,9 @@ class Replies:
         self._run = run
         self._corrected = corrected
         self._new_chat = chat_id is None
-        self._earlier = set(earlier)
+        self._earlier = frozenset(earlier)
         self._others: set[str] = set()  # ids of messages of other turns
-        self._named: set[str] = set()  # ids in the response to the POST
+        self._named: frozenset[str] = frozenset()  # ids in the response to the POST
         self._since = ""  # when the user's message was created, for messages without an order
         self._live: dict[str, LiveMessage] = {}
         self._unknown: dict[str, LiveMessage] = {}  # messages of which only deltas have arrived
@@ -81,7 +81,7 @@ class Replies:
                 self.after = user.order
         if assistant is None:
             return None
-        self._named.add(assistant.id)
+        self._named |= {assistant.id}
         if assistant.order > 0 and (user is None or user.order <= 0):
             self.after = assistant.order - 1
         return self.take(assistant, in_stream=False)
@@ -201,7 +201,7 @@ class Replies:
         return max(reversed(self.current), key=lambda message: message.order, default=None)
 
     @property
-    def unordered_ids(self) -> set[str]:
+    def unordered_ids(self) -> frozenset[str]:
         """Ids of the messages without an order, for the turns that follow."""
         return self._earlier | {message.id for message in self.current if message.order <= 0}
 

@@ -71,7 +71,8 @@ class RunTracker:
         self.held_up = False
         self._settled = settled
         self._sure = False  # whether the phase was reported of this very run
-        self._foreign: set[str] = set()  # ids of runs of other turns
+        # Ids of runs of other turns. A frozenset, because empty sets of their own cost memory in every turn.
+        self._foreign: frozenset[str] = frozenset()
         self._chat: dict[str, Any] = {}
         self._newest_run: dict[str, Any] = {}
 
@@ -103,7 +104,7 @@ class RunTracker:
         """Note that the message is not queued any more."""
         newest = structure(self._newest_run, Run)
         if self.queued and _RUN_PHASES.get(newest.state) is not Phase.ENDED:
-            self._foreign.discard(newest.id)  # it was taken for another turn's
+            self._foreign -= {newest.id}  # it was taken for another turn's
         self.queued = False
 
     def own(self, run_id: str) -> None:
@@ -146,13 +147,13 @@ class RunTracker:
         owned = self._owns(run)
         if owned is False or (self.queued and not owned):
             if run.id:
-                self._foreign.add(run.id)  # such as the one that a queued message waits for
+                self._foreign |= {run.id}  # such as the one that a queued message waits for
             return False
         phase = _RUN_PHASES[run.state]
         if not owned and phase is Phase.ENDED and self._sees_another_at_work(run):
             return False
         self.queued = False
-        self._foreign.discard(run.id)
+        self._foreign -= {run.id}
         if owned or self._settled or phase is Phase.BUSY:
             self.run = run
             self._sure = True

@@ -244,7 +244,7 @@ class Turn:
 
     def interrupt_resolved(self, interrupt: Interrupt, now: float, *, allowed: bool) -> None:
         """Note that the server has accepted the decision about an interrupt."""
-        self._decider.resolved.add(interrupt.id)
+        self._decider.resolved |= {interrupt.id}
         for each in (interrupt, *self.run.interrupts):  # the response to the decision may hold only the id
             if each.id != interrupt.id or not each.resource_id:
                 continue
