@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -69,7 +69,7 @@ class HTTPClient:
         self,
         get_address: Callable[[], Awaitable[Address]],
         options: TransportOptions,
-        in_use: Collection[OpenConnection],
+        in_use: Iterable[OpenConnection],
     ) -> None:
         self._options = options
         self._get_address = get_address
@@ -252,7 +252,7 @@ class SessionPool:
         in_use: The streams and uploads in progress; they are closed together with the session of their loop.
     """
 
-    def __init__(self, make: Callable[[], aiohttp.ClientSession], in_use: Collection[OpenConnection]) -> None:
+    def __init__(self, make: Callable[[], aiohttp.ClientSession], in_use: Iterable[OpenConnection]) -> None:
         self._make = make
         self._in_use = in_use
         self._by_loop: dict[asyncio.AbstractEventLoop, _LoopSession] = {}
@@ -297,14 +297,12 @@ class SessionPool:
                 _discard({loop: entry})
 
 
-async def _close_at_end(
-    session: aiohttp.ClientSession, in_use: Collection[OpenConnection]
-) -> AsyncGenerator[None, None]:
+async def _close_at_end(session: aiohttp.ClientSession, in_use: Iterable[OpenConnection]) -> AsyncGenerator[None, None]:
     """Wait in ``yield`` while the session is open; on ``aclose``, close it and the streams and uploads of its loop."""
     try:
         yield
     finally:
-        for connection in list(in_use):
+        for connection in in_use:
             if connection.loop is asyncio.get_running_loop():
                 connection.close()
         await session.close()
