@@ -266,13 +266,13 @@ class SessionPool:
         Raises:
             InferenceError: The client was closed.
         """
-        if self.closed:
-            raise InferenceError("this client has been closed; make a new one")
         loop = asyncio.get_running_loop()
         entry = self._by_loop.get(loop)
         if entry is not None and entry.pid == os.getpid() and not entry.session.closed:
             return entry.session
         with self._lock:
+            if self.closed:  # checked under the lock: aclose() does not see a session that is added after it
+                raise InferenceError("this client has been closed; make a new one")
             for other, entry in list(self._by_loop.items()):
                 if other.is_closed() or entry.pid != os.getpid():
                     _discard({other: self._by_loop.pop(other)})
