@@ -100,7 +100,8 @@ class Conversation:
         """Return a context in which a message is sent.
 
         Without a chat, one message begins it, and others that are sent meanwhile wait until they can follow it there.
-        The context's value returns whether the conversation is still in that chat, not reset meanwhile.
+        The value of the context is a function that returns whether the conversation is still in that chat, and was not
+        reset meanwhile.
         """
         held = None
         while self.chat_id is None:
