@@ -214,6 +214,10 @@ class GrowingText:
     def __str__(self) -> str:
         return self.log.read(self.length)
 
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        """Copy and pickle the text alone, without the log, which may have grown far beyond it."""
+        return str, (str(self),)
+
 
 class UndecodedMessage:
     """A line of a stream with a whole message of one block, decoded when it is first read.
@@ -222,19 +226,20 @@ class UndecodedMessage:
         line: The line, a JSON object with the message under ``data``.
     """
 
-    __slots__ = ("_data", "_line")
+    __slots__ = ("_stored",)
 
     def __init__(self, line: bytes) -> None:
-        self._line = line
-        self._data: dict[str, Any] | None = None
+        self._stored: bytes | dict[str, Any] = (
+            line  # the line, then the message; one attribute, so that threads may race
+        )
 
     @property
     def data(self) -> dict[str, Any]:
         """The message."""
-        if self._data is None:
-            self._data = decode_json(self._line)["data"]
-            self._line = b""
-        return self._data
+        stored = self._stored
+        if isinstance(stored, bytes):
+            stored = self._stored = decode_json(stored)["data"]
+        return stored
 
 
 Form = Mapping[str, Any] | UndecodedMessage

@@ -238,7 +238,7 @@ class AsyncInference(Uncopied):
             ```
         """
         await self._transport.aclose()
-        for runner in list(self._agent_options.runners):
+        for runner in self._agent_options.runners:
             await runner.aclose()
         if self._runtime is not None:
             import anyio.to_thread

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import attrs
 
@@ -375,7 +375,7 @@ class _WeaklyReferable:
     __slots__ = ("__weakref__",)
 
 
-@attrs.frozen(eq=False, repr=False)
+@attrs.frozen
 class Message(_WeaklyReferable):
     """A snapshot of a message, which never changes.
 
@@ -412,24 +412,17 @@ class Message(_WeaklyReferable):
     chat_id: str = ""
     role: Role = Role.ASSISTANT
     status: MessageStatus = MessageStatus.PENDING
-    _content: tuple[Content, ...] | TextLog = attrs.field(default=(), alias="content")
+    content: tuple[Content, ...] = attrs.field(default=(), hash=False)
     tool_calls: tuple[ToolCall, ...] = ()
     created_at: str = ""
     order: int = 0
     run_id: str = ""
-    delta: str | None = None
-    _raw: Form = attrs.field(factory=dict)
-    pending_interrupts: tuple[Interrupt, ...] = ()
-    _length: int = 0  # of the text, where the content is the log of a text that grows
-
-    @property
-    def content(self) -> tuple[Content, ...]:
-        """Its blocks, in order."""
-        content = self._content
-        if not isinstance(content, TextLog):
-            return content
-        form = self._raw if isinstance(self._raw, UndecodedMessage) else None
-        return (Content(ContentType.TEXT, content.read(self._length), None, None, None, form),)
+    delta: str | None = attrs.field(default=None, eq=False)
+    _raw: Form = attrs.field(factory=dict, repr=False, eq=False)
+    pending_interrupts: tuple[Interrupt, ...] = attrs.field(default=(), repr=False, eq=False)
+    _length: int = attrs.field(default=0, repr=False, eq=False)  # of the text, where ``_stored`` is a log
+    # The slot of ``content``: the blocks, or the log of a text that grows.
+    _stored: ClassVar[tuple[Content, ...] | TextLog]
 
     @property
     def raw(self) -> Mapping[str, object]:
@@ -440,7 +433,7 @@ class Message(_WeaklyReferable):
     @property
     def text(self) -> str:
         """The whole text so far: its text blocks, joined."""
-        content = self._content
+        content = self._stored
         return content.read(self._length) if isinstance(content, TextLog) else _joined(content, ContentType.TEXT)
 
     @property
@@ -481,27 +474,33 @@ class Message(_WeaklyReferable):
         written = written_output(self.tool_calls, self.content)
         return read_partial(written, over=self.done) if isinstance(written, str) else written
 
-    def __eq__(self, other: object) -> bool:
-        return self._values == other._values if isinstance(other, Message) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash((self.id, self.chat_id, self.status, self.tool_calls))
-
-    def __repr__(self) -> str:
-        names = ("id", "chat_id", "role", "status", "content", "tool_calls", "created_at", "order", "run_id", "delta")
-        return f"Message({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
-
-    @property
-    def _values(self) -> tuple[object, ...]:
-        """The values that equal messages have in common."""
-        about = (self.id, self.chat_id, self.role, self.status, self.created_at, self.order, self.run_id)
-        return (*about, self.content, self.tool_calls)
-
 
 def _joined(content: tuple[Content, ...], wanted: ContentType) -> str:
     if len(content) == 1:  # nearly always
         return content[0].text if content[0].type == wanted else ""
     return "".join(block.text for block in content if block.type == wanted)
+
+
+class _ContentWhenRead(_CopiedWhenRead):
+    """``Message.content``. Where the log of a growing text is stored instead, its block is made when it is read.
+
+    So comparisons, copies, pickles and the functions of attrs get blocks, and never the log, which goes on growing.
+    """
+
+    __slots__ = ()
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        content = instance._stored
+        if not isinstance(content, TextLog):
+            return content
+        form = instance._raw if isinstance(instance._raw, UndecodedMessage) else None
+        return (Content(ContentType.TEXT, content.read(instance._length), None, None, None, form),)
+
+
+Message._stored = Message.__dict__["content"]
+setattr(Message, "content", _ContentWhenRead(Message.__dict__["content"]))  # noqa: B010 - mypy refuses an assignment
 
 
 # A frozen attrs class assigns its fields through object.__setattr__, which takes three times as long as a plain

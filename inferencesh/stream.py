@@ -368,7 +368,7 @@ class OneReader(Generic[W]):
         self._is_over = is_over
         self._claim: object | None = None
         self._owner: weakref.ref[W] | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # reentrant, because garbage collection may end a loop while it is held
         self._waiting = threading.Lock()
 
     def begin(self) -> object:
@@ -412,7 +412,8 @@ class OneReader(Generic[W]):
         Raises:
             InferenceError: A loop of another task or thread is.
         """
-        owner = self._owner() if self._owner is not None else None
+        reference = self._owner  # read once: end_all() does not take the lock
+        owner = reference() if reference is not None else None
         if self._claim is None or owner is None or self._is_over(owner):
             return False
         if owner is not current:

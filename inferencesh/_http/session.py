@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -69,7 +69,7 @@ class HTTPClient:
         self,
         get_address: Callable[[], Awaitable[Address]],
         options: TransportOptions,
-        in_use: Collection[OpenConnection],
+        in_use: Iterable[OpenConnection],
     ) -> None:
         self._options = options
         self._get_address = get_address
@@ -256,7 +256,7 @@ class SessionPool:
         in_use: The streams and uploads in progress; they are closed together with the session of their loop.
     """
 
-    def __init__(self, make: Callable[[], aiohttp.ClientSession], in_use: Collection[OpenConnection]) -> None:
+    def __init__(self, make: Callable[[], aiohttp.ClientSession], in_use: Iterable[OpenConnection]) -> None:
         self._make = make
         self._in_use = in_use
         self._by_loop: dict[asyncio.AbstractEventLoop, _LoopSession] = {}
@@ -270,13 +270,13 @@ class SessionPool:
         Raises:
             InferenceError: The client was closed.
         """
-        if self.closed:
-            raise InferenceError("this client has been closed; make a new one")
         loop = asyncio.get_running_loop()
         entry = self._by_loop.get(loop)
         if entry is not None and entry.pid == os.getpid() and not entry.session.closed:
             return entry.session
         with self._lock:
+            if self.closed:  # checked under the lock: aclose() does not see a session that is added after it
+                raise InferenceError("this client has been closed; make a new one")
             for other, entry in list(self._by_loop.items()):
                 if other.is_closed() or entry.pid != os.getpid():
                     _discard({other: self._by_loop.pop(other)})
@@ -301,14 +301,12 @@ class SessionPool:
                 _discard({loop: entry})
 
 
-async def _close_at_end(
-    session: aiohttp.ClientSession, in_use: Collection[OpenConnection]
-) -> AsyncGenerator[None, None]:
+async def _close_at_end(session: aiohttp.ClientSession, in_use: Iterable[OpenConnection]) -> AsyncGenerator[None, None]:
     """Wait in ``yield`` while the session is open; on ``aclose``, close it and the streams and uploads of its loop."""
     try:
         yield
     finally:
-        for connection in list(in_use):
+        for connection in in_use:
             if connection.loop is asyncio.get_running_loop():
                 connection.close()
         await session.close()

@@ -8,14 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
 from inferencesh._loops.invoke import start_in_thread
-from inferencesh._loops.threads import OpenConnection
+from inferencesh._loops.threads import OpenConnection, WeakRegistry
 from inferencesh._types.codec import dump_json
 from inferencesh.errors import APIConnectionError, APIError, APITimeoutError, InferenceError
 
@@ -49,7 +48,7 @@ class Transport:
 
     def __init__(self, get_address: Callable[[], Awaitable[Address]], options: TransportOptions) -> None:
         self.options = options
-        self._open: weakref.WeakSet[OpenConnection] = weakref.WeakSet()
+        self._open: WeakRegistry[OpenConnection] = WeakRegistry()
         self._http = HTTPClient(get_address, options, self._open)
 
     @property
@@ -193,7 +192,7 @@ class Transport:
 
     async def aclose(self) -> None:
         """Close all streams, uploads and sessions; later requests raise an InferenceError."""
-        for connection in list(self._open):
+        for connection in self._open:
             connection.close()
         await self._http.aclose()
 

@@ -311,7 +311,11 @@ class Pump(Generic[T]):
         return batch
 
     async def call_blocking(self, call: Callable[[], Any]) -> Any:
-        """Make a call on the consumer's thread, as soon as that waits for a batch, and return what the call returns."""
+        """Make a call on the consumer's thread, as soon as that waits for a batch, and return what the call returns.
+
+        Args:
+            call: The call. It must not raise StopIteration, which a future cannot hold.
+        """
         request = _Call(call)
         self._calls.append(request)
         self._pass_calls_on()
@@ -427,8 +431,6 @@ class _Call:
             return
         try:
             value = self._call()
-        except StopIteration as error:  # the one exception that a future cannot hold
-            self._settle(error=RuntimeError(f"a callback raised {error!r}"))
         except Exception as error:
             if raised_by_signal_handler(error):  # it is for the waiting caller, whatever ran when the signal came
                 hand_over(self._loop, self.result.cancel)

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+import weakref
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, SupportsIndex, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, SupportsIndex, TypeVar, TypeVarTuple, Unpack
 
 from inferencesh.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["OpenConnection", "Uncopied", "check_threads", "hand_over", "running_loop", "wait_for_end"]
+__all__ = ["OpenConnection", "Uncopied", "WeakRegistry", "check_threads", "hand_over", "running_loop", "wait_for_end"]
 
+T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
@@ -121,6 +124,30 @@ class OpenConnection(ABC):
 
 
 _inherited: list[object] = []  # connections of the parent process, kept alive in a forked child
+
+
+class WeakRegistry(Generic[T]):
+    """Weak references to objects, which any thread may add while another iterates over them.
+
+    A ``WeakSet`` raises RuntimeError in that case.
+    """
+
+    __slots__ = ("_items", "_lock")
+
+    def __init__(self) -> None:
+        self._items: weakref.WeakSet[T] = weakref.WeakSet()
+        self._lock = threading.Lock()
+
+    def add(self, item: T) -> None:
+        """Add an object."""
+        with self._lock:
+            self._items.add(item)
+
+    def __iter__(self) -> Iterator[T]:
+        """Iterate over the objects that are alive now."""
+        with self._lock:
+            items = list(self._items)
+        return iter(items)
 
 
 class Uncopied:

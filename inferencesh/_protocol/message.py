@@ -320,7 +320,7 @@ class DeltaAccumulator:
             order=whole.order,
             run_id=whole.run_id,
             delta=delta,
-            raw=whole._raw,
+            raw=decoded(whole._raw),  # the block of an undecoded form would pass for that of the text
         )
 
     def continues(self, seen: Message, piece: str) -> bool:
@@ -472,7 +472,7 @@ class LiveMessage:
             if event.before is not seen._raw or not self._shows_latest(seen):
                 return None
             log = self._lines
-            if log is None or seen._content is not log or seen._length != log.length:
+            if log is None or seen._stored is not log or seen._length != log.length:
                 log = self._lines = TextLog(seen.text)
             form = self.whole = event.form
             snapshot = with_text(seen, log, log.append(event.added), event.added, form)
@@ -615,9 +615,10 @@ def _text_piece(event: Event) -> TextPiece | None:
 
 def _ends_with(message: Message, log: TextLog, length: int) -> bool:
     """Whether the text of a message is the first ``length`` characters of a log. Reads no text."""
-    if isinstance(message._content, TextLog):
-        return message._content is log and message._length == length
-    texts = [block._text for block in message._content]
+    content = message._stored
+    if isinstance(content, TextLog):
+        return content is log and message._length == length
+    texts = [block._text for block in content]
     return any(not isinstance(text, str) and text.log is log and text.length == length for text in texts)
 
 

@@ -46,7 +46,7 @@ class Conversation:
         self._turn: Turn | None = None
         self._turn_before: Turn | None = None  # current again when the latest turn's message is refused
         self._pending_updates: list[Callable[[Turn], None]] = []  # for the next turn that is attached to
-        self._beginning = threading.Lock()  # held while the chat's first message is being sent; another after a reset
+        self._beginning = threading.Lock()  # held while the first message is being sent; each chat has its own
 
     @property
     def turn(self) -> Turn | None:
@@ -100,17 +100,19 @@ class Conversation:
         """Return a context in which a message is sent.
 
         Without a chat, one message begins it, and others that are sent meanwhile wait until they can follow it there.
-        The context's value returns whether the conversation is still in that chat, not reset meanwhile.
+        The value of the context is a function that returns whether the conversation is still in that chat, and was not
+        reset meanwhile.
         """
-        held, beginning = None, self._beginning
+        held = None
         while self.chat_id is None:
             beginning = self._beginning
             if beginning.acquire(blocking=False):
                 held = beginning
                 break
             await asyncio.sleep(_LOOK_AGAIN)  # the holder may be on another loop, with which no event can be shared
+        chat = held or self._beginning
         try:
-            yield lambda: self._beginning is beginning
+            yield lambda: self._beginning is chat
         finally:
             if held is not None:
                 held.release()

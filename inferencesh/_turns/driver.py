@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from inferencesh._http.api import chat_path
 from inferencesh._http.transport import Transport
 from inferencesh._http.uploads import upload_all
 from inferencesh._loops.invoke import Invoker
-from inferencesh._loops.threads import hand_over, running_loop
+from inferencesh._loops.threads import WeakRegistry, hand_over, running_loop
 from inferencesh._protocol.lines import GrownLine, TextPiece
 from inferencesh._protocol.outcome import End, Outcome
 from inferencesh._protocol.run import goes_on
@@ -85,7 +84,7 @@ class AgentOptions:
     reconnects: Reconnects = attrs.Factory(Reconnects)
     tools: ToolLimits = attrs.Factory(ToolLimits)
     registry: CallRegistry = attrs.Factory(CallRegistry)
-    runners: weakref.WeakSet[ToolRunner] = attrs.Factory(weakref.WeakSet)
+    runners: WeakRegistry[ToolRunner] = attrs.Factory(WeakRegistry)
 
 
 class TurnDriver:

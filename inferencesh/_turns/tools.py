@@ -508,5 +508,7 @@ class _SyncGenerator:
     def _close(self) -> None:
         try:
             checked_call(lambda: self._context.run(self._generator.close))
-        except Exception:
+        except Exception as error:
+            if raised_by_signal_handler(error):
+                raise
             logger.warning("a tool's handler failed while it was closed", exc_info=True)

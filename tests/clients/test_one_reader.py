@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from inferencesh import AsyncInference, Inference, InferenceError
+from inferencesh.stream import OneReader
+from tests.protocol.test_lazy_text import stepped
 from tests.support import Gate, wait_until
 
 from .conftest import Serve
@@ -175,3 +177,38 @@ async def test_a_reader_goes_on_when_its_connection_is_closed_by_another_task(se
         stream._leave()
         gate.open()
         assert await asyncio.wait_for(reading, 5) == TEXT
+
+
+# -- another thread, or a finalizer, in the middle of the check
+
+
+def test_a_stream_may_end_while_another_thread_asks_to_read_it() -> None:
+    """Whenever that is, the other is refused or reads, and nothing else."""
+    first = threading.Thread()
+    step = 1
+    while True:
+        reader: OneReader[threading.Thread] = OneReader(lambda: first, lambda _: False)
+        reader.begin()
+        more = stepped(reader.begin, OneReader._is_read_by.__code__, step, reader.end_all)
+        if not more:
+            break
+        step += 1
+    assert step > 5
+
+
+def test_a_loop_may_be_finalized_while_its_stream_is_asked_for() -> None:
+    """As by garbage collection, which runs at any moment; it needs the same lock."""
+    task = threading.Thread()
+    claims: list[object] = []
+
+    def current() -> threading.Thread:
+        for claim in claims:
+            reader.end(claim)
+        return task
+
+    reader: OneReader[threading.Thread] = OneReader(current, lambda _: False)
+    claims.append(reader.begin())
+    again = threading.Thread(target=lambda: claims.append(reader.begin()), daemon=True)
+    again.start()
+    again.join(5)
+    assert len(claims) == 2

@@ -247,6 +247,26 @@ def test_a_time_limit_in_a_callers_function_is_no_failure_of_it(where: str) -> N
 
 
 @pytest.mark.usefixtures("limit")
+def test_a_time_limit_while_a_handler_is_closed_is_no_failure_of_it() -> None:
+    """A generator whose step outlasts ``tool_timeout`` is closed after it, on the thread that waits for the turn."""
+    answered = f"POST /tools/{CALL}"
+    script: Script = (*ASKS[:2], after(answered), message(TEXT, "ready"), chat("completed"))
+    with FaultServer(Scenario(streams=[script])) as server:
+
+        def outlasts(expression: str) -> Iterator[str]:
+            try:
+                server.wait_for_request(answered)
+                yield expression
+            finally:
+                waits()
+
+        with Inference(**client_options(server), tool_timeout=0.1) as client:
+            with pytest.raises(LimitError):
+                client.agent(asks(outlasts)).send_message("Hi")
+            server.wait_until_no_streams()
+
+
+@pytest.mark.usefixtures("limit")
 @pytest.mark.parametrize("limit", HANDLERS, indirect=True)
 def test_a_limit_is_known_whatever_form_its_signal_handler_has() -> None:
     """A function, a partial, a method or an instance."""

@@ -9,11 +9,13 @@ from itertools import pairwise
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferencesh._text import GrowingText, TextLog
+from inferencesh._text import GrowingText, TextLog, UndecodedMessage
+from inferencesh.models import Content, Message, MessageStatus, with_text
 
 from .forms import FIXED
 
@@ -82,6 +84,41 @@ def test_a_state_survives_copying_and_pickling() -> None:
     state, text = seen[1]
     assert str(copy.deepcopy(state)) == text
     assert str(pickle.loads(pickle.dumps(state))) == text  # noqa: S301 (of our own making)
+
+
+def in_one_log() -> Message:
+    """A snapshot of ``Hello``, of which the log is the content."""
+    log = TextLog("Hel")
+    whole = Message("message1", content=(Content(text="Hel"),), raw={"id": "message1"})
+    snapshot = with_text(whole, log, log.append("lo"), "lo", {"id": "message1"})
+    log.append("x" * 100_000)
+    return snapshot
+
+
+def in_a_block() -> Message:
+    """The same, with a block that refers to the log."""
+    log = TextLog("Hello")
+    snapshot = Message("message1", content=(Content(text=GrowingText(log)),), delta="lo", raw={"id": "message1"})
+    log.append("x" * 100_000)
+    return snapshot
+
+
+@pytest.mark.parametrize("make", [in_one_log, in_a_block])
+def test_a_copy_of_a_snapshot_has_its_own_text_and_none_that_came_later(make: Callable[[], Message]) -> None:
+    """The log, which all snapshots of a message share, stays behind."""
+    snapshot = make()
+    pickled = pickle.dumps(snapshot)
+    assert len(pickled) < 1_000
+    for twin in (pickle.loads(pickled), copy.copy(snapshot), copy.deepcopy(snapshot)):  # noqa: S301 (of our own making)
+        assert (twin, hash(twin), repr(twin)) == (snapshot, hash(snapshot), repr(snapshot))
+        assert (twin.text, twin.delta, twin.raw) == ("Hello", "lo", {"id": "message1"})
+    assert attrs.evolve(snapshot, status=MessageStatus.READY).text == "Hello"
+
+
+def test_a_snapshot_is_taken_apart_into_its_blocks() -> None:
+    """attrs gets what everybody reads, whatever is stored."""
+    parts = attrs.asdict(in_one_log())
+    assert [(block["type"], block["_text"]) for block in parts["content"]] == [("text", "Hello")]
 
 
 # A reader in another thread can come in between any two steps of the one that appends or reads: so does a tracer here.
@@ -173,6 +210,25 @@ def test_appending_while_another_thread_reads_never_harms_the_text() -> None:
         more = stepped(lambda state=state, got=got: got.append(str(state)), READ, step, meanwhile)  # type: ignore[misc]  # defaults bind loop variables
         assert got == ["Hello, "], f"the appending thread came in at step {step}"
         assert log.read(log.length) == ("Hello, world!" if more else "Hello, ")
+        if not more:
+            break
+        step += 1
+    assert step > 5
+
+
+def test_two_threads_may_decode_a_message_at_the_same_time() -> None:
+    """As when the loop compares it with the next one while a caller reads ``raw``."""
+    read: Any = UndecodedMessage.data
+    step = 1
+    while True:
+        undecoded = UndecodedMessage(b'{"data": {"id": "message1"}}')
+        got: list[object] = []
+
+        def action(undecoded: UndecodedMessage = undecoded, got: list[object] = got) -> None:
+            got.append(undecoded.data)
+
+        more = stepped(action, read.fget.__code__, step, action)
+        assert all(each == {"id": "message1"} for each in got), f"another thread came in at step {step}"
         if not more:
             break
         step += 1

@@ -167,6 +167,19 @@ def test_an_undecoded_message_survives_pickling() -> None:
     assert pickle.loads(pickle.dumps(fresh)).data == pickle.loads(pickle.dumps(looked_at)).data == form("a")  # noqa: S301
 
 
+def test_the_block_of_an_undecoded_message_is_not_taken_for_that_of_the_deltas_after_it() -> None:
+    """Text that comes token by token has no block as the server sent it."""
+    wholes = [{"event": "chat_messages", "data": message("a" * length)} for length in range(1, 5)]
+    deltas = [{"event": "delta", "data": {"resource_id": REPLY, "delta": {"response": text}}} for text in "bcd"]
+    events = iter(NDJSONDecoder().feed(b"".join(orjson.dumps(each) + b"\n" for each in [*wholes, *deltas])))
+    turn, snapshots = Turn(CHAT), list[Message]()
+    assert not turn.receive_all(events, 0.0, snapshots, 99)
+    assert [(each.text, each.content[0].raw.get("text")) for each in snapshots] == [
+        *(("a" * length, "a" * length) for length in range(1, 5)),
+        *(("aaaa" + text, None) for text in ("b", "bc", "bcd")),
+    ]
+
+
 CHANGES = st.sampled_from([{}, {}, {}, {}, {"status": "ready"}, {"order": 7}, {"id": "message2"}, {"user": None}])
 PIECES = st.one_of(st.text(max_size=6), st.sampled_from(['"', "\\", '"}', "\\u", "\u2028", "\n", '",', "updated_at"]))
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from inferencesh._turns.conversation import AgentSetup
+from inferencesh._http.api import ChatAPI
+from inferencesh._protocol.turn import Turn
+from inferencesh._turns.conversation import AgentSetup, Conversation
 from inferencesh.errors import ConfigurationError
 from inferencesh.tools import string, tool
 
@@ -91,3 +94,25 @@ def test_what_has_no_json_form_is_refused(value: Any) -> None:
     """Before anything is sent."""
     with pytest.raises(ConfigurationError, match="JSON"):
         AgentSetup.read({"core_app": {"setup": value}})
+
+
+def test_a_message_that_waited_through_a_reset_belongs_to_the_chat_that_it_follows() -> None:
+    """The chat that was begun meanwhile is the present one, so that the message's turn becomes its latest."""
+
+    async def wait_through_a_reset() -> bool:
+        conversation = Conversation(cast("ChatAPI", None), AgentSetup({}, {}), None, None)
+
+        async def send() -> bool:
+            async with conversation.sending() as is_current:
+                assert conversation.chat_id == "chat2"
+                return is_current()
+
+        async with conversation.sending():
+            waiting = asyncio.create_task(send())
+            await asyncio.sleep(0)
+            conversation.reset()
+            async with conversation.sending():
+                conversation.begin_turn(Turn("chat2"))
+        return await waiting
+
+    assert asyncio.run(wait_through_a_reset())
