@@ -239,8 +239,9 @@ def _chat(options: argparse.Namespace) -> bool:
         agent = client.agent(config, chat_id=options.chat_id)
         files = [_upload(agent, path, file) for path, file in zip(options.files, opened, strict=True)]
         try:
-            if agent.chat_id is not None:
-                _show_pending(agent)
+            waiting = agent.chat_id is not None and not _show_pending(agent)
+            if waiting and prompt is not None:
+                raise InferenceError("the message was not sent, because the chat still waits for input")
             if prompt is None:
                 return _converse(agent, files)
             _show_turn(agent, prompt, files)
@@ -386,22 +387,26 @@ def _converse(agent: Agent, files: Sequence[FileRef]) -> bool:
             answered = False
 
 
-def _show_pending(agent: Agent) -> None:
-    """If an existing chat waits for input, ask for it and show the rest of the turn."""
+def _show_pending(agent: Agent) -> bool:
+    """If an existing chat waits for input, ask for it and show the rest; returns whether nothing is pending now."""
     chat = agent.get_chat()
     state = chat.active_run.state if chat.active_run is not None else None
     if chat.status == ChatStatus.AWAITING_INPUT or state in {RunState.INPUT_REQUIRED, RunState.AUTH_REQUIRED}:
         _note("this chat is waiting for input, which comes before a new message")
-        _show_turn(agent, None)
+        return _show_turn(agent, None)
+    return True
 
 
-def _show_turn(agent: Agent, prompt: str | None, files: Sequence[FileRef] = ()) -> None:
+def _show_turn(agent: Agent, prompt: str | None, files: Sequence[FileRef] = ()) -> bool:
     """Show the reply to a message as it grows, and ask for the results of tools and for approvals.
 
     Args:
         agent: The agent to talk to.
         prompt: The message; None to show the turn that is in progress.
         files: The files to send with the message.
+
+    Returns:
+        Whether the turn is over; False if it still waits for input.
 
     Raises:
         InferenceError: The turn failed, or it needs the result of a tool and the input has ended.
@@ -423,10 +428,10 @@ def _show_turn(agent: Agent, prompt: str | None, files: Sequence[FileRef] = ()) 
             for message in stream:
                 view.show(message)
             if stream.message is None:
-                return
+                return True
             view.show_files(stream.message)
             if not _answer(agent, stream.message):
-                return
+                return not stream.message.paused
             stream = agent.stream_messages(on_approval=on_approval)
     except (KeyboardInterrupt, _TerminatedError):
         stream.close()

@@ -142,7 +142,7 @@ def read_api_key(given: str | None, environ: Mapping[str, str] = os.environ) -> 
     """
     key = given if given is not None else environ.get(API_KEY_VARIABLE, "")
     if not isinstance(key, str):
-        raise ConfigurationError(f"api_key is a str, not {type(key).__name__}")
+        raise ConfigurationError(f"api_key must be a str, not {type(key).__name__}")
     key = key.strip()
     if not key:
         raise ConfigurationError(

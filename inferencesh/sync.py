@@ -913,7 +913,7 @@ class Chats(Uncopied):
                 print(chat.created_at, chat.name)
             ```
         """
-        return _Each(self._thread, self._chats.list(search=search, page_size=page_size))
+        return _BlockingItems(self._thread, self._chats.list(search=search, page_size=page_size))
 
     def get(self, chat_id: str) -> Chat:
         """Read a chat; as ``AsyncChats.get``, blocking.
@@ -942,7 +942,7 @@ class Chats(Uncopied):
             user Hello
             ```
         """
-        return _Each(self._thread, self._chats.messages(chat_id, page_size=page_size))
+        return _BlockingItems(self._thread, self._chats.messages(chat_id, page_size=page_size))
 
     def delete(self, chat_id: str) -> None:
         """Delete a chat; as ``AsyncChats.delete``, blocking.
@@ -1016,7 +1016,7 @@ class Files(Uncopied):
         )
 
 
-class _Each(Uncopied, Generic[T]):
+class _BlockingItems(Uncopied, Generic[T]):
     """The items of an async iterator, for a plain ``for`` loop; no connection stays open between two of them."""
 
     def __init__(self, thread: LoopThread, items: AsyncIterator[T]) -> None:

@@ -270,8 +270,8 @@ class WebStream:
         self._closed = True  # for __del__, until the arguments have been checked
         if not isinstance(stream, AsyncIterable):
             raise TypeError(
-                f"this needs the async client's send_message(..., stream=True) or stream_messages(), "
-                f"not a {type(stream).__name__}"
+                f"the stream must be the async client's send_message(..., stream=True) or stream_messages(), "
+                f"not {type(stream).__name__}"
             )
         if keep_alive is not None and not keep_alive > 0:
             raise ConfigurationError(f"keep_alive must be more than 0 seconds, or None for none, not {keep_alive!r}")

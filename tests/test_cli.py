@@ -493,11 +493,13 @@ def test_what_a_chat_waits_for_may_come_from_a_pipe(served: Served, left: tuple[
 
 
 def test_a_message_is_not_left_behind_what_nobody_answers(served: Served, left: tuple[str, ...]) -> None:
-    """The input has ended: an error that names what is pending, and no message in the queue."""
-    done = run(*left, "Hello", **variables(served))
+    """The input has ended: what is pending is named, and the message is not sent."""
+    done = run(*left, "Good morning", **variables(served))
     assert (done.returncode, done.stdout) == (1, "")
     assert "still waiting for the approval of calculator" in done.stderr
-    assert "the message was withdrawn" in done.stderr
+    assert "error: the message was not sent, because the chat still waits for input" in done.stderr
+    with Inference(**served.address) as client:
+        assert "Good morning" not in [message.text for message in client.chats.messages(left[-1])]
 
 
 def test_a_confirmation_is_asked_for() -> None:

@@ -171,7 +171,7 @@ def test_the_rules_are_those_that_are_proved() -> None:
     assert f"less than {LEAST_LINES} lines" in ARCHITECTURE
 
 
-def test_one_snapshot_takes_six_stations() -> None:
+def test_one_snapshot_takes_six_steps() -> None:
     """And one hand-over more in the blocking client."""
-    walk = ARCHITECTURE.partition("## The walk of one snapshot")[2].partition("\n## ")[0]
-    assert [int(number) for number in re.findall(r"^\| (\d) \|", walk, re.MULTILINE)] == [1, 2, 3, 4, 5, 6, 7, 8]
+    path = ARCHITECTURE.partition("## The path of one snapshot")[2].partition("\n## ")[0]
+    assert [int(number) for number in re.findall(r"^\| (\d) \|", path, re.MULTILINE)] == [1, 2, 3, 4, 5, 6, 7, 8]

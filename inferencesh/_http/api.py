@@ -239,7 +239,7 @@ def chat_path(chat_id: str) -> str:
 def _segment(kind: str, value: str) -> str:
     """Return an id as a path segment."""
     if not isinstance(value, str):
-        raise TypeError(f"the {kind} id is a str, not {type(value).__name__}")
+        raise TypeError(f"the {kind} id must be a str, not {type(value).__name__}")
     if value in {"", ".", ".."}:  # these would change the path
         raise ConfigurationError(f"{value!r} is no {kind} id")
     try:

@@ -169,7 +169,7 @@ def check_source(source: object) -> None:
     elif inspect.iscoroutinefunction(getattr(source, "read", None)):
         raise TypeError("async file objects are not taken; pass pathlib.Path(...), which is read without blocking")
     elif not isinstance(source, FileRef | bytes | bytearray | memoryview | os.PathLike) and not _can_be_read(source):
-        raise TypeError(f"a file is {_KINDS}, not {_described(source)}")
+        raise TypeError(f"a file must be {_KINDS}, not {_described(source)}")
 
 
 def check_sources(sources: object) -> tuple[FileSource, ...]:
@@ -180,9 +180,9 @@ def check_sources(sources: object) -> tuple[FileSource, ...]:
     """
     single = isinstance(sources, str | bytes | bytearray | memoryview | os.PathLike | FileRef) or _can_be_read(sources)
     if single:
-        raise TypeError(f"files is a list, also for a single file: files=[...], not {_described(sources)}")
+        raise TypeError(f"files must be a list, even for a single file: files=[...], not {_described(sources)}")
     if not isinstance(sources, Iterable):
-        raise TypeError(f"files is a list of files, each {_KINDS}, not {_described(sources)}")
+        raise TypeError(f"files must be a list, and each item {_KINDS}, not {_described(sources)}")
     checked = tuple(sources)
     for source in checked:
         check_source(source)
@@ -449,7 +449,7 @@ def upload_source(source: FileSource, filename: str | None, content_type: str | 
     """
     for what, value in (("filename", filename), ("content_type", content_type)):
         if value is not None and not isinstance(value, str):
-            raise TypeError(f"{what} is a str or None, not {type(value).__name__}")
+            raise TypeError(f"{what} must be a str or None, not {type(value).__name__}")
     kind = check_content_type(content_type) if content_type is not None else ""
     name = filename or ""
     assert not isinstance(source, FileRef)

@@ -215,7 +215,7 @@ class Transport:
                     failure.repetitions = attempt
                 raise failure
             attempt += 1
-            logger.info("%s failed (%s); repetition %d in %.2f s", what, type(failure).__name__, attempt, wait)
+            logger.info("%s failed (%s); retry %d in %.2f s", what, type(failure).__name__, attempt, wait)
             await anyio.sleep(wait)
 
 

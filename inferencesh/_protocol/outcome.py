@@ -133,13 +133,13 @@ class Pause:
     def _described(self) -> str:
         waits = []
         if self.tool_calls:
-            waits.append(f"the result of {_named(self.tool_calls)} (submit_tool_result)")
+            waits.append(f"the result of {_named(self.tool_calls)} through submit_tool_result")
         if self.approvals:
-            waits.append(f"the approval of {_named(self.approvals)} (approve_tool or reject_tool)")
+            waits.append(f"the approval of {_named(self.approvals)} through approve_tool or reject_tool")
         if self.interrupts:
             shown = [f"{each.reason.value:.60} ({each.id:.60})" for each in self.interrupts[:_MAX_NAMED]]
             more = " and others" if len(self.interrupts) > _MAX_NAMED else ""
-            waits.append(f"a decision about {', '.join(shown)}{more} (resolve_interrupt)")
+            waits.append(f"a decision about {', '.join(shown)}{more} through resolve_interrupt")
         return " and ".join(waits) or "input (see pending_interrupts of the chat)"
 
 

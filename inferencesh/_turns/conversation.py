@@ -252,7 +252,7 @@ class AgentSetup:
             return cls({"agent": config}, {})
         if not isinstance(config, Mapping):
             raise ConfigurationError(
-                f"an agent is configured by a mapping or named by namespace/name, not by a {type(config).__name__}"
+                f"an agent must be a mapping (its configuration) or a str (namespace/name), not {type(config).__name__}"
             )
         tools_given = _listed(config, "tools")
         lists = {
@@ -285,7 +285,7 @@ def read_context(context: Mapping[Any, Any] | None) -> dict[str, str] | None:
     if context is None:
         return None
     if not isinstance(context, Mapping):
-        raise ConfigurationError(f"context is a mapping of names to texts, not a {type(context).__name__}")
+        raise ConfigurationError(f"context must be a mapping of names to strings, not {type(context).__name__}")
     for name, value in context.items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise ConfigurationError(
@@ -300,8 +300,9 @@ def _listed(config: Mapping[str, Any], key: str) -> list[object]:
     listed = config.get(key) or ()
     if isinstance(listed, Builder):
         raise ConfigurationError(_unbuilt(key))
-    if not isinstance(listed, Iterable):
-        raise ConfigurationError(f"{key} must be a list of {key}, not a {type(listed).__name__}")
+    # Mappings and strings can be iterated too, but a single tool is a mapping, and its keys are no tools.
+    if isinstance(listed, Mapping | str | bytes) or not isinstance(listed, Iterable):
+        raise ConfigurationError(f"{key} must be a list, even for a single item, not {type(listed).__name__}")
     given = list(listed)
     if any(isinstance(item, Builder) for item in given):
         raise ConfigurationError(_unbuilt(f"one of the {key}"))
@@ -317,7 +318,7 @@ def _tool(item: object) -> dict[str, Any]:
         return dict(item)
     hint = "; make one of a function with tool(function)" if callable(item) else ""
     raise ConfigurationError(
-        f"a tool is what tool(...).build() returns, or a mapping, not a {type(item).__name__}{hint}"
+        f"a tool must be what tool(...).build() returns, or a mapping, not {type(item).__name__}{hint}"
     )
 
 
@@ -325,7 +326,7 @@ def _hook(item: object) -> dict[str, Any]:
     if isinstance(item, Mapping):
         return dict(item)
     raise ConfigurationError(
-        f"a hook is what lifecycle_hook(...).build() returns, or a mapping, not a {type(item).__name__}; "
+        f"a hook must be what lifecycle_hook(...).build() returns, or a mapping, not {type(item).__name__}; "
         "learning_hooks(...) returns a list, which is added with *"
     )
 
@@ -335,7 +336,7 @@ def _check_internal_tools(value: object) -> None:
         raise ConfigurationError(_unbuilt("internal_tools"))
     if value is not None and not isinstance(value, Mapping):
         raise ConfigurationError(
-            f"internal_tools is what internal_tools().build() returns, or a mapping, not a {type(value).__name__}"
+            f"internal_tools must be what internal_tools().build() returns, or a mapping, not {type(value).__name__}"
         )
 
 

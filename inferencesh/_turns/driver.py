@@ -515,11 +515,11 @@ class TurnDriver:
             turn.withdrawal_refused(self._now())
             return
         if withdrawn:
-            raise pause.error("the chat", "; the message was withdrawn: answer that, wait(), then send it again")
+            raise pause.error("the chat", "; the message was withdrawn: answer first, call wait(), then send it again")
         raise pause.error(
             "the chat",
             "; the message could not be withdrawn and may be answered after that, so do not send it again: answer what "
-            "is waited for, then wait() and look at history()",
+            "is waited for, call wait(), then look at history()",
         ) from failure
 
     async def _conclude(self, turn: Turn, outcome: Outcome) -> None:

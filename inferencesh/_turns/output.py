@@ -39,7 +39,7 @@ async def read_output(turn: Turn, api: ChatAPI) -> Any:
     if outcome.end is End.PAUSED:
         interrupts = outcome.message.pending_interrupts if outcome.message is not None else ()
         raise Pause(outcome.message, interrupts).error(
-            "the run", " instead of ending; answer that, then wait(), then read the output from get_chat()"
+            "the run", " instead of ending; answer first, call wait(), then read the output from get_chat()"
         )
     if _cancelled(turn):
         raise OutputError("the run was cancelled before it gave its output")

@@ -92,7 +92,7 @@ class TurnRequest:
             ConfigurationError: ``output_type`` has no JSON Schema.
         """
         if not isinstance(text, str):
-            raise TypeError(f"a message is a str, not {type(text).__name__}")
+            raise TypeError(f"a message must be a str, not {type(text).__name__}")
         options["files"] = check_sources(options.get("files", ()))
         return cls(text, output=OutputType.of(output_type) if output_type is not None else None, **options)
 
@@ -104,7 +104,7 @@ class TurnRequest:
             ConfigurationError: ``until`` has another value.
         """
         if until not in ("input", "end"):
-            raise ConfigurationError(f"a turn is waited for until 'input' or 'end', not {until!r}")
+            raise ConfigurationError(f"until must be 'input' or 'end', not {until!r}")
         return cls(until=until)
 
     def read_output(self, output: object, message: Message | None, chat_id: str | None) -> Any:
@@ -121,7 +121,7 @@ def _check_callback(name: str, callback: object) -> None:
     if callback is None:
         return
     if not callable(callback):
-        raise TypeError(f"{name} is a function, not a {type(callback).__name__}")
+        raise TypeError(f"{name} must be a function, not {type(callback).__name__}")
     while isinstance(callback, functools.partial):
         callback = callback.func
     for function in (callback, type(callback).__call__):

@@ -102,7 +102,7 @@ def _plain(value: object) -> object:
 
 
 def _refuse(value: object) -> NoReturn:
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+    raise TypeError(f"{type(value).__name__} has no JSON form: convert it to a str, dict or list first")
 
 
 def _refuse_bytes(_: bytes) -> NoReturn:

@@ -17,6 +17,7 @@ from .runtime import LocalRuntime
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from types import TracebackType
     from typing import Unpack
 
     from ._api.problems import Envelope
@@ -64,8 +65,9 @@ class LocalAddress:
 class BackgroundRuntime:
     """Runs one ``LocalRuntime`` on an event loop in a daemon thread.
 
-    ``start`` and ``stop`` may be called from any thread. A runtime that is not stopped ends when the interpreter exits.
-    A forked child process can use the parent's runtime while the parent runs it; ``stop`` does nothing in the child.
+    A ``with`` statement starts it, gives its address, and stops it. So do ``start`` and ``stop``, from any thread.
+    A runtime that is not stopped ends when the interpreter exits. A forked child process can use the parent's runtime
+    while the parent runs it; ``stop`` does nothing in the child.
 
     Args:
         options: Those of ``LocalRuntime``.
@@ -75,11 +77,11 @@ class BackgroundRuntime:
 
     Example:
         ```python
-        runtime = BackgroundRuntime(pace=0)
-        address = runtime.start()
-        with Inference(address.api_key, base_url=address.base_url) as client:
+        with (
+            BackgroundRuntime(pace=0) as address,
+            Inference(address.api_key, base_url=address.base_url) as client,
+        ):
             print(client.agent({"name": "greeter"}).send_message("Hello").text)
-        runtime.stop()
         ```
 
         ```text
@@ -135,6 +137,17 @@ class BackgroundRuntime:
         # The runtime's own thread calls this if code that runs on it drops the last reference to a client.
         if thread is not None and thread is not threading.current_thread():
             thread.join(_STOP_TIMEOUT)
+
+    def __enter__(self) -> LocalAddress:
+        return self.start()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
 
     def _launch(self) -> LocalAddress:
         loop = asyncio.new_event_loop()

@@ -247,9 +247,9 @@ async def _stop_listening(runner: web.AppRunner) -> None:
 
 
 def _path(db: str | os.PathLike[str]) -> Path:
-    name = os.fspath(db)
+    name = os.fspath(db) if isinstance(db, os.PathLike) else db
     if not isinstance(name, str):
-        raise TypeError("db must be a str or a path of one, not bytes.")
+        raise TypeError(f"db must be a str or a pathlib.Path, not {type(name).__name__}.")
     if not name or name == ":memory:":
         raise ValueError(f"db must be the name of a file, not {name!r}; leave it out to keep chats in memory.")
     return Path(name).absolute()  # the working directory may change before the start

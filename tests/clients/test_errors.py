@@ -167,12 +167,25 @@ def test_arguments_that_cannot_work(kind: Kind, options: dict[str, Any]) -> None
     [
         ("no-namespace", "namespace/name"),
         ("", "namespace/name"),
-        (17, "not by a int"),
-        ({"tools": ["calculator"]}, "not a str"),
+        (17, "must be a mapping .* not int"),
+        ({"tools": ["calculator"]}, "returns, or a mapping, not str"),
+        ({"tools": tool("calculator").build()}, "tools must be a list, even for a single item, not Tool"),
+        ({"tools": "calculator"}, "tools must be a list, even for a single item, not str"),
+        ({"hooks": {"event": "agent.complete"}}, "hooks must be a list, even for a single item, not dict"),
         ({"tools": [tool("calculator")]}, "end it with .build()"),
         ({"name": object()}, "JSON"),
     ],
-    ids=["no namespace", "empty", "a number", "a tool's name", "a tool not built", "no JSON"],
+    ids=[
+        "no namespace",
+        "empty",
+        "a number",
+        "a tool's name",
+        "one tool",
+        "a text",
+        "one hook",
+        "a tool not built",
+        "no JSON",
+    ],
 )
 def test_a_configuration_that_cannot_work(kind: Kind, config: Any, complaint: str) -> None:
     """Refused when the agent is made."""

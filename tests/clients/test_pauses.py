@@ -200,7 +200,7 @@ def test_wait_until_the_end_goes_through_pauses_that_others_end(serve: Serve, co
 def test_wait_refuses_another_word(serve: Serve, connect: Connect) -> None:
     """At once, and with what it may be."""
     side = connect(serve(["Hi."]))
-    with pytest.raises(ConfigurationError, match="until 'input' or 'end', not 'over'"):
+    with pytest.raises(ConfigurationError, match="until must be 'input' or 'end', not 'over'"):
         side.result(side.agent().wait(until="over"))
 
 

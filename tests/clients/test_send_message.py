@@ -239,7 +239,7 @@ def test_a_message_is_text(serve: Serve, connect: Connect) -> None:
     served = serve(["Hello"])
     side = connect(served)
     for streamed in (False, True):
-        with pytest.raises(TypeError, match="a message is a str, not bytes"):
+        with pytest.raises(TypeError, match="a message must be a str, not bytes"):
             side.agent().send_message(b"Hi", stream=streamed)
     assert served.script.asked == []
 

@@ -679,7 +679,7 @@ def test_ids_that_are_none_are_refused_before_anything_is_sent(kind: Kind, recor
                 for nothing in ("", ".", ".."):
                     with pytest.raises(ConfigurationError, match="is no tool call id"):
                         yield method(nothing)
-                with pytest.raises(TypeError, match="is a str, not NoneType"):
+                with pytest.raises(TypeError, match="must be a str, not NoneType"):
                     yield method(None)
 
         call(kind, server, turn)

@@ -192,7 +192,7 @@ def test_ids_that_are_none_are_refused_before_anything_is_sent(kind: Kind) -> No
                         yield method(nothing)
                 with pytest.raises(ConfigurationError, match="is no chat id"):
                     yield advance(kind, client.chats.messages(nothing))
-            with pytest.raises(TypeError, match="the chat id is a str, not NoneType"):
+            with pytest.raises(TypeError, match="the chat id must be a str, not NoneType"):
                 yield client.chats.get(None)
 
         call(kind, server, ask)

@@ -50,6 +50,16 @@ def test_it_answers_until_it_is_stopped() -> None:
         runtime.start()
 
 
+def test_a_with_statement_starts_and_stops_it() -> None:
+    """The block is given the address; nothing is left when it ends."""
+    before = threads()
+    with BackgroundRuntime(pace=0) as address:
+        assert call(address, "POST", "/chats/list", {})[0] == 200
+    assert threads() == before
+    with pytest.raises(ConnectionRefusedError):
+        call(address, "POST", "/chats/list")
+
+
 def test_many_threads_may_start_and_stop_it() -> None:
     """All get the same address, and the last one to stop finds it stopped."""
     before = threads()

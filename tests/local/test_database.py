@@ -514,7 +514,7 @@ async def test_opening_can_be_cancelled(db: Path, monkeypatch: pytest.MonkeyPatc
         ({"db": ""}, ValueError, "name of a file"),
         ({"db": ":memory:"}, ValueError, "leave it out"),
         ({"db": b"chats.db"}, TypeError, "not bytes"),
-        ({"db": 7}, TypeError, "PathLike"),
+        ({"db": 7}, TypeError, "db must be a str or a pathlib.Path, not int"),
         ({"max_file_bytes": 0}, ValueError, "max_file_bytes"),
     ],
 )

@@ -46,15 +46,15 @@ def test_each_request_is_one_line_at_debug(
     assert len([record for record in caplog.records if record.name == "inferencesh"]) == 2
 
 
-def test_a_reconnect_and_a_repetition_are_lines_at_info(
+def test_a_reconnect_and_a_retry_are_lines_at_info(
     inference_runtime: ScriptedRuntime, inference_client: Inference, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What heals by itself is no trouble."""
     inference_runtime.reply(refuse=503)
     inference_runtime.reply(pieces=["One ", "two"], pause=0.05, drop_after=1)
     assert inference_client.agent({}).send_message(SECRET).text == "One two"
-    repetition, reconnect = lines(caplog, logging.INFO)
-    assert "POST /agents/run failed (InternalServerError); repetition 1" in repetition
+    retry, reconnect = lines(caplog, logging.INFO)
+    assert "POST /agents/run failed (InternalServerError); retry 1" in retry
     assert "connecting again" in reconnect
     assert lines(caplog, logging.WARNING) == []
 

@@ -155,8 +155,8 @@ def test_what_is_not_built_yet_is_named(config: dict[str, Any]) -> None:
     [
         ({"hooks": [learning_hooks(suggest=True)]}, r"added with \*"),
         ({"hooks": 5}, "hooks must be a list"),
-        ({"hooks": ["agent.start"]}, "a hook is"),
-        ({"internal_tools": True}, "internal_tools is"),
+        ({"hooks": ["agent.start"]}, "a hook must be"),
+        ({"internal_tools": True}, "internal_tools must be"),
         ({"tools": [print]}, r"tool\(function\)"),
     ],
 )

@@ -259,8 +259,8 @@ def test_a_content_type_that_is_none_is_refused(kind: Kind, content_type: str) -
 
 def test_names_and_types_are_texts(kind: Kind) -> None:
     """Anything else is refused."""
-    refused(kind, lambda client: client.files.upload(b"abc", filename=Path("a")), TypeError, "filename is a str")
-    refused(kind, lambda client: client.files.upload(b"abc", content_type=5), TypeError, "content_type is a str")
+    refused(kind, lambda client: client.files.upload(b"abc", filename=Path("a")), TypeError, "filename must be a str")
+    refused(kind, lambda client: client.files.upload(b"abc", content_type=5), TypeError, "content_type must be a str")
 
 
 def test_a_reference_to_nothing_is_refused(kind: Kind) -> None:
