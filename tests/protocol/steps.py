@@ -136,7 +136,7 @@ def ids(calls: Sequence[ToolCall]) -> list[str]:
     return [call.id for call in calls]
 
 
-def views(snapshots: Sequence[Message]) -> list[tuple[str, str, str]]:
+def views(snapshots: Sequence[Message]) -> list[tuple[str, str, str | None]]:
     """The id, the text and the delta of each snapshot."""
     return [(snapshot.id, snapshot.text, snapshot.delta) for snapshot in snapshots]
 
@@ -152,11 +152,14 @@ LOOKS: dict[str, Callable[[Caller], Any]] = {
     "progress": lambda caller: caller.turn.progress,
     "replied": lambda caller: caller.turn.replied,
     "last_delivered": lambda caller: caller.turn.last_delivered,
-    # its calls: those handed out, in all, and how the last snapshot shows all calls
+    # its calls: those handed out, in all, those not taken yet, and those in the snapshots
     "calls": lambda caller: ids(caller.calls),
     "call_statuses": lambda caller: [call.status for call in caller.calls],
     "arguments": lambda caller: [(call.name, call.arguments) for call in caller.calls],
     "shown": lambda caller: [(call.status, call.requires_approval) for call in caller.snapshots[-1].tool_calls],
+    "pending_shown": lambda caller: [ids(snapshot.pending_tool_calls) for snapshot in caller.snapshots],
+    "pending_now": lambda caller: ids(caller.turn.replies.current[0].pending_tool_calls),
+    "untaken": lambda caller: (ids(caller.turn.calls.take()), caller.turn.calls.has_new),
     "answered": lambda caller: caller.turn.calls.answered,
     # how it has ended
     "detail": lambda caller: caller.outcome.detail,

@@ -269,7 +269,8 @@ FAILURES = [
     ),
     pytest.param(
         [
-            *(BUSY, said(message("Hel", "failed")), runs(run("failed")), read(over("failed"), message("Hel", "failed"))),
+            *(BUSY, said(message("Hel", "failed")), runs(run("failed"))),
+            read(over("failed"), message("Hel", "failed")),
             expect(end=End.FAILED, detail=NO_REASON),
         ],
         id="a failure whose reason is not in the chat either says so",

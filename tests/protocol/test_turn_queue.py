@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from inferencesh._protocol.outcome import End
+from inferencesh._protocol.wire import Event
 
 from .forms import (
     REPLY,
@@ -33,9 +34,14 @@ def other_reply(text: str = "For another") -> Wire:
     return message(text, "ready", id="reply-b", agent_run_id="run-b", order=5)
 
 
-def unnamed(of: Wire) -> Wire:
-    """A run that does not name the message it began with."""
-    return {**of, "user_message_id": None}
+def unnamed_in_chats(of: Wire) -> Event:
+    """A ``chats`` event with a run that does not name the message it began with."""
+    return chats(chat("busy", {**of, "user_message_id": None}))
+
+
+def unnamed_in_runs(of: Wire) -> Event:
+    """An ``agent_runs`` event with such a run."""
+    return runs({**of, "user_message_id": None})
 
 
 BEGINNINGS = [
@@ -78,10 +84,7 @@ BEGINNINGS = [
             ],
             id=f"the reply is known by its order if the runs in {name} events name no messages",
         )
-        for name, state in (
-            ("chats", lambda of: chats(chat("busy", unnamed(of)))),
-            ("agent_runs", lambda of: runs(unnamed(of))),
-        )
+        for name, state in (("chats", unnamed_in_chats), ("agent_runs", unnamed_in_runs))
     ),
     *(
         pytest.param(
