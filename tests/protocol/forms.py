@@ -191,7 +191,7 @@ class Caller:
 
 
 def begin(turn: Turn, asked: Wire | None, reply: Wire | None) -> Caller:
-    """A turn whose message was just posted, with the messages of the response."""
+    """Begin a turn with the messages in the response to its POST; either may be missing."""
     caller = Caller(turn)
     first = turn.begin(
         None if asked is None else structure(asked, Message),
@@ -203,15 +203,15 @@ def begin(turn: Turn, asked: Wire | None, reply: Wire | None) -> Caller:
 
 
 def new_chat() -> Caller:
-    """A turn that began its chat, just posted."""
+    """Begin the first turn of a chat."""
     return begin(Turn(None), user(), message())
 
 
 def follow_up(**assistant: Any) -> Caller:
-    """A later turn of a chat, just posted."""
+    """Begin a later turn of a chat."""
     return begin(Turn(CHAT, after=2), user(), message(**assistant))
 
 
 def queued(**more: Any) -> Caller:
-    """A turn whose message waits behind the turn before."""
+    """Begin a turn whose message is queued behind the turn before."""
     return begin(Turn(CHAT), user("queued", **more), None)

@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import attrs
-
 from inferencesh._protocol.calls import Step as CallStep
 from inferencesh._protocol.outcome import End
 from inferencesh._protocol.turn import Turn
 from inferencesh._protocol.wire import Event
-from inferencesh.models import Message, ToolCall
+from inferencesh.models import ToolCall
 
 from .forms import CHAT, Caller, Wire, chat, chats, invocation, message, over, run, working
 
@@ -41,18 +39,18 @@ def play(caller: Caller, *steps: Step) -> Caller:
 
 
 def second(text: str = "", status: str = "pending", **more: Any) -> Wire:
-    """The second reply of the turn."""
+    """Return the second reply of the turn."""
     return message(text, status, **{"id": "reply-3", "order": 6, **more})
 
 
 def asks(*statuses: str, text: str = "Hm.", **more: Any) -> Wire:
-    """The reply with tool calls in these statuses: call-1, call-2 and so on."""
+    """Return the reply with tool calls in these statuses: call-1, call-2 and so on."""
     calls = [invocation(status, f"call-{number}") for number, status in enumerate(statuses, 1)]
     return message(text, tool_invocations=calls, **more)
 
 
 def attached(chat_data: Wire, *messages: Wire) -> Start:
-    """A turn of an existing chat, whose messages have just been read."""
+    """Start with a turn of an existing chat, whose messages have just been read."""
 
     def start() -> Caller:
         caller = Caller(Turn.latest(CHAT, messages, 100.0))
@@ -66,65 +64,65 @@ def attached(chat_data: Wire, *messages: Wire) -> Start:
 
 
 def read(chat_data: Wire, *messages: Wire) -> Step:
-    """The chat and its messages are read."""
+    """Give the turn the chat and its messages as just read."""
     return lambda caller: caller.reads(chat_data, *messages)
 
 
 def read_fails(caller: Caller) -> None:
-    """The chat cannot be read."""
+    """Tell the turn that the chat could not be read."""
     caller.snapshots += caller.turn.reread_failed(caller.now)
     caller.calls += caller.turn.calls.take()
 
 
 def reads_fail_until_over(caller: Caller) -> None:
-    """The chat can never be read; a failed attempt is not repeated at once."""
+    """Let every read of the chat fail until the turn is over; a failed read must not be repeated at once."""
     attempts = 0
     while caller.turn.outcome is None:
         if caller.turn.wants_reread:
             attempts += 1
-            assert attempts < 20, "it is wanted again at once, again and again"
+            assert attempts < 20, "a poll is wanted again at once, again and again"
             read_fails(caller)
         else:
             caller.passes(1)
 
 
 def wait(seconds: float) -> Step:
-    """Time passes until a poll is wanted or the turn is over, at most so many seconds."""
+    """Let time pass until a poll is wanted or the turn is over, at most ``seconds``."""
     return lambda caller: caller.passes(seconds)
 
 
 def reconnect(caller: Caller) -> None:
-    """The stream has been connected again."""
+    """Tell the turn that its stream has been connected again."""
     caller.turn.reconnected()
 
 
 def resume(caller: Caller) -> None:
-    """The turn, which has paused, is resumed."""
+    """Resume the turn, which has paused."""
     caller.turn.resume(caller.now)
 
 
 def leave(caller: Caller) -> None:
-    """Whoever handled the calls of the turn has left."""
+    """Let the caller that handles the calls of the turn leave."""
     caller.turn.calls.abandon()
 
 
 def answer(call_id: str) -> Step:
-    """The server acknowledges the result of a call."""
+    """Acknowledge the result of a call."""
     return lambda caller: caller.answers(call_id)
 
 
 def decline(call_id: str) -> Step:
-    """There is no handler for a call."""
+    """Decline a call, since there is no handler for it."""
     return lambda caller: caller.declines(call_id)
 
 
 def decline_approval(call_id: str) -> Step:
-    """Nobody decides about a call."""
+    """Decline to decide about a call."""
     return lambda caller: caller.turn.call_declined(call_id, caller.now, CallStep.APPROVAL)
 
 
 def decide(call_id: str, approved: bool | None) -> Step:
-    """Somebody decides about a call."""
+    """Approve or refuse a call, or (None) note that it was decided elsewhere."""
     return lambda caller: caller.turn.call_decided(call_id, caller.now, approved=approved)
 
 
@@ -132,21 +130,16 @@ def decide(call_id: str, approved: bool | None) -> Step:
 
 
 def ids(calls: Sequence[ToolCall]) -> list[str]:
-    """The ids of calls."""
+    """Return the ids of calls."""
     return [call.id for call in calls]
 
 
-def views(snapshots: Sequence[Message]) -> list[tuple[str, str, str | None]]:
-    """The id, the text and the delta of each snapshot."""
-    return [(snapshot.id, snapshot.text, snapshot.delta) for snapshot in snapshots]
-
-
-LOOKS: dict[str, Callable[[Caller], Any]] = {
+GETTERS: dict[str, Callable[[Caller], Any]] = {
     # the turn so far
     "texts": lambda caller: caller.texts,
     "statuses": lambda caller: [snapshot.status for snapshot in caller.snapshots],
-    "snapshots": lambda caller: views(caller.snapshots),
-    "polled": lambda caller: caller.turn.wants_reread,
+    "snapshots": lambda caller: [(one.id, one.text, one.delta) for one in caller.snapshots],
+    "wants_poll": lambda caller: caller.turn.wants_reread,
     "end": lambda caller: caller.turn.outcome and caller.turn.outcome.end,
     "chat_id": lambda caller: caller.turn.chat_id,
     "progress": lambda caller: caller.turn.progress,
@@ -176,16 +169,16 @@ LOOKS: dict[str, Callable[[Caller], Any]] = {
 
 
 def expect(**wanted: Any) -> Step:
-    """What is seen of the turn under these names (see ``LOOKS``) equals these values."""
+    """Check that what ``GETTERS`` return under these names equals these values."""
 
     def check(caller: Caller) -> None:
-        assert {name: LOOKS[name](caller) for name in wanted} == wanted
+        assert {name: GETTERS[name](caller) for name in wanted} == wanted
 
     return check
 
 
 def detail_says(words: str) -> Step:
-    """The detail of the end contains these words."""
+    """Check that the detail of the end contains these words."""
 
     def check(caller: Caller) -> None:
         assert words in caller.outcome.detail
@@ -194,16 +187,16 @@ def detail_says(words: str) -> Step:
 
 
 def finishes(text: str, **more: Any) -> Step:
-    """The turn has ended normally, with this text."""
+    """Check that the turn has ended normally, with this text."""
     return expect(end=End.FINISHED, text=text, done=True, detail="", **more)
 
 
 goes_on = expect(end=None)
-polled = expect(polled=True)
+wants_poll = expect(wants_poll=True)
 
 
-def polled_after(least: float, most: float) -> Step:
-    """The turn wants the chat to be read after so many seconds without an event."""
+def wants_poll_after(least: float, most: float) -> Step:
+    """Check that the turn wants a poll after ``least`` to ``most`` seconds without an event."""
 
     def check(caller: Caller) -> None:
         begun = caller.now
@@ -214,47 +207,33 @@ def polled_after(least: float, most: float) -> Step:
     return check
 
 
-@attrs.frozen
-class Polls:
-    """Each poll is answered with the same chat, until the turn is over or so many seconds have passed.
-
-    Attributes:
-        seconds: How long at most.
-        chat: The chat.
-        messages: Its messages.
-    """
-
-    seconds: float
-    chat: Wire
-    messages: tuple[Wire, ...]
-
-    def __call__(self, caller: Caller) -> int:
-        """Play the step; returns how often the chat was read."""
-        begun = caller.now
-        count = 0
-        while caller.turn.outcome is None and (left := begun + self.seconds - caller.now) > 0:
-            if caller.turn.wants_reread:
-                count += 1
-                assert count < 100, "it is wanted again at once, again and again"
-                caller.reads(self.chat, *self.messages)
-            else:
-                caller.passes(left)
-        return count
+def answer_polls(caller: Caller, seconds: float, chat_data: Wire, messages: Sequence[Wire]) -> int:
+    """Answer each poll with the same chat until the turn is over or ``seconds`` have passed; returns their number."""
+    end = caller.now + seconds
+    count = 0
+    while caller.turn.outcome is None and caller.now < end:
+        if caller.turn.wants_reread:
+            count += 1
+            assert count < 100, "a poll is wanted again at once, again and again"
+            caller.reads(chat_data, *messages)
+        else:
+            caller.passes(end - caller.now)
+    return count
 
 
 def polls_for(seconds: float, chat_data: Wire, *messages: Wire) -> Step:
-    """Each poll is answered with the same chat, for so many seconds."""
-    return Polls(seconds, chat_data, messages)
+    """Answer each poll with the same chat for ``seconds``, or until the turn is over."""
+    return lambda caller: answer_polls(caller, seconds, chat_data, messages)
 
 
 def polls_until_over(
     chat_data: Wire, *messages: Wire, least: float = 0, most: float = 60, times: tuple[int, int] = (0, 100)
 ) -> Step:
-    """Each poll is answered with the same chat, and the turn is over after ``least`` to ``most`` seconds."""
+    """Answer each poll with the same chat, and check that the turn is over after ``least`` to ``most`` seconds."""
 
     def check(caller: Caller) -> None:
         begun = caller.now
-        count = Polls(most + 1, chat_data, messages)(caller)
+        count = answer_polls(caller, most + 1, chat_data, messages)
         assert caller.turn.outcome is not None
         assert least <= caller.now - begun <= most
         assert times[0] <= count <= times[1]

@@ -28,18 +28,18 @@ from .steps import (
     finishes,
     goes_on,
     play,
-    polled,
-    polled_after,
     read,
     reconnect,
     second,
     wait,
+    wants_poll,
+    wants_poll_after,
 )
 
 POLLS = [
     pytest.param(
         [
-            *(said(message("Hello", "ready")), polled_after(0.5, 2)),
+            *(said(message("Hello", "ready")), wants_poll_after(0.5, 2)),
             read(over(), message("Hello", "ready")),
             finishes("Hello"),
         ],
@@ -47,7 +47,7 @@ POLLS = [
     ),
     pytest.param(
         [
-            *(BUSY, token("It ", 1, "reply-3"), polled_after(0, 1)),
+            *(BUSY, token("It ", 1, "reply-3"), wants_poll_after(0, 1)),
             read(working(), message(), second()),
             expect(texts=["It "]),
         ],
@@ -55,7 +55,7 @@ POLLS = [
     ),
     pytest.param(
         [
-            *(BUSY, said(message()), token("Hel", 1), token("world", 3), polled_after(0, 3)),
+            *(BUSY, said(message()), token("Hel", 1), token("world", 3), wants_poll_after(0, 3)),
             read(working(), message("Hello, world")),
             expect(texts=["Hel", "Hello, world"]),
         ],
@@ -65,7 +65,7 @@ POLLS = [
         [
             *(BUSY, said({"id": "reply-3", "status": "ready"}, ["status"])),
             expect(texts=[]),
-            polled_after(0, 10),
+            wants_poll_after(0, 10),
             read(over(), second("Hello", "ready")),
             finishes("Hello"),
         ],
@@ -73,7 +73,7 @@ POLLS = [
     ),
     pytest.param(
         [
-            *(BUSY, said(message()), token("Hel", 1), token("x", 1, "reply-3"), reconnect, polled),
+            *(BUSY, said(message()), token("Hel", 1), token("x", 1, "reply-3"), reconnect, wants_poll),
             read(working(), message("Hello, ")),
             *(BUSY, said(message("Hello, ")), token("world", 7), token("!", 8)),
             expect(texts=["Hel", "Hello, ", "Hello, world", "Hello, world!"]),
@@ -103,7 +103,7 @@ def test_a_state_from_before_the_final_message_has_the_chat_read(stale: Wire) ->
         follow_up(),
         *(chats(stale), said(message("Hello", "ready"))),
         goes_on,
-        polled_after(0, 5),
+        wants_poll_after(0, 5),
         read(chat("idle"), user(), message("Hello", "ready")),
         finishes("Hello"),
     )
@@ -138,10 +138,10 @@ READS = [
         [
             *(BUSY, said(message()), token("x", 5), said({"id": "reply-3"}, ["status"])),
             lambda caller: caller.turn.unreadable(),
-            *(polled, read(working(), message("Hello"))),
-            expect(polled=False),
+            *(wants_poll, read(working(), message("Hello"))),
+            expect(wants_poll=False),
             wait(5),
-            expect(polled=False),
+            expect(wants_poll=False),
         ],
         id="one read answers every wish for one",
     ),
@@ -163,7 +163,7 @@ def test_a_silent_stream_is_polled_ever_more_rarely() -> None:
     waits = []
     for _ in range(8):
         before = caller.now
-        play(caller, wait(1000), polled)
+        play(caller, wait(1000), wants_poll)
         waits.append(caller.now - before)
         caller.reads(working(), message())
     assert waits == sorted(waits)

@@ -45,9 +45,9 @@ from .steps import (
     finishes,
     goes_on,
     play,
-    polled,
     read,
     second,
+    wants_poll,
 )
 
 BARE: Wire = {"order": 0, "agent_run_id": ""}  # a message that does not say where it stands
@@ -391,7 +391,7 @@ def test_an_event_that_cannot_be_read_is_an_error_and_the_chat_can_be_read_inste
     with pytest.raises(error):
         caller.take(bad)
     caller.turn.unreadable()
-    play(caller, polled, read(over(), message("Hello", "ready")), finishes("Hello"))
+    play(caller, wants_poll, read(over(), message("Hello", "ready")), finishes("Hello"))
 
 
 def test_a_chat_whose_messages_cannot_be_read_is_an_error() -> None:

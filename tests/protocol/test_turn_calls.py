@@ -38,12 +38,12 @@ from .steps import (
     goes_on,
     leave,
     play,
-    polled_after,
     read,
     reconnect,
     resume,
     second,
     wait,
+    wants_poll_after,
 )
 
 CALL_FORMS = [
@@ -171,7 +171,7 @@ RESULTS = [
             *(BUSY, said(asks("awaiting_input")), runs(run("input_required")), answer("call-1")),
             *(runs(run("input_required")), chats(WAITS)),
             goes_on,
-            polled_after(0, 10),
+            wants_poll_after(0, 10),
             *(read(working(), asks("completed")), said(second("714.", "ready")), DONE),
             finishes("714."),
         ],

@@ -25,7 +25,7 @@ from .forms import (
     user,
     working,
 )
-from .steps import BUSY, DONE, Step, expect, finishes, play, polled, read, read_fails, wait
+from .steps import BUSY, DONE, Step, expect, finishes, play, read, read_fails, wait, wants_poll
 
 WITHOUT_A_MESSAGE = [
     pytest.param(token("lost", 1, None), id="null as the message"),
@@ -45,7 +45,7 @@ def test_a_delta_without_a_message_or_without_a_delta_is_ignored(delta: Event) -
     play(
         new_chat(),
         *(BUSY, said(message()), delta),
-        expect(texts=[], polled=False),
+        expect(texts=[], wants_poll=False),
         token("Hello", 1),
         expect(texts=["Hello"]),
     )
@@ -69,7 +69,7 @@ def test_deltas_without_a_valid_number_are_taken_as_they_come(seq: Any) -> None:
 def test_deltas_of_a_message_of_the_turn_before_do_not_have_the_chat_read() -> None:
     """Its id is known."""
     caller = begin(Turn(CHAT, earlier=["reply-1"]), user(), message())
-    play(caller, BUSY, token("late", 9, "reply-1"), wait(1.5), expect(polled=False))
+    play(caller, BUSY, token("late", 9, "reply-1"), wait(1.5), expect(wants_poll=False))
 
 
 def test_a_bounded_number_of_unknown_messages_is_kept() -> None:
@@ -127,7 +127,7 @@ PARTIAL_UPDATES = [
     ),
     pytest.param(
         [
-            *(BUSY, said(message()), token("Hello", 1), READY, DONE, polled, read_fails),
+            *(BUSY, said(message()), token("Hello", 1), READY, DONE, wants_poll, read_fails),
             expect(snapshots=[(REPLY, "Hello", "Hello"), (REPLY, "Hello", "")], statuses=["pending", "ready"]),
             finishes("Hello", status="ready", final_delivered=True),
         ],
@@ -135,7 +135,7 @@ PARTIAL_UPDATES = [
     ),
     pytest.param(
         [
-            *(BUSY, said(message()), token("Hel", 1), token("world", 3), READY, DONE, wait(1), polled),
+            *(BUSY, said(message()), token("Hel", 1), token("world", 3), READY, DONE, wait(1), wants_poll),
             read(over(), message("Hello, world", "ready")),
             finishes("Hello, world"),
         ],

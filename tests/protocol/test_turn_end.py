@@ -34,13 +34,13 @@ from .steps import (
     finishes,
     goes_on,
     play,
-    polled,
     polls_until_over,
     read,
     reads_fail_until_over,
     reconnect,
     second,
     wait,
+    wants_poll,
 )
 
 NO_REASON = "the server gave no reason"
@@ -94,7 +94,7 @@ ENDS = [
         new_chat,
         [
             *(BUSY, said(message("Hello")), DONE),
-            *(goes_on, polled),
+            *(goes_on, wants_poll),
             read(over(), user(), message("Hello", "ready")),
             finishes("Hello", status="ready"),
         ],
@@ -179,7 +179,7 @@ LOST = [
     pytest.param(
         new_chat,
         [
-            *(BUSY, said(message("Hel")), DONE, polled),
+            *(BUSY, said(message("Hel")), DONE, wants_poll),
             polls_until_over(over(), message("Hel"), least=3, most=8, times=(3, 10)),
             expect(end=End.LOST, text="Hel"),
         ],
@@ -188,7 +188,7 @@ LOST = [
     pytest.param(
         new_chat,
         [
-            *(BUSY, DONE, polled, polls_until_over(over())),
+            *(BUSY, DONE, wants_poll, polls_until_over(over())),
             expect(end=End.LOST, text="", last_delivered=None),
             detail_says("never became final"),
         ],
@@ -196,7 +196,7 @@ LOST = [
     ),
     pytest.param(
         lambda: begin(Turn(None), user(), None),
-        [BUSY, DONE, polled, polls_until_over(over()), expect(end=End.LOST, message=None)],
+        [BUSY, DONE, wants_poll, polls_until_over(over()), expect(end=End.LOST, message=None)],
         id="a run that is over without any message is lost without one",
     ),
     pytest.param(
@@ -243,7 +243,7 @@ FAILURES = [
     *(
         pytest.param(
             [
-                *(BUSY, said(message("Hel")), runs(run(state, error="out of tokens")), polled),
+                *(BUSY, said(message("Hel")), runs(run(state, error="out of tokens")), wants_poll),
                 read(over(state, error="out of tokens"), message("Hel")),
                 expect(end=End.FAILED, detail="out of tokens", text="Hel"),
             ],
@@ -261,7 +261,7 @@ FAILURES = [
     pytest.param(
         [
             *(BUSY, said(message("Hel", "failed")), runs(run("failed"))),
-            *(goes_on, polled),
+            *(goes_on, wants_poll),
             read(over("failed", error="out of tokens"), message("Hel", "failed")),
             expect(end=End.FAILED, detail="out of tokens"),
         ],
@@ -329,14 +329,14 @@ CANCELLATIONS = [
     ),
     pytest.param(
         [
-            *(BUSY, said(message("Hel")), runs(run("canceled")), polled, read(over("canceled"), message("Hel"))),
+            *(BUSY, said(message("Hel")), runs(run("canceled")), wants_poll, read(over("canceled"), message("Hel"))),
             expect(end=End.FINISHED, status="cancelled", text="Hel", final_chat_id=CHAT),
         ],
         id="a cancelled run whose message is not final ends with a cancelled message after one read",
     ),
     pytest.param(
         [
-            *(BUSY, runs(run("canceled")), polled, read(over("canceled"))),
+            *(BUSY, runs(run("canceled")), wants_poll, read(over("canceled"))),
             expect(end=End.FINISHED, status="cancelled", text="", final_chat_id=CHAT),
         ],
         id="a run that was cancelled before its first word ends with an empty cancelled message",

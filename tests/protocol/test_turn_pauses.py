@@ -36,8 +36,6 @@ from .steps import (
     finishes,
     goes_on,
     play,
-    polled,
-    polled_after,
     polls_for,
     polls_until_over,
     read,
@@ -45,6 +43,8 @@ from .steps import (
     resume,
     second,
     wait,
+    wants_poll,
+    wants_poll_after,
 )
 
 PAUSES = [
@@ -131,7 +131,7 @@ RUN_WAITS = [
     *(
         pytest.param(
             [
-                *(BUSY, said(SIGN_IN), runs(run(state)), wait(1), polled),
+                *(BUSY, said(SIGN_IN), runs(run(state)), wait(1), wants_poll),
                 read(chat("awaiting_input", run(state)), SIGN_IN),
                 expect(end=End.PAUSED, text="Please sign in.", pending=[]),
             ],
@@ -169,7 +169,7 @@ RUN_WAITS = [
         )
         for words, arrival in (
             ("comes later", [said(asks("awaiting_input"))]),
-            ("is read", [polled_after(0, 1), read(WAITS, asks("awaiting_input"))]),
+            ("is read", [wants_poll_after(0, 1), read(WAITS, asks("awaiting_input"))]),
         )
     ),
     *(
@@ -240,7 +240,7 @@ RESUMED = [
     pytest.param(
         [
             *(answer("call-1"), resume),
-            *(goes_on, polled),
+            *(goes_on, wants_poll),
             read(working(), asks("completed")),
             goes_on,
             *(said(second("714.", "ready")), DONE),

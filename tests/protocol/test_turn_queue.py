@@ -23,7 +23,7 @@ from .forms import (
     user,
     working,
 )
-from .steps import DONE, Step, detail_says, expect, finishes, goes_on, play, polled, polls_until_over, read, wait
+from .steps import DONE, Step, detail_says, expect, finishes, goes_on, play, polls_until_over, read, wait, wants_poll
 
 OLD_RUN_WORKS = chat("busy", old_run("working"))
 OTHER_RUN_WORKS = chat("busy", run("working", id="run-b", user_message_id="user-b"))
@@ -147,7 +147,7 @@ BEGINNINGS = [
         [
             said(message("Hello", order=6)),
             expect(texts=[]),
-            *(wait(1), polled, read(working(), user(), message("Hello", order=6))),
+            *(wait(1), wants_poll, read(working(), user(), message("Hello", order=6))),
             expect(texts=["Hello"]),
         ],
         id="a reply that comes without a word about the turn has the chat read",
