@@ -145,6 +145,17 @@ BEGINNINGS = [
     ),
     pytest.param(
         [
+            *(chats(OLD_RUN_WORKS), said(user(order=6)), runs(run("working"))),
+            said({**other_reply(), "agent_run_id": ""}),
+            expect(texts=[]),
+            *(said(message("Mine.", "ready", order=7)), DONE),
+            expect(texts=["Mine."]),
+            finishes("Mine."),
+        ],
+        id="a message without a run that stands before the place it was moved to is ignored",
+    ),
+    pytest.param(
+        [
             said(message("Hello", order=6)),
             expect(texts=[]),
             *(wait(1), wants_poll, read(working(), user(), message("Hello", order=6))),
