@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from inferencesh._protocol.outcome import End
@@ -275,9 +277,8 @@ BOUNDARIES = [
 
 
 @pytest.mark.parametrize(("start", "messages"), BOUNDARIES)
-def test_where_a_turn_begins(start: object, messages: list[tuple[Wire, bool]]) -> None:
+def test_where_a_turn_begins(start: Callable[[], Turn], messages: list[tuple[Wire, bool]]) -> None:
     """The turn knows whether it begins after a message."""
-    assert callable(start)
     turn = start()
     assert [turn.replies.begins_after(data) for data, _ in messages] == [after for _, after in messages]
 
