@@ -190,25 +190,28 @@ class Caller:
         return [snapshot.text for snapshot in self.snapshots]
 
 
-def new_chat() -> Caller:
-    """A turn that began its chat, just posted."""
-    turn = Turn(None)
+def begin(turn: Turn, asked: Wire | None, reply: Wire | None) -> Caller:
+    """Begin a turn with the messages in the response to its POST; either may be missing."""
     caller = Caller(turn)
-    turn.begin(structure(user(), Message), structure(message(), Message), caller.now)
+    first = turn.begin(
+        None if asked is None else structure(asked, Message),
+        None if reply is None else structure(reply, Message),
+        caller.now,
+    )
+    caller.snapshots += [] if first is None else [first]
     return caller
+
+
+def new_chat() -> Caller:
+    """Begin the first turn of a chat."""
+    return begin(Turn(None), user(), message())
 
 
 def follow_up(**assistant: Any) -> Caller:
-    """A later turn of a chat, just posted."""
-    turn = Turn(CHAT, after=2)
-    caller = Caller(turn)
-    turn.begin(structure(user(), Message), structure(message(**assistant), Message), caller.now)
-    return caller
+    """Begin a later turn of a chat."""
+    return begin(Turn(CHAT, after=2), user(), message(**assistant))
 
 
 def queued(**more: Any) -> Caller:
-    """A turn whose message waits behind the turn before."""
-    turn = Turn(CHAT)
-    caller = Caller(turn)
-    turn.begin(structure(user("queued", **more), Message), None, caller.now)
-    return caller
+    """Begin a turn whose message is queued behind the turn before."""
+    return begin(Turn(CHAT), user("queued", **more), None)
