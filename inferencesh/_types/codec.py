@@ -63,7 +63,7 @@ def structure(data: object, cls: type[T]) -> T:
 
 
 def dump_json(value: object) -> bytes:
-    """Encode a value as JSON; attrs classes, dataclasses, enums and datetimes are supported; lone surrogates become U+FFFD.
+    """Encode a value as JSON, also attrs classes, dataclasses, enums and datetimes; lone surrogates become U+FFFD.
 
     Raises:
         TypeError: It holds something that has no JSON form, such as bytes, NaN or a tuple as a key.
