@@ -22,6 +22,10 @@ __all__ = ["ChatAPI", "Items", "Page", "Pages", "objects"]
 T = TypeVar("T")
 Page: TypeAlias = list[Mapping[str, Any]]
 
+logger = logging.getLogger("inferencesh")
+
+_PAGE_SIZE = 50  # messages or chats read at a time
+
 
 class Pages(Uncopied):
     """The pages of a list.
@@ -83,11 +87,6 @@ def objects(value: object) -> Page:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-logger = logging.getLogger("inferencesh")
-
-_PAGE = 50  # messages or chats read at a time
-
-
 class ChatAPI:
     """Calls to the service.
 
@@ -132,7 +131,7 @@ class ChatAPI:
             return objects(chat.get("chat_messages"))
         return messages or objects(chat.get("chat_messages"))
 
-    def message_pages(self, chat_id: str, size: int = _PAGE) -> Pages:
+    def message_pages(self, chat_id: str, size: int = _PAGE_SIZE) -> Pages:
         """Read a chat's messages a page at a time, the newest page first."""
 
         async def read(cursor: Mapping[str, str]) -> object:
@@ -142,7 +141,7 @@ class ChatAPI:
 
         return Pages(read)
 
-    def chat_pages(self, search: str | None, size: int = _PAGE) -> Pages:
+    def chat_pages(self, search: str | None, size: int = _PAGE_SIZE) -> Pages:
         """Read the account's chats a page at a time, the newest page first."""
 
         async def read(cursor: Mapping[str, str]) -> object:
@@ -161,7 +160,8 @@ class ChatAPI:
 
     async def cancel_message(self, message_id: str) -> bool:
         """Withdraw a queued message; return False if that was done before, probably by an earlier attempt."""
-        return None is not await self._settle(f"/chats/messages/{_segment('message', message_id)}/cancel", None)
+        answer = await self._settle(f"/chats/messages/{_segment('message', message_id)}/cancel", None)
+        return answer is not None
 
     async def submit(
         self, call_id: str, result: object, *, accept_existing: bool = False, files: Sequence[FileRef] = ()

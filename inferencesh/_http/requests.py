@@ -40,8 +40,9 @@ __all__ = [
 ]
 
 _BODY_CUT = 500  # characters of a body that is not JSON
+_HTML_PAGE = "the response is an HTML page, most likely from a proxy in between"
+_UNQUOTED = "%/:?#[]@!$&'()*+,;=~"  # characters of a URL that are not percent-encoded
 # The error fields of S3-compatible storage; a regular expression avoids parsing untrusted XML.
-_PAGE = "the response is an HTML page, most likely from a proxy in between"
 _XML_FIELD = re.compile(r"<(Code|Message)>([^<]{1,500})</\1>")
 
 
@@ -65,7 +66,7 @@ def read_response(status: int, headers: Mapping[str, str], body: bytes) -> objec
         value = decode_json(body) if body.strip() else None
     except UnreadableError:
         if _is_page(body.decode("utf-8", "replace")):
-            raise UnreadableError(_PAGE) from None
+            raise UnreadableError(_HTML_PAGE) from None
         return None  # some endpoints respond in plain text; the official Python SDK treats this as no data too
     if not isinstance(value, dict):
         return value if isinstance(value, list) else None
@@ -140,7 +141,7 @@ def refused_upload(host: str, status: int, headers: Mapping[str, str], body: byt
 def _code_and_detail(value: object) -> tuple[str | None, str]:
     """Return the machine-readable code and the detail of an error body."""
     if isinstance(value, str):
-        return None, _PAGE if _is_page(value) else _line(value)
+        return None, _HTML_PAGE if _is_page(value) else _line(value)
     if not isinstance(value, dict):
         return None, ""
     error = value.get("error")
@@ -232,9 +233,6 @@ class TransportOptions:
     trust_env: bool = True
     ssl: ssl.SSLContext | None = None
     max_line_bytes: int = MAX_LINE_BYTES
-
-
-_AS_IT_STANDS = "%/:?#[]@!$&'()*+,;=~"  # characters of a URL that are not percent-encoded
 
 
 class _Header(str):
@@ -345,7 +343,7 @@ def storage_address(upload_url: str, base_url: str) -> str:
             addresses.
     """
     try:
-        whole = quote(urljoin(f"{base_url}/files", upload_url), safe=_AS_IT_STANDS)
+        whole = quote(urljoin(f"{base_url}/files", upload_url), safe=_UNQUOTED)
         parts, base = urlsplit(whole), urlsplit(base_url)
         host, _port = parts.hostname or "", parts.port
     except ValueError:

@@ -29,7 +29,7 @@ __all__ = [
     "HEAD",
     "FileSource",
     "OnProgress",
-    "Tell",
+    "ReportSent",
     "UploadSource",
     "check_content_type",
     "check_source",
@@ -40,15 +40,25 @@ __all__ = [
     "upload_source",
 ]
 
+# A str must be a data: URI; a path given as text is never read from disk.
+FileSource: TypeAlias = os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | str | FileRef
+OnProgress: TypeAlias = Callable[[int, int | None], Any]  # receives the bytes sent and the total, if known
+ReportSent: TypeAlias = Callable[[int], Awaitable[None]]  # receives the number of bytes sent so far
+
 HEAD = 40 * 1024  # bytes at the beginning of a file from which its type is guessed
 UNKNOWN = "application/octet-stream"
 
+_KINDS = "a pathlib.Path, bytes, a binary file object, a data: URI or a FileRef"
+_COPY = 256 * 1024  # bytes copied at a time
+_DEFAULT_TYPE = "text/plain;charset=US-ASCII"
+_BASE64 = re.compile(r";\s*base64\s*$", re.IGNORECASE)
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _WELL_FORMED = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+(\s*;[\x20-\x7e]*)?")
 _ZIP = b"PK\x03\x04"
 _SHORTEST = 3  # bytes of a signature; shorter ones occur in any text
 # Images with reliable signatures. They often have a wrong extension, and models refuse a wrong content type.
 _CERTAIN = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
-# What a name like data.tar.gz is of: not the type inside, but that of what it is packed into.
+# A compressed file, such as data.tar.gz, has the type of its compression.
 _PACKED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
 
 
@@ -68,11 +78,11 @@ def guess_content_type(filename: str, head: bytes) -> str:
 
     Args:
         filename: Its name, or "".
-        head: Its first bytes, ``HEAD`` of them if there are so many.
+        head: Its first ``HEAD`` bytes, or fewer if the file is shorter.
 
     Returns:
-        What its name says, unless it is a picture of another kind; without that what its bytes say;
-        ``application/octet-stream`` when neither is known.
+        The type for the name's extension, or the type of an image's content if the extension is that of another image;
+        without a known extension the type of the content, or ``application/octet-stream``.
     """
     named, seen = _by_name(filename), _by_bytes(head)
     if seen in _CERTAIN and named is not None and named.startswith("image/"):
@@ -94,17 +104,12 @@ def _by_bytes(head: bytes) -> str | None:
 
     try:
         found = puremagic.magic_string(head)
-    except puremagic.PureError:  # nothing it knows
+    except puremagic.PureError:  # unknown content
         return None
     longest = max((len(match.byte_match) for match in found), default=0)
     if head.startswith(_ZIP) and longest <= len(_ZIP):
         return "application/zip"  # puremagic would take any archive for a document
     return next((match.mime_type for match in found if match.mime_type and len(match.byte_match) >= _SHORTEST), None)
-
-
-_DEFAULT_TYPE = "text/plain;charset=US-ASCII"
-_BASE64 = re.compile(r";\s*base64\s*$", re.IGNORECASE)
-_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
 def is_data_uri(text: str) -> bool:
@@ -116,14 +121,14 @@ def read_data_uri(uri: str) -> tuple[str, bytes]:
     """Return the content type and the content of a data URI.
 
     Args:
-        uri: ``data:[type][;parameter=value]...[;base64],content``. The content may be percent-encoded; base64 may be of
-            the URL-safe kind, lack its padding, and have blanks in it, as other readers of such URIs allow.
+        uri: ``data:[type][;parameter=value]...[;base64],content``. The content may be percent-encoded; base64 may be
+            URL-safe, unpadded, and contain whitespace, as other readers of data URIs allow.
 
     Returns:
-        The MIME type with its parameters, ``text/plain;charset=US-ASCII`` where there is none, and the content.
+        The MIME type with its parameters, by default ``text/plain;charset=US-ASCII``, and the content.
 
     Raises:
-        ConfigurationError: It is malformed; the text does not quote its content.
+        ConfigurationError: It is malformed; the error does not quote its content.
     """
     head, comma, content = uri[5:].partition(",")
     if not comma:
@@ -146,18 +151,11 @@ def _decoded(data: bytes) -> bytes:
         raise ConfigurationError(f"the data: URI says that it is base64, which it is not: {error}") from None
 
 
-# A str is a data: URI; nothing is ever read from disk because a text happens to name a file.
-FileSource: TypeAlias = os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | str | FileRef
-OnProgress: TypeAlias = Callable[[int, int | None], Any]  # bytes sent, and bytes in all where that is known
-
-_KINDS = "a pathlib.Path, bytes, a binary file object, a data: URI or a FileRef"
-
-
 def check_source(source: object) -> None:
-    """Check that something can be a file's source; nothing is opened or read.
+    """Check that a value is accepted as a file; nothing is opened or read.
 
     Raises:
-        TypeError: It cannot.
+        TypeError: It is not.
     """
     if isinstance(source, str):
         if not is_data_uri(source):
@@ -176,7 +174,7 @@ def check_sources(sources: object) -> tuple[FileSource, ...]:
     """Return a list of files as a tuple, after checking each.
 
     Raises:
-        TypeError: It is no list of files, or one of them can be none.
+        TypeError: It is not a list of files.
     """
     single = isinstance(sources, str | bytes | bytearray | memoryview | os.PathLike | FileRef) or _can_be_read(sources)
     if single:
@@ -197,17 +195,12 @@ def _described(source: object) -> str:
     return f"the class {source.__name__}" if isinstance(source, type) else type(source).__name__
 
 
-Tell: TypeAlias = Callable[[int], Awaitable[None]]  # receives the number of bytes sent so far
-
-_COPY = 256 * 1024  # bytes copied at a time
-
-
 class UploadSource(ABC):
     """A file to be uploaded.
 
     Args:
         filename: Its name, or "".
-        content_type: Its MIME type, or "" to have it guessed.
+        content_type: Its MIME type, or "" to guess it.
 
     Attributes:
         size: The size in bytes, once it is open.
@@ -219,7 +212,7 @@ class UploadSource(ABC):
         self.content_type = content_type
         self.size = 0
         self.uploaded = False
-        self._lock = threading.Lock()  # held while a thread is at work on it
+        self._lock = threading.Lock()  # held while a thread uses the file
         self._closed = False
 
     def open(self) -> None:
@@ -240,20 +233,20 @@ class UploadSource(ABC):
         """Check that the size has not changed.
 
         Raises:
-            FileError: It is not.
+            FileError: It has changed.
         """
         with self._at_work():
             self._expect(self._measure())
 
     def read(self, start: int, count: int) -> bytes:
-        """Read bytes of it.
+        """Read a part of the file.
 
         Args:
-            start: The place of the first one.
-            count: How many; fewer are read at the end alone.
+            start: The offset of the first byte.
+            count: The number of bytes; fewer are returned only at the end of the file.
 
         Raises:
-            FileError: It cannot be read, or has not the size it had.
+            FileError: It cannot be read, or its size has changed.
         """
         with self._at_work():
             wanted = min(count, self.size - start)
@@ -304,15 +297,15 @@ class UploadSource(ABC):
 
     @abstractmethod
     def _open(self) -> int:
-        """Open it; returns its size in bytes."""
+        """Open the file and return its size in bytes."""
 
     @abstractmethod
     def _read(self, start: int, count: int) -> bytes:
-        """Read bytes; fewer than ``count`` only at its end."""
+        """Read ``count`` bytes, or fewer at the end of the file."""
 
     @abstractmethod
     def _measure(self) -> int:
-        """Its size in bytes, now."""
+        """Return the current size in bytes."""
 
     @abstractmethod
     def _release(self) -> None:
@@ -346,11 +339,11 @@ class _Bytes(UploadSource):
 
 
 class _File(UploadSource):
-    """What the classes below have in common: a file object that can be read from any place.
+    """A seekable file object; the base of the classes for paths and for file objects.
 
     Attributes:
         file: The file object, once it is open.
-        start: Where in it the upload begins.
+        start: The offset at which the upload begins.
     """
 
     def __init__(self, filename: str, content_type: str) -> None:
@@ -396,8 +389,8 @@ class _Path(_File):
 class _FileObject(_File):
     """A caller's file object, read from its current position to its end. It is not closed.
 
-    One that can only be read once is copied to a temporary file: the size has to be known before the first byte is
-    sent, and a failed attempt has to be made again. Another is put back to where it stood when the upload fails.
+    One that is not seekable is copied to a temporary file, because the size has to be announced first and a failed
+    attempt has to be repeated. A seekable one is set back to its first position if the upload fails.
     """
 
     def __init__(self, given: BinaryIO, filename: str, content_type: str) -> None:
@@ -431,21 +424,21 @@ class _FileObject(_File):
         if self._copied:
             self.file.close()
         elif not self.uploaded:
-            with contextlib.suppress(ValueError, OSError):  # its owner has closed it meanwhile
+            with contextlib.suppress(ValueError, OSError):  # the caller has closed it
                 self.file.seek(self.start)
 
 
 def upload_source(source: FileSource, filename: str | None, content_type: str | None) -> UploadSource:
-    """Make a source out of what a caller gave, which ``check_source`` has seen; nothing is opened yet.
+    """Return the source to upload for a file that ``check_source`` has accepted; nothing is opened yet.
 
     Args:
         source: Anything but a FileRef.
-        filename: A name in place of its own, or None.
-        content_type: A MIME type in place of the one that is guessed, or None.
+        filename: The name to use, or None for the file's own.
+        content_type: The MIME type to use, or None to guess it.
 
     Raises:
-        TypeError: The name or the type is no text.
-        ConfigurationError: The type is none.
+        TypeError: The name or the content type is not a str.
+        ConfigurationError: The content type is invalid.
     """
     for what, value in (("filename", filename), ("content_type", content_type)):
         if value is not None and not isinstance(value, str):
@@ -458,7 +451,7 @@ def upload_source(source: FileSource, filename: str | None, content_type: str | 
     if isinstance(source, str):
         return _Bytes(source, name, kind)
     if isinstance(source, bytes | bytearray | memoryview):
-        return _Bytes(bytes(source), name, kind)  # no copy of bytes; one of what can change
+        return _Bytes(bytes(source), name, kind)  # copies only mutable buffers
     return _FileObject(source, name, kind)
 
 
@@ -484,6 +477,6 @@ def _is_seekable(file: BinaryIO) -> bool:
 
 
 def _name_of(file: BinaryIO) -> str:
-    """The name of the file behind a file object; "" when it has none, such as ``<stdin>`` or a descriptor's number."""
+    """Return the base name of a file object; "" if it has none, such as ``<stdin>`` or a descriptor's number."""
     name = getattr(file, "name", None)
     return os.path.basename(name) if isinstance(name, str) and not name.startswith("<") else ""  # noqa: PTH119

@@ -20,11 +20,14 @@ from inferencesh._loops.threads import OpenConnection, wait_for_end
 from inferencesh.errors import APIConnectionError, APIError, APITimeoutError
 
 from .session import connection_error, read_response_data
-from .sources import Tell, UploadSource
+from .sources import ReportSent, UploadSource
 
 __all__ = ["ByteStream", "LargeBody", "UploadBody"]
 
-_READ = 64 * 1024  # bytes handled at a time; more would only wait in memory
+_READ = 64 * 1024  # bytes of a stream read at a time
+_FILE_READ = 256 * 1024  # bytes read at a time: a switch to another thread takes as long as reading some 100 KB
+_PIECE = 64 * 1024  # bytes written at a time; each restarts the idle timeout
+_UNSENT = 128 * 1024  # bytes that the kernel may buffer before sending
 
 
 class ByteStream(OpenConnection):
@@ -103,11 +106,6 @@ class ByteStream(OpenConnection):
         self._response.close()
 
 
-_FILE_READ = 256 * 1024  # bytes read at a time: a switch to another thread takes as long as reading some 100 KB
-_PIECE = 64 * 1024  # bytes written at a time; each restarts the idle timeout
-_UNSENT = 128 * 1024  # bytes that the kernel may buffer before sending
-
-
 class _Connection(OpenConnection):
     """The connection of an upload, known once its body is being sent."""
 
@@ -138,8 +136,8 @@ class _Connection(OpenConnection):
             self._transport.abort()
 
 
-async def _written(write: Coroutine[Any, Any, None], connection: _Connection) -> None:
-    """Write to a connection, and abort it when this is cancelled."""
+async def _write_or_abort(write: Coroutine[Any, Any, None], connection: _Connection) -> None:
+    """Await a write to a connection; abort the connection if this is cancelled."""
     # A separate task retrieves the exception that ends the connection: if aiohttp's task is cancelled during a
     # write, nothing does, and aiohttp before 3.14 makes asyncio log that.
     writing = asyncio.create_task(write)
@@ -153,17 +151,17 @@ async def _written(write: Coroutine[Any, Any, None], connection: _Connection) ->
 
 
 class LargeBody(aiohttp.BytesIOPayload):
-    """A body that may be too large for the buffers of the system, sent in parts.
+    """A JSON body that may not fit into the buffers of the system.
 
-    Closing a connection waits until everything that was written is sent, for ever where the other side does not read.
-    So the connection is to be cut off when the request ends before that.
+    Closing a connection waits until all written data is sent, which takes forever if the server does not read. So the
+    connection is aborted if the request fails before the body is complete.
 
     Args:
         body: The bytes.
 
     Attributes:
-        connection: What it goes over.
-        complete: Whether all of it was written.
+        complete: Whether the whole body was written.
+        connection: Its connection.
     """
 
     def __init__(self, body: bytes) -> None:
@@ -172,14 +170,14 @@ class LargeBody(aiohttp.BytesIOPayload):
         self.complete = False
 
     async def write_with_length(self, writer: aiohttp.abc.AbstractStreamWriter, content_length: int | None) -> None:
-        """Send it; called by aiohttp."""
+        """Write the whole body; called by aiohttp."""
         self.connection.use(writer.transport)
-        await _written(super().write_with_length(writer, content_length), self.connection)
+        await _write_or_abort(super().write_with_length(writer, content_length), self.connection)
         self.complete = True
 
     @contextlib.contextmanager
     def under_way(self) -> Iterator[None]:
-        """Cut the connection off when what is inside ends with an exception before everything was written."""
+        """Abort the connection if anything is raised, except for an error response after the whole body was written."""
         try:
             yield
         except BaseException as error:
@@ -207,7 +205,7 @@ class UploadBody(aiohttp.Payload):
 
     _autoclose = True  # prevents a warning: the file is closed by its opener
 
-    def __init__(self, source: UploadSource, tell: Tell, idle: float | None) -> None:
+    def __init__(self, source: UploadSource, tell: ReportSent, idle: float | None) -> None:
         super().__init__(source, content_type=source.content_type)
         self._size = source.size
         self.failure: BaseException | None = None
@@ -270,7 +268,7 @@ class UploadBody(aiohttp.Payload):
                 self._set_clock(self._idle)
                 await writer.write(chunk[at : at + _PIECE])
 
-        await _written(pieces(), self.connection)
+        await _write_or_abort(pieces(), self.connection)
 
     async def _read(self, start: int) -> memoryview:
         self._set_clock(None)

@@ -25,12 +25,12 @@ from .session import HTTPClient, import_aiohttp
 if TYPE_CHECKING:
     import aiohttp
 
-    from .sources import Tell, UploadSource
+    from .sources import ReportSent, UploadSource
     from .stream import ByteStream
 
 __all__ = ["Address", "Transport", "TransportOptions"]
 
-_LARGE_BODY = 64 * 1024  # bytes that are sent at once at the most; aiohttp warns of more than a megabyte
+_LARGE_BODY = 64 * 1024  # bytes; larger bodies are written in parts
 
 T = TypeVar("T")
 logger = logging.getLogger("inferencesh")
@@ -138,7 +138,7 @@ class Transport:
             return await once()
         return await self._repeat(f"GET {path}", once, Safety.REPEATABLE, self.options.timeout.total)
 
-    async def upload(self, upload_url: str, source: UploadSource, tell: Tell) -> None:
+    async def upload(self, upload_url: str, source: UploadSource, tell: ReportSent) -> None:
         """Send a file to its upload URL, with retries.
 
         There is no total timeout. The idle timeout applies to sending each piece and to the response.

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["attachments", "check_result_files", "upload", "upload_all"]
 
-_AT_ONCE = 8  # uploads of one message
-_MOST_WITH_A_RESULT = 20  # what the service takes with a tool's result
+_AT_ONCE = 8  # concurrent uploads of one message
+_MOST_WITH_A_RESULT = 20  # the service's limit
 
 
 async def upload(
@@ -79,15 +79,15 @@ async def upload_all(transport: Transport, sources: Sequence[FileSource]) -> lis
 
 
 def attachments(refs: Sequence[FileRef]) -> list[Mapping[str, Any]]:
-    """Files as a message or a tool's result names them."""
+    """Return the JSON form of the files attached to a message or to a tool's result."""
     return [{name: value for name, value in attrs.asdict(ref).items() if value} for ref in refs]
 
 
 def check_result_files(files: object) -> tuple[FileSource, ...]:
-    """The files that go with a tool's result.
+    """Return the files to attach to a tool's result as a tuple, after checking them.
 
     Raises:
-        TypeError: They are no list of files.
+        TypeError: It is not a list of files.
         ConfigurationError: There are too many.
     """
     sources = check_sources(files)

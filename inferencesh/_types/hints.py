@@ -1,4 +1,4 @@
-"""Type hints of the user's functions: what they mean, also those that are written as text."""
+"""Resolve the type hints of functions and classes, including those written as strings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _QUALIFIER = re.compile(r"(?<!['\"\w.>])(?:[\w<>]+\.)+(?=\w)")  # of a name in a
 
 
 def underlying(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function behind a partial, a method, a decorated function or an object that can be called."""
+    """Return the function behind a partial, a method, a decorated function or a callable object."""
     found: Any = function
     while True:
         if isinstance(found, functools.partial):
@@ -35,11 +35,11 @@ def underlying(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def local_names(function: Callable[..., Any], frame: types.FrameType | None) -> dict[str, Any]:
-    """The local names that a function's hints may refer to: those of the functions and classes it is written in.
+    """Return the local names of the enclosing functions and classes, which a function's hints may refer to.
 
     Args:
         function: The function.
-        frame: Where it is being defined; what it is written in is there or has called there.
+        frame: The frame that defines it; the enclosing scopes are this frame or its callers.
     """
     written = underlying(function)
     place, names = getattr(written, "__qualname__", ""), getattr(written, "__globals__", None)
@@ -52,15 +52,16 @@ def local_names(function: Callable[..., Any], frame: types.FrameType | None) -> 
 
 
 def resolve(hint: object, function: Callable[..., Any], names: Mapping[str, Any] | None = None) -> Any:
-    """What a hint means, with what ``Annotated`` adds to it.
+    """Evaluate a hint; the metadata of ``Annotated`` is kept.
 
     Args:
-        hint: The hint as it stands in the signature; text where annotations are not evaluated.
-        function: The function, whose module knows the names.
+        hint: The hint from the signature; a string if annotations are not evaluated.
+        function: The function, whose globals are used.
         names: Local names.
 
     Raises:
-        Exception: Whatever its evaluation raises; a NameError where it cannot be seen from the function's module.
+        NameError: A name is not defined there.
+        Exception: Raised by the evaluation.
     """
     holder = types.SimpleNamespace(__annotations__={"hint": hint})
     names_there = getattr(underlying(function), "__globals__", {})
@@ -68,7 +69,7 @@ def resolve(hint: object, function: Callable[..., Any], names: Mapping[str, Any]
 
 
 def members_of(hint: Any) -> Iterator[Any]:
-    """The hint itself, without what ``Annotated`` adds, or the members of a union."""
+    """Yield the members of a union, or the hint itself, each without ``Annotated``."""
     origin = typing.get_origin(hint)
     if origin is Annotated:
         yield from members_of(hint.__origin__)
@@ -80,10 +81,10 @@ def members_of(hint: Any) -> Iterator[Any]:
 
 
 def hints_of(kind: Any) -> dict[str, Any]:
-    """The hints of a class's fields, with what a generic one was given in the places of its type variables.
+    """Return the hints of a class's fields, with the type arguments of a generic class filled in.
 
     Raises:
-        NameError: One names something that cannot be seen from the class's module.
+        NameError: A hint uses a name that is not defined in the class's module.
     """
     cls = typing.get_origin(kind) or kind
     given = dict(zip(getattr(cls, "__parameters__", ()), typing.get_args(kind), strict=False))
@@ -91,7 +92,7 @@ def hints_of(kind: Any) -> dict[str, Any]:
     for base in reversed(vars(cls).get("__orig_bases__") or getattr(cls, "__bases__", ())):
         if isinstance(typing.get_origin(base) or base, type) and typing.get_origin(base) not in _MARKERS:
             inherited.update(hints_of(_filled(base, given)))
-    # The annotations of a TypedDict are those of its bases too.
+    # A TypedDict's own annotations include those of its bases.
     own = () if typing.is_typeddict(cls) else inspect.get_annotations(cls)
     return {
         name: inherited[name] if name in inherited and name not in own else _filled(hint, given)
@@ -107,7 +108,7 @@ def _filled(hint: Any, given: Mapping[Any, Any]) -> Any:
 
 
 def type_name(hint: Any) -> str:
-    """A type as a reader knows it: ``Person``, ``list[int]``, ``int | None``."""
+    """Return a type as it is written in code: ``Person``, ``list[int]``, ``int | None``."""
     if isinstance(hint, type) and not typing.get_args(hint):
         return "None" if hint is type(None) else hint.__name__
     return _QUALIFIER.sub("", repr(hint))

@@ -1,4 +1,4 @@
-"""What ``agent.run`` is to return: the schema the agent is given for it, and its output read as that type."""
+"""Build the schema of an output type for ``agent.run``, and read the agent's output as that type."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ __all__ = ["JsonTypes", "OutputType"]
 
 
 class JsonTypes:
-    """Some types as JSON.
+    """The JSON Schemas and readers of some types.
 
     Args:
         hints: Attrs classes, dataclasses, TypedDicts, NamedTuples, enums, and anything of builtin types, resolved.
 
     Attributes:
-        schemas: Their JSON Schemas, in the same order; classes that hold themselves are references to ``definitions``.
+        schemas: Their JSON Schemas, in the same order; recursive classes are references to ``definitions``.
         definitions: The schemas of those classes, by name.
-        readers: What makes values of them from JSON values, in the same order.
+        readers: Functions that read JSON values as these types, in the same order.
 
     Raises:
-        ConfigurationError: One of them has no JSON Schema, or cannot be read; the text says why, and in which field.
+        ConfigurationError: One of them has no JSON Schema, or cannot be read; the error names the reason and the field.
     """
 
     schemas: Sequence[Schema]
@@ -59,7 +59,7 @@ def _examined(hints: Sequence[Any]) -> tuple[TypeSchemas, list[Callable[[object]
 
 
 def _reason(error: Exception) -> str:
-    """What msgspec or the converter has said, without a type's name at the end, which those who ask tell themselves."""
+    """Return the message of an error from msgspec or cattrs, without the type's name, which the caller adds."""
     if isinstance(error, KeyError):
         return f"a class's field {error} has no hint"
     said = (str(error).splitlines() or [""])[0].partition(" - type ")[0] or type(error).__name__
@@ -68,12 +68,12 @@ def _reason(error: Exception) -> str:
 
 
 def _path_to_culprit(hint: Any, seen: frozenset[int] = frozenset()) -> tuple[str, ...]:
-    """The path to the innermost field that is the reason why a type cannot be had as JSON; empty where none is."""
+    """Return the path to the innermost field whose type has no JSON form; empty if there is none."""
     inside = seen | {id(hint)}
     for name, inner in (_fields(hint) if id(hint) not in seen else {}).items():
         try:
             _examined([inner])
-        except Exception:  # noqa: BLE001 - that it raises is what is asked here
+        except Exception:  # noqa: BLE001 - any exception means that this field is the cause
             return (name, *_path_to_culprit(inner, inside))
     return next(filter(None, (_path_to_culprit(each, inside) for each in typing.get_args(hint))), ())
 
@@ -84,7 +84,7 @@ def _fields(hint: Any) -> Mapping[str, Any]:
         return {}
     try:
         return hints_of(hint)
-    except Exception:  # noqa: BLE001 - an odd class may raise anything, and then it is itself the culprit
+    except Exception:  # noqa: BLE001 - an odd class may raise anything; the caller then reports the class itself
         return {}
 
 
@@ -93,12 +93,12 @@ T = TypeVar("T")
 
 @attrs.frozen
 class OutputType(Generic[T]):
-    """A type that an agent's output is read as.
+    """The type of an agent's output.
 
     Attributes:
-        name: The type, for people.
-        schema: Its JSON Schema, of an object: what is no object stands in the property ``value`` of one.
-        in_object: Whether it does.
+        name: The type, for error messages.
+        schema: The JSON Schema of an object; any other output is the property ``value`` of that object.
+        in_object: Whether the output is such a property.
     """
 
     name: str
@@ -108,7 +108,7 @@ class OutputType(Generic[T]):
 
     @classmethod
     def of(cls, output_type: type[T]) -> OutputType[T]:
-        """Look at a type.
+        """Return the output type for a type hint.
 
         Args:
             output_type: An attrs class, dataclass, TypedDict, NamedTuple, enum, or anything of builtin types.
@@ -131,12 +131,12 @@ class OutputType(Generic[T]):
         """Read an output as this type.
 
         Args:
-            output: The JSON value; None means that there is none.
-            message: The turn's last message, for the error to carry.
-            chat_id: The chat, likewise.
+            output: The JSON value, or None if there is none.
+            message: The turn's last message, added to the error.
+            chat_id: The chat's id, added to the error.
 
         Raises:
-            OutputError: There is none, or it is of another shape.
+            OutputError: There is none, or it does not match the type.
         """
         try:
             return self._checked(output)
@@ -149,8 +149,8 @@ class OutputType(Generic[T]):
             raise OutputError(f"the agent ended without an output; expected {self.name}")
         value = output
         if self.in_object and isinstance(output, dict) and set(output) == {VALUE}:
-            value = output[VALUE]  # else the service has taken it out already
+            value = output[VALUE]  # otherwise the service has unwrapped it
         try:
             return self._read(value)
-        except Exception as error:  # noqa: BLE001 - whatever a class's own validators raise is a shape that is wrong
+        except Exception as error:  # noqa: BLE001 - a class's own validators may raise anything
             raise OutputError(f"the agent's output is no valid {self.name}: {told(error)}", output) from None

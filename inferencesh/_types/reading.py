@@ -53,6 +53,10 @@ __all__ = [
     "told",
 ]
 
+Hook = Callable[[Any, Any], Any]  # receives the JSON value and the type, returns the value of that type
+
+_DECIMAL = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
+_LIMITS = ("gt", "ge", "lt", "le", "multiple_of", "pattern", "min_length", "max_length", "tz")  # of msgspec.Meta
 _MOST_SHOWN = 300  # characters of one problem
 _MOST_TOLD = 5  # problems of one value
 
@@ -67,10 +71,10 @@ def short(value: object) -> str:
 
 
 class MismatchError(ValueError):
-    """A value is not of the type it should be of.
+    """A value does not have the expected type.
 
     Args:
-        expected: The type, or what is expected in words.
+        expected: The type, or a description of it.
         value: The value.
     """
 
@@ -118,11 +122,6 @@ def _explain(error: BaseException, kind: object) -> str:
 
 def _cut(text: str) -> str:
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
-
-
-Hook = Callable[[Any, Any], Any]
-
-_DECIMAL = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 
 
 def _read_text(value: object, cls: Any) -> Any:
@@ -177,17 +176,17 @@ def _read_enum(value: object, cls: Any) -> Any:
 
 
 def _read_decimal(value: object, _: object) -> decimal.Decimal:
-    text = value if isinstance(value, str) else repr(value)  # never one of digits for what is no number
+    text = value if isinstance(value, str) else repr(value)  # the repr of other types does not match
     if not _DECIMAL.fullmatch(text):
         raise MismatchError("a decimal number", value)
     try:
         return decimal.Decimal(text)
-    except decimal.InvalidOperation:  # its exponent is beyond all bounds
+    except decimal.InvalidOperation:  # the exponent is out of range
         raise MismatchError("a decimal number", value) from None
 
 
 def _written_as(form: str) -> Hook:
-    """A hook for what is written as text of a certain form, which msgspec reads."""
+    """Return a hook that reads strings of a certain form with msgspec."""
 
     def hook(value: object, cls: Any) -> Any:
         import msgspec
@@ -248,20 +247,20 @@ _BARE_TUPLES = (tuple, typing.Tuple)  # noqa: UP006 - the name that is deprecate
 
 
 def origin_of(kind: Any) -> Any:
-    """A generic type without its arguments; any other as it is."""
+    """Return a generic type without its arguments; any other type unchanged."""
     return typing.get_origin(kind) or kind
 
 
 def hook_of(kind: Any, converter: Converter) -> Hook:
-    """The converter's hook for a type, of which a value that is being described may be a part."""
+    """Return the converter's hook for a type, which may be a recursive class whose hook is being made."""
     try:
         return converter.get_structure_hook(kind)
-    except RecursionError:  # a class that holds itself: its hook is being made at this moment
+    except RecursionError:  # looks the hook up when a value is read
         return converter.structure
 
 
 def only(shape: type, kind: Any, hook: Callable[..., Any]) -> Hook:
-    """A hook that takes values of one JSON type only, and leaves what is in them to another."""
+    """Return a hook that checks the JSON type of a value before it calls ``hook``."""
 
     def read(value: object, _: object) -> Any:
         if not isinstance(value, shape):
@@ -290,13 +289,13 @@ def _read_each(kind: Any, parts: Iterable[tuple[int | str, object, Any, Hook]]) 
 
     Args:
         kind: The type of the value.
-        parts: Each with its index or key, and with its own type and that one's hook.
+        parts: The index or key, the value, the type and the hook of each part.
     """
     read, errors = [], []
     for index, part, place, hook in parts:
         try:
             read.append(hook(part, place))
-        except Exception as error:  # noqa: BLE001 - told of with all the others
+        except Exception as error:  # noqa: BLE001 - raised together with the others
             error.add_note(IterableValidationNote("", index, place))
             errors.append(error)
     if errors:
@@ -318,7 +317,7 @@ def _mapping_factory(kind: Any, converter: Converter) -> Hook:
 
 
 def _key_hook(hook: Hook) -> Hook:
-    """A hook for an object's keys, which are texts also where the type wants numbers."""
+    """Return a hook for an object's keys, which are strings even if the type expects numbers."""
 
     def read(value: str, kind: Any) -> Any:
         try:
@@ -333,7 +332,7 @@ def _key_hook(hook: Hook) -> Hook:
 
 
 def _tuple_factory(kind: Any, converter: Converter) -> Hook:
-    """Of tuples whose places each have a type."""
+    """Return the hook for tuples of fixed length."""
     return _places_hook(kind, typing.get_args(kind), 0, tuple, converter)
 
 
@@ -352,9 +351,9 @@ def _places_hook(
     Args:
         kind: The type.
         places: The types of the items.
-        optional: How many of the last ones may be left out.
+        optional: The number of items at the end that may be left out.
         make: Makes the value from the items.
-        converter: Knows the hooks of the items.
+        converter: The converter for the items.
     """
     hooks = [hook_of(place, converter) for place in places]
     least = len(places) - optional
@@ -386,17 +385,15 @@ CONTAINERS: Sequence[tuple[Callable[[Any], bool], Callable[[Any, Converter], Hoo
     (_is_named_tuple, _named_tuple_factory),
 )
 
-_LIMITS = ("gt", "ge", "lt", "le", "multiple_of", "pattern", "min_length", "max_length", "tz")
-
 
 def reader_of(hint: Any) -> Callable[[object], Any]:
     """Return a function that reads JSON values as a type and raises all problems together, for ``problems``.
 
     Args:
-        hint: The type, of which msgspec has a JSON Schema.
+        hint: The type; msgspec must support it.
 
     Raises:
-        ConfigurationError: It cannot be read.
+        ConfigurationError: The type is not supported.
     """
     hook = hook_of(hint, _converter())
     return lambda value: hook(value, hint)
@@ -404,17 +401,17 @@ def reader_of(hint: Any) -> Callable[[object], Any]:
 
 @functools.cache
 def _converter() -> Converter:
-    """The converter, made when it is first needed."""
+    """Return the converter, created on first use."""
     converter = _StrictConverter(structure_fallback_factory=_refuse)
     for cls, read in SCALARS.items():
         converter.register_structure_hook(cls, read)
-    for fits, make in _FACTORIES:  # of those that fit, the last one counts
+    for fits, make in _FACTORIES:  # the last one that fits is used
         converter.register_structure_hook_factory(fits, make)
     return converter
 
 
 class _StrictConverter(Converter):
-    """One that reads types that are not hashable too, as notes in ``Annotated`` make them."""
+    """A converter that also supports unhashable types, such as ``Annotated`` with unhashable metadata."""
 
     def get_structure_hook(self, type: Any, cache_result: bool = True) -> StructureHook:  # noqa: A002, FBT001 - cattrs's
         try:
@@ -435,7 +432,7 @@ class _Field:
 
     Attributes:
         key: Its name in JSON.
-        argument: What the class's ``__init__`` calls it.
+        argument: Its parameter in the class's ``__init__``.
         hint: Its type.
         required: Whether it must be given.
         hook: Reads its value.
@@ -453,10 +450,10 @@ _under_way: ContextVar[tuple[Any, ...]] = ContextVar("_under_way", default=())
 
 
 def _fields(kind: Any, found: Sequence[tuple[str, str, Any, bool]], converter: Converter) -> tuple[_Field, ...]:
-    """Add the hooks to what is known of a class's fields.
+    """Return a class's fields with their hooks.
 
     Raises:
-        RecursionError: They are being made already.
+        RecursionError: The class is recursive, and its hooks are already being made.
     """
     cls = origin_of(kind)
     if cls in _under_way.get():
@@ -476,7 +473,7 @@ def _read_fields(kind: Any, fields: Sequence[_Field], value: Mapping[str, object
         try:
             if each.required or each.key in value:
                 read[each.argument] = each.hook(value[each.key], each.hint)
-        except Exception as error:  # noqa: BLE001 - told of with all the others
+        except Exception as error:  # noqa: BLE001 - raised together with the others
             error.add_note(AttributeValidationNote("", each.key, each.hint))
             errors.append(error)
     if errors:
@@ -500,7 +497,7 @@ def _class_factory(kind: Any, converter: Converter) -> Hook:
 
 
 def _init_fields(cls: Any) -> Iterator[tuple[str, str, bool]]:
-    """The name, the argument and the necessity of each field that ``__init__`` takes."""
+    """Yield the name, the parameter and whether it is required, for each field that ``__init__`` takes."""
     if attrs.has(cls):
         yield from ((each.name, each.alias, each.default is attrs.NOTHING) for each in attrs.fields(cls) if each.init)
         return
@@ -511,7 +508,7 @@ def _init_fields(cls: Any) -> Iterator[tuple[str, str, bool]]:
 
 
 def _typed_dict_factory(kind: Any, converter: Converter) -> Hook:
-    """Reads the known keys; which of them are required a class with annotations in strings does not know itself."""
+    """Return the hook for a TypedDict; ``__required_keys__`` is wrong if its annotations are strings."""
     cls, hints = origin_of(kind), hints_of(kind)
     found = []
     for name, hint in hints.items():
@@ -531,12 +528,12 @@ def _union_factory(kind: Any, converter: Converter) -> Hook:
         for member, hook in sorted(members, key=lambda pair: pair[0] is not type(value)):  # 1 is an int, 1.0 a float
             try:
                 return hook(value, member)
-            except MismatchError as error:  # it is none of this member
+            except MismatchError as error:  # not of this member's type
                 expected.append(error.expected)
             except (BaseValidationError, ValueError) as error:
                 within.append(error)
         if within:
-            raise within[0]  # it is meant for that member, and says where in it something is wrong
+            raise within[0]  # a value of the right kind with a problem inside; this error has the path
         raise MismatchError(" or ".join(expected), value)
 
     return read
@@ -556,18 +553,14 @@ def _literal_factory(kind: Any, _: Converter) -> Hook:
 
 
 def _variable_factory(kind: TypeVar, converter: Converter) -> Hook:
-    """Of a type variable that nothing was given for."""
-    bound = _most(kind)
+    """Return the hook for an unbound type variable: that of its bound, or of Any."""
+    bound = Any if kind.__bound__ is None else kind.__bound__
     hook = hook_of(bound, converter)
     return lambda value, _: hook(value, bound)
 
 
-def _most(variable: TypeVar) -> Any:
-    return Any if variable.__bound__ is None else variable.__bound__
-
-
 def _annotated_factory(kind: Any, converter: Converter) -> Hook:
-    """Reads the type that is annotated, and checks what ``msgspec.Meta`` asks of it besides."""
+    """Return the hook for an annotated type, which also checks the constraints of ``msgspec.Meta``."""
     import msgspec
 
     inner, *notes = typing.get_args(kind)
@@ -577,7 +570,7 @@ def _annotated_factory(kind: Any, converter: Converter) -> Hook:
     if not limits:
         return lambda value, _: hook(value, inner)
 
-    limited: dict[type, Any] = {}  # by the type that a value was read as
+    limited: dict[type, Any] = {}  # by the type of the value
 
     def read(value: object, _: object) -> Any:
         result = hook(value, inner)

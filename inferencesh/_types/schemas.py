@@ -1,9 +1,8 @@
-"""JSON Schemas of type hints: msgspec's, made self-contained and told what the classes say.
+"""Build JSON Schemas of type hints with msgspec, self-contained and with descriptions.
 
-msgspec does the work, because it knows attrs classes, dataclasses, TypedDicts, enums, unions and constraints. What it
-leaves to be done is here: nested definitions are put where they are used (not every language model's provider follows
-references), descriptions are taken from docstrings and plain ``Annotated`` texts, and fields that a class's
-``__init__`` does not take are left out.
+msgspec supports attrs classes, dataclasses, TypedDicts, enums, unions and constraints. This module inlines nested
+definitions (not every provider of language models follows references), takes descriptions from docstrings and strings
+in ``Annotated``, and leaves out fields that a class's ``__init__`` does not take.
 """
 
 from __future__ import annotations
@@ -23,18 +22,18 @@ __all__ = ["VALUE", "Schema", "TypeSchemas", "annotated_text", "docs_of", "finis
 
 Schema = dict[str, Any]
 
-VALUE = "value"  # the name of the one property that holds an output which is no object
+VALUE = "value"  # the property that wraps an output that is not an object
 
 
 def finish_schema(schema: Schema, definitions: Mapping[str, Schema]) -> tuple[Schema, bool]:
-    """The schema of the finish tool's arguments, which have to be an object.
+    """Return the schema of the finish tool's arguments, which must be an object.
 
     Args:
         schema: The schema of the output.
-        definitions: What it refers to.
+        definitions: The schemas that it refers to.
 
     Returns:
-        The schema, and whether the output stands in the property ``value`` of an object, being none itself.
+        The schema, and whether the output is wrapped in the property ``value`` because it is not an object.
     """
     name = str(schema.get("$ref", "")).rpartition("/")[2]
     root = {**definitions[name], **{key: value for key, value in schema.items() if key != "$ref"}} if name else schema
@@ -55,18 +54,18 @@ class TypeSchemas:
         hints: The hints, resolved.
 
     Attributes:
-        schemas: Their schemas, in the same order; classes that hold themselves are references to ``definitions``.
+        schemas: Their schemas, in the same order; recursive classes are references to ``definitions``.
         definitions: The schemas of those classes, by name.
 
     Raises:
-        Exception: Whatever msgspec raises for what has no JSON Schema, a TypeError mostly.
+        Exception: Raised by msgspec for a type without JSON Schema; mostly a TypeError.
     """
 
     def __init__(self, hints: Sequence[Any]) -> None:
         import msgspec
 
         for hint in hints:
-            msgspec.json.Decoder(hint)  # knows of unions that could not be told apart
+            msgspec.json.Decoder(hint)  # raises for unions whose members cannot be distinguished
         classes = list(dict.fromkeys(_classes_in(msgspec.inspect.multi_type_info(hints))))
         found, components = msgspec.json.schema_components(
             [*hints, *classes], schema_hook=_schema_of_other, ref_template=_REF
@@ -82,7 +81,7 @@ class TypeSchemas:
 
 
 def annotated_text(hint: Any) -> str:
-    """The description that a hint carries in ``Annotated``, as a plain text or in msgspec's Meta, or ""."""
+    """Return the description in a hint's ``Annotated``, a string or a ``msgspec.Meta``; "" if there is none."""
     if typing.get_origin(hint) is Annotated:
         texts = [each if isinstance(each, str) else getattr(each, "description", None) for each in hint.__metadata__]
         return next((text for text in texts if text and isinstance(text, str)), "") or annotated_text(hint.__origin__)
@@ -92,7 +91,7 @@ def annotated_text(hint: Any) -> str:
 
 
 def docs_of(docstring: str | None) -> tuple[str, dict[str, str]]:
-    """What a docstring says in general, and about each parameter or attribute by its name."""
+    """Return the description in a docstring, and those of the parameters or attributes by name."""
     if not docstring:
         return "", {}
     import docstring_parser
@@ -104,12 +103,12 @@ def docs_of(docstring: str | None) -> tuple[str, dict[str, str]]:
 
 def _schema_of_other(cls: type) -> Schema:
     if cls is object:
-        return {"title": "anything"}  # msgspec takes an empty one for none; titles are left out in the end
+        return {"title": "anything"}  # msgspec treats an empty schema as none; titles are removed later
     raise TypeError(f"{cls.__name__} has no JSON form")
 
 
 def _classes_in(node: object, seen: set[int] | None = None) -> Iterator[type]:
-    """The classes with fields that msgspec's descriptions of types speak of, each as often as it is met."""
+    """Yield the classes with fields in msgspec's type descriptions; a class may be repeated."""
     import msgspec
 
     seen = set() if seen is None else seen
@@ -127,7 +126,7 @@ def _classes_in(node: object, seen: set[int] | None = None) -> Iterator[type]:
 
 
 def _describe(component: Schema, kind: Any) -> None:
-    """Add to a class's schema what it says of its fields, and take out those that nobody outside may set."""
+    """Add descriptions of the fields to a class's schema, and remove fields that ``__init__`` does not take."""
     cls = typing.get_origin(kind) or kind
     general, named = docs_of(component.pop("description", None))
     if general:
@@ -149,14 +148,14 @@ def _describe(component: Schema, kind: Any) -> None:
 
 
 def _tell_formats(schema: Schema, hint: Any) -> None:
-    """Add the formats of times without a time zone's mention, which msgspec leaves out, to a hint's schema."""
+    """Add the formats of dates and times without a time zone constraint, which msgspec leaves out."""
     if typing.get_origin(hint) in {Annotated, Required, NotRequired, Final}:
         if not any(getattr(note, "tz", None) is False for note in getattr(hint, "__metadata__", ())):
             _tell_formats(schema, typing.get_args(hint)[0])
         return
     hint = getattr(hint, "__supertype__", hint)  # of a NewType
     kind, inside = schema.get("type"), typing.get_args(hint)
-    for choice in schema.get("anyOf", ()):  # a union has one member at most of each of the types below
+    for choice in schema.get("anyOf", ()):  # a union has at most one member of each type below
         for member in inside:
             _tell_formats(choice, member)
     if kind == "string" and hint in _FORMATS:
@@ -171,7 +170,7 @@ def _tell_formats(schema: Schema, hint: Any) -> None:
 
 
 def _inlined(schema: Mapping[str, Any], components: Mapping[str, Schema], kept: set[str]) -> Schema:
-    """A schema in the form in which the other builders send theirs: no titles, no nulls, types beside choices."""
+    """Return a schema with references inlined, without titles and null defaults, and with the type of each enum."""
 
     def inner(value: Any) -> Any:
         return _inlined(value, components, kept) if isinstance(value, Mapping) else value
@@ -219,7 +218,7 @@ def _reachable(name: str, components: Mapping[str, Schema]) -> set[str]:
 
 
 def _reachable_from(schema: Schema, components: Mapping[str, Schema]) -> set[str]:
-    """The names of the components that a schema leads to."""
+    """Return the names of all components that a schema refers to, directly or indirectly."""
     found: set[str] = set()
     waiting = list(_references(schema))
     while waiting:
@@ -231,7 +230,7 @@ def _reachable_from(schema: Schema, components: Mapping[str, Schema]) -> set[str
 
 
 def _fields_without_argument(cls: type) -> list[str]:
-    """The fields that ``__init__`` does not take, and so nobody outside may set."""
+    """Return the names of the fields that ``__init__`` does not take."""
     if attrs.has(cls):
         return [field.name for field in attrs.fields(cls) if not field.init]
     return [field.name for field in dataclasses.fields(cls) if not field.init] if dataclasses.is_dataclass(cls) else []
