@@ -256,13 +256,14 @@ def start_in_thread(call: Callable[[], Any]) -> asyncio.Future[Any]:
     future: asyncio.Future[Any] = loop.create_future()
     context = contextvars.copy_context()
 
-    def job() -> None:
+    def job() -> _Settle:
         value, failure = None, None
         try:
             value = context.run(call)
         except BaseException as error:  # noqa: BLE001 - whoever awaits the future raises it
             failure = error
-        hand_over(loop, _settle, future, value, failure)  # when the loop is closed, nobody waits any more
+        # when the loop is closed, nobody waits any more
+        return functools.partial(hand_over, loop, _settle, future, value, failure)
 
     pool = _pools.get(loop)
     if pool is None:
@@ -280,7 +281,8 @@ def _settle(future: asyncio.Future[Any], value: object, failure: BaseException |
         future.set_exception(failure)
 
 
-_Job: TypeAlias = Callable[[], None]
+_Settle: TypeAlias = Callable[[], object]  # hands the result of a job over to its loop
+_Job: TypeAlias = Callable[[], _Settle]
 _IDLE = 1.0  # seconds that an idle thread waits for another job before it ends
 
 
@@ -318,12 +320,14 @@ class _Worker:
 
     def _work(self) -> None:
         while (job := self._next()) is not None:
-            job()
-            del job  # it holds the result of the call
+            settle = job()
             pool = self._pool()
             if pool is None:
+                settle()
                 return
-            pool.idle.append(self)
+            pool.idle.append(self)  # before the result is known, so that the caller's next job finds this thread
+            settle()
+            del job, settle  # they hold the result of the call
             del pool  # if this was the last reference, _Pool.__del__ ends this thread
 
     def _next(self) -> _Job | None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import subprocess
 import sys
-from itertools import pairwise
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -69,13 +70,22 @@ def _strings(value: object) -> list[str]:
 
 def test_reading_after_every_piece_does_not_copy_the_text() -> None:
     """It is extended in place where nobody holds it: most of the time it even stays where it is."""
-    log = TextLog("x" * 10_000)
-    places = []
-    for _ in range(900):
-        log.append("y")
-        places.append(id(log.read(log.length)))
-    moved = sum(one != other for one, other in pairwise(places))
-    assert moved < len(places) / 2
+    # in a process of its own: a tracer, such as that of the coverage run, holds the text too
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    done = subprocess.run([sys.executable, "-c", _MOVES], env=environment, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 450
+
+
+_MOVES = """
+from itertools import pairwise
+from inferencesh._text import TextLog
+
+log, places = TextLog("x" * 10_000), []
+for _ in range(900):
+    log.append("y")
+    places.append(id(log.read(log.length)))
+print(sum(one != other for one, other in pairwise(places)))
+"""
 
 
 def test_a_state_survives_copying_and_pickling() -> None:
