@@ -37,8 +37,8 @@ Relay: TypeAlias = Callable[[Callable[..., Any] | None], Callable[..., Coroutine
 
 _CLOSED = "the client was closed while a call was under way"
 _CLEANUP = 2.0  # seconds that an interrupted caller and the end of the interpreter wait for connections to be closed
-# One long wait is made of many short ones: on Windows Ctrl-C does not interrupt a wait, and elsewhere a signal that arrives
-# just before a wait begins is handled only when that wait ends.
+# One long wait is made of many short ones: on Windows Ctrl-C does not interrupt a wait, and elsewhere a signal
+# that arrives just before a wait begins is handled only when that wait ends.
 _POLL = 0.1 if sys.platform == "win32" else 0.5
 
 _started: weakref.WeakSet[LoopThread] = weakref.WeakSet()
