@@ -5,58 +5,26 @@ from __future__ import annotations
 import socket
 import socketserver
 import threading
-import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self, cast
+from typing import cast
 from urllib.parse import urlsplit
 
-if TYPE_CHECKING:
-    from types import TracebackType
+from tests.socket_server import SocketServer
 
 _REFUSED = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
-class Proxy(socketserver.ThreadingTCPServer):
-    """A proxy on this machine; a context manager.
+class Proxy(SocketServer):
+    """A proxy on this machine; a context manager. Its peers are the clients of the open tunnels.
 
     Args:
         refuse: Whether it refuses all requests.
     """
 
-    block_on_close = True
-
     def __init__(self, *, refuse: bool = False) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler, "proxy")
         self.refuse = refuse
         self.heads: list[str] = []
-        self.tunnels: set[socket.socket] = set()  # the clients' ends of those that are open
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), name="proxy")
-
-    @property
-    def url(self) -> str:
-        """Its address."""
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
-        self.shutdown()
-        for client in tuple(self.tunnels):  # what the client under test has left open must not hold up the tests
-            with suppress(OSError):
-                client.shutdown(socket.SHUT_RDWR)
-        self.server_close()
-        self._thread.join()
-
-    def wait_until_closed(self, timeout: float = 1.0) -> None:
-        """Block until no tunnel is open; an AssertionError after ``timeout`` seconds."""
-        deadline = time.monotonic() + timeout
-        while self.tunnels:
-            assert time.monotonic() < deadline, f"after {timeout} s still {len(self.tunnels)} tunnels open"
-            time.sleep(0.005)
 
 
 class _Handler(socketserver.BaseRequestHandler):
@@ -80,10 +48,10 @@ class _Handler(socketserver.BaseRequestHandler):
             else:
                 server.sendall(head.replace(target.encode(), (address.path + "?" + address.query).encode(), 1))
             back = threading.Thread(target=_copy, args=(server, client))
-            proxy.tunnels.add(client)
+            proxy.peers.add(client)
             back.start()
             _copy(client, server)
-            proxy.tunnels.remove(client)
+            proxy.peers.remove(client)
             back.join()
 
 

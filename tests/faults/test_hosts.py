@@ -72,7 +72,7 @@ def test_https_goes_through_a_tunnel(
     with Proxy() as proxy:
         monkeypatch.setenv(variable, proxy.url)
         assert call(kind, secure, say_hi, ssl=trusting).text == TEXT
-        proxy.wait_until_closed()
+        proxy.wait_until_left()
     assert {head.split(" ")[0] for head in proxy.heads} == {"CONNECT"}
     assert not [head for head in proxy.heads if KEY in head or "/agents" in head]
 
@@ -81,7 +81,7 @@ def test_an_own_proxy_is_used(kind: Kind, secure: FaultServer, trusting: ssl.SSL
     """The proxy argument counts without any environment."""
     with Proxy() as proxy:
         assert call(kind, secure, say_hi, ssl=trusting, proxy=proxy.url).text == TEXT
-        proxy.wait_until_closed()
+        proxy.wait_until_left()
     assert proxy.heads
 
 
@@ -108,7 +108,7 @@ def test_a_plain_address_of_this_machine_may_use_a_proxy_of_this_machine(
     with Proxy() as proxy, FaultServer(DROPPED) as server:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         assert call(kind, server, say_hi).text == TEXT
-        proxy.wait_until_closed()
+        proxy.wait_until_left()
     assert len(proxy.heads) >= 2
 
 

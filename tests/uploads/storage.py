@@ -10,16 +10,16 @@ import struct
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal, Self, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import attrs
 
 from tests.faults.script import Reply, Scenario, Script, Step
+from tests.socket_server import SocketServer
 from tests.support import Gate, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import TracebackType
 
     from tests.faults.connection import Exchange
     from tests.faults.forms import Json
@@ -64,14 +64,13 @@ class Put:
     digest: str = ""
 
 
-class Storage(socketserver.ThreadingTCPServer):
+class Storage(SocketServer):
     """A storage server; a context manager.
 
     Args:
         ways: How the files are met, one after the other; the last also for all that follow.
     """
 
-    block_on_close = True
     request_queue_size = 64
 
     def server_bind(self) -> None:
@@ -80,55 +79,30 @@ class Storage(socketserver.ThreadingTCPServer):
         super().server_bind()
 
     def __init__(self, *ways: Way) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler, "storage")
         self.ways: Sequence[Way] = ways or (Way(),)
         self.puts: list[Put] = []
-        self.open: set[socket.socket] = set()
         self.most = 0  # how many were under way at once
         self.lock = threading.Lock()
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), name="storage")
-
-    @property
-    def url(self) -> str:
-        """Its address."""
-        return f"http://127.0.0.1:{self.server_address[1]}"
 
     def wait_for(self, count: int) -> None:
         """Block until so many files have begun to come."""
         wait_until(lambda: len(self.puts) >= count, f"{count} files", 5)
-
-    def wait_until_left(self) -> None:
-        """Block until no connection is open."""
-        wait_until(lambda: not self.open, "the end of all connections")
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
-        self.shutdown()
-        for peer in tuple(self.open):  # what the client under test has left open must not hold up the tests
-            with suppress(OSError):
-                peer.shutdown(socket.SHUT_RDWR)
-        self.server_close()
-        self._thread.join()
 
 
 class _Handler(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         storage, peer = cast("Storage", self.server), cast("socket.socket", self.request)
         with storage.lock:
-            storage.open.add(peer)
-            storage.most = max(storage.most, len(storage.open))
+            storage.peers.add(peer)
+            storage.most = max(storage.most, len(storage.peers))
         try:
             with suppress(OSError):  # the client has left
                 while self._serve(storage, peer):
                     continue
         finally:
             with storage.lock:
-                storage.open.discard(peer)
+                storage.peers.discard(peer)
 
     def _serve(self, storage: Storage, peer: socket.socket) -> bool:
         head = b""

@@ -377,7 +377,7 @@ def test_a_cancelled_upload_leaves_nothing_behind(tmp_path: Path) -> None:
             with pytest.raises(asyncio.CancelledError):
                 await task
             gate.open()
-            await until(lambda: not storage.open, "end of the connection")
+            await until(lambda: not storage.peers, "end of the connection")
 
     gate = Gate()
     with Storage(Way(reads=1, then="leaving", gate=gate)) as storage, FaultServer(service(storage.url)) as server:
@@ -417,7 +417,7 @@ def test_tls_and_proxy_of_the_client_count_for_uploads(kind: Kind, monkeypatch: 
         call(kind, server, lambda client: client.files.upload(LARGE[:500_000]), ssl=trusting)
         (put,) = server.seen("PUT /put/nameless")
         assert len(put.body) == 500_000
-        proxy.wait_until_closed()
+        proxy.wait_until_left()
     assert proxy.heads
     with FaultServer(plan, tls=serving) as server, pytest.raises(ConfigurationError, match="not socks5"):
         call(kind, server, lambda client: client.files.upload(b"abc"), ssl=trusting, proxy="socks5://127.0.0.1:1")
