@@ -516,7 +516,7 @@ async def _answer(coroutine: Coroutine[Any, Any, T], reply: queue.SimpleQueue[_R
 
 
 def wait_for(inbox: queue.SimpleQueue[T]) -> T:
-    """Wait for an item; Ctrl-C interrupts this on every platform."""
+    """Wait for an item; signals interrupt this on every platform, at the latest after ``_POLL`` seconds."""
     while True:
         try:
             return inbox.get(timeout=_POLL)
