@@ -127,7 +127,11 @@ def refused_upload(host: str, status: int, headers: Mapping[str, str], body: byt
     Returns:
         An exception of the class for the status.
     """
-    error = error_from_response(status, {**headers, "Location": ""}, body)
+    from multidict import CIMultiDict
+
+    placeless = CIMultiDict(headers)  # names of headers are in any case
+    placeless.pop("Location", None)
+    error = error_from_response(status, placeless, body)
     found = dict(_XML_FIELD.findall(body[:4096].decode("utf-8", "replace")))
     error.code = error.code or found.get("Code")
     explained = _line(found["Message"]) if "Message" in found else error.detail

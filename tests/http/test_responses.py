@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 
 from inferencesh._http.requests import error_from_response, read_response, refused_upload, retry_after
 from inferencesh.errors import (
@@ -369,6 +370,13 @@ def test_refused_uploads_are_explained(body: bytes, code: str | None, words: str
     assert error.detail.startswith("s3.example did not take the file: ")
     assert words in error.detail
     assert "\n" not in error.detail
+
+
+def test_headers_of_a_refused_upload_are_found_in_any_case() -> None:
+    """Many storage servers send their names in lower case."""
+    headers = CIMultiDict({"retry-after": "7", "x-request-id": "r1"})
+    error = refused_upload("s3.example", 503, headers, b"")
+    assert (error.retry_after, error.request_id) == (7.0, "r1")
 
 
 def test_a_storage_that_redirects_names_no_place() -> None:
