@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 from ._http.retry import RetryPolicy
 from ._loops.threads import Uncopied
-from .config import MAX_LINE_BYTES, Backoff, Secret, Timeout, read_api_key, read_base_url
+from .config import MAX_LINE_BYTES, Backoff, Secret, Timeout, check_count, read_api_key, read_base_url
 from .errors import ConfigurationError
 
 # What the first client needs is imported by its constructor: importing the class is to cost as little as possible.
@@ -126,17 +126,17 @@ class AsyncInference(Uncopied):
             get_address,
             TransportOptions(
                 timeout=Timeout.of(timeout),
-                retry=RetryPolicy(max_retries=_count("max_retries", max_retries, 0), backoff=backoff),
+                retry=RetryPolicy(max_retries=check_count("max_retries", max_retries, 0), backoff=backoff),
                 proxy=proxy,
                 trust_env=trust_env,
                 ssl=ssl,
-                max_line_bytes=_count("max_line_bytes", max_line_bytes, 1024),
+                max_line_bytes=check_count("max_line_bytes", max_line_bytes, 1024),
             ),
         )
         self._agent_options = AgentOptions(
-            reconnects=Reconnects(most=_count("max_reconnects", max_reconnects, 0), backoff=backoff),
+            reconnects=Reconnects(most=check_count("max_reconnects", max_reconnects, 0), backoff=backoff),
             tools=ToolLimits(
-                at_once=_count("max_parallel_tools", max_parallel_tools, 1),
+                at_once=check_count("max_parallel_tools", max_parallel_tools, 1),
                 timeout=_seconds("tool_timeout", tool_timeout),
             ),
         )
@@ -314,12 +314,6 @@ def _locator(runtime: BackgroundRuntime) -> Callable[[], Awaitable[Address]]:
         return known[0]
 
     return get_address
-
-
-def _count(name: str, value: object, least: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigurationError(f"{name} must be a whole number of at least {least}, not {value!r}")
-    return value
 
 
 def _seconds(name: str, value: object) -> float | None:

@@ -23,6 +23,7 @@ __all__ = [
     "Backoff",
     "Secret",
     "Timeout",
+    "check_count",
     "warn_of_unknown_names",
 ]
 
@@ -30,6 +31,22 @@ API_KEY_VARIABLE = "INFERENCE_API_KEY"
 BASE_URL_VARIABLE = "INFERENCE_BASE_URL"
 DEFAULT_BASE_URL = "https://api.inference.sh"
 MAX_LINE_BYTES = 64 * 1024 * 1024  # the longest line of a stream, unless a client is told otherwise
+
+
+def check_count(name: str, value: object, least: int) -> int:
+    """Return a number of things that was given as an argument.
+
+    Args:
+        name: The argument.
+        value: What was given.
+        least: The smallest number allowed.
+
+    Raises:
+        ConfigurationError: It is no whole number, or too small.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigurationError(f"{name} must be a whole number of at least {least}, not {value!r}")
+    return value
 
 
 def _positive(_instance: object, attribute: attrs.Attribute[float], value: object) -> None:

@@ -10,7 +10,7 @@ from ._http.transport import Transport
 from ._http.uploads import upload
 from ._loops.threads import Uncopied
 from ._types.codec import structure
-from .errors import ConfigurationError
+from .config import check_count
 from .models import Chat, FileRef, Message
 
 __all__ = ["AsyncChats", "AsyncFiles"]
@@ -50,7 +50,7 @@ class AsyncChats(Uncopied):
                 print(chat.created_at, chat.name)
             ```
         """
-        return Items(self._api.chat_pages(search, _positive(page_size)), _chats)
+        return Items(self._api.chat_pages(search, check_count("page_size", page_size, 1)), _chats)
 
     async def get(self, chat_id: str) -> Chat:
         """Read a chat.
@@ -98,7 +98,7 @@ class AsyncChats(Uncopied):
             user Hello
             ```
         """
-        return Items(self._api.message_pages(chat_id, _positive(page_size)), _newest_first)
+        return Items(self._api.message_pages(chat_id, check_count("page_size", page_size, 1)), _newest_first)
 
     async def delete(self, chat_id: str) -> None:
         """Delete a chat with its messages; a run in it is stopped.
@@ -147,12 +147,6 @@ def _chats(page: Page) -> Iterator[Chat]:
 def _newest_first(page: Page) -> Sequence[Message]:
     """Return the messages of a page, the newest first; servers differ in the order within a page."""
     return sorted((structure(item, Message) for item in page), key=lambda message: message.order, reverse=True)
-
-
-def _positive(page_size: object) -> int:
-    if not isinstance(page_size, int) or isinstance(page_size, bool) or page_size < 1:
-        raise ConfigurationError(f"page_size must be a whole number of at least 1, not {page_size!r}")
-    return page_size
 
 
 class AsyncFiles(Uncopied):

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from .local import BackgroundRuntime, RuntimeOptions
     from .models import Chat, FileRef, Interrupt, Message, ToolCall
     from .resources import AsyncChats, AsyncFiles
-    from .stream import AsyncMessageStream
 
 __all__ = ["Agent", "Agents", "Chats", "Files", "Inference", "MessageStream", "inference"]
 
@@ -794,7 +793,7 @@ class MessageStream(Uncopied):
     def __enter__(self) -> Self:
         self._entered = True
         try:
-            self._thread.call(_open(self._stream))
+            self._thread.call(self._stream._open())
         except BaseException:  # __exit__ is not called
             self._leave()
             raise
@@ -852,10 +851,6 @@ class _Loop(Uncopied):
             self._stream._reader.end(self._claim)
             if self._leaves:
                 self._stream._leave()
-
-
-async def _open(stream: AsyncMessageStream) -> None:
-    await stream
 
 
 class Agents(Uncopied):

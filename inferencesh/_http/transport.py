@@ -11,8 +11,6 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
-import anyio
-
 from inferencesh._loops.invoke import start_in_thread
 from inferencesh._loops.threads import OpenConnection, WeakRegistry
 from inferencesh._types.codec import dump_json
@@ -216,7 +214,7 @@ class Transport:
                 raise failure
             attempt += 1
             logger.info("%s failed (%s); retry %d in %.2f s", what, type(failure).__name__, attempt, wait)
-            await anyio.sleep(wait)
+            await asyncio.sleep(wait)
 
 
 def _was_sent(error: InferenceError) -> bool:

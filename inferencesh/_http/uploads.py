@@ -5,21 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
-from inferencesh._loops.invoke import Invoker, ThreadInvoker, invoke, start_in_thread
+from inferencesh._loops.invoke import ThreadInvoker, invoke, start_in_thread
 from inferencesh._types.codec import structure
 from inferencesh.errors import ConfigurationError, UnreadableError
 from inferencesh.models import FileRef
 
 from .retry import Safety
-from .sources import FileSource, OnProgress, check_sources
+from .sources import FileSource, OnProgress, UploadSource, check_sources, upload_source
 from .transport import Transport
-
-if TYPE_CHECKING:
-    from .sources import UploadSource
 
 __all__ = ["attachments", "check_result_files", "upload", "upload_all"]
 
@@ -37,11 +34,9 @@ async def upload(
     """Upload a file; ``AsyncFiles.upload`` documents the arguments."""
     if isinstance(source, FileRef):
         return _renamed(_known(source), filename, content_type)
-    from .sources import upload_source
-
     opened = upload_source(source, filename, content_type)
     async with _open([opened]):
-        return await _send(transport, opened, _Progress(opened, on_progress, ThreadInvoker(1)))
+        return await _send(transport, opened, _Progress(opened, on_progress))
 
 
 async def upload_all(transport: Transport, sources: Sequence[FileSource]) -> list[FileRef]:
@@ -56,15 +51,13 @@ async def upload_all(transport: Transport, sources: Sequence[FileSource]) -> lis
     Returns:
         References to the uploaded files, in the same order.
     """
-    from .sources import upload_source
-
     known = {id(source): _known(source) for source in sources if isinstance(source, FileRef)}
     opened = {id(source): upload_source(source, None, None) for source in sources if id(source) not in known}
     slots = asyncio.Semaphore(_AT_ONCE)
 
     async def send(source: UploadSource) -> FileRef:
         async with slots:
-            return await _send(transport, source, _Progress(source, None, ThreadInvoker(1)))
+            return await _send(transport, source, _Progress(source, None))
 
     failure: BaseException
     async with _open(opened.values()):
@@ -111,10 +104,10 @@ def _known(ref: FileRef) -> FileRef:
 class _Progress:
     """Reports the progress of an upload to a callback: at the start, during the upload, and at the end."""
 
-    def __init__(self, source: UploadSource, on_progress: OnProgress | None, invoker: Invoker) -> None:
+    def __init__(self, source: UploadSource, on_progress: OnProgress | None) -> None:
         self._source = source
         self._on_progress = on_progress
-        self._invoker = invoker
+        self._invoker = ThreadInvoker(1)
         self._told = -1
 
     async def tell(self, sent: int) -> None:

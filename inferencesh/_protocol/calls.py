@@ -172,7 +172,8 @@ class CallLedger:
         step = step_of(call)
         if step is None:
             return None
-        given = call.data.get("round") if isinstance(call.data, dict) and not call.pending else None
+        data = None if call.pending else call.data  # read once: each read is a copy
+        given = data.get("round") if isinstance(data, dict) else None
         return call.id, step, given if isinstance(given, int) else 1
 
 

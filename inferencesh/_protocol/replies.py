@@ -16,7 +16,7 @@ from inferencesh._types.codec import structure
 from inferencesh.models import Message, MessageStatus, Role
 
 from .message import LiveMessage
-from .run import RunTracker
+from .run import RunTracker, merged
 from .wire import Event
 
 __all__ = ["Replies"]
@@ -99,7 +99,7 @@ class Replies:
             if known is None:
                 self.missing = True
                 return None
-            data = {**decoded(known), **({name: data[name] for name in fields if name in data} or data)}
+            data = merged(decoded(known), data, fields)
         message = structure(data, Message)
         if fields and "content" not in fields and live is not None and live.current is not None:
             if message.done:

@@ -8,13 +8,13 @@ busy since, a message of this turn is final, or the chat is new.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from inferencesh._types.codec import structure
 from inferencesh.models import Chat, ChatStatus, Interrupt, Run, RunState
 
-__all__ = ["Phase", "RunTracker", "goes_on", "phase_of"]
+__all__ = ["Phase", "RunTracker", "goes_on", "merged", "phase_of"]
 
 
 class Phase(enum.Enum):
@@ -118,7 +118,7 @@ class RunTracker:
 
     def take_chat(self, data: Mapping[str, Any], fields: tuple[str, ...] = ()) -> None:
         """Process a ``chats`` event, or a chat that was read."""
-        self._chat = _merged(self._chat, data, fields)
+        self._chat = merged(self._chat, data, fields)
         chat = structure(self._chat, Chat)
         run = chat.active_run
         self.interrupts = chat.pending_interrupts
@@ -137,7 +137,7 @@ class RunTracker:
     def take_run(self, data: Mapping[str, Any], fields: tuple[str, ...] = ()) -> None:
         """Process an ``agent_runs`` event."""
         known = self._newest_run if self._newest_run.get("id") == data.get("id") else {}
-        self._newest_run = _merged(known, data, fields)
+        self._newest_run = merged(known, data, fields)
         run = structure(self._newest_run, Run)
         if run.state in _RUN_PHASES:
             self.held_up = not self._take_run(run) and _RUN_PHASES[run.state] is Phase.PAUSED
@@ -196,7 +196,7 @@ def goes_on(chat: Mapping[str, Any]) -> bool:
     return phase_of(chat) in {Phase.BUSY, Phase.PAUSED}
 
 
-def _merged(known: Mapping[str, Any], data: Mapping[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
+def merged(known: Mapping[str, Any], data: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Any]:
     """Return the whole object after an event that may hold only some of its fields."""
     if not fields:
         return dict(data)

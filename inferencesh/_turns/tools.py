@@ -271,9 +271,10 @@ class ToolRunner:
             call: The tool call.
             bound: The call of the handler with its arguments.
         """
-        invoker = None if runs_on_loop(self._invoker, handler) else self._invoker
+        on_loop = runs_on_loop(self._invoker, handler)
+        invoker = None if on_loop else self._invoker
         with tool_span(call) as span:
-            returned = await invoke(self._invoker, handler, span.carried(bound))
+            returned = await invoke(self._invoker, handler, span.carried(bound), on_loop=on_loop)
             result = await _last_value(returned, invoker, lambda value: self._report(call, value))
             span.record(result)
             return result

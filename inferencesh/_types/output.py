@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import attrs
 
@@ -13,11 +13,8 @@ from inferencesh.errors import ConfigurationError, OutputError
 from inferencesh.models import Message
 
 from .hints import hints_of, type_name
-from .reading import told
-from .schemas import VALUE, Schema, finish_schema
-
-if TYPE_CHECKING:
-    from .schemas import TypeSchemas
+from .reading import reader_of, told
+from .schemas import VALUE, Schema, TypeSchemas, finish_schema
 
 __all__ = ["JsonTypes", "OutputType"]
 
@@ -52,9 +49,6 @@ class JsonTypes:
 
 
 def _examined(hints: Sequence[Any]) -> tuple[TypeSchemas, list[Callable[[object], Any]]]:
-    from .reading import reader_of
-    from .schemas import TypeSchemas
-
     return TypeSchemas(hints), [reader_of(hint) for hint in hints]
 
 
