@@ -335,6 +335,8 @@ async def _serve_until_stopped(options: argparse.Namespace, key: str) -> None:
         await runtime.start()
     except OSError as error:
         raise ConfigurationError(f"{error.strerror}; choose another --host or --port") from error
+    except UnicodeError as error:
+        raise ConfigurationError(f"{options.host!r} cannot be the name of a host; choose another --host") from error
     async with runtime:
         export = "set" if sys.platform == "win32" else "export"
         shown = key if options.api_key_env is None else f"${options.api_key_env}"

@@ -10,7 +10,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -122,13 +122,18 @@ class Terminal:
         return self._process.wait(LIMIT), self._unread
 
     def interrupt_prompt(self) -> None:
-        """Press Ctrl-C at a prompt until the program reacts.
+        """Press Ctrl-C at a prompt until the program reacts."""
+        self._until_it_reacts(lambda: self.press("\x03"))
 
-        Python misses one that comes between the prompt on the screen and the wait for a key behind it.
-        """
+    def terminate_prompt(self) -> None:
+        """Send SIGTERM to a program at a prompt until it reacts."""
+        self._until_it_reacts(self.terminate)
+
+    def _until_it_reacts(self, interrupt: Callable[[], None]) -> None:
+        # Python misses a signal that comes between the prompt on the screen and the wait for a key behind it.
         deadline = time.monotonic() + LIMIT
         while time.monotonic() < deadline:
-            self.press("\x03")
+            interrupt()
             if self._is_readable(0.5):
                 return
 

@@ -259,10 +259,12 @@ class Engine:
         await asyncio.sleep(self._pace * THINKING)
         async with _pieces(self._model, _conversation(chat, run)) as pieces:
             async for piece in pieces:
-                if run.ended:  # stopped, but the model ignores its cancellation
-                    return
+                if run.ended:
+                    break
                 for _ in writer.write(piece):
                     await asyncio.sleep(self._pace)
+        if run.ended:  # stopped, but the model ignores its cancellation
+            return
         finish = _finishing_call(run, writer.calls)
         reply.status = "ready"
         reply.touch()

@@ -158,6 +158,49 @@ async def test_a_stopped_message_stays_as_it_is_even_when_the_model_goes_on() ->
         assert (message["status"], text_of(message)) == ("cancelled", "So far")
 
 
+class Resigned:
+    """A model that takes its cancellation for the end of its first answer, after a last tool call."""
+
+    def __init__(self) -> None:
+        self.answers = 0
+        self.began = asyncio.Event()
+
+    async def respond(self, conversation: Conversation) -> AsyncIterator[Piece]:
+        self.answers += 1
+        if self.answers > 1:
+            yield Text("Two.")
+            return
+        yield ToolCall("teleport", {})
+        try:
+            self.began.set()
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return
+
+
+async def test_a_stopped_run_whose_model_simply_ends_leaves_the_next_run_alone() -> None:
+    """The stopped message stays as it is, and the queued message gets its own answer."""
+    model = Resigned()
+    async with calling(model=model) as caller:
+        _, reply = await caller.send("First")
+        await model.began.wait()
+        chat_id = reply["chat_id"]
+        await caller.send("Second", chat_id=chat_id)
+        async with caller.follow(chat_id) as events:
+            await caller.post(f"/chats/{chat_id}/stop")
+            await events.until("chat_messages", lambda message: text_of(message) == "Two.")
+            await events.until("chats", status="idle")
+        messages = await caller.messages(chat_id)
+    assert [(message["role"], message["status"]) for message in messages] == [
+        ("user", "ready"),
+        ("assistant", "cancelled"),
+        ("user", "ready"),
+        ("assistant", "ready"),
+    ]
+    assert messages[-1]["agent_run_id"] != messages[1]["agent_run_id"]
+    assert model.answers == 2
+
+
 async def test_deleting_a_chat_ends_its_run_and_its_queue() -> None:
     """Nothing of it is left to be asked for."""
     model = Scripted([asyncio.Event()], [Text("Never.")])
