@@ -26,6 +26,7 @@ from inferencesh import (
     ToolCall,
     tool,
 )
+from inferencesh.errors import error_class
 
 ROOT = Path(__file__).parents[1]
 CLIENT = (
@@ -214,6 +215,13 @@ def test_the_list_of_names_is_sorted_and_complete() -> None:
     assert all(f"{name}" in seen_by_checkers for name in listed)
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         find("Nothing")
+
+
+@pytest.mark.parametrize(("name", "base", "statuses"), TREE)
+def test_exceptions_have_their_bases_and_statuses(name: str, base: type[Exception], statuses: tuple[int, ...]) -> None:
+    """Callers catch them by either."""
+    assert issubclass(find(name), base)
+    assert all(error_class(status) is find(name) for status in statuses)
 
 
 @pytest.mark.parametrize("path", SIGNATURES)

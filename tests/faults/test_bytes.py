@@ -45,7 +45,6 @@ READY = message(TEXT, "ready")
 DONE = chat("completed")
 WHOLE: Script = (BUSY, HEL, HELLO, READY, DONE)
 ODD = "Grüße\u2028\u0085\u2029 \U0001f600\r\n\t world"
-AGAIN = "Retry-After"
 OOPS = b"{oops\n"
 
 
