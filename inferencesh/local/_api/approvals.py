@@ -9,7 +9,7 @@ from aiohttp import web
 
 from inferencesh.local.errors import ProblemError, invalid, not_found
 
-from .fields import parse_body
+from .fields import read_body
 from .problems import Envelope, answer
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class ApprovalApi:
     async def reject(self, request: web.Request) -> web.StreamResponse:
         """Reject a tool call, optionally with a reason."""
         self._check_signed_in()
-        reason = parse_body(await request.read()).text("reason") or ""
+        reason = (await read_body(request)).text("reason") or ""
         chat, invocation = self._store.invocation(request.match_info["id"])
         self._approvals.reject(chat, invocation, reason)
         return self._answer(invocation.wire())
@@ -64,7 +64,7 @@ class ApprovalApi:
     async def resolve(self, request: web.Request) -> web.StreamResponse:
         """Resolve an interrupt with a decision."""
         self._check_signed_in()
-        body = parse_body(await request.read())
+        body = await read_body(request)
         body.require("decision")
         decision = body.text("decision")
         if decision not in {"allow", "deny"}:
@@ -88,7 +88,7 @@ class ApprovalApi:
     async def always_allow(self, request: web.Request) -> web.StreamResponse:
         """Approve a tool call and later calls of the same tool."""
         self._check_signed_in()
-        option = parse_body(await request.read()).text("option")
+        option = (await read_body(request)).text("option")
         chat, invocation = self._call(request)
         return self._answer(self._approvals.always_allow(chat, invocation, option))
 

@@ -11,7 +11,7 @@ from inferencesh._text import copied
 from inferencesh.local.observer import SentMessage, SentResult
 
 from .bodies import AttachmentReader, NewChat, NewMessage, NewResult, RunRequest
-from .fields import Fields, parse_body
+from .fields import read_body
 from .paging import message_page, newest_page, page_wire, read_page_limit
 from .problems import Envelope, answer
 from .streams import bare_messages, choose_format, stream
@@ -80,7 +80,7 @@ class ChatApi:
 
     async def run(self, request: web.Request) -> web.StreamResponse:
         """Post a message to a new or an existing chat; with ``stream``, the response is a stream of the reply."""
-        body = await _body(request)
+        body = await read_body(request)
         wanted = RunRequest.from_body(body, self._attachments(request))
         self._observe(SentMessage(wanted.message.text, wanted.chat_id, copied(body.data)))
         chat = self._get_or_create(wanted)
@@ -93,13 +93,13 @@ class ChatApi:
 
     async def create_chat(self, request: web.Request) -> web.StreamResponse:
         """Create an empty chat."""
-        new = NewChat.from_body(await _body(request))
+        new = NewChat.from_body(await read_body(request))
         chat = self._store.create(new.agent, new.context)
         return self._answer(chat.wire())
 
     async def send_message(self, request: web.Request) -> web.StreamResponse:
         """Post a message to a chat; the response is the user's message."""
-        body = await _body(request)
+        body = await read_body(request)
         chat, message = self._chat(request), NewMessage.from_chat_body(body, self._attachments(request))
         self._observe(SentMessage(message.text, chat.id, copied(body.data)))
         user, _ = self._post(chat, message)
@@ -107,7 +107,7 @@ class ChatApi:
 
     async def list_chats(self, request: web.Request) -> web.StreamResponse:
         """List the chats, newest first; ``search`` selects those whose name contains a text. Filters are ignored."""
-        wanted = await _body(request)
+        wanted = await read_body(request)
         search = (wanted.text("search") or "").strip().casefold()
         chats, cursor = newest_page(
             (chat for chat in self._store.chats.values() if search in chat.name.casefold()),
@@ -122,7 +122,7 @@ class ChatApi:
 
     async def update_chat(self, request: web.Request) -> web.StreamResponse:
         """Rename a chat; other fields of the body are ignored."""
-        body = await _body(request)
+        body = await read_body(request)
         chat, name = self._chat(request), body.text("name")
         if name is not None:
             chat.name = name
@@ -173,7 +173,7 @@ class ChatApi:
 
     async def answer_tool(self, request: web.Request) -> web.StreamResponse:
         """Accept the result of a client tool."""
-        result = NewResult.from_body(await _body(request), self._attachments(request))
+        result = NewResult.from_body(await read_body(request), self._attachments(request))
         chat, invocation = self._store.invocation(request.match_info["id"])
         self._engine.answer(chat, invocation, result.text, result.attachments)
         arguments = copied(invocation.arguments.values)
@@ -217,10 +217,6 @@ class ChatApi:
         finally:
             self.open_streams -= 1
             chat.feed.unsubscribe(subscription)
-
-
-async def _body(request: web.Request) -> Fields:
-    return parse_body(await request.read())
 
 
 def _posted(user: StoredMessage, reply: StoredMessage | None) -> Wire:

@@ -11,7 +11,9 @@ from inferencesh.local.errors import ProblemError, invalid
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["Fields", "parse_body"]
+    from aiohttp import web
+
+__all__ = ["Fields", "read_body"]
 
 MAX_DEPTH = 240
 
@@ -25,12 +27,13 @@ _KINDS = {
 }
 
 
-def parse_body(body: bytes) -> Fields:
+async def read_body(request: web.Request) -> Fields:
     """Return the JSON object in a request's body; an empty body counts as an empty object.
 
     Raises:
         ProblemError: 400 if it is not JSON, not an object, or nested too deeply.
     """
+    body = await request.read()
     if not body.strip():
         return Fields({})
     try:

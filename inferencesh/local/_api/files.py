@@ -14,7 +14,7 @@ from inferencesh.local.errors import ProblemError, invalid
 from inferencesh.local.files import CONTENT_PATH, PART, UPLOAD_PATH, StoredFile
 from inferencesh.local.records import new_id
 
-from .fields import parse_body
+from .fields import read_body
 from .paging import newest_page, page_wire, read_page_limit
 from .problems import KEYLESS_READ, KEYLESS_UPLOAD, answer
 
@@ -60,14 +60,14 @@ class FileApi:
 
     async def announce(self, request: web.Request) -> web.StreamResponse:
         """Create a file, with a URL for its upload, for each file that a client is going to send."""
-        files = _read_announcement(parse_body(await request.read()), self._limit)
+        files = _read_announcement(await read_body(request), self._limit)
         for file in files:
             self._files.add(file)
         return answer(self._envelope, [file.wire(_origin(request)) for file in files])
 
     async def list_files(self, request: web.Request) -> web.StreamResponse:
         """List the files, newest first."""
-        wanted = parse_body(await request.read())
+        wanted = await read_body(request)
         files, cursor = newest_page(self._files.all(), read_page_limit(wanted.count("limit")), wanted.text("cursor"))
         return answer(self._envelope, page_wire([file.wire(_origin(request)) for file in files], cursor))
 
