@@ -323,20 +323,22 @@ class _Loop(Uncopied):
     def __init__(self, stream: AsyncMessageStream, *, leaves: bool) -> None:
         self._stream = stream
         self._leaves = leaves
+        self._batch: Iterator[Message] = iter(())  # the stream's, if nothing but returning its messages is to be done
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Message:
         stream = self._stream
+        for message in self._batch:  # nearly always, and cheaper than next()
+            stream.message = message
+            return message
         if self._claim is None:
             self._claim = stream._reader.begin()
-        if stream._on_message is None:  # the fast path of _next, without awaiting it
-            message = next(stream._batch, None)
-            if message is not None:
-                stream.message = message
-                return message
-        return await stream._next()
+        message = await stream._next()
+        if stream._on_message is None:
+            self._batch = stream._batch
+        return message
 
     def __del__(self) -> None:
         if self._claim is not None:

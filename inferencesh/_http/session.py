@@ -16,8 +16,8 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import anyio.to_thread
@@ -38,7 +38,6 @@ __all__ = [
     "connection_error",
     "import_aiohttp",
     "proxy_for",
-    "read_response_data",
     "without_url",
 ]
 
@@ -151,7 +150,7 @@ class HTTPClient:
         try:
             while True:
                 async with asyncio.timeout(idle):
-                    chunk = await read_response_data(response.content.readany())
+                    chunk = await response.content.readany()
                 if not chunk:
                     return b"".join(chunks)
                 size += len(chunk)
@@ -159,7 +158,7 @@ class HTTPClient:
                     failure = APIConnectionError(f"the response is larger than {most} bytes")
                     break
                 chunks.append(chunk)
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, RuntimeError) as error:  # RuntimeError: lost before the read began
             failure = connection_error(error, "reading the response", idle)
         raise failure
 
@@ -396,7 +395,8 @@ def connection_error(error: Exception, what: str, idle: float | None) -> APIConn
     """Return the exception to raise for an error of aiohttp or the operating system.
 
     Args:
-        error: An aiohttp.ClientError or OSError.
+        error: An aiohttp.ClientError or OSError, or the RuntimeError that aiohttp raises for a read from a connection
+            that was lost before.
         what: What was being done, for the error's text.
         idle: The idle timeout in seconds, for the text of a TimeoutError.
 
@@ -421,22 +421,6 @@ def connection_error(error: Exception, what: str, idle: float | None) -> APIConn
         error.__context__ = error.__cause__ = None
         failure.__cause__ = error.with_traceback(None)
     return failure
-
-
-async def read_response_data(reading: Coroutine[Any, Any, bytes]) -> bytes:
-    """Await a read from a response, raising a ClientError where aiohttp raises a plain RuntimeError.
-
-    aiohttp does so if the connection was lost before the read began.
-
-    Raises:
-        aiohttp.ClientError, OSError: The connection was lost.
-    """
-    import aiohttp
-
-    try:
-        return await reading
-    except RuntimeError as error:
-        raise aiohttp.ClientConnectionError(str(error)) from None
 
 
 def without_url(error: Exception, url: str) -> Exception:

@@ -19,7 +19,7 @@ from inferencesh._loops.invoke import start_in_thread
 from inferencesh._loops.threads import OpenConnection, wait_for_end
 from inferencesh.errors import APIConnectionError, APIError, APITimeoutError
 
-from .session import connection_error, read_response_data
+from .session import connection_error
 from .sources import ReportSent, UploadSource
 
 __all__ = ["ByteStream", "LargeBody", "UploadBody"]
@@ -69,7 +69,7 @@ class ByteStream(OpenConnection):
             return await self._wait(content, until)
         except APITimeoutError:
             raise
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, RuntimeError) as error:  # RuntimeError: lost before the read began
             failure = connection_error(error, "the stream", None)
         raise failure
 
@@ -83,7 +83,7 @@ class ByteStream(OpenConnection):
         idle_end = float("inf") if self._idle is None else now + self._idle
         try:
             async with asyncio.timeout_at(min(until, idle_end)) as self._waiting:
-                return await read_response_data(content.read(_READ))
+                return await content.read(_READ)
         except TimeoutError:
             if self.loop.time() < idle_end:
                 return None

@@ -14,7 +14,9 @@ import attrs
 
 from inferencesh.models import Message, ToolCall, ToolCallStatus
 
-__all__ = ["CallLedger", "CallOutcome", "Step", "step_of"]
+__all__ = ["CallLedger", "CallOutcome", "Ids", "Step", "step_of"]
+
+Ids: TypeAlias = dict[str, None]  # used as a set: an empty dict takes 64 bytes and an empty set 216
 
 
 class Step(enum.Enum):
@@ -55,10 +57,10 @@ class CallLedger:
     """
 
     def __init__(self) -> None:
-        self.answered: set[str] = set()
+        self.answered: Ids = {}
         self.decided: dict[str, bool | None] = {}
         self.asks = False
-        self.asked: set[str] = set()
+        self.asked: Ids = {}
         self._states: dict[_Key, _State] = {}
         self._outcomes: dict[_Key, ToolCallStatus] = {}  # the status of calls that were answered, ahead of the server's
         self._rounds: dict[str, int] = {}  # the number of the form that a call shows, by id
@@ -96,9 +98,13 @@ class CallLedger:
         if self._states.get((call_id, step, 1)) is not _State.ANSWERED:
             self._states[call_id, step, 1] = _State.DECLINED
 
+    def ask(self, call_id: str) -> None:
+        """Note that ``on_approval`` is called for a call."""
+        self.asked[call_id] = None
+
     def answer(self, call_id: str) -> None:
         """Note that the server has accepted the result of a call."""
-        self.answered.add(call_id)
+        self.answered[call_id] = None
         is_form = call_id in self._rounds  # the server continues the call, and may show another form
         status = ToolCallStatus.IN_PROGRESS if is_form else ToolCallStatus.COMPLETED
         self._settle((call_id, Step.RESULT, self._rounds.get(call_id, 1)), status)

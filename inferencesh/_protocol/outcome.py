@@ -23,7 +23,7 @@ from inferencesh.models import (
     ToolCallStatus,
 )
 
-from .calls import CallLedger
+from .calls import CallLedger, Ids
 from .replies import Replies
 from .run import Phase, RunTracker
 
@@ -173,7 +173,7 @@ class OutcomeDecider:
     """
 
     def __init__(self, run: RunTracker, calls: CallLedger, replies: Replies, schedule: PollSchedule) -> None:
-        self.resolved: frozenset[str] = frozenset()
+        self.resolved: Ids = {}
         self.nothing_ran = False
         self.through_pauses = False
         self.pause = Pause()

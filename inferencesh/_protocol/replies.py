@@ -15,6 +15,7 @@ from inferencesh._text import decoded
 from inferencesh._types.codec import structure
 from inferencesh.models import Message, MessageStatus, Role
 
+from .calls import Ids
 from .message import LiveMessage
 from .run import RunTracker, merged
 from .wire import Event
@@ -62,9 +63,9 @@ class Replies:
         self._run = run
         self._corrected = corrected
         self._new_chat = chat_id is None
-        self._earlier = frozenset(earlier)
-        self._others: set[str] = set()  # ids of messages of other turns
-        self._named: frozenset[str] = frozenset()  # ids in the response to the POST
+        self._earlier: Ids = dict.fromkeys(earlier)
+        self._others: Ids = {}  # ids of messages of other turns
+        self._named = ""  # the id in the response to the POST
         self._since = ""  # when the user's message was created, for messages without an order
         self._live: dict[str, LiveMessage] = {}
         self._unknown: dict[str, LiveMessage] = {}  # messages of which only deltas have arrived
@@ -81,7 +82,7 @@ class Replies:
                 self.after = user.order
         if assistant is None:
             return None
-        self._named |= {assistant.id}
+        self._named = assistant.id
         if assistant.order > 0 and (user is None or user.order <= 0):
             self.after = assistant.order - 1
         return self.take(assistant, in_stream=False)
@@ -120,7 +121,7 @@ class Replies:
         if message.role != Role.ASSISTANT:
             return None
         if not self._belongs(message):
-            self._others.add(message.id)
+            self._others[message.id] = None
             return None
         self._run.own(message.run_id)
         self._run.dequeued()
@@ -201,9 +202,9 @@ class Replies:
         return max(reversed(self.current), key=lambda message: message.order, default=None)
 
     @property
-    def unordered_ids(self) -> frozenset[str]:
+    def unordered_ids(self) -> set[str]:
         """Ids of the messages without an order, for the turns that follow."""
-        return self._earlier | {message.id for message in self.current if message.order <= 0}
+        return self._earlier.keys() | {message.id for message in self.current if message.order <= 0}
 
     @property
     def last_order(self) -> int | None:
@@ -249,7 +250,7 @@ class Replies:
 
     def _belongs(self, message: Message) -> bool:
         """Whether an assistant message belongs to this turn."""
-        if message.id in self._named or message.id in self._live:
+        if message.id == self._named or message.id in self._live:
             return True
         if message.id in self._earlier or self._run.is_foreign(message.run_id):
             return False

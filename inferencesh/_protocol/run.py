@@ -14,6 +14,8 @@ from typing import Any
 from inferencesh._types.codec import structure
 from inferencesh.models import Chat, ChatStatus, Interrupt, Run, RunState
 
+from .calls import Ids
+
 __all__ = ["Phase", "RunTracker", "goes_on", "merged", "phase_of"]
 
 
@@ -71,10 +73,9 @@ class RunTracker:
         self.held_up = False
         self._settled = settled
         self._sure = False  # whether the phase was reported of this very run
-        # Ids of runs of other turns. A frozenset, because empty sets of their own cost memory in every turn.
-        self._foreign: frozenset[str] = frozenset()
-        self._chat: dict[str, Any] = {}
-        self._newest_run: dict[str, Any] = {}
+        self._foreign: Ids = {}  # of runs of other turns
+        self._chat: Mapping[str, Any] = {}
+        self._newest_run: Mapping[str, Any] = {}
 
     @property
     def counts(self) -> bool:
@@ -104,7 +105,7 @@ class RunTracker:
         """Note that the message is not queued any more."""
         newest = structure(self._newest_run, Run)
         if self.queued and _RUN_PHASES.get(newest.state) is not Phase.ENDED:
-            self._foreign -= {newest.id}  # it was taken for another turn's
+            self._foreign.pop(newest.id, None)  # it was taken for another turn's
         self.queued = False
 
     def own(self, run_id: str) -> None:
@@ -123,7 +124,7 @@ class RunTracker:
         run = chat.active_run
         self.interrupts = chat.pending_interrupts
         if run is not None:
-            self._newest_run = dict(self._chat["active_run"])
+            self._newest_run = self._chat["active_run"]
         state = _RUN_PHASES.get(run.state) if run is not None else None
         owned = self._owns(run) if run is not None else None
         by_itself = chat.status == ChatStatus.WAITING and state is Phase.PAUSED  # on the agent's own wait call
@@ -147,13 +148,13 @@ class RunTracker:
         owned = self._owns(run)
         if owned is False or (self.queued and not owned):
             if run.id:
-                self._foreign |= {run.id}  # such as the one that a queued message waits for
+                self._foreign[run.id] = None  # such as the one that a queued message waits for
             return False
         phase = _RUN_PHASES[run.state]
         if not owned and phase is Phase.ENDED and self._sees_another_at_work(run):
             return False
         self.queued = False
-        self._foreign -= {run.id}
+        self._foreign.pop(run.id, None)
         if owned or self._settled or phase is Phase.BUSY:
             self.run = run
             self._sure = True
@@ -196,9 +197,9 @@ def goes_on(chat: Mapping[str, Any]) -> bool:
     return phase_of(chat) in {Phase.BUSY, Phase.PAUSED}
 
 
-def merged(known: Mapping[str, Any], data: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Any]:
+def merged(known: Mapping[str, Any], data: Mapping[str, Any], fields: Sequence[str]) -> Mapping[str, Any]:
     """Return the whole object after an event that may hold only some of its fields."""
     if not fields:
-        return dict(data)
+        return data
     named = {name: data[name] for name in fields if name in data}
     return {**known, **(named or data)}

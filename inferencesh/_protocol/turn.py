@@ -100,8 +100,8 @@ class Turn:
         """
         self._schedule.event_received(now)
         problems: list[UnreadableError] = []
+        live = self.replies.growing
         for event in events:
-            live = self.replies.growing
             snapshot = live.extend(event) if live is not None else None
             if snapshot is not None:  # nearly always, and more text cannot decide the outcome
                 self.progress += 1
@@ -114,7 +114,7 @@ class Turn:
                 snapshot = self._receive(event, now)
             except UnreadableError as error:
                 problems.append(error)
-                continue
+            live = self.replies.growing
             if snapshot is not None:
                 snapshots.append(snapshot)
             if self.wants_action or len(snapshots) >= most:
@@ -244,7 +244,7 @@ class Turn:
 
     def interrupt_resolved(self, interrupt: Interrupt, now: float, *, allowed: bool) -> None:
         """Note that the server has accepted the decision about an interrupt."""
-        self._decider.resolved |= {interrupt.id}
+        self._decider.resolved[interrupt.id] = None
         for each in (interrupt, *self.run.interrupts):  # the response to the decision may hold only the id
             if each.id != interrupt.id or not each.resource_id:
                 continue

@@ -193,7 +193,7 @@ class ToolRunner:
         ask, calls = self._request.on_approval, self._turn.calls
         if ask is None or call.id in calls.decided:
             return calls.decision(call.id)
-        calls.asked.add(call.id)
+        calls.ask(call.id)
         answer = await invoke(self._invoker, ask, lambda: ask(call))
         decision = _read_decision(answer)
         if decision is None or call.id in calls.decided:  # the callback may itself have called approve_tool

@@ -153,7 +153,7 @@ GETTERS: dict[str, Callable[[Caller], Any]] = {
     "pending_shown": lambda caller: [ids(snapshot.pending_tool_calls) for snapshot in caller.snapshots],
     "pending_now": lambda caller: ids(caller.turn.replies.current[0].pending_tool_calls),
     "untaken": lambda caller: (ids(caller.turn.calls.take()), caller.turn.calls.has_new),
-    "answered": lambda caller: caller.turn.calls.answered,
+    "answered": lambda caller: set(caller.turn.calls.answered),
     # how it has ended
     "detail": lambda caller: caller.outcome.detail,
     "message": lambda caller: caller.outcome.message,

@@ -243,7 +243,7 @@ def somebody_can_be_asked(caller: Caller) -> None:
 
 def is_asked(caller: Caller) -> None:
     """Somebody is asked about the call, and the caller leaves."""
-    caller.turn.calls.asked.add("call-1")
+    caller.turn.calls.ask("call-1")
     leave(caller)
 
 

@@ -205,7 +205,7 @@ class TurnMachine(RuleBasedStateMachine):
             step = step_of(call)
             assert step is not None
             if step is Step.APPROVAL:
-                self.caller.turn.calls.asked.add(call.id)
+                self.caller.turn.calls.ask(call.id)
             self.handed_out[call.id, step] += 1
             self.with_caller.append((call.id, step))
         self.caller.calls.clear()
