@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import socketserver
+import struct
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
@@ -13,7 +14,12 @@ from tests.support import wait_until
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["SocketServer"]
+__all__ = ["SocketServer", "reset_on_close"]
+
+
+def reset_on_close(peer: socket.socket) -> None:
+    """Make a socket send a RST when it is closed."""
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 class SocketServer(socketserver.ThreadingTCPServer):

@@ -12,16 +12,30 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Literal, Self, TypeVar, Unpack
 
 import aiohttp
 from aioresponses import aioresponses
 
 from inferencesh.local import Conversation, LocalRuntime, Piece, RuntimeOptions, Text
 
-__all__ = ["CannedAnswers", "Gate", "Leftovers", "Script", "Served", "Step", "wait_until"]
+__all__ = [
+    "KINDS",
+    "CannedAnswers",
+    "Gate",
+    "Kind",
+    "Leftovers",
+    "Script",
+    "Served",
+    "Step",
+    "eventually",
+    "wait_until",
+]
 
 T = TypeVar("T")
+
+Kind = Literal["async", "sync"]  # of a client
+KINDS: tuple[Kind, ...] = ("async", "sync")
 
 LIMIT = 5.0  # seconds after which something that should happen at once will not
 
@@ -142,6 +156,14 @@ def wait_until(condition: Callable[[], object], what: str, within: float = 1.0) 
     while not condition():
         assert time.monotonic() < deadline, f"after {within} s still not: {what}"
         time.sleep(0.005)
+
+
+async def eventually(condition: Callable[[], object], what: str, within: float = 1.0) -> None:
+    """Wait until ``condition``, sync or async, holds; an AssertionError after ``within`` seconds."""
+    deadline = time.monotonic() + within
+    while not (await result if inspect.isawaitable(result := condition()) else result):
+        assert time.monotonic() < deadline, f"after {within} s still not: {what}"
+        await asyncio.sleep(0.005)
 
 
 class Leftovers:

@@ -22,7 +22,8 @@ from inferencesh._text import TextLog
 from tests.faults.forms import REPLY, Json, chat, delta, event, message
 from tests.faults.script import Scenario, together
 from tests.faults.server import FaultServer
-from tests.faults.turns import KINDS, Kind, client_options
+from tests.faults.turns import client_options
+from tests.support import KINDS, Kind
 
 EVENTS = 1000
 FEW = 20  # what a turn may need besides: the answer to the post, the chat's states, the message at its ends

@@ -10,9 +10,9 @@ from typing import Any, Protocol, Unpack
 import pytest
 
 from inferencesh.local import RuntimeOptions
-from tests.support import Served, Step
+from tests.support import KINDS, Kind, Served, Step
 
-from .sides import KINDS, Kind, Side, make_side
+from .sides import Side, make_side
 
 
 class Serve(Protocol):

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Protocol, Self
 
 from inferencesh import AsyncInference, Inference, Message
+from tests.support import Kind
 
-__all__ = ["KINDS", "Kind", "Side", "make_side"]
-
-Kind = Literal["async", "sync"]
-KINDS: tuple[Kind, ...] = ("async", "sync")
+__all__ = ["Side", "make_side"]
 
 
 class Side(Protocol):

@@ -23,9 +23,9 @@ from inferencesh import (
     string,
     tool,
 )
-from tests.support import CannedAnswers
+from tests.support import CannedAnswers, Kind
 
-from .sides import Kind, make_side
+from .sides import make_side
 from .test_errors import KEY
 
 BASE = "https://api.inference.sh"

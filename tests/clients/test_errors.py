@@ -24,9 +24,10 @@ from inferencesh import (
     tool,
 )
 from inferencesh.local._api.problems import Envelope
+from tests.support import Kind
 
 from .conftest import Connect, Serve
-from .sides import Kind, Side, make_side
+from .sides import Side, make_side
 
 MAKERS = [AsyncInference, Inference, async_inference, inference]
 KEY = "inf_secret_0123456789"

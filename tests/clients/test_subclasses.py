@@ -9,8 +9,7 @@ import pytest
 
 from inferencesh import AsyncInference, ConfigurationError, Inference
 from inferencesh.local import BackgroundRuntime
-
-from .sides import Kind
+from tests.support import Kind
 
 
 class Plain(Inference):

@@ -16,10 +16,10 @@ from inferencesh._types.codec import structure
 from inferencesh.local import Finish, SentResult, Text
 from inferencesh.local import ToolCall as Calls
 from inferencesh.testing import ScriptedRuntime
-from tests.support import Served
+from tests.support import Kind, Served
 
 from .conftest import Connect, Serve
-from .sides import Kind, make_side
+from .sides import make_side
 
 LARGE = [2**64 + 1, -(2**63) - 1, 10**40 + 7]
 TOO_LARGE_FOR_AIOHTTP = 2 * 2**20

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support import KINDS, Kind
+
 from .forms import KEY
 from .server import FaultServer
-from .turns import KINDS, Case, Kind, Outcome, RunTurn, check, play
+from .turns import Case, Outcome, RunTurn, check, play
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

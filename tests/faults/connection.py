@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
-import struct
 import time
 from typing import TYPE_CHECKING, cast
 
 import attrs
+
+from tests.socket_server import reset_on_close
 
 from .script import Reply, Script, Step, encode
 
 if TYPE_CHECKING:
     from .forms import Json
     from .server import FaultServer
-
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER that turns a close into a RST
 
 
 @attrs.frozen
@@ -123,7 +121,7 @@ class Connection(asyncio.Protocol):
         """Close now: with a RST that drops what was not delivered, or with a FIN behind it."""
         if reset:
             peer = self.transport.get_extra_info("socket")
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            reset_on_close(peer)
             self.transport.abort()
         else:
             self.transport.close()

@@ -21,6 +21,7 @@ from inferencesh import (
     string,
     tool,
 )
+from tests.support import Kind
 
 from .forms import (
     CALL,
@@ -39,7 +40,7 @@ from .forms import (
 )
 from .script import CUT, EOF, RST, Reply, Scenario, Script, after, bytewise, hold, refuse, together
 from .server import FaultServer
-from .turns import Kind, call, rest_of
+from .turns import call, rest_of
 
 INVOKE = f"POST /tools/{CALL}/invoke"
 REJECT = f"POST /tools/{CALL}/reject"

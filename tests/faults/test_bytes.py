@@ -11,6 +11,7 @@ import pytest
 
 from inferencesh import APIError, AuthenticationError, NotFoundError, PermissionDeniedError, RateLimitError, StreamError
 from inferencesh.config import Backoff
+from tests.support import Kind
 
 from .forms import CHAT, Json, chat, event, message
 from .script import (
@@ -36,7 +37,7 @@ from .script import (
     together,
 )
 from .server import FaultServer
-from .turns import TEXT, Case, Kind, RunTurn, advance, call
+from .turns import TEXT, Case, RunTurn, advance, call
 
 BUSY = chat("working")
 HEL = message("Hel")

@@ -8,11 +8,12 @@ import pytest
 
 from inferencesh import AsyncInference, Inference
 from inferencesh.config import Backoff
+from tests.support import Kind
 
 from .forms import chat, delta, message
 from .script import RST, Scenario, Script, encode, head, raw
 from .server import FaultServer
-from .turns import Kind, check_snapshots, client_options
+from .turns import check_snapshots, client_options
 
 TEXT = "Grüße"
 AT_ONCE = Backoff(initial=0.001, factor=1.0, maximum=0.001)

@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 
 from inferencesh import APIError, AsyncInference, ConflictError, Inference, Message
 from inferencesh.testing import ScriptedRuntime
+from tests.support import Kind
 
 from .forms import accepted_of, chat, message
 from .script import Reply, Scenario, Script, hold
 from .server import FaultServer
-from .turns import POST, TEXT, Kind, client_options
+from .turns import POST, TEXT, client_options
 
 T = TypeVar("T")
 Ended = Message | BaseException

@@ -9,12 +9,13 @@ import pytest
 import trustme
 
 from inferencesh import APIConnectionError, ConfigurationError
+from tests.support import Kind
 
 from .forms import KEY, chat, message
 from .proxy import Proxy
 from .script import RST, Scenario, Script
 from .server import FaultServer
-from .turns import POST, TEXT, Kind, call
+from .turns import POST, TEXT, call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

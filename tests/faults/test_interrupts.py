@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from inferencesh import ConfigurationError, ConflictError, InterruptReason, InterruptStatus, PermissionDeniedError
+from tests.support import Kind
 
 from .forms import CHAT, Json, call_of, chat, chat_of, message, run
 from .script import RST, Reply, Scenario, Script, after, hold, refuse
 from .server import FaultServer
-from .turns import Kind, call
+from .turns import call
 
 RESOLVE = "POST /interrupts/int1/resolve"
 GET_CHAT = f"GET /chats/{CHAT}"

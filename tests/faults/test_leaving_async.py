@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from inferencesh import AsyncAgent, AsyncInference, InferenceError, string, tool
+from tests.support import eventually
 
 from .forms import CALL, call_of, chat, message
 from .script import RST, STALL, Reply, Scenario, Script, after, heartbeats, hold, together
 from .server import FaultServer
-from .turns import POST, STOP, STREAM, TEXT, client_options, until
+from .turns import POST, STOP, STREAM, TEXT, client_options
 
 HEL = message("Hel")
 ENDLESS: Script = (chat("working"), HEL, heartbeats(1000, 0.05))
@@ -59,7 +60,7 @@ async def by_an_exception_within_a_block(agent: AsyncAgent, server: FaultServer)
 
     with pytest.raises(BodyError) as caught:
         await read()
-    await until(lambda: server.streams == 0, "end of the stream")
+    await eventually(lambda: server.streams == 0, "end of the stream")
     assert caught.tb is not None
 
 
@@ -91,7 +92,7 @@ async def by_cancelling_the_task(agent: AsyncAgent, server: FaultServer) -> None
 async def by_cancelling_a_call(agent: AsyncAgent, server: FaultServer) -> None:
     """The task that waits for the reply is cancelled."""
     task = asyncio.create_task(agent.send_message("Hi"))
-    await until(lambda: server.streams, "stream", 5)
+    await eventually(lambda: server.streams, "stream", 5)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -170,12 +171,12 @@ async def test_leaving_a_stream_closes_its_connection(leave: Leave) -> None:
     with FaultServer(Scenario(streams=[ENDLESS, WHOLE])) as server:
         async with AsyncInference(**client_options(server)) as client:
             await leave(client.agent("a/b"), server)
-            await until(lambda: server.streams == 0, "end of the stream")
+            await eventually(lambda: server.streams == 0, "end of the stream")
             assert server.seen(STOP) == []
             reply = await client.agent("a/b").send_message("Hi")
             assert reply.text == TEXT
             assert len(server.seen(POST)) == 2
-        await until(lambda: not server.connections, "closed connections")
+        await eventually(lambda: not server.connections, "closed connections")
 
 
 @pytest.mark.parametrize("post", [(STALL,), (Reply({}, 429, {"Retry-After": "30"}),)], ids=["posting", "waiting"])
@@ -184,11 +185,11 @@ async def test_a_call_can_be_left_while_it_is_being_sent(post: Script) -> None:
     with FaultServer(Scenario(post=[post])) as server:
         async with AsyncInference(**client_options(server, timeout=60)) as client:
             task = asyncio.create_task(client.agent("a/b").send_message("Hi"))
-            await until(lambda: server.seen(POST), "request", 5)
+            await eventually(lambda: server.seen(POST), "request", 5)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-        await until(lambda: not server.connections, "closed connections")
+        await eventually(lambda: not server.connections, "closed connections")
     assert len(server.seen(POST)) == 1
 
 
@@ -199,12 +200,12 @@ async def test_a_stream_can_be_left_while_it_reconnects() -> None:
             stream = client.agent("a/b").send_message("Hi", stream=True)
             await anext(stream)
             task = asyncio.create_task(anext(stream))
-            await until(lambda: len(server.seen(STREAM)) == 2, "second connection", 5)
+            await eventually(lambda: len(server.seen(STREAM)) == 2, "second connection", 5)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
             del stream, task
-            await until(lambda: server.streams == 0, "end of the stream")
+            await eventually(lambda: server.streams == 0, "end of the stream")
 
 
 async def test_closing_the_client_ends_its_streams() -> None:
@@ -220,7 +221,7 @@ async def test_closing_the_client_ends_its_streams() -> None:
             await asyncio.wait_for(reader, 1)
         assert caught.value.message is not None
         assert caught.value.message.text == "Hel"
-        await until(lambda: not server.connections, "closed connections")
+        await eventually(lambda: not server.connections, "closed connections")
         with pytest.raises(InferenceError):
             await client.agent("a/b").send_message("Hi")
 
@@ -256,7 +257,7 @@ async def test_leaving_cancels_the_tools_of_the_turn() -> None:
             with pytest.raises(asyncio.CancelledError):
                 await task
             await asyncio.wait_for(ended.wait(), 1)
-            await until(lambda: server.streams == 0, "end of the stream")
+            await eventually(lambda: server.streams == 0, "end of the stream")
         assert server.seen(f"POST /tools/{CALL}") == []
 
 

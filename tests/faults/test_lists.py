@@ -18,11 +18,12 @@ from inferencesh import (
     InternalServerError,
     NotFoundError,
 )
+from tests.support import Kind
 
 from .forms import CHAT, Json, asked, chat, message, message_of, page_of
 from .script import RST, Reply, Scenario, Script, refuse
 from .server import FaultServer
-from .turns import Kind, advance, call, client_options, rest_of
+from .turns import advance, call, client_options, rest_of
 
 LIST = "POST /chats/list"
 MESSAGES = f"GET /chats/{CHAT}/messages"

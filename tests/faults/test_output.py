@@ -20,11 +20,12 @@ from inferencesh import (
     string,
     tool,
 )
+from tests.support import Kind
 
 from .forms import CALL, CHAT, REPLY, Json, call_of, chat, chat_of, event, message, run
 from .script import EOF, RST, STALL, Reply, Scenario, Script, after, hold, refuse
 from .server import FaultServer
-from .turns import POST, Kind, advance, call, rest_of
+from .turns import POST, advance, call, rest_of
 
 RESULT = f"POST /tools/{CALL}"
 READ = f"GET /chats/{CHAT}"

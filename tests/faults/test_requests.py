@@ -29,12 +29,12 @@ from inferencesh import (
     Timeout,
 )
 from tests.clients.sides import Side, make_side
-from tests.support import wait_until
+from tests.support import Kind, wait_until
 
 from .forms import CHAT, KEY, accepted_of, chat, chat_of, message
 from .script import CUT, RST, STALL, Reply, Scenario, Script, delay, page, raw, redirect, refuse
 from .server import FaultServer
-from .turns import POST, STREAM, TEXT, Case, Kind, RunTurn, call
+from .turns import POST, STREAM, TEXT, Case, RunTurn, call
 
 WHOLE: Script = (chat("working"), message("Hel"), message(TEXT, "ready"), chat("completed"))
 ACCEPTED: Script = (Reply(accepted_of()),)

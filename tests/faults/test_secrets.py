@@ -12,11 +12,12 @@ import pytest
 
 from inferencesh import AsyncInference, ConfigurationError, Inference, InferenceError
 from inferencesh.config import Secret
+from tests.support import Kind
 
 from .forms import KEY, chat, message
 from .script import RST, STALL, Reply, Scenario, Script, page, redirect, refuse
 from .server import FaultServer
-from .turns import TEXT, Case, Kind, RunTurn, call, client_options, shown
+from .turns import TEXT, Case, RunTurn, call, client_options, shown
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from inferencesh import Message, string, tool
+from tests.support import Kind
 
 from .forms import CALL, call_of, chat, message
 from .script import Scenario, beating, delay, hold, tell, together
 from .server import FaultServer
-from .turns import STREAM, TEXT, Kind, advance, call, check_snapshots, meanwhile, rest_of
+from .turns import STREAM, TEXT, advance, call, check_snapshots, meanwhile, rest_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator

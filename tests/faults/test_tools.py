@@ -18,6 +18,7 @@ from inferencesh import (
     string,
     tool,
 )
+from tests.support import Kind
 
 from .forms import CALL, CHAT, REPLY, Json, call_of, chat, event, message, run
 from .script import (
@@ -38,7 +39,7 @@ from .script import (
     refuse,
 )
 from .server import FaultServer
-from .turns import Case, Kind, RunTurn, call
+from .turns import Case, RunTurn, call
 
 if TYPE_CHECKING:
     from collections.abc import Generator

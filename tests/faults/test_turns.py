@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from inferencesh import RunFailedError
+from tests.support import Kind
 
 from .forms import (
     ASKED,
@@ -29,7 +30,7 @@ from .forms import (
 )
 from .script import EOF, RST, Reply, Scenario, Script, after, delay, encode, head, heartbeats
 from .server import FaultServer
-from .turns import POST, STREAM, TEXT, Case, Kind, RunTurn, call, rest_of, told
+from .turns import POST, STREAM, TEXT, Case, RunTurn, call, rest_of, told
 
 if TYPE_CHECKING:
     from collections.abc import Generator

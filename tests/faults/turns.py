@@ -8,12 +8,13 @@ import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from inferencesh import AsyncInference, Inference, InferenceError, Message, Timeout, Tool, string, tool
 from inferencesh.config import Backoff
+from tests.support import Kind, eventually
 
 from .forms import CHAT, KEY
 from .script import Scenario, Script, Step
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
     from .server import FaultServer
 
 RunTurn = Callable[["Case"], "Outcome"]
-Kind = Literal["async", "sync"]
 HERE = Path(__file__).parent
-KINDS: tuple[Kind, ...] = ("async", "sync")
 POST = "POST /agents/run"
 STREAM = f"GET /chats/{CHAT}/stream"
 TEXT = "Hello, world"
@@ -101,14 +100,6 @@ def client_options(server: FaultServer, **changes: Any) -> dict[str, Any]:
         "backoff": Backoff(initial=0.01, factor=1.0, maximum=0.01),
     }
     return options | changes
-
-
-async def until(condition: Callable[[], object], what: str, timeout: float = 1.0) -> None:
-    """Wait on the running loop until ``condition`` holds; an AssertionError after ``timeout`` seconds."""
-    deadline = asyncio.get_running_loop().time() + timeout
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline, f"after {timeout} s still no {what}"
-        await asyncio.sleep(0.005)
 
 
 def call(kind: Kind, server: FaultServer, use: Callable[[Any], Any], **options: Any) -> Any:
@@ -205,7 +196,7 @@ async def _play_async(case: Case, server: FaultServer, options: dict[str, Any], 
         except InferenceError as error:
             outcome.error = error
         outcome.shown = [repr(client), repr(agent), repr(stream), *shown(outcome.error)]
-        await until(lambda: server.streams == 0, "end of the stream")
+        await eventually(lambda: server.streams == 0, "end of the stream")
 
 
 def _play_sync(case: Case, server: FaultServer, options: dict[str, Any], outcome: Outcome) -> None:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import json
-import time
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Iterable
 
     from inferencesh.local import Conversation, Piece
 
-__all__ = ["Event", "GatedModel", "eventually", "parse_sse"]
+__all__ = ["Event", "GatedModel", "parse_sse"]
 
 
 class GatedModel:
@@ -68,11 +66,3 @@ def parse_sse(data: bytes) -> list[Event]:
         assert "\n" not in rest, "the data of an event fits on one line"
         events.append(Event(name.removeprefix("event: "), json.loads(rest.removeprefix("data: "))))
     return events
-
-
-async def eventually(fact: Callable[[], object], within: float = 1.0) -> None:
-    """Wait until something, sync or async, is true; the time given is the time that the behaviour is allowed."""
-    deadline = time.monotonic() + within
-    while not (await result if inspect.isawaitable(result := fact()) else result):
-        assert time.monotonic() < deadline, f"not true within {within:g} s"
-        await asyncio.sleep(0.005)

@@ -21,9 +21,7 @@ from inferencesh import (
     tool,
 )
 from inferencesh.testing import ScriptedRuntime, SentResult
-from tests.support import wait_until
-
-from .support import eventually
+from tests.support import eventually, wait_until
 
 pytest_plugins = ["pytester"]
 
@@ -194,7 +192,7 @@ async def test_an_unscripted_step_is_noted(inference_runtime: ScriptedRuntime) -
             await client.agent({"tools": [add]}).send_message("1 + 1?")
         assert len(runtime.unscripted) == 2
         await client.aclose()
-        await eventually(lambda: runtime.open_streams == 0)
+        await eventually(lambda: runtime.open_streams == 0, "the end of all streams")
     assert inference_runtime.unscripted == []
 
 

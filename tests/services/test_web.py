@@ -33,8 +33,9 @@ from inferencesh import (
     web,
 )
 from inferencesh.local import Fail, LocalRuntime, Text, ToolCall
+from tests.support import eventually
 
-from .support import Event, GatedModel, eventually, parse_sse
+from .support import Event, GatedModel, parse_sse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -60,7 +61,7 @@ class Service:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await eventually(no_tasks)
+        await eventually(no_tasks, "the end of all tasks")
         await self.client.aclose()
         await self.runtime.aclose()
 
@@ -78,7 +79,7 @@ class Service:
         return chat.active_run.state == state
 
     async def no_streams(self) -> None:
-        await eventually(lambda: self.runtime.open_streams == 0)
+        await eventually(lambda: self.runtime.open_streams == 0, "the end of all streams")
 
 
 def no_tasks() -> bool:
@@ -205,7 +206,7 @@ async def test_a_cancelled_reader_closes_the_upstream_stream() -> None:
     async with Service(GatedModel(STORY)) as service:
         stream = await service.begun()
         reading = asyncio.create_task(read(web.sse(stream)))
-        await eventually(lambda: service.runtime.open_streams == 1)
+        await eventually(lambda: service.runtime.open_streams == 1, "a stream")
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading
@@ -247,7 +248,7 @@ async def test_the_run_is_stopped_with_the_reader_when_asked(way: str) -> None:
                 await reading
         del events
         gc.collect()
-        await eventually(lambda: service.has_state("canceled", chat_id))
+        await eventually(lambda: service.has_state("canceled", chat_id), "the end of the run")
         await service.no_streams()
 
 
@@ -280,7 +281,7 @@ async def test_a_slow_reader_is_not_read_ahead_of() -> None:
         stream = await service.begun()
         events = web.sse(stream)
         await anext(events)
-        await eventually(lambda: service.has_state("completed", stream.chat_id))
+        await eventually(lambda: service.has_state("completed", stream.chat_id), "the end of the run")
         assert stream.message is not None
         assert "50" not in stream.message.text
         assert (await read(events))[-1].data["text"].endswith("99 ")

@@ -6,7 +6,6 @@ import hashlib
 import select
 import socket
 import socketserver
-import struct
 import threading
 import time
 from contextlib import suppress
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import attrs
 
 from tests.faults.script import Reply, Scenario, Script, Step
-from tests.socket_server import SocketServer
+from tests.socket_server import SocketServer, reset_on_close
 from tests.support import Gate, wait_until
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Put", "Storage", "Way", "announced", "service"]
 
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER that turns a close into a RST
 REFUSED = b"<?xml version='1.0'?><Error><Code>EntityTooLarge</Code><Message>Too large</Message><Key>k</Key></Error>"
 
 
@@ -121,7 +119,7 @@ class _Handler(socketserver.BaseRequestHandler):
         if way.gate is not None:
             way.gate.wait()
         if way.then == "reset":
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            reset_on_close(peer)
             return False
         if way.then == "leaving":
             self._take(peer, put, whole, 0.0)
@@ -136,7 +134,7 @@ class _Handler(socketserver.BaseRequestHandler):
         peer.sendall(f"HTTP/1.1 {way.status} Status\r\n{text}\r\n".encode() + way.body)
         if way.then == "haste":
             self._take(peer, put, 8_000_000, 0.0)  # by then the client has read the answer
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            reset_on_close(peer)
             return False
         if put.size < whole:  # a close now would be a RST, which takes the answer with it
             peer.shutdown(socket.SHUT_WR)

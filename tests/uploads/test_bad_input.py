@@ -18,8 +18,8 @@ import pytest
 from inferencesh import ConfigurationError, FileError, FileRef, Inference, InferenceError
 from tests.faults.script import Scenario
 from tests.faults.server import FaultServer
-from tests.faults.turns import POST, Kind, call, meanwhile
-from tests.support import Gate
+from tests.faults.turns import POST, call, meanwhile
+from tests.support import Gate, Kind
 
 from .storage import Storage, Way, service
 

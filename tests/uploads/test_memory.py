@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from inferencesh import AsyncInference
 from tests.faults.server import FaultServer
-from tests.faults.turns import Kind, call, client_options
+from tests.faults.turns import call, client_options
+from tests.support import Kind
 
 from .storage import Storage, service
 

@@ -34,8 +34,8 @@ from tests.faults.forms import KEY, chat, message
 from tests.faults.proxy import Proxy
 from tests.faults.script import Reply, Scenario, page, refuse
 from tests.faults.server import FaultServer
-from tests.faults.turns import POST, TEXT, Kind, call, client_options, meanwhile, shown, until
-from tests.support import Gate
+from tests.faults.turns import POST, TEXT, call, client_options, meanwhile, shown
+from tests.support import Gate, Kind, eventually
 
 from .storage import REFUSED, Storage, Way, service
 
@@ -372,12 +372,12 @@ def test_a_cancelled_upload_leaves_nothing_behind(tmp_path: Path) -> None:
     async def main(server: FaultServer, storage: Storage) -> None:
         async with AsyncInference(**client_options(server)) as client:
             task = asyncio.create_task(client.agent("a/b").send_message("?", files=[file]))
-            await until(lambda: storage.puts, "upload", 5)
+            await eventually(lambda: storage.puts, "upload", 5)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
             gate.open()
-            await until(lambda: not storage.peers, "end of the connection")
+            await eventually(lambda: not storage.peers, "end of the connection")
 
     gate = Gate()
     with Storage(Way(reads=1, then="leaving", gate=gate)) as storage, FaultServer(service(storage.url)) as server:

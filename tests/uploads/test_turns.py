@@ -13,8 +13,8 @@ from inferencesh import AsyncInference, Inference, InferenceError, StreamError
 from tests.faults.forms import CHAT, chat, message
 from tests.faults.script import STALL, Script
 from tests.faults.server import FaultServer
-from tests.faults.turns import POST, STREAM, TEXT, client_options, until
-from tests.support import Gate
+from tests.faults.turns import POST, STREAM, TEXT, client_options
+from tests.support import Gate, eventually
 
 from .storage import Storage, Way, service
 
@@ -29,7 +29,7 @@ async def test_files_are_not_uploaded_again_when_a_turn_is_taken_up() -> None:
         async with AsyncInference(**client_options(server, timeout=20)) as client:
             stream = client.agent("a/b", chat_id=CHAT).send_message("?", files=[b"abc"], stream=True)
             task = asyncio.create_task(stream.get_final_message())
-            await until(lambda: server.seen(STREAM), "stream", 5)
+            await eventually(lambda: server.seen(STREAM), "stream", 5)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -46,7 +46,7 @@ async def test_a_stream_that_is_closed_while_files_are_uploaded_sends_no_message
         async with AsyncInference(**client_options(server, timeout=20)) as client:
             stream = client.agent("a/b").send_message("?", files=[b"abc"], stream=True)
             task = asyncio.create_task(anext(stream))
-            await until(lambda: storage.puts, "upload", 5)
+            await eventually(lambda: storage.puts, "upload", 5)
             await stream.aclose()
             gate.open()
             with pytest.raises(StreamError, match="the message was not sent"):
@@ -59,7 +59,7 @@ async def test_closing_the_client_ends_its_uploads() -> None:
     with Storage(STUCK) as storage, FaultServer(service(storage.url)) as server:
         client = AsyncInference(**client_options(server, timeout=20))
         task = asyncio.create_task(client.files.upload(bytes(16_000_000)))
-        await until(lambda: storage.puts, "upload", 5)
+        await eventually(lambda: storage.puts, "upload", 5)
         async with asyncio.timeout(2):
             await client.aclose()
             with pytest.raises(InferenceError):
@@ -94,7 +94,7 @@ async def test_an_upload_that_is_dropped_stops_reading() -> None:
     with Storage(Way(gate=gate)) as storage, FaultServer(service(storage.url)) as server:
         async with AsyncInference(**client_options(server, timeout=20)) as client:
             one, two = (asyncio.create_task(client.files.upload(data)) for data in (b"one", b"other"))
-            await until(lambda: len(storage.puts) == 2, "uploads", 5)
+            await eventually(lambda: len(storage.puts) == 2, "uploads", 5)
             one.cancel()
             gate.open()
             assert (await two).size == 5

@@ -17,8 +17,8 @@ from inferencesh import FileRef, Message, StreamError
 from tests.faults.forms import CALL, KEY, call_of, chat, message
 from tests.faults.script import Reply, Scenario, Script
 from tests.faults.server import FaultServer
-from tests.faults.turns import POST, TEXT, Kind, call
-from tests.support import Gate
+from tests.faults.turns import POST, TEXT, call
+from tests.support import Gate, Kind
 
 from .storage import Storage, Way, service
 
