@@ -36,7 +36,7 @@ demo: .venv-demo/.ready  ## watch an agent stream a story and use a tool, offlin
 demo-web: .venv-demo/.ready-web  ## chat with an agent in the browser, offline
 	@.venv-demo/bin/python examples/fastapi_chat/serve.py
 
-docs: $(READY)  ## build the reference pages in build/docs
+docs: $(READY)  ## build the guides and the reference in build/docs
 	$(BIN)/python -W error -m docs
 	@echo "The first page is build/docs/index.html"
 
