@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ._http.transport import Address
     from .agent import AsyncAgent
-    from .config import AgentConfig
+    from .config import AgentConfig, AgentFields
     from .local import BackgroundRuntime, RuntimeOptions
     from .resources import AsyncChats, AsyncFiles
 
@@ -39,10 +39,11 @@ class AsyncAgents(Uncopied):
 
     def create(
         self,
-        config: str | AgentConfig | Mapping[str, Any],
+        config: str | AgentConfig | Mapping[str, Any] | None = None,
         *,
         chat_id: str | None = None,
         context: Mapping[str, str] | None = None,
+        **fields: Unpack[AgentFields],
     ) -> AsyncAgent:
         """Make an agent; as ``AsyncInference.agent``.
 
@@ -51,7 +52,7 @@ class AsyncAgents(Uncopied):
             agent = client.agents.create("acme/support@v2", context={"language": "fr"})
             ```
         """
-        return self._client.agent(config, chat_id=chat_id, context=context)
+        return self._client.agent(config, chat_id=chat_id, context=context, **fields)
 
 
 _DEFAULT_TIMEOUT = Timeout()
@@ -170,10 +171,11 @@ class AsyncInference(Uncopied):
 
     def agent(
         self,
-        config: str | AgentConfig | Mapping[str, Any],
+        config: str | AgentConfig | Mapping[str, Any] | None = None,
         *,
         chat_id: str | None = None,
         context: Mapping[str, str] | None = None,
+        **fields: Unpack[AgentFields],
     ) -> AsyncAgent:
         """Make an agent, which holds one conversation; nothing is sent yet.
 
@@ -182,24 +184,31 @@ class AsyncInference(Uncopied):
                 ``{"system_prompt": ..., "core_app": {"ref": ...}, "tools": [...]}``. Handlers of tools are not sent.
             chat_id: An existing chat to continue; None begins a new one.
             context: The variables of a new chat: texts by name.
+            fields: The names of the configuration by keyword, instead of a mapping or in addition to it. With the name
+                of a stored agent only ``tools``: the handlers of the tools that it has.
 
         Raises:
-            ConfigurationError: The configuration cannot be sent.
+            TypeError: A keyword is not a name of the configuration.
+            ConfigurationError: The configuration cannot be sent, or a name is given twice.
 
         Example:
             ```python
-            agent = client.agent(
-                {"name": "guide", "system_prompt": "Answer in one sentence."},
-                context={"city": "Paris"},
-            )
+            def weather(city: str) -> str:
+                "Tell the weather."
+                return f"Rain in {city}"
+
+
+            agent = client.agent(name="guide", system_prompt="Answer in one sentence.", tools=[weather])
             message = await agent.send_message("Hello")
-            same_chat = client.agent({"name": "guide"}, chat_id=message.chat_id)
+            same_chat = client.agent(chat_id=message.chat_id)
+            stored = client.agent("acme/guide", tools=[weather], context={"city": "Paris"})
             ```
         """
         from ._turns.conversation import AgentSetup, read_context
         from .agent import AsyncAgent
 
-        return AsyncAgent(self._transport, AgentSetup.read(config), chat_id, read_context(context), self._agent_options)
+        setup = AgentSetup.read(config, fields, chat_id)
+        return AsyncAgent(self._transport, setup, chat_id, read_context(context), self._agent_options)
 
     @property
     def agents(self) -> AsyncAgents:

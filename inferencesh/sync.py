@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ._turns.request import OnApproval, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest, Until
     from .agent import AsyncAgent
     from .client import AsyncAgents, ClientOptions
-    from .config import AgentConfig
+    from .config import AgentConfig, AgentFields
     from .local import BackgroundRuntime, RuntimeOptions
     from .models import Chat, FileRef, Interrupt, Message, ToolCall
     from .resources import AsyncChats, AsyncFiles
@@ -153,24 +153,28 @@ class Inference(Uncopied):
 
     def agent(
         self,
-        config: str | AgentConfig | Mapping[str, Any],
+        config: str | AgentConfig | Mapping[str, Any] | None = None,
         *,
         chat_id: str | None = None,
         context: Mapping[str, str] | None = None,
+        **fields: Unpack[AgentFields],
     ) -> Agent:
         """Make an agent, which is one conversation; as ``AsyncInference.agent``.
 
         Example:
             ```python
-            agent = client.agent(
-                {"name": "guide", "system_prompt": "Answer in one sentence."},
-                context={"city": "Paris"},
-            )
+            def weather(city: str) -> str:
+                "Tell the weather."
+                return f"Rain in {city}"
+
+
+            agent = client.agent(name="guide", system_prompt="Answer in one sentence.", tools=[weather])
             message = agent.send_message("Hello")
-            same_chat = client.agent({"name": "guide"}, chat_id=message.chat_id)
+            same_chat = client.agent(chat_id=message.chat_id)
+            stored = client.agent("acme/guide", tools=[weather], context={"city": "Paris"})
             ```
         """
-        return Agent(self._thread, self._client.agent(config, chat_id=chat_id, context=context))
+        return Agent(self._thread, self._client.agent(config, chat_id=chat_id, context=context, **fields))
 
     def close(self) -> None:
         """Close all connections and streams and stop the background loop. May be called more than once.
@@ -869,10 +873,11 @@ class Agents(Uncopied):
 
     def create(
         self,
-        config: str | AgentConfig | Mapping[str, Any],
+        config: str | AgentConfig | Mapping[str, Any] | None = None,
         *,
         chat_id: str | None = None,
         context: Mapping[str, str] | None = None,
+        **fields: Unpack[AgentFields],
     ) -> Agent:
         """Make an agent; as ``Inference.agent``.
 
@@ -881,7 +886,7 @@ class Agents(Uncopied):
             agent = client.agents.create("acme/support@v2", context={"language": "fr"})
             ```
         """
-        return Agent(self._thread, self._agents.create(config, chat_id=chat_id, context=context))
+        return Agent(self._thread, self._agents.create(config, chat_id=chat_id, context=context, **fields))
 
 
 class Chats(Uncopied):
