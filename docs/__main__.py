@@ -12,6 +12,7 @@ import importlib
 import inspect
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +33,8 @@ def build(directory: Path) -> None:
         directory: The directory to write to; it is created if it does not exist.
     """
     public = public_names()
+    # A TypedDict that inherits from another has no base at run time, so pdoc finds the names of the base nowhere.
+    warnings.filterwarnings("ignore", "Cannot determine where inferencesh.AgentConfig")
     modules = {page: pdoc.doc.Module.from_name(page) for page in PAGES}
     for module in modules.values():
         for member in module.members.values():

@@ -68,17 +68,22 @@ class AsyncAgent(Uncopied):
 
     @overload
     def send_message(
-        self, text: str, *, stream: Literal[True], **options: Unpack[TurnOptions]
+        self, text: str, *, stream: Literal[True], output_type: type[T], **options: Unpack[TurnOptions]
+    ) -> AsyncMessageStream[T]: ...
+
+    @overload
+    def send_message(
+        self, text: str, *, stream: Literal[True], output_type: Any = None, **options: Unpack[TurnOptions]
     ) -> AsyncMessageStream: ...
 
     @overload
     def send_message(
-        self, text: str, *, stream: Literal[False] = False, **options: Unpack[TurnOptions]
+        self, text: str, *, stream: Literal[False] = False, output_type: Any = None, **options: Unpack[TurnOptions]
     ) -> Coroutine[Any, Any, Message]: ...
 
     @overload
     def send_message(
-        self, text: str, *, stream: bool, **options: Unpack[TurnOptions]
+        self, text: str, *, stream: bool, output_type: Any = None, **options: Unpack[TurnOptions]
     ) -> AsyncMessageStream | Coroutine[Any, Any, Message]: ...
 
     def send_message(
@@ -86,6 +91,7 @@ class AsyncAgent(Uncopied):
         text: str,
         *,
         stream: bool = False,
+        output_type: Any = None,
         files: Sequence[FileSource] = (),
         on_message: OnMessage | None = None,
         on_tool_call: OnToolCall | None = None,
@@ -106,6 +112,8 @@ class AsyncAgent(Uncopied):
         Args:
             text: The message.
             stream: Whether to return a stream of snapshots, each the whole message so far, instead of the final one.
+            output_type: The type of the structured output that the agent is to give, as for ``run``: the reply has it
+                as ``output``, a stream returns it from ``get_final_output``.
             files: The files that go with it, as for ``client.files.upload``; uploaded before the message is sent.
             on_message: Called as ``on_message(text, done)`` with the whole text so far: for each snapshot with
                 ``done=False``, and once at the end with ``done=True``. Sync or async.
@@ -125,6 +133,8 @@ class AsyncAgent(Uncopied):
         Raises:
             RunFailedError: The run failed.
             InputRequiredError: The chat waits for a tool's result, an approval or the like; the message was withdrawn.
+            ConfigurationError: ``output_type`` has no JSON Schema. Raised by the call itself; nothing is sent.
+            OutputError: The run has ended without an output of the type ``output_type``.
             StreamError: The reply was lost for good, or the message was withdrawn while it was queued.
             FileError: A file cannot be read; the message was not sent.
             PermissionDeniedError: The server takes approvals from signed-in people only (code ``requires_sign_in``).
@@ -148,6 +158,7 @@ class AsyncAgent(Uncopied):
         """
         request = TurnRequest.of_message(
             text,
+            output_type=output_type,
             files=files,
             on_message=on_message,
             on_tool_call=on_tool_call,
@@ -158,7 +169,7 @@ class AsyncAgent(Uncopied):
         opened = self._open_stream(request)
         if stream:
             return opened
-        reply = cast("CoroutineType[Any, Any, Message]", opened.get_final_message())
+        reply = cast("CoroutineType[Any, Any, Message]", opened._result())
         reply.__qualname__ = self.send_message.__qualname__  # the name in the warning about a forgotten await
         return reply
 
@@ -231,7 +242,7 @@ class AsyncAgent(Uncopied):
             on_approval=on_approval,
             conflate=conflate,
         )
-        return _output(self._open_stream(request), request)
+        return self._open_stream(request).get_final_output()
 
     def stream_messages(
         self,
@@ -551,7 +562,3 @@ class AsyncAgent(Uncopied):
 
 def _id_of(thing: str | ToolCall | Interrupt) -> str:
     return thing.id if isinstance(thing, ToolCall | Interrupt) else thing
-
-
-async def _output(stream: AsyncMessageStream, request: TurnRequest) -> Any:
-    return request.read_output(await stream.get_final_output(), stream.message, stream.chat_id)

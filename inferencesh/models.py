@@ -443,6 +443,7 @@ class Message(_WeaklyReferable):
     _raw: Form = attrs.field(factory=dict, repr=False, eq=False)
     pending_interrupts: tuple[Interrupt, ...] = attrs.field(default=(), repr=False, eq=False)
     _length: int = attrs.field(default=0, repr=False, eq=False)  # of the text, where ``_stored`` is a log
+    _result: Any = attrs.field(default=None, repr=False, eq=False)  # the output as the type that was asked for
     # The slot of ``content``: the blocks, or the log of a text that grows.
     _stored: ClassVar[tuple[Content, ...] | TextLog]
 
@@ -491,8 +492,11 @@ class Message(_WeaklyReferable):
         """The agent's structured output as far as it is complete, read from its ``finish`` call; None before that.
 
         Objects and lists hold the entries that are complete so far: a string or number that is still being written is
-        not there yet. It comes from a language model: check it before you act on it.
+        not there yet. It comes from a language model: check it before you act on it. What
+        ``send_message(..., output_type=...)`` returns has it complete and as an instance of that type.
         """
+        if self._result is not None:
+            return self._result
         written = written_output(self.tool_calls, self.content)
         return read_partial(written, over=self.done) if isinstance(written, str) else written
 
@@ -562,6 +566,7 @@ def with_text(seen: Message, log: TextLog, length: int, delta: str, form: Form) 
         form,
         seen.pending_interrupts,
         length,
+        None,
     )
     message.__class__ = Message
     return message

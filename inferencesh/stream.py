@@ -14,13 +14,20 @@ import attrs
 from ._loops.invoke import in_callback_of, invoke, runs_on_loop
 from ._loops.threads import Uncopied, hand_over, wait_for_end
 from ._turns.driver import TurnDriver
-from .errors import InferenceError, StreamError
+from .errors import InferenceError, InputRequiredError, StreamError
 from .models import Message, ToolCall
+
+if TYPE_CHECKING:  # a type checker has it without the package; a default lets AsyncMessageStream stand alone in hints
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    OutputT = TypeVarWithDefault("OutputT", default=Any)
+else:
+    OutputT = TypeVar("OutputT")
 
 __all__ = ["AsyncMessageStream", "OneReader"]
 
 
-class AsyncMessageStream(Uncopied):
+class AsyncMessageStream(Uncopied, Generic[OutputT]):
     """The snapshots of one turn's assistant messages, each the whole message so far.
 
     Iterate over it with ``async for``, get the result with ``get_final_message``, or both. Nothing is sent before the
@@ -150,21 +157,21 @@ class AsyncMessageStream(Uncopied):
             raise error
         return final
 
-    async def get_final_output(self) -> Any:
+    async def get_final_output(self) -> OutputT:
         """Consume the rest of the stream and return the agent's structured output.
 
         Returns:
-            The JSON value that the agent gave to its ``finish`` tool; None if it ended without calling it.
+            An instance of the ``output_type`` that was given; without one the JSON value that the agent gave to its
+            ``finish`` tool, None if it ended without calling it.
 
         Raises:
             InputRequiredError: The run waits for input instead of ending.
-            OutputError: The run was cancelled, or the output is incomplete.
+            OutputError: The run was cancelled, the output is incomplete, or it does not match ``output_type``.
             RunFailedError, StreamError, APIError, APIConnectionError: As for ``get_final_message``.
 
         Example:
             ```python
-            agent = client.agent({"name": "rater", "output_schema": obj({"stars": integer()})})
-            stream = agent.send_message("It gets 4 stars", stream=True)
+            stream = agent.send_message("It gets 4 stars", stream=True, output_type=dict[str, int])
             async for message in stream:
                 print(message.output)  # what is complete so far
             print(await stream.get_final_output())
@@ -172,11 +179,28 @@ class AsyncMessageStream(Uncopied):
 
             ```text
             ...
-            {'stars': 4}
+            {...}
             ```
         """
         await self.get_final_message()
-        return await self._driver.read_output()
+        value = await self._driver.read_output()
+        output: OutputT = self._driver.request.read_output(value, self.message, self.chat_id)
+        return output
+
+    async def _result(self) -> Message:
+        """Return the turn's result, with its output as the type that was asked for, if one was.
+
+        Raises:
+            OutputError: The run has ended without such an output.
+            Exception: As for ``get_final_message``.
+        """
+        message = await self.get_final_message()
+        if self._driver.request.output is None:
+            return message
+        try:
+            return attrs.evolve(message, result=await self.get_final_output())
+        except InputRequiredError:  # what it waits for is in the message
+            return message
 
     async def stop(self) -> None:
         """End the run on the server; a stream that is still being read ends normally.

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from .local import BackgroundRuntime, RuntimeOptions
     from .models import Chat, FileRef, Interrupt, Message, ToolCall
     from .resources import AsyncChats, AsyncFiles
+    from .stream import AsyncMessageStream, OutputT
+else:
+    OutputT = TypeVar("OutputT")
 
 __all__ = ["Agent", "Agents", "Chats", "Files", "Inference", "MessageStream", "inference"]
 
@@ -249,19 +252,31 @@ class Agent(Uncopied):
         return self._agent.chat_id
 
     @overload
-    def send_message(self, text: str, *, stream: Literal[True], **options: Unpack[TurnOptions]) -> MessageStream: ...
+    def send_message(
+        self, text: str, *, stream: Literal[True], output_type: type[T], **options: Unpack[TurnOptions]
+    ) -> MessageStream[T]: ...
 
     @overload
-    def send_message(self, text: str, *, stream: Literal[False] = False, **options: Unpack[TurnOptions]) -> Message: ...
+    def send_message(
+        self, text: str, *, stream: Literal[True], output_type: Any = None, **options: Unpack[TurnOptions]
+    ) -> MessageStream: ...
 
     @overload
-    def send_message(self, text: str, *, stream: bool, **options: Unpack[TurnOptions]) -> MessageStream | Message: ...
+    def send_message(
+        self, text: str, *, stream: Literal[False] = False, output_type: Any = None, **options: Unpack[TurnOptions]
+    ) -> Message: ...
+
+    @overload
+    def send_message(
+        self, text: str, *, stream: bool, output_type: Any = None, **options: Unpack[TurnOptions]
+    ) -> MessageStream | Message: ...
 
     def send_message(
         self,
         text: str,
         *,
         stream: bool = False,
+        output_type: Any = None,
         files: Sequence[FileSource] = (),
         on_message: OnMessage | None = None,
         on_tool_call: OnToolCall | None = None,
@@ -276,6 +291,8 @@ class Agent(Uncopied):
         Args:
             text: The message.
             stream: Whether to return a stream of snapshots, each the whole message so far, instead of the final one.
+            output_type: The type of the structured output that the agent is to give, as for ``run``: the reply has it
+                as ``output``, a stream returns it from ``get_final_output``.
             files: What goes with it, as for ``client.files.upload``; uploaded before the message is sent.
             on_message: Called as ``on_message(text, done)`` with the whole text so far.
             on_tool_call: Called with each client tool's call before its handler.
@@ -290,6 +307,8 @@ class Agent(Uncopied):
         Raises:
             RunFailedError: The run failed.
             InputRequiredError: The chat waits for a tool's result, an approval or the like; the message was withdrawn.
+            ConfigurationError: ``output_type`` has no JSON Schema; nothing is sent.
+            OutputError: The run has ended without an output of the type ``output_type``.
             StreamError: The reply was lost for good, or the message, queued behind another turn, was withdrawn.
             FileError: A file cannot be read; the message was not sent.
             PermissionDeniedError: The server takes approvals from signed-in people only (code ``requires_sign_in``).
@@ -315,6 +334,7 @@ class Agent(Uncopied):
 
         request = TurnRequest.of_message(
             text,
+            output_type=output_type,
             files=files,
             on_message=on_message,
             on_tool_call=on_tool_call,
@@ -391,10 +411,9 @@ class Agent(Uncopied):
         )
         stream = self._open(request)
         try:
-            output = stream.get_final_output()
+            return stream.get_final_output()
         finally:
             stream._leave()
-        return request.read_output(output, stream.message, stream.chat_id)
 
     def stream_messages(
         self,
@@ -615,12 +634,12 @@ class Agent(Uncopied):
 def _finish(stream: MessageStream) -> Message:
     """Return the result of a stream that nobody else reads; its connection is closed whatever happens."""
     try:
-        return stream.get_final_message()
+        return stream._result()
     finally:
         stream._leave()
 
 
-class MessageStream(Uncopied):
+class MessageStream(Uncopied, Generic[OutputT]):
     """The snapshots of one turn's assistant messages, each the whole message so far, for a plain ``for`` loop.
 
     Callbacks and sync tool handlers run on the thread that iterates, async ones on the background loop. Leaving the
@@ -650,7 +669,9 @@ class MessageStream(Uncopied):
         self._thread = thread
         self._on_message = request.on_message
         self._pump: Pump[Message] = Pump(thread)
-        self._stream = agent._open_stream(attrs.evolve(request, on_message=None), self._pump)
+        self._stream: AsyncMessageStream[OutputT] = agent._open_stream(
+            attrs.evolve(request, on_message=None), self._pump
+        )
         self._pump.source = self._stream._next_batch
         self._batch: Iterator[Message] = iter(())  # what is left of the batch that was handed over last
         self._entered = False
@@ -731,21 +752,21 @@ class MessageStream(Uncopied):
             continue
         return self._thread.call(self._stream.get_final_message())
 
-    def get_final_output(self) -> Any:
+    def get_final_output(self) -> OutputT:
         """Consume the rest of the stream and return the agent's structured output.
 
         Returns:
-            What the agent gave to its ``finish`` tool, as JSON has it; None when it ended without that.
+            An instance of the ``output_type`` that was given; without one the JSON value that the agent gave to its
+            ``finish`` tool, None if it ended without calling it.
 
         Raises:
             InputRequiredError: The run waits for input instead of ending.
-            OutputError: The run was cancelled, or only a part of the output came.
+            OutputError: The run was cancelled, the output is incomplete, or it does not match ``output_type``.
             RunFailedError, StreamError, APIError, APIConnectionError: As for ``get_final_message``.
 
         Example:
             ```python
-            agent = client.agent({"name": "rater", "output_schema": obj({"stars": integer()})})
-            stream = agent.send_message("It gets 4 stars", stream=True)
+            stream = agent.send_message("It gets 4 stars", stream=True, output_type=dict[str, int])
             for message in stream:
                 print(message.output)  # what is complete so far
             print(stream.get_final_output())
@@ -753,12 +774,18 @@ class MessageStream(Uncopied):
 
             ```text
             ...
-            {'stars': 4}
+            {...}
             ```
         """
         for _ in self:
             continue
         return self._thread.call(self._stream.get_final_output())
+
+    def _result(self) -> Message:
+        """Return the turn's result, with its output as the type that was asked for, if one was."""
+        for _ in self:
+            continue
+        return self._thread.call(self._stream._result())
 
     def stop(self) -> None:
         """End the run on the server; a stream that is still read then ends normally.
