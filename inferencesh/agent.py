@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping, Sequence
 from types import CoroutineType
-from typing import Any, Literal, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast, overload
 
 import attrs
 
@@ -18,7 +18,7 @@ from ._turns.conversation import AgentSetup, Conversation
 from ._turns.driver import AgentOptions, TurnDriver
 from ._turns.request import OnApproval, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest, Until
 from ._types.codec import result_text, structure
-from .errors import ConfigurationError
+from .errors import ConfigurationError, refusing
 from .models import Chat, FileRef, Interrupt, Message, ToolCall
 from .resources import AsyncFiles
 from .stream import AsyncMessageStream
@@ -555,6 +555,16 @@ class AsyncAgent(Uncopied):
             invoker = ThreadInvoker(self._options.tools.at_once + 1)  # the handlers, and one callback
         driver = TurnDriver(self._transport, self._conversation, request, self._options, invoker)
         return AsyncMessageStream(driver)
+
+    if not TYPE_CHECKING:  # hidden from type checkers, which then refuse these themselves
+        __await__ = refusing("an agent is not awaited: write «agent = client.agent(...)», then await its methods")
+        __iter__ = __aiter__ = refusing(
+            "an agent is not iterated: write «async for message in agent.send_message(text, stream=True)»"
+        )
+        __enter__ = __exit__ = __aenter__ = __aexit__ = refusing(
+            "an agent has nothing to close: write «agent = client.agent(...)»; «async with» is for the client and for "
+            "streams"
+        )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(chat_id={self.chat_id!r})"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 from ._http.retry import RetryPolicy
 from ._loops.threads import Uncopied
 from .config import MAX_LINE_BYTES, Backoff, Secret, Timeout, check_count, read_api_key, read_base_url
-from .errors import ConfigurationError
+from .errors import ConfigurationError, refusing
 
 # What the first client needs is imported by its constructor: importing the class is to cost as little as possible.
 if TYPE_CHECKING:
@@ -261,6 +261,11 @@ class AsyncInference(Uncopied):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    if not TYPE_CHECKING:  # hidden from type checkers, which then refuse these themselves
+        __enter__ = __exit__ = refusing(
+            "this client is asynchronous: write «async with AsyncInference(...) as client», or use Inference"
+        )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({'local' if self._runtime is not None else 'api_key=***'})"

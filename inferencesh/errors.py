@@ -7,10 +7,10 @@ every other module can import it.
 from __future__ import annotations
 
 import copyreg
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from .models import Interrupt, Message, ToolCall
 
@@ -36,6 +36,8 @@ __all__ = [
     "StreamError",
     "error_class",
     "exception_text",
+    "no_attribute",
+    "refusing",
     "typed_text",
 ]
 
@@ -494,3 +496,28 @@ def typed_text(error: BaseException) -> str:
     """
     name, text = type(error).__name__, exception_text(error)
     return f"{name}: {text}" if text else name
+
+
+def refusing(text: str) -> Callable[..., NoReturn]:
+    """Return a method for a syntax that a class does not support, such as ``__await__``.
+
+    Args:
+        text: The text of the TypeError that it raises: what to write instead.
+    """
+
+    def refuse(*_: object) -> NoReturn:
+        raise TypeError(text)
+
+    return refuse
+
+
+def no_attribute(thing: object, name: str, advice: str = "") -> AttributeError:
+    """Return the error about an attribute that an object does not have.
+
+    Args:
+        thing: The object.
+        name: The attribute.
+        advice: What to write instead, or "".
+    """
+    text = f"{type(thing).__name__!r} object has no attribute {name!r}" + (f": {advice}" if advice else "")
+    return AttributeError(text, name=name, obj=thing)

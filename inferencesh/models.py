@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 import attrs
 
-from ._text import Form, GrowingText, TextLog, UndecodedMessage, block_of, copied, decoded
+from ._text import Form, GrowingText, TextLog, UndecodedMessage, block_of, copied, decoded, safe_markdown
 
 __all__ = [
     "FINISH",
@@ -499,6 +499,13 @@ class Message(_WeaklyReferable):
             return self._result
         written = written_output(self.tool_calls, self.content)
         return read_partial(written, over=self.done) if isinstance(written, str) else written
+
+    def _repr_markdown_(self) -> str:
+        """Return what a notebook shows: the text without raw HTML, and what the message waits for."""
+        waiting = [f"`{call.name}` ({call.status})" for call in self.tool_calls if not call.done]
+        state = [] if self.done else [self.status, *waiting]
+        told = safe_markdown(", ".join(state))
+        return safe_markdown(self.text) + (f"\n\n*{told}*" if told else "")
 
 
 def _joined(content: tuple[Content, ...], wanted: ContentType) -> str:

@@ -7,14 +7,14 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import attrs
 
 from ._loops.invoke import in_callback_of, invoke, runs_on_loop
 from ._loops.threads import Uncopied, hand_over, wait_for_end
 from ._turns.driver import TurnDriver
-from .errors import InferenceError, InputRequiredError, StreamError
+from .errors import InferenceError, InputRequiredError, StreamError, no_attribute, refusing
 from .models import Message, ToolCall
 
 if TYPE_CHECKING:  # a type checker has it without the package; a default lets AsyncMessageStream stand alone in hints
@@ -24,7 +24,12 @@ if TYPE_CHECKING:  # a type checker has it without the package; a default lets A
 else:
     OutputT = TypeVar("OutputT")
 
-__all__ = ["AsyncMessageStream", "OneReader"]
+__all__ = ["MESSAGE_NAMES", "AsyncMessageStream", "OneReader"]
+
+# What people look for in a stream that they take for a message.
+MESSAGE_NAMES = frozenset(
+    ("content", "delta", "done", "id", "output", "pending_tool_calls", "reasoning", "status", "text", "tool_calls")
+)
 
 
 class AsyncMessageStream(Uncopied, Generic[OutputT]):
@@ -246,16 +251,26 @@ class AsyncMessageStream(Uncopied, Generic[OutputT]):
     def __await__(self) -> Generator[Any, None, Self]:
         return self._open().__await__()
 
-    if not TYPE_CHECKING:  # hidden from type checkers, which then refuse a plain «for» themselves
+    if not TYPE_CHECKING:  # hidden from type checkers, which then refuse these themselves
+        __iter__ = refusing(
+            "this stream is asynchronous: write «async for message in ...» instead of «for message in ...»"
+        )
+        __enter__ = __exit__ = refusing(
+            "this stream is asynchronous: write «async with ... as stream» instead of «with ... as stream»"
+        )
 
-        def __iter__(self) -> NoReturn:
-            raise TypeError(
-                "this stream is asynchronous: write «async for message in ...» instead of «for message in ...»"
-            )
+        def __getattr__(self, name):
+            advice = f"its messages have it, as in «async for message in stream: message.{name}»; or write "
+            advice += "«message = await agent.send_message(...)», without stream=True"
+            raise no_attribute(self, name, advice if name in MESSAGE_NAMES else "")
 
     def __del__(self) -> None:
         if hasattr(self, "_source"):
             self._leave()
+
+    def _repr_markdown_(self) -> str | None:
+        """Return what a notebook shows: the latest snapshot; None before the first."""
+        return None if self.message is None else self.message._repr_markdown_()
 
     def _leave(self) -> None:
         """Close the connection at once, from any thread; iterating again takes the turn up where it is."""

@@ -16,6 +16,7 @@ import attrs
 from ._loops.threads import Uncopied, check_threads
 from .client import AsyncInference
 from .config import MAX_LINE_BYTES, Backoff, Secret, Timeout
+from .errors import no_attribute, refusing
 
 # What a client, a stream or a turn needs is imported when the first is made, so that importing this costs little.
 if TYPE_CHECKING:
@@ -205,6 +206,11 @@ class Inference(Uncopied):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    if not TYPE_CHECKING:  # hidden from type checkers, which then refuse these themselves
+        __aenter__ = __aexit__ = refusing(
+            "this client is blocking: write «with Inference(...) as client», or use AsyncInference"
+        )
 
     def __repr__(self) -> str:
         return repr(self._client).replace(type(self._client).__name__, type(self).__name__)
@@ -627,6 +633,15 @@ class Agent(Uncopied):
     def _open(self, request: TurnRequest) -> MessageStream:
         return MessageStream(self._thread, self._agent, attrs.evolve(request, agent=self))
 
+    if not TYPE_CHECKING:  # hidden from type checkers, which then refuse these themselves
+        __await__ = refusing("this agent is blocking: its methods need no await; for asyncio use AsyncInference")
+        __iter__ = __aiter__ = refusing(
+            "an agent is not iterated: write «for message in agent.send_message(text, stream=True)»"
+        )
+        __enter__ = __exit__ = __aenter__ = __aexit__ = refusing(
+            "an agent has nothing to close: write «agent = client.agent(...)»; «with» is for the client and for streams"
+        )
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}(chat_id={self.chat_id!r})"
 
@@ -817,6 +832,10 @@ class MessageStream(Uncopied, Generic[OutputT]):
         self._reader.end_all()
         self._thread.call_close(self._stream.aclose)
 
+    def _repr_markdown_(self) -> str | None:
+        """Return what a notebook shows: the latest snapshot; None before the first."""
+        return None if self.message is None else self.message._repr_markdown_()
+
     def _leave(self) -> None:
         """Close the connection at once, from any thread; iterating again resumes the turn where it is."""
         self._stream._leave()
@@ -834,6 +853,22 @@ class MessageStream(Uncopied, Generic[OutputT]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    if not TYPE_CHECKING:  # hidden from type checkers, which then refuse these themselves
+        __await__ = __aenter__ = __aexit__ = refusing(
+            "this stream is blocking: leave «await» and «async» out; for asyncio use AsyncInference"
+        )
+        __aiter__ = refusing(
+            "this stream is blocking: write «for message in ...» instead of «async for message in ...», or use "
+            "AsyncInference"
+        )
+
+        def __getattr__(self, name):
+            from .stream import MESSAGE_NAMES
+
+            advice = f"its messages have it, as in «for message in stream: message.{name}»; or write "
+            advice += "«message = agent.send_message(...)», without stream=True"
+            raise no_attribute(self, name, advice if name in MESSAGE_NAMES else "")
 
     def __del__(self) -> None:
         if hasattr(self, "_ended"):
