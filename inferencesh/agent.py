@@ -18,7 +18,7 @@ from ._turns.conversation import AgentSetup, Conversation
 from ._turns.driver import AgentOptions, TurnDriver
 from ._turns.request import OnApproval, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest, Until
 from ._types.codec import result_text, structure
-from .errors import ConfigurationError, refusing
+from .errors import ConfigurationError, refusing, short_tracebacks
 from .models import Chat, FileRef, Interrupt, Message, ToolCall
 from .resources import AsyncFiles
 from .stream import AsyncMessageStream
@@ -28,6 +28,7 @@ __all__ = ["AsyncAgent"]
 T = TypeVar("T")
 
 
+@short_tracebacks
 class AsyncAgent(Uncopied):
     """One conversation with an agent; made by ``AsyncInference.agent``.
 

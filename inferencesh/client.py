@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 from ._http.retry import RetryPolicy
 from ._loops.threads import Uncopied
 from .config import MAX_LINE_BYTES, Backoff, Secret, Timeout, check_count, read_api_key, read_base_url
-from .errors import ConfigurationError, refusing
+from .errors import ConfigurationError, refusing, short_tracebacks
 
 # What the first client needs is imported by its constructor: importing the class is to cost as little as possible.
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_LINE_BYTES", "AsyncAgents", "AsyncInference", "ClientOptions", "async_inference"]
 
 
+@short_tracebacks
 class AsyncAgents(Uncopied):
     """Makes agents, under the name that the official SDKs use: ``client.agents``.
 
@@ -59,6 +60,7 @@ _DEFAULT_TIMEOUT = Timeout()
 _DEFAULT_BACKOFF = Backoff()
 
 
+@short_tracebacks
 class AsyncInference(Uncopied):
     """The client for asyncio programs.
 

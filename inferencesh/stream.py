@@ -14,7 +14,15 @@ import attrs
 from ._loops.invoke import in_callback_of, invoke, runs_on_loop
 from ._loops.threads import Uncopied, hand_over, wait_for_end
 from ._turns.driver import TurnDriver
-from .errors import InferenceError, InputRequiredError, StreamError, no_attribute, refusing
+from .errors import (
+    InferenceError,
+    InputRequiredError,
+    StreamError,
+    no_attribute,
+    refusing,
+    short_tracebacks,
+    shorten_traceback,
+)
 from .models import Message, ToolCall
 
 if TYPE_CHECKING:  # a type checker has it without the package; a default lets AsyncMessageStream stand alone in hints
@@ -32,6 +40,7 @@ MESSAGE_NAMES = frozenset(
 )
 
 
+@short_tracebacks
 class AsyncMessageStream(Uncopied, Generic[OutputT]):
     """The snapshots of one turn's assistant messages, each the whole message so far.
 
@@ -375,7 +384,11 @@ class _Loop(Uncopied):
             if message is not None:
                 stream.message = message
                 return message
-        return await stream._next()
+        try:
+            return await stream._next()
+        except Exception as error:
+            shorten_traceback(error)
+            raise
 
     def __del__(self) -> None:
         if self._claim is not None:

@@ -16,7 +16,7 @@ import attrs
 from ._loops.threads import Uncopied, check_threads
 from .client import AsyncInference
 from .config import MAX_LINE_BYTES, Backoff, Secret, Timeout
-from .errors import no_attribute, refusing
+from .errors import no_attribute, refusing, short_tracebacks, shorten_traceback
 
 # What a client, a stream or a turn needs is imported when the first is made, so that importing this costs little.
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ _DEFAULT_TIMEOUT = Timeout()
 _DEFAULT_BACKOFF = Backoff()
 
 
+@short_tracebacks
 class Inference(Uncopied):
     """The client for programs without an event loop; it also works inside one, for instance in a notebook.
 
@@ -227,6 +228,7 @@ def inference(api_key: str | None = None, **options: Unpack[ClientOptions]) -> I
     return Inference(api_key, **options)
 
 
+@short_tracebacks
 class Agent(Uncopied):
     """One conversation with an agent; made by ``Inference.agent``.
 
@@ -654,6 +656,7 @@ def _finish(stream: MessageStream) -> Message:
         stream._leave()
 
 
+@short_tracebacks
 class MessageStream(Uncopied, Generic[OutputT]):
     """The snapshots of one turn's assistant messages, each the whole message so far, for a plain ``for`` loop.
 
@@ -910,7 +913,11 @@ class _Loop(Uncopied):
         if stream._on_message is None and (message := next(stream._batch, None)) is not None:
             stream.message = message
             return message
-        return stream._next()
+        try:
+            return stream._next()
+        except Exception as error:
+            shorten_traceback(error)
+            raise
 
     def __del__(self) -> None:
         if self._claim is not None:
@@ -919,6 +926,7 @@ class _Loop(Uncopied):
                 self._stream._leave()
 
 
+@short_tracebacks
 class Agents(Uncopied):
     """The other way to make agents; ``client.agents``.
 
@@ -951,6 +959,7 @@ class Agents(Uncopied):
         return Agent(self._thread, self._agents.create(config, chat_id=chat_id, context=context, **fields))
 
 
+@short_tracebacks
 class Chats(Uncopied):
     """The chats of the account; ``client.chats``.
 
@@ -1031,6 +1040,7 @@ class Chats(Uncopied):
         self._thread.call(self._chats.cancel_message(message_id))
 
 
+@short_tracebacks
 class Files(Uncopied):
     """The account's files; ``client.files``.
 
@@ -1078,6 +1088,7 @@ class Files(Uncopied):
         )
 
 
+@short_tracebacks
 class _BlockingItems(Uncopied, Generic[T]):
     """The items of an async iterator, for a plain ``for`` loop; no connection stays open between two of them."""
 
