@@ -59,8 +59,9 @@ lint: $(READY)  ## check format and style
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-types: $(READY)  ## check the types, strictly
+types: $(READY)  ## check the types, strictly, with mypy and pyright
 	$(BIN)/mypy
+	$(BIN)/python -m tests.typing
 
 cover: $(READY)  ## run the tests with coverage, of which at least 95 % is needed
 	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term --cov-fail-under=95
