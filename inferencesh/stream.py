@@ -356,6 +356,8 @@ class _Reporting:
     ) -> None:
         if self._mark is not None:
             self._mark.__exit__(kind, error, traceback)
+        if isinstance(error, Exception):
+            error.add_note(f"raised by on_message, which was called about the message {self._message.id}")
         if isinstance(error, InferenceError):
             error.message = error.message or self._message
             error.chat_id = error.chat_id or self._stream.chat_id

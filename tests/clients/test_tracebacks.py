@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import inferencesh
-from inferencesh import APIConnectionError, NotFoundError, RunFailedError
+from inferencesh import APIConnectionError, NotFoundError, RunFailedError, tool
 from inferencesh.local import Fail
+from inferencesh.local import ToolCall as Calls
 from tests.faults.forms import KEY
 
 from .conftest import Connect, Serve
@@ -104,6 +106,28 @@ def test_a_callback_that_fails_is_next_to_the_call(
         call(side, lambda agent: agent.send_message("Hi", on_message=callback))
     assert ours(caught.value) == []
     assert traceback.extract_tb(caught.value.__traceback__)[-1].name == callback.__name__
+
+
+def failing_about_a_call(*_: object) -> None:
+    """A callback about a tool call."""
+    raise MineError
+
+
+def steps(expression: str) -> Iterator[int]:
+    """A handler that reports its progress."""
+    yield 1
+
+
+@pytest.mark.parametrize("name", ["on_message", "on_tool_call", "on_approval", "on_tool_progress"])
+def test_what_a_callback_raises_says_which_it_was(serve: Serve, connect: Connect, name: str) -> None:
+    """In a note, once; the exception itself is the callback's."""
+    calculator = tool("calculator", require_approval=name == "on_approval")(steps)
+    side = connect(serve(["Let me see. ", Calls("calculator", {"expression": "1"})], ["done"]))
+    with pytest.raises(MineError) as caught:
+        side.result(side.client.agent(tools=[calculator]).send_message("Hi", **{name: failing_about_a_call}))
+    (note,) = caught.value.__notes__
+    about = "the message " if name == "on_message" else r"the call \w+ of the tool calculator"
+    assert re.match(f"raised by {name}, which was called about {about}", note)
 
 
 def test_the_whole_traceback_can_be_had(serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
