@@ -4,10 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOWEST := .venv-lowest
+# The interpreters that make versions looks for, among pyenv's and in the search path; t is for free-threaded.
+VERSIONS ?= 3.11 3.12 3.13 3.14 3.14t
+# The tests that touch what differs between versions of Python and of the dependencies.
+LEAN := tests/protocol tests/types tests/tools tests/http tests/turns tests/local tests/clients tests/faults/test_turns.py tests/faults/test_hosts.py
 # Most tests wait for sockets or processes. PARALLEL= runs them one after the other.
 PARALLEL ?= -n 2
 
-.PHONY: help demo demo-web docs test test-browser architecture bench soak check lint types cover lowest format clean
+.PHONY: help demo demo-web docs test test-browser architecture bench soak check lint types cover lowest versions format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -59,8 +63,9 @@ lint: $(READY)  ## check format and style
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-types: $(READY)  ## check the types, strictly
+types: $(READY)  ## check the types, strictly, with mypy and pyright
 	$(BIN)/mypy
+	$(BIN)/python -m tests.typing
 
 cover: $(READY)  ## run the tests with coverage, of which at least 95 % is needed
 	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term --cov-fail-under=95
@@ -71,13 +76,27 @@ $(LOWEST)/.ready: pyproject.toml $(READY)
 	@touch $@
 
 lowest: $(LOWEST)/.ready  ## run the tests that touch dependencies with the oldest versions allowed
-	$(LOWEST)/bin/python -m pytest -q $(PARALLEL) tests/protocol tests/types tests/tools tests/http tests/turns tests/local tests/clients tests/faults/test_turns.py tests/faults/test_hosts.py
+	$(LOWEST)/bin/python -m pytest -q $(PARALLEL) $(LEAN)
 
-check: lint types architecture docs cover lowest test-browser  ## run everything that CI runs
+versions: $(READY)  ## run those tests with the other versions of Python on this machine
+	@own=$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	for version in $(VERSIONS); do \
+		test $$version = $$own && continue; \
+		for python in $${PYENV_ROOT:-$$HOME/.pyenv}/versions/*/bin/python$$version $$(command -v python$$version) ""; do \
+			"$$python" -c '' 2>/dev/null && break; \
+		done; \
+		test -n "$$python" || { echo "Python $$version is not on this machine"; continue; }; \
+		echo "Python $$version: $$python"; \
+		$(BIN)/uv venv --quiet --clear --python $$python .venv-$$version \
+			&& $(BIN)/uv pip install --quiet --python .venv-$$version/bin/python --editable '.[dev]' \
+			&& .venv-$$version/bin/python -m pytest -q $(PARALLEL) $(LEAN) || exit 1; \
+	done
+
+check: lint types architecture docs cover lowest versions test-browser  ## run everything that CI runs
 
 format: $(READY)  ## format the code and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove what the other targets created
-	rm -rf $(VENV) .venv-demo $(LOWEST) .mypy_cache .ruff_cache .hypothesis .coverage* build dist
+	rm -rf $(VENV) .venv-demo $(LOWEST) $(VERSIONS:%=.venv-%) .mypy_cache .ruff_cache .hypothesis .coverage* build dist

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping, Sequence
 from types import CoroutineType
-from typing import Any, Literal, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast, overload
 
 import attrs
 
@@ -18,7 +18,7 @@ from ._turns.conversation import AgentSetup, Conversation
 from ._turns.driver import AgentOptions, TurnDriver
 from ._turns.request import OnApproval, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest, Until
 from ._types.codec import result_text, structure
-from .errors import ConfigurationError
+from .errors import ConfigurationError, refusing, short_tracebacks
 from .models import Chat, FileRef, Interrupt, Message, ToolCall
 from .resources import AsyncFiles
 from .stream import AsyncMessageStream
@@ -28,6 +28,7 @@ __all__ = ["AsyncAgent"]
 T = TypeVar("T")
 
 
+@short_tracebacks
 class AsyncAgent(Uncopied):
     """One conversation with an agent; made by ``AsyncInference.agent``.
 
@@ -68,17 +69,22 @@ class AsyncAgent(Uncopied):
 
     @overload
     def send_message(
-        self, text: str, *, stream: Literal[True], **options: Unpack[TurnOptions]
+        self, text: str, *, stream: Literal[True], output_type: type[T], **options: Unpack[TurnOptions]
+    ) -> AsyncMessageStream[T]: ...
+
+    @overload
+    def send_message(
+        self, text: str, *, stream: Literal[True], output_type: Any = None, **options: Unpack[TurnOptions]
     ) -> AsyncMessageStream: ...
 
     @overload
     def send_message(
-        self, text: str, *, stream: Literal[False] = False, **options: Unpack[TurnOptions]
+        self, text: str, *, stream: Literal[False] = False, output_type: Any = None, **options: Unpack[TurnOptions]
     ) -> Coroutine[Any, Any, Message]: ...
 
     @overload
     def send_message(
-        self, text: str, *, stream: bool, **options: Unpack[TurnOptions]
+        self, text: str, *, stream: bool, output_type: Any = None, **options: Unpack[TurnOptions]
     ) -> AsyncMessageStream | Coroutine[Any, Any, Message]: ...
 
     def send_message(
@@ -86,6 +92,7 @@ class AsyncAgent(Uncopied):
         text: str,
         *,
         stream: bool = False,
+        output_type: Any = None,
         files: Sequence[FileSource] = (),
         on_message: OnMessage | None = None,
         on_tool_call: OnToolCall | None = None,
@@ -106,6 +113,8 @@ class AsyncAgent(Uncopied):
         Args:
             text: The message.
             stream: Whether to return a stream of snapshots, each the whole message so far, instead of the final one.
+            output_type: The type of the structured output that the agent is to give, as for ``run``: the reply has it
+                as ``output``, a stream returns it from ``get_final_output``.
             files: The files that go with it, as for ``client.files.upload``; uploaded before the message is sent.
             on_message: Called as ``on_message(text, done)`` with the whole text so far: for each snapshot with
                 ``done=False``, and once at the end with ``done=True``. Sync or async.
@@ -125,6 +134,8 @@ class AsyncAgent(Uncopied):
         Raises:
             RunFailedError: The run failed.
             InputRequiredError: The chat waits for a tool's result, an approval or the like; the message was withdrawn.
+            ConfigurationError: ``output_type`` has no JSON Schema. Raised by the call itself; nothing is sent.
+            OutputError: The run has ended without an output of the type ``output_type``.
             StreamError: The reply was lost for good, or the message was withdrawn while it was queued.
             FileError: A file cannot be read; the message was not sent.
             PermissionDeniedError: The server takes approvals from signed-in people only (code ``requires_sign_in``).
@@ -148,6 +159,7 @@ class AsyncAgent(Uncopied):
         """
         request = TurnRequest.of_message(
             text,
+            output_type=output_type,
             files=files,
             on_message=on_message,
             on_tool_call=on_tool_call,
@@ -158,7 +170,7 @@ class AsyncAgent(Uncopied):
         opened = self._open_stream(request)
         if stream:
             return opened
-        reply = cast("CoroutineType[Any, Any, Message]", opened.get_final_message())
+        reply = cast("CoroutineType[Any, Any, Message]", opened._result())
         reply.__qualname__ = self.send_message.__qualname__  # the name in the warning about a forgotten await
         return reply
 
@@ -231,7 +243,7 @@ class AsyncAgent(Uncopied):
             on_approval=on_approval,
             conflate=conflate,
         )
-        return _output(self._open_stream(request), request)
+        return self._open_stream(request).get_final_output()
 
     def stream_messages(
         self,
@@ -545,13 +557,19 @@ class AsyncAgent(Uncopied):
         driver = TurnDriver(self._transport, self._conversation, request, self._options, invoker)
         return AsyncMessageStream(driver)
 
+    if not TYPE_CHECKING:  # hidden from type checkers, which then refuse these themselves
+        __await__ = refusing("an agent is not awaited: write «agent = client.agent(...)», then await its methods")
+        __iter__ = __aiter__ = refusing(
+            "an agent is not iterated: write «async for message in agent.send_message(text, stream=True)»"
+        )
+        __enter__ = __exit__ = __aenter__ = __aexit__ = refusing(
+            "an agent has nothing to close: write «agent = client.agent(...)»; «async with» is for the client and for "
+            "streams"
+        )
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}(chat_id={self.chat_id!r})"
 
 
 def _id_of(thing: str | ToolCall | Interrupt) -> str:
     return thing.id if isinstance(thing, ToolCall | Interrupt) else thing
-
-
-async def _output(stream: AsyncMessageStream, request: TurnRequest) -> Any:
-    return request.read_output(await stream.get_final_output(), stream.message, stream.chat_id)

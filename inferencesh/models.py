@@ -9,12 +9,13 @@ values come from the official Python, JavaScript and Swift SDKs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar, Self, TypeVar
 
 import attrs
 
-from ._text import Form, GrowingText, TextLog, UndecodedMessage, block_of, copied, decoded
+from ._text import Form, GrowingText, TextLog, UndecodedMessage, block_of, copied, decoded, safe_markdown
 
 __all__ = [
     "FINISH",
@@ -37,6 +38,7 @@ __all__ = [
     "ToolType",
     "is_finish",
     "read_partial",
+    "read_time",
     "written_output",
 ]
 
@@ -195,6 +197,24 @@ def _read(text: str, *, partial: bool) -> object:
     return value
 
 
+def read_time(text: object) -> datetime | None:
+    """Read an RFC 3339 time, which the service writes with ``Z`` or an offset.
+
+    Args:
+        text: The JSON value. Digits after the microseconds are dropped.
+
+    Returns:
+        The time with its offset; None if there is none, or if it is not a time or has no offset.
+    """
+    if not isinstance(text, str) or not text:
+        return None
+    try:
+        time = datetime.fromisoformat(text.upper())  # RFC 3339 allows t and z as well
+    except ValueError:  # the text itself remains in ``raw``
+        return None
+    return time if time.tzinfo is not None and time.year > 1 else None  # the year 1 is a time that Go has not set
+
+
 FINAL_MESSAGE = frozenset({MessageStatus.READY, MessageStatus.FAILED, MessageStatus.CANCELLED})
 FINAL_CALL = frozenset({ToolCallStatus.COMPLETED, ToolCallStatus.FAILED, ToolCallStatus.CANCELLED})
 # The JavaScript SDK takes in_progress for a call that waits for its client, the Python one awaiting_input.
@@ -244,6 +264,7 @@ class FileRef:
         filename: Its name, or "".
         content_type: Its MIME type, or "".
         size: Its size in bytes, or 0 if unknown.
+        created_at: The time of its upload, with its offset; None if unknown.
 
     Example:
         ```python
@@ -258,6 +279,7 @@ class FileRef:
     filename: str = ""
     content_type: str = ""
     size: int = 0
+    created_at: datetime | None = attrs.field(default=None, eq=False)
 
 
 @attrs.frozen(repr=False)
@@ -386,7 +408,7 @@ class Message(_WeaklyReferable):
         status: Its status.
         content: Its blocks, in order.
         tool_calls: The tools the agent called in it.
-        created_at: RFC 3339 time of its creation, or "".
+        created_at: The time of its creation, with its offset; None if the server gave none that can be read.
         order: Its place in the chat; the sort key.
         run_id: The run it belongs to, or "".
         delta: What this snapshot added to the text of the one before it: "" when only the status or a tool changed,
@@ -414,13 +436,14 @@ class Message(_WeaklyReferable):
     status: MessageStatus = MessageStatus.PENDING
     content: tuple[Content, ...] = attrs.field(default=(), hash=False)
     tool_calls: tuple[ToolCall, ...] = ()
-    created_at: str = ""
+    created_at: datetime | None = None
     order: int = 0
     run_id: str = ""
     delta: str | None = attrs.field(default=None, eq=False)
     _raw: Form = attrs.field(factory=dict, repr=False, eq=False)
     pending_interrupts: tuple[Interrupt, ...] = attrs.field(default=(), repr=False, eq=False)
     _length: int = attrs.field(default=0, repr=False, eq=False)  # of the text, where ``_stored`` is a log
+    _result: Any = attrs.field(default=None, repr=False, eq=False)  # the output as the type that was asked for
     # The slot of ``content``: the blocks, or the log of a text that grows.
     _stored: ClassVar[tuple[Content, ...] | TextLog]
 
@@ -469,10 +492,20 @@ class Message(_WeaklyReferable):
         """The agent's structured output as far as it is complete, read from its ``finish`` call; None before that.
 
         Objects and lists hold the entries that are complete so far: a string or number that is still being written is
-        not there yet. It comes from a language model: check it before you act on it.
+        not there yet. It comes from a language model: check it before you act on it. What
+        ``send_message(..., output_type=...)`` returns has it complete and as an instance of that type.
         """
+        if self._result is not None:
+            return self._result
         written = written_output(self.tool_calls, self.content)
         return read_partial(written, over=self.done) if isinstance(written, str) else written
+
+    def _repr_markdown_(self) -> str:
+        """Return what a notebook shows: the text without raw HTML, and what the message waits for."""
+        waiting = [f"`{call.name}` ({call.status})" for call in self.tool_calls if not call.done]
+        state = [] if self.done else [self.status, *waiting]
+        told = safe_markdown(", ".join(state))
+        return safe_markdown(self.text) + (f"\n\n*{told}*" if told else "")
 
 
 def _joined(content: tuple[Content, ...], wanted: ContentType) -> str:
@@ -540,6 +573,7 @@ def with_text(seen: Message, log: TextLog, length: int, delta: str, form: Form) 
         form,
         seen.pending_interrupts,
         length,
+        None,
     )
     message.__class__ = Message
     return message
@@ -629,8 +663,8 @@ class Chat:
         pending_interrupts: What holds up the run at present.
         output: The structured output of the agent, if it has one.
         context: The variables given at its creation.
-        created_at: RFC 3339 time of its creation, or "".
-        updated_at: RFC 3339 time of its last change, or "".
+        created_at: The time of its creation, with its offset; None if the server gave none that can be read.
+        updated_at: The time of its last change, likewise.
         raw: The last whole form of it that the server sent.
 
     Example:
@@ -652,8 +686,8 @@ class Chat:
     pending_interrupts: tuple[Interrupt, ...] = ()
     output: Any = attrs.field(default=None, hash=False)
     context: Mapping[str, object] = attrs.field(factory=dict, hash=False)
-    created_at: str = ""
-    updated_at: str = ""
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
     raw: Mapping[str, object] = attrs.field(factory=dict, repr=False, eq=False)
 
 

@@ -11,11 +11,13 @@ from ._http.uploads import upload
 from ._loops.threads import Uncopied
 from ._types.codec import structure
 from .config import check_count
+from .errors import short_tracebacks
 from .models import Chat, FileRef, Message
 
 __all__ = ["AsyncChats", "AsyncFiles"]
 
 
+@short_tracebacks
 class AsyncChats(Uncopied):
     """The chats of the account; ``client.chats``.
 
@@ -149,6 +151,7 @@ def _newest_first(page: Page) -> Sequence[Message]:
     return sorted((structure(item, Message) for item in page), key=lambda message: message.order, reverse=True)
 
 
+@short_tracebacks
 class AsyncFiles(Uncopied):
     """The account's files; ``client.files``.
 

@@ -35,7 +35,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterable, Callable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterator, Mapping
 from functools import partial
 from typing import Final, NamedTuple, Self, TypeAlias
 
@@ -268,7 +268,7 @@ class WebStream:
         self, stream: AsyncMessageStream, form: _Form, keep_alive: float | None, *, stop_on_disconnect: bool
     ) -> None:
         self._closed = True  # for __del__, until the arguments have been checked
-        if not isinstance(stream, AsyncIterable):
+        if not isinstance(stream, AsyncIterable) or isinstance(stream, Iterator):  # the blocking one is both
             raise TypeError(
                 f"the stream must be the async client's send_message(..., stream=True) or stream_messages(), "
                 f"not {type(stream).__name__}"

@@ -194,7 +194,7 @@ class ToolRunner:
         if ask is None or call.id in calls.decided:
             return calls.decision(call.id)
         calls.ask(call.id)
-        answer = await invoke(self._invoker, ask, lambda: ask(call))
+        answer = await self._call_back("on_approval", ask, call)
         decision = _read_decision(answer)
         if decision is None or call.id in calls.decided:  # the callback may itself have called approve_tool
             return calls.decision(call.id)
@@ -210,7 +210,7 @@ class ToolRunner:
         callback = self._request.on_tool_call
         if callback is not None:
             async with self._one_callback:
-                await invoke(self._invoker, callback, lambda: callback(call))
+                await self._call_back("on_tool_call", callback, call)
         if call.id in self._turn.calls.answered:
             return CallOutcome.ANSWERED
         tool = self._conversation.setup.tools.get(call.name)
@@ -286,9 +286,17 @@ class ToolRunner:
             return
         try:
             async with self._one_callback:
-                await invoke(self._invoker, callback, lambda: callback(call, value))
+                await self._call_back("on_tool_progress", callback, call, value)
         except Exception as error:
             raise _CallbackFailedError(error) from error
+
+    async def _call_back(self, name: str, callback: Callable[..., Any], call: ToolCall, *more: object) -> Any:
+        """Call a callback about a tool call; what it raises has a note that says so."""
+        try:
+            return await invoke(self._invoker, callback, lambda: callback(call, *more))
+        except Exception as error:
+            error.add_note(f"raised by {name}, which was called about the call {call.id} of the tool {call.name}")
+            raise
 
     def _timed(self, call: Callable[[], Any], limit: asyncio.Timeout) -> Callable[[], Any]:
         """Return a call whose time limit begins when it does, not while it waits for a thread."""

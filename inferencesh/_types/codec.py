@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, Generic, NoReturn, TypeVar, cast
 
 import attrs
@@ -33,6 +34,7 @@ from inferencesh.models import (
     ToolCall,
     ToolCallStatus,
     ToolType,
+    read_time,
 )
 
 __all__ = ["UnreadableError", "converter", "decode_json", "dump_json", "result_text", "structure"]
@@ -213,7 +215,7 @@ def _read_message(data: Mapping[str, Any], _: object) -> Message:
         status=_message_status(get("status")),
         content=read_blocks(get("content")),
         tool_calls=_read_calls(get("tool_invocations")),
-        created_at=_text(get("created_at")),
+        created_at=read_time(get("created_at")),
         order=_whole(get("order")),
         run_id=_text(get("agent_run_id")),
         raw=data,
@@ -316,6 +318,7 @@ converter.register_unstructure_hook(bytes, _refuse_bytes)  # the default would b
 converter.register_unstructure_hook_func(is_mapping, _unstructure_mapping)  # by default any key would become its str()
 converter.register_structure_hook(str, lambda value, _: _text(value))
 converter.register_structure_hook(int, lambda value, _: _whole(value))
+converter.register_structure_hook_func(lambda cls: cls == datetime | None, lambda value, _: read_time(value))
 converter.register_structure_hook(OpenEnum, lambda value, cls: cls(_text(value)))
 converter.register_structure_hook_func(
     lambda cls: getattr(cls, "__origin__", None) is Mapping,

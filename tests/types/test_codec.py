@@ -73,7 +73,7 @@ def test_a_message_is_read_with_everything_it_has() -> None:
         chat_id=CHAT,
         role=Role.ASSISTANT,
         status=MessageStatus.READY,
-        created_at="2026-11-22T10:00:00.000000Z",
+        created_at=datetime.datetime(2026, 11, 22, 10, tzinfo=datetime.UTC),
         order=4,
         run_id=RUN,
     )
@@ -94,6 +94,29 @@ def test_nulls_and_absent_fields_take_their_defaults() -> None:
     )
     assert read(**null) == read() == Message(id="m1")
     assert read(**null).text == ""
+
+
+TIMES: list[tuple[object, datetime.datetime | None]] = [
+    ("2026-11-22T10:00:00Z", datetime.datetime(2026, 11, 22, 10, tzinfo=datetime.UTC)),
+    ("2026-11-22t10:00:00.25z", datetime.datetime(2026, 11, 22, 10, 0, 0, 250_000, tzinfo=datetime.UTC)),
+    ("2026-11-22T10:00:00.123456789Z", datetime.datetime(2026, 11, 22, 10, 0, 0, 123_456, tzinfo=datetime.UTC)),
+    ("2026-11-22T15:30:00+05:30", datetime.datetime(2026, 11, 22, 10, tzinfo=datetime.UTC)),
+    ("2026-11-22T02:00:00-08:00", datetime.datetime(2026, 11, 22, 10, tzinfo=datetime.UTC)),
+    ("0001-01-01T00:00:00Z", None),  # Go's zero value
+    ("2026-11-22T10:00:00", None),  # which hour that is depends on the place
+    ("2026-11-22T10:00:00+99:00", None),
+]
+ODD_TIMES: list[object] = ["", "yesterday", "2026-13-40T10:00:00Z", "2026-11-22", "\u0661", 5, 1.5, True, [], {}]
+
+
+@pytest.mark.parametrize(("stated", "time"), [*TIMES, *((odd, None) for odd in ODD_TIMES)])
+def test_times_are_aware_or_none(stated: object, time: datetime.datetime | None) -> None:
+    """Of messages, chats and files alike; what was sent remains in ``raw``."""
+    found, chat = read(created_at=stated), structure({"created_at": stated, "updated_at": stated}, Chat)
+    file = structure({"uri": "x", "created_at": stated}, FileRef)
+    assert (found.created_at, chat.created_at, chat.updated_at, file.created_at) == (time, time, time, time)
+    assert time is None or found.created_at is None or found.created_at.utcoffset() is not None
+    assert found.raw["created_at"] == chat.raw["updated_at"] == stated
 
 
 @pytest.mark.parametrize(
@@ -296,7 +319,7 @@ def test_a_chat_is_read_with_its_run() -> None:
 def test_what_stands_where_text_should_is_shown_as_the_json_it_was() -> None:
     """Better than failing on it."""
     found = structure({"name": {"a": [1, None]}, "created_at": 5, "active_run": {"error": True}}, Chat)
-    assert (found.name, found.created_at) == ('{"a":[1,null]}', "5")
+    assert (found.name, found.created_at) == ('{"a":[1,null]}', None)
     assert found.active_run == Run(error="True")
 
 
