@@ -15,6 +15,8 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast, ov
 
 import attrs
 
+from inferencesh._text import decode_json
+from inferencesh._types.encoding import dump_json
 from inferencesh._types.hints import local_names, resolve, underlying
 from inferencesh._types.output import JsonTypes
 from inferencesh._types.reading import short, told
@@ -348,9 +350,7 @@ def _described(schema: Schema, parameter: Parameter) -> Schema:
         schema = {**schema, "description": parameter.description}
     if parameter.required or parameter.default is None:
         return schema
-    import msgspec
-
     try:
-        return {**schema, "default": msgspec.to_builtins(parameter.default)}
+        return {**schema, "default": decode_json(dump_json(parameter.default))}
     except TypeError:  # without a JSON form; the agent can leave the argument out without knowing its default
         return schema
