@@ -16,11 +16,12 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast, ov
 import attrs
 
 from inferencesh._text import decode_json
+from inferencesh._types.docstrings import annotated_text, docs_of, marker_text
 from inferencesh._types.encoding import dump_json
 from inferencesh._types.hints import local_names, resolve, underlying
 from inferencesh._types.output import JsonTypes
 from inferencesh._types.reading import short, told
-from inferencesh._types.schemas import Schema, annotated_text, docs_of
+from inferencesh._types.schemas import Schema
 from inferencesh.errors import ConfigurationError
 
 from .handler import HIDDEN, ArgumentsError, Tool, ToolContext, ToolInfo, called_signature, is_context, may_be_method
@@ -257,7 +258,7 @@ class TypedSignature:
             if is_context(hint, function):  # ToolContext under a local name
                 contexts.add(each.name)
                 continue
-            text = annotated_text(hint) or texts.get(each.name, "")
+            text = annotated_text(hint) or marker_text(each.default) or texts.get(each.name, "")
             parameters.append(Parameter(each.name, hint, text, each.default))
         return cls(description, tuple(parameters), frozenset(contexts))
 
