@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
+from inferencesh._http.uploads import check_result_files
 from inferencesh._loops.invoke import (
     Invoker,
     checked_await,
@@ -263,9 +264,11 @@ class ToolRunner:
             async with asyncio.timeout(None) as limit:
                 result = await self._call_handler(handler, call, self._timed(bound, limit))
                 # Where the handler may block, for code of the user may run, such as a pydantic serializer.
-                return plain_result(result) or await invoke(
+                encoded = plain_result(result) or await invoke(
                     self._invoker, encode_result, lambda: encode_result(result), on_loop=False
                 )
+                check_result_files(encoded.images)
+                return encoded
         except _CallbackFailedError:
             raise
         except ArgumentsError as error:

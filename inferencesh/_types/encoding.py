@@ -469,8 +469,8 @@ def _null(_: object) -> None:
 
 
 def _png_of_image(image: Any) -> PngFile:
-    if image.mode not in {"1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"}:  # those that PNG has
-        image = image.convert("RGBA" if image.mode in {"La", "RGBa", "PA"} else "RGB")
+    if image.mode not in {"1", "L", "LA", "I;16", "P", "RGB", "RGBA"}:  # those that PNG has
+        image = image.convert({"I": "I;16", "La": "LA", "RGBa": "RGBA", "PA": "RGBA"}.get(image.mode, "RGB"))
     file = PngFile()
     image.save(file, format="PNG")
     file.seek(0)

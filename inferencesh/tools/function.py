@@ -290,12 +290,13 @@ class Parameter:
 
 
 def _docstring(function: Callable[..., Any]) -> str | None:
-    """Return a function's docstring; for a callable object, that of its ``__call__`` or of its class."""
+    """Return a function's docstring; for a callable object, that of its ``__call__``, class or ``__init__``."""
     if isinstance(function, functools.partial):  # its own docstring describes functools.partial
         return _docstring(function.func)
     if inspect.isroutine(function):
         return inspect.getdoc(function)
-    return underlying(function).__doc__ or type(function).__doc__
+    init = vars(type(function)).get("__init__")
+    return underlying(function).__doc__ or type(function).__doc__ or (init.__doc__ if init is not None else None)
 
 
 def _name_of(function: Callable[..., Any]) -> str:
