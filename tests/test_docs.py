@@ -216,7 +216,7 @@ Model = pydantic.create_model("Model", x=int)
 @pytest.fixture(scope="module")
 def names() -> dict[str, object]:
     """What the values on the page are made of."""
-    found: dict[str, object] = {}
+    found: dict[str, object] = {"__name__": __name__}
     exec(NAMES, found)  # noqa: S102 - the text above
     return found
 

@@ -289,7 +289,7 @@ def _find_writer(kind: type) -> Writer | None:
     if hasattr(kind, "__pydantic_serializer__"):
         return _by_pydantic
     if attrs.has(kind) or dataclasses.is_dataclass(kind):
-        return _fields
+        return _fields_of(kind)
     for base in kind.__mro__:
         if base in _BUILTIN:
             return _BUILTIN[base]
@@ -301,10 +301,11 @@ def _find_writer(kind: type) -> Writer | None:
 _LISTS = (collections.abc.Sequence, collections.abc.Set, collections.abc.MappingView)
 
 
-def _fields(value: Any) -> dict[str, object]:
-    """Return the fields of an attrs class or dataclass; private ones only if ``__init__`` takes them."""
-    found = attrs.fields(type(value)) if attrs.has(type(value)) else dataclasses.fields(value)
-    return {each.name: getattr(value, each.name) for each in found if each.init or not each.name.startswith("_")}
+def _fields_of(kind: Any) -> Writer:
+    """Return how an attrs class or dataclass is converted: private fields count only if ``__init__`` takes them."""
+    found = attrs.fields(kind) if attrs.has(kind) else dataclasses.fields(kind)
+    names = [each.name for each in found if each.init or not each.name.startswith("_")]
+    return lambda value: {name: getattr(value, name) for name in names}
 
 
 def _iterated(values: Iterator[object]) -> list[object]:

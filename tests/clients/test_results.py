@@ -270,7 +270,9 @@ def test_results_that_are_submitted_have_the_same_form(serve: Serve, connect: Co
     assert json.loads(told.text) == [expected for _, _, expected in rows]
 
 
-@pytest.mark.parametrize(("hint", "value", "expected"), [row for row in TABLE if row[0] is not None], ids=repr)
+@pytest.mark.parametrize(
+    ("hint", "value", "expected"), [row for row in TABLE if row[0] is not None], ids=lambda value: type(value).__name__
+)
 def test_a_result_is_read_back_as_an_argument(hint: Any, value: object, expected: object) -> None:
     """Its form is the one that arguments have, and loses nothing."""
     (read,) = JsonTypes([hint]).readers
