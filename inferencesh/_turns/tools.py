@@ -19,6 +19,7 @@ import attrs
 from inferencesh._http.uploads import check_result_files
 from inferencesh._loops.invoke import (
     Invoker,
+    ThreadInvoker,
     checked_await,
     checked_call,
     in_callback_of,
@@ -263,10 +264,9 @@ class ToolRunner:
             bound = tool.bind(call.arguments, context)
             async with asyncio.timeout(None) as limit:
                 result = await self._call_handler(handler, call, self._timed(bound, limit))
-                # Where the handler may block, for code of the user may run, such as a pydantic serializer.
-                encoded = plain_result(result) or await invoke(
-                    self._invoker, encode_result, lambda: encode_result(result), on_loop=False
-                )
+                # Not on the loop, for code of the user may run, such as a pydantic serializer.
+                invoker = ThreadInvoker(1) if runs_on_loop(self._invoker, handler) else self._invoker
+                encoded = plain_result(result) or await invoke(invoker, encode_result, lambda: encode_result(result))
                 check_result_files(encoded.images)
                 return encoded
         except _CallbackFailedError:

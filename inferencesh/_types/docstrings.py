@@ -181,7 +181,7 @@ _DIRECTIVE = re.compile(r"\s*\.\. ([\w-]+)::\s*(.*)")
 _FENCE = re.compile(r"\s*(```|~~~)")
 _NAME = r"[`*\\]*[A-Za-z_]\w*[`*]*"
 _NAMES = re.compile(rf"(?:[-*+•]\s+)?({_NAME}(?:\s*,\s*{_NAME})*)")
-_TYPE = r"[\w.]+(\[.*\])?"
+_TYPE = r"[\w.]+(\[[^\]]*\]+)?"
 _ONLY_TYPES = re.compile(rf"{_TYPE}(\s*(\||,|\bor\b)\s*{_TYPE})*")
 
 

@@ -498,7 +498,9 @@ _FOREIGN: Sequence[tuple[str, Callable[..., object]]] = (
     ("pandas.Index", _column),
     ("pandas.api.extensions.ExtensionArray", _column),
     ("pandas.Period", str),
-    ("pydantic.types._SecretBase", str),  # masked
+    ("pydantic.types.SecretStr", str),  # masked
+    ("pydantic.types.SecretBytes", str),
+    ("pydantic.types.Secret", str),
     ("pydantic.networks._BaseUrl", str),
     ("pydantic_core.Url", str),
     ("PIL.Image.Image", _png_of_image),
