@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import itertools
 import linecache
 import re
 import sys
@@ -113,7 +114,7 @@ def _attribute_docs(path: str) -> dict[str, dict[str, str]]:
     for place, node in pending:  # the list grows during the iteration
         texts = found.setdefault(place, {}) if isinstance(node, ast.ClassDef) else {}
         body: list[ast.stmt] = getattr(node, "body", [])
-        for each, below in zip(body, [*body[1:], None], strict=True):
+        for each, below in itertools.zip_longest(body, body[1:]):
             if isinstance(each, ast.ClassDef):
                 pending.append((f"{place}.{each.name}".lstrip("."), each))
             elif isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import sys
 import textwrap
+import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypedDict
 
 import annotated_doc
@@ -388,3 +390,18 @@ def test_what_is_no_text_describes_nothing() -> None:
     f.__doc__ = typing.cast("str", 3)
     assert docs_of(typing.cast("str", 3)) == ("", {})
     assert descriptions(f) == {}
+
+
+@pytest.mark.parametrize("source", ["", "class Typed(", None], ids=["empty", "changed meanwhile", "none"])
+def test_a_class_whose_source_cannot_be_read_is_described_by_its_docstring(
+    source: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a notebook there is none, and a file may have been changed since it was imported."""
+    module = types.ModuleType("typed_elsewhere")
+    if source is not None:
+        module.__file__ = str(tmp_path / "typed_elsewhere.py")
+        Path(module.__file__).write_text(source, encoding="utf-8")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    cls = attrs.make_class("Typed", ["x"], class_body={"__doc__": "T.\n\nArgs:\n    x: The x."})
+    cls.__module__ = module.__name__
+    assert field_docs(cls) == {"x": "The x."}
