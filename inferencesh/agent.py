@@ -11,13 +11,14 @@ import attrs
 from ._http.api import ChatAPI
 from ._http.sources import FileSource, OnProgress
 from ._http.transport import Transport
-from ._http.uploads import check_result_files, upload_all
-from ._loops.invoke import Invoker, ThreadInvoker
+from ._http.uploads import check_result_files
+from ._loops.invoke import Invoker, ThreadInvoker, invoke
 from ._loops.threads import Uncopied
 from ._turns.conversation import AgentSetup, Conversation
 from ._turns.driver import AgentOptions, TurnDriver
 from ._turns.request import OnApproval, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest, Until
-from ._types.codec import result_text, structure
+from ._types.codec import structure
+from ._types.encoding import encode_result, plain_result
 from .errors import ConfigurationError, refusing, short_tracebacks
 from .models import Chat, FileRef, Interrupt, Message, ToolCall
 from .resources import AsyncFiles
@@ -328,11 +329,13 @@ class AsyncAgent(Uncopied):
 
         Args:
             tool_call_id: The call, or its id.
-            result: A string, or anything that can be encoded as JSON (mappings, sequences, numbers, attrs classes).
+            result: A string, or a value of any type that an argument of a tool may have, which is sent as JSON; images
+                of PIL in it are uploaded as files.
             files: At most 20 files that go with it, as for ``client.files.upload``; the model sees images as images.
 
         Raises:
-            TypeError: The result cannot be encoded as JSON, or an item of ``files`` is not a file.
+            TypeError: The result holds something that has no JSON form, which the error names, or an item of ``files``
+                is not a file.
             FileError: A file cannot be read; the result was not sent.
             ConflictError: The call does not wait for a result.
             APIError, APIConnectionError: The server refused it or could not be reached.
@@ -352,9 +355,10 @@ class AsyncAgent(Uncopied):
             The look_up tool answered: {"meaning":"a bird"}
             ```
         """
-        text, sources = result_text(result), check_result_files(files)
-        uploaded = await upload_all(self._transport, sources) if sources else ()
-        await self._conversation.submit(_id_of(tool_call_id), text, files=uploaded)
+        encoded = plain_result(result) or await invoke(ThreadInvoker(1), encode_result, lambda: encode_result(result))
+        sources = check_result_files([*check_result_files(files), *encoded.images])
+        uploaded = await self._conversation.upload(sources)
+        await self._conversation.submit(_id_of(tool_call_id), encoded.text, files=uploaded)
 
     async def upload_file(
         self,

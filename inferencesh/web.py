@@ -43,7 +43,7 @@ import anyio
 import attrs
 
 from ._loops.threads import hand_over, running_loop
-from ._types.codec import dump_json
+from ._types.encoding import dump_json
 from .errors import (
     APIConnectionError,
     APIError,

@@ -16,12 +16,21 @@ from pathlib import Path
 import pytest
 
 from docs.__main__ import GUIDES, REFERENCE, public_names
+from inferencesh._types.docstrings import _SECTIONS
+from inferencesh._types.encoding import encode_result
 
 from .architecture import FLOORS, IO_FREE, LEAST_LINES, MOST_MODULES, PACKAGE, read_house
 from .command_line import LIMIT, ROOT
 
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
-FOR_DEVELOPERS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/architecture.md", "docs/performance.md"]
+FOR_DEVELOPERS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/architecture.md",
+    "docs/docstrings-and-results.md",
+    "docs/performance.md",
+]
 
 
 @pytest.fixture(scope="module")
@@ -206,3 +215,69 @@ def test_one_snapshot_takes_six_steps() -> None:
     """And one hand-over more in the blocking client."""
     path = ARCHITECTURE.partition("## The path of one snapshot")[2].partition("\n## ")[0]
     assert [int(number) for number in re.findall(r"^\| (\d) \|", path, re.MULTILINE)] == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+# -- the page about docstrings and results -----------------------------------------------------------------------------
+
+RESULTS = (ROOT / "docs/docstrings-and-results.md").read_text(encoding="utf-8")
+FORMS = re.findall(r"^\| `([^|]+)` \| `([^|]+)` \|$", RESULTS, re.MULTILINE)
+NAMES = """
+import enum, numpy, pandas
+from collections import deque
+from dataclasses import make_dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from math import nan
+from pathlib import PurePosixPath
+from types import MappingProxyType
+from typing import NamedTuple
+from uuid import UUID
+import attrs, msgspec, pydantic
+from PIL import Image
+
+Size = enum.Enum("Size", {"SMALL": "s"})
+Attrs = attrs.make_class("Attrs", ["x"])
+Data = make_dataclass("Data", ["x"])
+Named = NamedTuple("Named", [("x", int)])
+Struct = msgspec.defstruct("Struct", ["x"])
+Model = pydantic.create_model("Model", x=int)
+"""
+
+
+@pytest.fixture(scope="module")
+def names() -> dict[str, object]:
+    """What the values on the page are made of."""
+    found: dict[str, object] = {"__name__": __name__}
+    exec(NAMES, found)  # noqa: S102 - the text above
+    return found
+
+
+def test_the_page_shows_many_results() -> None:
+    """The table is found."""
+    assert len(FORMS) > 25
+
+
+@pytest.mark.parametrize(("value", "form"), FORMS, ids=[value for value, _ in FORMS])
+def test_a_result_has_the_form_that_the_page_shows(value: str, form: str, names: dict[str, object]) -> None:
+    """Each row of the table."""
+    assert encode_result(eval(value, names)).text == form  # noqa: S307 - the project's own page
+
+
+def test_the_page_names_every_section() -> None:
+    """With what becomes of it."""
+    table = RESULTS.partition("| part of the docstring |")[2].partition("\n\n")[0].lower()
+    left_out = {
+        "arg",
+        "param",
+        "parameter",
+        "argument",
+        "kwargs",
+        "attribute",
+        "todos",
+        "authors",
+        "copyright",
+        "since",
+    }
+    alike = {"return", "raise", "except", "exceptions", "yield", "receive", "warn", "reference"}
+    other = {"keyword arguments", "other args", "other arguments", "other params", "version added", "version changed"}
+    assert {name for name in _SECTIONS if f"`{name}`" not in table} == left_out | alike | other

@@ -13,11 +13,13 @@ from typing import Any
 import attrs
 
 from inferencesh._http.api import ChatAPI
+from inferencesh._http.sources import FileSource
 from inferencesh._http.uploads import attachments
 from inferencesh._loops.invoke import is_reentrant
 from inferencesh._protocol.turn import Turn
 from inferencesh._text import decode_json
-from inferencesh._types.codec import dump_json, structure
+from inferencesh._types.codec import structure
+from inferencesh._types.encoding import dump_json
 from inferencesh._types.output import OutputType
 from inferencesh.builders import reference_problem
 from inferencesh.config import AgentConfig, check_fields, warn_of_unknown_names
@@ -160,18 +162,29 @@ class Conversation:
     # -- what a turn waits for -------------------------------------------------------------------------------------
 
     async def submit(
-        self, call_id: str, result: object, *, accept_existing: bool = False, files: Sequence[FileRef] = ()
+        self, call_id: str, result: str, *, accept_existing: bool = False, files: Sequence[FileRef] = ()
     ) -> None:
         """Post a tool call's result; the turn that waits for it goes on.
 
         Args:
             call_id: The call.
-            result: The result.
+            result: The result's text.
             accept_existing: Whether a result that somebody else has posted will do as well.
             files: The uploaded files that go with the result.
         """
         await self.api.submit(call_id, result, accept_existing=accept_existing, files=files)
         self._update(lambda turn: turn.call_answered(call_id, _now()))
+
+    async def upload(self, files: Sequence[FileSource]) -> Sequence[FileRef]:
+        """Upload the files that go with a tool's result.
+
+        Args:
+            files: The files, or what has been uploaded already.
+
+        Raises:
+            APIError: The service or its storage refused one.
+        """
+        return await self.api.upload(files) if files else ()
 
     async def decide(self, call_id: str, *, approved: bool, reason: str = "", accept_existing: bool = False) -> bool:
         """Approve or reject a tool call; the turn that waits for the decision goes on.

@@ -16,9 +16,10 @@ from typing import Annotated, Any, Final, NotRequired, Required
 
 import attrs
 
-from .hints import hints_of, members_of
+from .docstrings import annotated_text, docs_of, field_docs
+from .hints import hints_of
 
-__all__ = ["VALUE", "Schema", "TypeSchemas", "annotated_text", "docs_of", "finish_schema"]
+__all__ = ["VALUE", "Schema", "TypeSchemas", "finish_schema"]
 
 Schema = dict[str, Any]
 
@@ -80,27 +81,6 @@ class TypeSchemas:
         self.definitions = {name: _inlined(components[name], components, kept) for name in sorted(used)}
 
 
-def annotated_text(hint: Any) -> str:
-    """Return the description in a hint's ``Annotated``, a string or a ``msgspec.Meta``; "" if there is none."""
-    if typing.get_origin(hint) is Annotated:
-        texts = [each if isinstance(each, str) else getattr(each, "description", None) for each in hint.__metadata__]
-        return next((text for text in texts if text and isinstance(text, str)), "") or annotated_text(hint.__origin__)
-    if next(members_of(hint)) is hint:
-        return ""
-    return next(filter(None, map(annotated_text, typing.get_args(hint))), "")
-
-
-def docs_of(docstring: str | None) -> tuple[str, dict[str, str]]:
-    """Return the description in a docstring, and those of the parameters or attributes by name."""
-    if not docstring:
-        return "", {}
-    import docstring_parser
-
-    parsed = docstring_parser.parse(docstring)
-    named = {each.arg_name: (each.description or "").strip() for each in parsed.params}
-    return (parsed.description or "").strip(), {name: text for name, text in named.items() if text}
-
-
 def _schema_of_other(cls: type) -> Schema:
     if cls is object:
         return {"title": "anything"}  # msgspec treats an empty schema as none; titles are removed later
@@ -128,7 +108,7 @@ def _classes_in(node: object, seen: set[int] | None = None) -> Iterator[type]:
 def _describe(component: Schema, kind: Any) -> None:
     """Add descriptions of the fields to a class's schema, and remove fields that ``__init__`` does not take."""
     cls = typing.get_origin(kind) or kind
-    general, named = docs_of(component.pop("description", None))
+    general, named = docs_of(component.pop("description", None))[0], field_docs(cls)
     if general:
         component["description"] = general
     fields = component.get("properties") or dict(

@@ -15,10 +15,13 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast, ov
 
 import attrs
 
+from inferencesh._text import decode_json
+from inferencesh._types.docstrings import annotated_text, docs_of, marker_text
+from inferencesh._types.encoding import dump_json
 from inferencesh._types.hints import local_names, resolve, underlying
 from inferencesh._types.output import JsonTypes
 from inferencesh._types.reading import short, told
-from inferencesh._types.schemas import Schema, annotated_text, docs_of
+from inferencesh._types.schemas import Schema
 from inferencesh.errors import ConfigurationError
 
 from .handler import HIDDEN, ArgumentsError, Tool, ToolContext, ToolInfo, called_signature, is_context, may_be_method
@@ -255,7 +258,7 @@ class TypedSignature:
             if is_context(hint, function):  # ToolContext under a local name
                 contexts.add(each.name)
                 continue
-            text = annotated_text(hint) or texts.get(each.name, "")
+            text = annotated_text(hint) or marker_text(each.default) or texts.get(each.name, "")
             parameters.append(Parameter(each.name, hint, text, each.default))
         return cls(description, tuple(parameters), frozenset(contexts))
 
@@ -287,12 +290,13 @@ class Parameter:
 
 
 def _docstring(function: Callable[..., Any]) -> str | None:
-    """Return a function's docstring; for a callable object, that of its ``__call__`` or of its class."""
+    """Return a function's docstring; for a callable object, that of its ``__call__``, class or ``__init__``."""
     if isinstance(function, functools.partial):  # its own docstring describes functools.partial
         return _docstring(function.func)
     if inspect.isroutine(function):
         return inspect.getdoc(function)
-    return underlying(function).__doc__ or type(function).__doc__
+    init = vars(type(function)).get("__init__")
+    return underlying(function).__doc__ or type(function).__doc__ or (init.__doc__ if init is not None else None)
 
 
 def _name_of(function: Callable[..., Any]) -> str:
@@ -348,9 +352,7 @@ def _described(schema: Schema, parameter: Parameter) -> Schema:
         schema = {**schema, "description": parameter.description}
     if parameter.required or parameter.default is None:
         return schema
-    import msgspec
-
     try:
-        return {**schema, "default": msgspec.to_builtins(parameter.default)}
+        return {**schema, "default": decode_json(dump_json(parameter.default))}
     except TypeError:  # without a JSON form; the agent can leave the argument out without knowing its default
         return schema

@@ -12,9 +12,10 @@ from inferencesh.local import ToolCall as Calls
 from tests.faults.forms import CALL, CHAT, KEY, call_of, chat, message
 from tests.faults.script import Scenario, after
 from tests.faults.server import FaultServer
+from tests.support import Kind
 
 from .conftest import Connect, Serve
-from .sides import Kind, make_side
+from .sides import make_side
 from .test_tool_handlers import results
 
 

@@ -146,7 +146,7 @@ def test_a_tool_made_of_a_function() -> None:
     assert dict(find) == {
         "name": "find",
         "display_name": "find",
-        "description": "Find things.\n\nAnywhere.",
+        "description": "Find things.\n\nAnywhere.\n\nReturns: Things.",
         "type": "client",
         "require_approval": False,
         "client": {
@@ -191,7 +191,7 @@ def sphinx(query: str, limit: int = 1) -> None:
 
     :param str query: What to look for.
     :param limit: How many.
-    :returns: Nothing.
+    :rtype: None
     """
 
 

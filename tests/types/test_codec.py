@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferencesh._text import decode_json
-from inferencesh._types.codec import dump_json, result_text, structure
+from inferencesh._types.codec import structure
+from inferencesh._types.encoding import dump_json, encode_result
 from inferencesh.errors import StreamError, UnreadableError
 from inferencesh.models import (
     Chat,
@@ -373,24 +374,24 @@ def test_a_tools_result_is_text_or_json() -> None:
     class Answer:
         value: int
 
-    assert result_text("714") == "714"
-    assert result_text("") == ""
-    assert result_text(714) == "714"
-    assert result_text({"b": [1, None, True]}) == '{"b":[1,null,true]}'
-    assert result_text(None) == "null"
-    assert result_text(Answer(714)) == '{"value":714}'
-    assert result_text({"when": datetime.date(2026, 11, 22)}) == '{"when":"2026-11-22"}'
-    assert result_text(frozenset({1})) == "[1]"
-    assert result_text({"a": [{1}]}) == '{"a":[[1]]}'
-    assert result_text(MappingProxyType({"a": MappingProxyType({"b": {2}})})) == '{"a":{"b":[2]}}'
-    assert result_text({1: "a"}) == '{"1":"a"}'
-    assert result_text("ä\u2028") == "ä\u2028"
+    assert encode_result("714").text == "714"
+    assert encode_result("").text == ""
+    assert encode_result(714).text == "714"
+    assert encode_result({"b": [1, None, True]}).text == '{"b":[1,null,true]}'
+    assert encode_result(None).text == "null"
+    assert encode_result(Answer(714)).text == '{"value":714}'
+    assert encode_result({"when": datetime.date(2026, 11, 22)}).text == '{"when":"2026-11-22"}'
+    assert encode_result(frozenset({1})).text == "[1]"
+    assert encode_result({"a": [{1}]}).text == '{"a":[[1]]}'
+    assert encode_result(MappingProxyType({"a": MappingProxyType({"b": {2}})})).text == '{"a":{"b":[2]}}'
+    assert encode_result({1: "a"}).text == '{"1":"a"}'
+    assert encode_result("ä\u2028").text == "ä\u2028"
 
 
 @pytest.mark.parametrize("number", [2**63, 2**64, -(2**63) - 1, 42**170])
 def test_a_tools_result_may_be_a_number_of_any_size(number: int) -> None:
     """A calculator's often are; JSON has no limit."""
-    assert result_text(number) == str(number)
+    assert encode_result(number).text == str(number)
     assert json.loads(dump_json({"n": [number]})) == {"n": [number]}
 
 
@@ -449,6 +450,10 @@ class Point:
         (datetime.datetime(2026, 11, 28, 13, 5, tzinfo=datetime.UTC), "2026-11-28T13:05:00+00:00"),
         (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
         (pathlib.Path("/data"), "/data"),
+        ((1, "a"), '[1,"a"]'),
+        (frozenset({2, 1}), "[1,2]"),
+        (b"key", "a2V5"),
+        (Point(1, 2), '{"x":1,"y":2}'),
     ],
     ids=lambda value: repr(value)[:24],
 )
@@ -457,26 +462,16 @@ def test_a_key_is_the_text_of_its_value(key: object, text: str) -> None:
     assert json.loads(dump_json({key: {key: 1}})) == {text: {text: 1}}
 
 
-@pytest.mark.parametrize(
-    "key", [(1, 2), b"key", frozenset(), object(), Point(1, 2)], ids=lambda key: type(key).__name__
-)
-def test_a_key_without_a_text_has_no_json_form(key: object) -> None:
+def test_a_key_without_a_text_has_no_json_form() -> None:
     """Its repr would be a key that no reader expects."""
-    with pytest.raises(TypeError, match="no JSON form"):
-        dump_json([{key: 1}])
+    with pytest.raises(TypeError, match=r"value\[0\], a key: object has no JSON form"):
+        dump_json([{object(): 1}])
 
 
 def test_two_keys_with_one_text_have_no_json_form() -> None:
     """One of the two values would be lost."""
     with pytest.raises(TypeError, match="the same JSON form"):
         dump_json({1: "a", "1": "b"})
-
-
-@pytest.mark.parametrize("value", [b"bytes", {"image": b"bytes"}, [[b"bytes"]]])
-def test_bytes_have_no_json_form(value: object) -> None:
-    """They are refused, with what to do instead, wherever they stand; no reader would know them as text."""
-    with pytest.raises(TypeError, match="decode them to text, or upload them as a file"):
-        dump_json(value)
 
 
 def test_a_block_shows_what_it_has() -> None:
