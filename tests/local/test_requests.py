@@ -64,14 +64,14 @@ async def test_every_answer_has_a_request_id_of_its_own() -> None:
 
 @pytest.mark.parametrize("envelope", ["v1", "v2", "v3"])
 async def test_results_and_refusals_have_the_form_of_their_generation(envelope: Literal["v1", "v2", "v3"]) -> None:
-    """v1 says success, v2 is bare, v3 has data and messages; errors are problem details since v2."""
+    """v1 says success, v2 is bare, v3 has both; errors are problem details since v2, in v3 with those of v1 as well."""
     async with calling(envelope=envelope) as caller:
         answer = await caller.ask("POST", "/chats", {"agent": "acme/helper"})
         chat = answer if envelope == "v2" else answer["data"]
         if envelope == "v1":
             assert answer == {"success": True, "status": 200, "data": chat}
         if envelope == "v3":
-            assert answer == {"data": chat, "messages": []}
+            assert answer == {"success": True, "data": chat, "messages": []}
         assert chat["status"] == "idle"
         refusal = await caller.ask("POST", "/chats", {"agent": "helper"}, status=422)
         detail = "agent: must be written namespace/name or namespace/name@version."
@@ -82,8 +82,11 @@ async def test_results_and_refusals_have_the_form_of_their_generation(envelope: 
             assert refusal["type"] == "https://api.inference.sh/errors/validation_error"
             assert (refusal["title"], refusal["status"]) == (HTTPStatus(422).phrase, 422)
             assert (refusal["detail"], refusal["field"]) == (detail, "agent")
+        if envelope == "v3":
+            assert refusal["success"] is False
+            assert refusal["error"] == {"code": "validation_error", "message": detail}
         missing = await caller.ask("GET", "/chats/nothing", status=404)
-        assert ("error" in missing) == (envelope == "v1")
+        assert ("error" in missing) == (envelope != "v2")
         # Streams are never wrapped.
         async with caller.follow(chat["id"]) as events:
             assert (await events.until("chats"))["id"] == chat["id"]

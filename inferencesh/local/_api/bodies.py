@@ -75,7 +75,7 @@ class RunRequest:
         if not files:
             message.require("text")
         body.text("agent_name")
-        chat_id = body.text("chat_id")
+        chat_id = body.text("chat_id") or None  # some clients send "" for a new chat
         agent = read_agent(body, required=chat_id is None)
         # A reference contains no definition: an existing chat keeps the one it was created with.
         update = agent if "agent_config" in body or "config" in body else None
