@@ -185,6 +185,24 @@ async def test_an_address_that_does_not_exist_or_takes_another_method_says_so() 
     assert problem["type"] == "https://api.inference.sh/errors/method_not_allowed"
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "missing"),
+    [
+        ("GET", "/flows", "/flows; of the service's parts it has /agent-runs, /agents, /chats,"),
+        ("POST", "/flows/run/now?key=1", "/flows; of"),
+        ("POST", "/agents/list", "/agents/list for POST."),
+        ("GET", "/chats/7/moon%0A", "/chats/7/moon%0A for GET."),
+        ("GET", "/", "/; of"),
+    ],
+)
+async def test_an_address_that_is_not_here_is_named(method: str, path: str, missing: str) -> None:
+    """The part of the service if all of it is missing, and otherwise the address in it."""
+    async with calling() as caller:
+        problem = await caller.ask(method, path, status=404)
+        assert problem["detail"].startswith(f"The embedded runtime has no {missing}")
+        assert "uploads" not in problem["detail"]
+
+
 async def test_a_body_that_is_too_large_is_refused() -> None:
     """The limit is far above what a message needs."""
     async with calling() as caller:
