@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inferencesh.local import Text
+from inferencesh.local import Finish, Text
 
 from .caller import Caller, Json, Scripted, calling
 
@@ -116,6 +116,8 @@ async def test_a_wrong_update_is_refused() -> None:
         ("parent_id", "is_null", None, ["", "red fox 10%", "Fox", "Hound"]),
         ("parent_id", "is_not_null", None, []),
         ("active_run.state", "eq", "completed", []),
+        ("active_run.state", "is_null", None, ["", "red fox 10%", "Fox", "Hound"]),
+        ("name.first", "eq", "Fox", []),
         ("agent_data.disable_hooks", "eq", False, ["", "red fox 10%", "Fox", "Hound"]),
         ("agent_data.disable_hooks", "eq", 0, []),
         ("agent_data.always_allowed_tools", "contains", "calculator", []),
@@ -130,6 +132,25 @@ async def test_a_filter_chooses_by_a_field(field: str, operator: str, value: obj
         await opened(caller, "Hound", "Fox", "red fox 10%", "")
         page = await listed(caller, filters=[{"field": field, "operator": operator, "value": value}])
         assert [each["name"] for each in page["items"]] == names
+
+
+async def test_filters_look_into_contexts_and_outputs() -> None:
+    """Whatever is in them; a chat that has no such field is not chosen."""
+    schema: Json = {"type": "object", "properties": {"stars": {"type": "integer"}}}
+    async with calling(model=Scripted([Finish({"stars": 4})], [Finish({"stars": 2})], [Text("Hi.")])) as caller:
+        agent = {"output_schema": schema}
+        for city, config in [("Paris", agent), ("Rome", agent), ("Oslo", {})]:
+            _, reply = await caller.send("Rate it", agent_config=config, context={"city": city})
+            await caller.finish(reply["chat_id"])
+        await opened(caller, "Empty")
+        for path, operator, value, cities in [
+            ("context.city", "eq", "Paris", ["Paris"]),
+            ("output.stars", "gte", 2, ["Rome", "Paris"]),
+            ("active_run.output.stars", "gt", 2, ["Paris"]),
+            ("output", "is_null", None, [None, "Oslo"]),
+        ]:
+            page = await listed(caller, filters=[{"field": path, "operator": operator, "value": value}])
+            assert [each["context"].get("city") for each in page["items"]] == cities
 
 
 async def test_filters_searches_and_pages_go_together() -> None:
@@ -162,7 +183,7 @@ async def test_filters_searches_and_pages_go_together() -> None:
         ({"filters": [{"field": "name", "value": 1}]}, "filters[0].operator"),
         ({"filters": [{"field": "name", "operator": "is"}]}, "filters[0].operator"),
         ({"filters": [{"field": "moon", "operator": "eq"}]}, "filters[0].field"),
-        ({"filters": [{"field": "name.first", "operator": "eq"}]}, "filters[0].field"),
+        ({"filters": [{"field": "moon.phase", "operator": "is_null"}]}, "filters[0].field"),
         ({"filters": [{"field": "name", "operator": "in", "value": "Fox"}]}, "filters[0].value"),
         ({"filters": [{"field": "name", "operator": "like", "value": 7}]}, "filters[0].value"),
         ({"search": {"term": 7}}, "search.term"),

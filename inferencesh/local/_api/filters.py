@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeAlias
 
+import orjson
+
+from inferencesh._text import decode_json
 from inferencesh.local.errors import invalid
 
 if TYPE_CHECKING:
@@ -21,7 +24,6 @@ Condition: TypeAlias = Callable[["Wire"], bool]
 """Whether a record, in wire form, is wanted."""
 
 _Test: TypeAlias = Callable[[object, object], bool]
-_MISSING = object()
 
 
 def read_search(body: Fields) -> Callable[[str], bool]:
@@ -65,22 +67,19 @@ def _read_filter(fields: Fields) -> Condition:
     test = _TESTS[operator]
 
     def holds(record: Wire) -> bool:
-        found = _find(record, path)
-        if found is _MISSING:
-            raise invalid(fields.path("field"), f"{'.'.join(path)[:64]!r} is not a field of this list.")
-        return test(found, value)
+        if path[0] not in record:
+            raise invalid(fields.path("field"), f"{path[0][:64]!r} is not a field of this list.")
+        return test(_find(record, path), value)
 
     return holds
 
 
 def _find(record: object, path: list[str]) -> object:
-    """Return the field at a path; None below a field that is null."""
+    """Return the field at a path, None if there is none: below the first name records have different fields."""
     for name in path:
-        if record is None:
-            return None
-        if not isinstance(record, Mapping):
-            return _MISSING
-        record = record.get(name, _MISSING)
+        record = record.get(name) if isinstance(record, Mapping) else None
+        if isinstance(record, orjson.Fragment):
+            record = decode_json(record.contents)
     return record
 
 
