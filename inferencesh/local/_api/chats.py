@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 from aiohttp import web
 
-from inferencesh._text import copied
+from inferencesh._text import copied, decode_json, encode_json
 from inferencesh.local.observer import SentMessage, SentResult
 from inferencesh.local.records import new_id
 
@@ -116,11 +116,7 @@ class ChatApi:
         wanted = await read_body(request)
         searched, filters = read_search(wanted), read_filters(wanted)
         chats, cursor = newest_page(
-            (
-                chat
-                for chat in self._store.chats.values()
-                if searched(chat.name) and (not filters or _passes(chat.wire(), filters))
-            ),
+            (chat for chat in self._store.chats.values() if searched(chat.name) and _passes(chat, filters)),
             read_page_limit(wanted.count("limit")),
             wanted.text("cursor"),
         )
@@ -244,7 +240,10 @@ class ChatApi:
             chat.feed.unsubscribe(subscription)
 
 
-def _passes(record: Wire, filters: list[Condition]) -> bool:
+def _passes(chat: StoredChat, filters: list[Condition]) -> bool:
+    if not filters:
+        return True
+    record = decode_json(encode_json(chat.wire()))  # outputs and arguments are text until they are encoded
     return all(holds(record) for holds in filters)
 
 

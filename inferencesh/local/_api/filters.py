@@ -8,9 +8,6 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeAlias
 
-import orjson
-
-from inferencesh._text import decode_json
 from inferencesh.local.errors import invalid
 
 if TYPE_CHECKING:
@@ -21,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Condition", "read_filters", "read_search"]
 
 Condition: TypeAlias = Callable[["Wire"], bool]
-"""Whether a record, in wire form, is wanted."""
+"""Whether a record, in decoded wire form, is wanted."""
 
 _Test: TypeAlias = Callable[[object, object], bool]
 
@@ -78,8 +75,6 @@ def _find(record: object, path: list[str]) -> object:
     """Return the field at a path, None if there is none: below the first name records have different fields."""
     for name in path:
         record = record.get(name) if isinstance(record, Mapping) else None
-        if isinstance(record, orjson.Fragment):
-            record = decode_json(record.contents)
     return record
 
 
