@@ -51,7 +51,7 @@ test: $(READY)  ## run the tests
 test-browser: $(READY)  ## run the tests of the example's page, which need Chromium
 	$(BIN)/python -m pytest -m browser
 
-$(CLIENTS)/python-%/.ready: $(READY)
+$(CLIENTS)/python-%/.ready: | $(READY)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(@D)
 	$(BIN)/uv pip install --quiet --python $(@D)/bin/python 'inferencesh==$*' aiohttp
 	@touch $@
