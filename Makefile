@@ -11,7 +11,12 @@ LEAN := tests/protocol tests/types tests/tools tests/http tests/turns tests/loca
 # Most tests wait for sockets or processes. PARALLEL= runs them one after the other.
 PARALLEL ?= -n 2
 
-.PHONY: help demo demo-web docs test test-browser architecture bench soak check lint types cover lowest versions format clean
+# The official SDKs, in environments of their own.
+CLIENTS := .venv-clients
+PYTHON_CLIENTS := 0.36.0 0.6.34
+JAVASCRIPT_CLIENT := 0.6.54
+
+.PHONY: help demo demo-web docs test test-browser test-clients architecture bench soak check lint types cover lowest versions format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -49,6 +54,19 @@ test: $(READY)  ## run the tests
 
 test-browser: $(READY)  ## run the tests of the example's page, which need Chromium
 	$(BIN)/python -m pytest -m browser
+
+$(CLIENTS)/python-%/.ready: | $(READY)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(@D)
+	$(BIN)/uv pip install --quiet --python $(@D)/bin/python 'inferencesh==$*' aiohttp
+	@touch $@
+
+$(CLIENTS)/javascript-$(JAVASCRIPT_CLIENT)/.ready:
+	npm install --silent --no-audit --no-fund --prefix $(@D) @inferencesh/sdk@$(JAVASCRIPT_CLIENT)
+	@touch $@
+
+# Made once for each version.
+test-clients: $(READY) $(PYTHON_CLIENTS:%=$(CLIENTS)/python-%/.ready) $(CLIENTS)/javascript-$(JAVASCRIPT_CLIENT)/.ready  ## run programs of the official SDKs against the embedded runtime
+	$(BIN)/python -m pytest -m official tests/official
 
 architecture: $(READY)  ## print the proof that imports go downwards only
 	$(BIN)/python -m tests.architecture
@@ -92,11 +110,11 @@ versions: $(READY)  ## run those tests with the other versions of Python on this
 			&& .venv-$$version/bin/python -m pytest -q $(PARALLEL) $(LEAN) || exit 1; \
 	done
 
-check: lint types architecture docs cover lowest versions test-browser  ## run everything that CI runs
+check: lint types architecture docs cover lowest test-browser test-clients  ## run everything that CI runs
 
 format: $(READY)  ## format the code and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove what the other targets created
-	rm -rf $(VENV) .venv-demo $(LOWEST) $(VERSIONS:%=.venv-%) .mypy_cache .ruff_cache .hypothesis .coverage* build dist
+	rm -rf $(VENV) .venv-demo $(LOWEST) $(CLIENTS) $(VERSIONS:%=.venv-%) .mypy_cache .ruff_cache .hypothesis .coverage* build dist

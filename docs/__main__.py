@@ -40,6 +40,7 @@ GUIDES: Mapping[str, Sequence[str]] = {
         "services",
         "testing",
         "runtime",
+        "other-clients",
         "tracing",
     ),
     "About": ("guarantees", "performance", "architecture"),

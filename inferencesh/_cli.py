@@ -180,6 +180,21 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         help="the version of the API's response format (default: %(default)s)",
     )
     parser.add_argument(
+        "--replay",
+        action="store_true",
+        help="begin each stream of a chat with all its messages (default: with the reply that is being written)",
+    )
+    parser.add_argument(
+        "--cors-origin",
+        type=_origin,
+        action="append",
+        default=[],
+        dest="cors_origins",
+        metavar="ORIGIN",
+        help="let web pages of this origin, such as http://localhost:3000, use the runtime from a browser; may be "
+        "repeated; * allows all",
+    )
+    parser.add_argument(
         "--approvals",
         choices=("api_key", "sign_in"),
         default="api_key",
@@ -215,6 +230,16 @@ def _seconds(text: str) -> float:
     if not 0 <= seconds <= 60:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 60")
     return seconds
+
+
+def _origin(text: str) -> str:
+    from .local import LocalRuntime
+
+    try:
+        LocalRuntime(cors_origins=[text])
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def _file(text: str) -> str:
@@ -327,6 +352,8 @@ async def _serve_until_stopped(options: argparse.Namespace, key: str) -> None:
         port=options.port,
         updates=options.updates,
         envelope=options.envelope,
+        replay=options.replay,
+        cors_origins=options.cors_origins,
         approvals=options.approvals,
         pace=options.pace,
         db=options.db,

@@ -241,7 +241,15 @@ def test_warnings_are_shown_when_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [(), ("talk",), ("chat", "--key", "inf_x"), ("serve", "--port", "70000"), ("serve", "--pace", "soon")]
+    "arguments",
+    [
+        (),
+        ("talk",),
+        ("chat", "--key", "inf_x"),
+        ("serve", "--port", "70000"),
+        ("serve", "--pace", "soon"),
+        ("serve", "--cors-origin", "localhost"),
+    ],
 )
 def test_wrong_arguments_are_refused(arguments: tuple[str, ...]) -> None:
     """With the usage and status 2; there is no option for a key, which every user of the machine could read."""
@@ -604,6 +612,27 @@ def test_serve_speaks_as_it_is_told() -> None:
             assert json.load(refusal)["error"]["code"] == "requires_sign_in"
     assert body["success"] is True
     assert done.stdout.endswith("thirsty.\n")
+
+
+def test_serve_replays_and_lets_pages_in_when_it_is_told() -> None:
+    """--replay and --cors-origin, which may be repeated, reach the runtime; without them nothing of it happens."""
+    pages = ["http://localhost:3000", "https://app.example"]
+    for told in ((), ("--replay", *(word for page in pages for word in ("--cors-origin", page)))):
+        with piped("serve", "--port", "0", "--pace", "0", *told) as process:
+            where = hear_address(process)
+            with Inference(where["INFERENCE_API_KEY"], base_url=where["INFERENCE_BASE_URL"]) as client:
+                chat_id = client.agent("a/b").send_message("Hello").chat_id
+            url = f"{where['INFERENCE_BASE_URL']}/chats/{chat_id}/stream"
+            headers = {"Authorization": f"Bearer {where['INFERENCE_API_KEY']}", "Accept": "application/x-ndjson"}
+            for page in pages:
+                request = urllib.request.Request(url, headers={**headers, "Origin": page})
+                with urllib.request.urlopen(request) as stream:
+                    assert stream.headers.get("Access-Control-Allow-Origin") == (page if told else None)
+                    assert json.loads(stream.readline())["event"] == "chats"
+                    if told:
+                        assert json.loads(stream.readline())["data"]["role"] == "user"
+            process.send_signal(signal.SIGTERM)
+            assert process.communicate(timeout=LIMIT) == ("", "")
 
 
 def test_a_port_that_is_taken_is_one_line(served: Served) -> None:

@@ -43,6 +43,7 @@ class RuntimeOptions(TypedDict, total=False):
     pace: float
     heartbeat: float
     replay: bool
+    cors_origins: Collection[str]
     db: str | os.PathLike[str] | None
     max_file_bytes: int
     approvals: ApprovedBy

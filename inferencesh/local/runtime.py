@@ -11,6 +11,7 @@ from aiohttp import web
 
 from ._api.approvals import ApprovalApi
 from ._api.chats import ChatApi, Settings
+from ._api.cors import Cors
 from ._api.files import FileApi
 from ._api.problems import Envelope, add_request_id, guard
 from .approvals import Approvals, ApprovedBy
@@ -50,7 +51,10 @@ class LocalRuntime:
         updates: What chat streams contain while a message grows: whole messages, token deltas, or both.
         pace: Seconds between the pieces of an answer, and ten times that before the first; 0 for no delays.
         heartbeat: Seconds without an event after which a stream sends a heartbeat.
-        replay: Whether a chat stream begins with the existing messages of the chat.
+        replay: Whether a chat stream begins with all existing messages of the chat. Otherwise it begins with what the
+            agent has said so far in a run that is under way; the rest is to be read from the list of messages.
+        cors_origins: The origins of web pages that may use the runtime from a browser, such as
+            ``http://localhost:3000``, or ``*`` for all.
         db: The SQLite file for chats and files, which is created if it does not exist; only one runtime at a time can
             use it. After a restart, a run that was active has failed, and a run that was paused can continue. None
             keeps everything in memory.
@@ -86,7 +90,8 @@ class LocalRuntime:
         updates: Updates = "both",
         pace: float = 0.02,
         heartbeat: float = 10.0,
-        replay: bool = True,
+        replay: bool = False,
+        cors_origins: Collection[str] = (),
         db: str | os.PathLike[str] | None = None,
         max_file_bytes: int = 100 * 1024 * 1024,
         approvals: ApprovedBy = "api_key",
@@ -113,6 +118,7 @@ class LocalRuntime:
         self._files = FileStore()
         self._db = None if db is None else _path(db)
         self._storage: Storage | None = None
+        self._cors = Cors.allowing(cors_origins, envelope)
         settings = Settings(envelope, updates, heartbeat, replay, observer)
         self._chat_api = ChatApi(self._store, self._engine, settings, self._files)
         self._file_api = FileApi(self._files, envelope, max_file_bytes)
@@ -201,12 +207,12 @@ class LocalRuntime:
         return await Storage.open(self._db, self._store, self._files)
 
     async def _listen(self, storage: Storage | None) -> web.AppRunner:
-        middlewares = [guard(self._api_keys, self._envelope)]
+        middlewares = [self._cors.middleware(), guard(self._api_keys, self._envelope)]
         if storage is not None:
             middlewares.append(storage.middleware())
         app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
         app.add_routes([*self._chat_api.routes(), *self._approval_api.routes(), *self._file_api.routes()])
-        app.on_response_prepare.append(add_request_id)
+        app.on_response_prepare.extend([add_request_id, self._cors.add_headers])
         # Handlers are cancelled as soon as the client disconnects, so that streams do not end only at the next write.
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_TIMEOUT)
         await runner.setup()
