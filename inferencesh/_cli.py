@@ -187,6 +187,13 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         "the service (default: %(default)s)",
     )
     parser.add_argument(
+        "--playground",
+        choices=("loopback", "everywhere", "off"),
+        default="loopback",
+        help="where the page for trying agents can be opened: on this machine only, wherever the runtime can be "
+        "reached, or nowhere (default: %(default)s)",
+    )
+    parser.add_argument(
         "--pace",
         type=_seconds,
         default=0.02,
@@ -330,6 +337,7 @@ async def _serve_until_stopped(options: argparse.Namespace, key: str) -> None:
         approvals=options.approvals,
         pace=options.pace,
         db=options.db,
+        playground=options.playground,
     )
     try:
         await runtime.start()
