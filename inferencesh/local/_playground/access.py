@@ -89,7 +89,7 @@ class Access:
     def accepts(self, key: str) -> bool:
         """Whether a key that a person has entered is one of the runtime's."""
         given = key.strip().encode(errors="surrogateescape")
-        return any([hmac.compare_digest(given, each.encode()) for each in self._keys])
+        return any(hmac.compare_digest(given, each.encode()) for each in self._keys)
 
     def begin_session(self, request: web.Request, response: web.StreamResponse) -> None:
         """Add the session's cookie to a response."""

@@ -164,19 +164,13 @@ def _listed(items: list[str], indent: int) -> str:
 
 
 def _read_turns(events: Sequence[Mapping[str, object]]) -> list[_Turn]:
-    messages: dict[str, Mapping[str, object]] = {}
+    messages = {_text(data, "id"): data for data in _named(events, "chat_messages")}
+    failed = [run for run in _named(events, "agent_runs") if run.get("state") == "failed"]
+    failures = {_text(run, "id"): _text(run, "error") or "The run failed." for run in failed}
     pieces: dict[str, list[str]] = {}
-    failures: dict[str, str] = {}
-    for event in events:
-        data = _mapping(event.get("data"))
-        match event.get("event"):
-            case "chat_messages":
-                messages[_text(data, "id")] = data
-            case "delta":
-                if piece := _text(_mapping(data.get("delta")), "response"):
-                    pieces.setdefault(_text(data, "resource_id"), []).append(piece)
-            case "agent_runs" if data.get("state") == "failed":
-                failures[_text(data, "id")] = _text(data, "error") or "The run failed."
+    for data in _named(events, "delta"):
+        if piece := _text(_mapping(data.get("delta")), "response"):
+            pieces.setdefault(_text(data, "resource_id"), []).append(piece)
     turns: list[_Turn] = []
     for message in sorted(messages.values(), key=_order):
         if message.get("role") == "user" and message.get("status") != "cancelled":
@@ -187,6 +181,10 @@ def _read_turns(events: Sequence[Mapping[str, object]]) -> list[_Turn]:
         if turn.replies:
             turn.replies[-1].failure = failures.get(turn.replies[-1].run_id)
     return turns
+
+
+def _named(events: Sequence[Mapping[str, object]], name: str) -> list[Mapping[str, object]]:
+    return [_mapping(event.get("data")) for event in events if event.get("event") == name]
 
 
 def _read_reply(message: Mapping[str, object], pieces: list[str]) -> _Reply:

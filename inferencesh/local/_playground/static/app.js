@@ -84,17 +84,15 @@ const composer = new Composer(async (text, attachments) => {
 async function post(text, attachments = []) {
   const input = { text, ...(attachments.length ? { attachments } : {}) };
   const unsent = agents.takeUnsent();
-  const to = chatId ? { chat_id: chatId, ...(unsent ? { agent_config: unsent } : {}) } : { agent_config: agents.config };
   let posted;
   try {
-    posted = await call("POST", "/agents/run", { ...to, input });
+    if (!chatId) await open(String((await call("POST", "/chats", { agent_config: agents.config })).id), { created: true });
+    posted = await call("POST", "/agents/run", { chat_id: chatId, ...(unsent ? { agent_config: unsent } : {}), input });
   } catch (error) {
     if (unsent) agents.putBack();
     throw error;
   }
-  const message = posted?.user_message;
-  if (!chatId) open(String(message.chat_id), { created: true });
-  showMessage(message);
+  showMessage(posted.user_message);
   if (posted.assistant_message) showMessage(posted.assistant_message);
   scrollToEnd();
   chats.soon();
@@ -108,6 +106,7 @@ function again(message) {
   if (text) attempt(() => post(text));
 }
 
+// Opens a chat; the promise is fulfilled when its stream is, so that nothing of a reply to come is missed.
 function open(id, { created = false } = {}) {
   reading?.abort();
   chatId = id;
@@ -119,7 +118,7 @@ function open(id, { created = false } = {}) {
   chats.select(id);
   showState();
   if (!created) agents.open(id);
-  follow(id);
+  return new Promise((opened) => follow(id, opened).finally(opened));
 }
 
 function startNew() {
@@ -137,7 +136,7 @@ function startNew() {
 }
 
 // Reads the stream of a chat for as long as the chat is open, over as many connections as it takes.
-async function follow(id) {
+async function follow(id, opened) {
   const control = (reading = new AbortController());
   for (let failures = 0; ; ) {
     try {
@@ -146,6 +145,7 @@ async function follow(id) {
         failures = 0;
         if (event.event === "opened") {
           connected(true);
+          opened();
           await readMessages(id, control.signal);
         } else take(event);
       }
@@ -393,6 +393,7 @@ function side(shown) {
   byId("side").hidden = !shown;
   byId("toggle-side").setAttribute("aria-expanded", shown);
   document.body.classList.toggle("with-side", shown);
+  if (shown) byId("event-list").scrollTop = byId("event-list").scrollHeight;
   showShade();
 }
 

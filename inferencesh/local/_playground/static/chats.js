@@ -1,7 +1,7 @@
 // The list of chats: search, open, rename, delete.
 
 import { call } from "./api.js";
-import { byId, element } from "./dom.js";
+import { byId, element, icon } from "./dom.js";
 
 export class ChatList {
   #options;
@@ -56,8 +56,8 @@ export class ChatList {
     let row = this.#rows.get(chat.id);
     if (!row) {
       const open = element("button", { type: "button", class: "open", on: { click: () => this.#options.open(chat.id) } });
-      const rename = element("button", { type: "button", class: "icon", title: "Rename", text: "✎", on: { click: () => this.#options.rename(row.chat) } });
-      const remove = element("button", { type: "button", class: "icon", title: "Delete", text: "🗑", on: { click: () => this.#options.remove(row.chat) } });
+      const rename = element("button", { type: "button", class: "icon", title: "Rename", on: { click: () => this.#options.rename(row.chat) } }, icon("rename"));
+      const remove = element("button", { type: "button", class: "icon", title: "Delete", on: { click: () => this.#options.remove(row.chat) } }, icon("remove"));
       row = element("li", {}, open, element("span", { class: "row-tools" }, rename, remove));
       this.#rows.set(chat.id, row);
     }
