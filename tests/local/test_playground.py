@@ -134,11 +134,11 @@ async def test_a_key_of_its_own_is_asked_for() -> None:
 
 async def test_everywhere_takes_other_hosts_and_asks_for_the_key() -> None:
     """The well-known key does not open the page by itself under a name that is not this machine's own."""
-    async with browsing(playground="everywhere") as (_, session):
-        async with session.get("/", headers={"Host": "box.example"}) as response:
-            assert response.status == 200
-            assert "Set-Cookie" not in response.headers
-            assert "script-src box.example/playground/;" in response.headers["Content-Security-Policy"]
+    host = {"Host": "box.example"}
+    async with browsing(playground="everywhere") as (_, session), session.get("/", headers=host) as response:
+        assert response.status == 200
+        assert "Set-Cookie" not in response.headers
+        assert "script-src box.example/playground/;" in response.headers["Content-Security-Policy"]
 
 
 async def test_the_page_runs_nothing_but_its_own_files() -> None:

@@ -7,7 +7,7 @@ import { Composer } from "./composer.js";
 import { byId, element } from "./dom.js";
 import { Inspector } from "./inspector.js";
 import { MessageList } from "./messages.js";
-import { Conversation } from "./turns.js";
+import { Conversation, textOfMessage } from "./turns.js";
 
 const NOT_RUNNING = "The runtime is not running: start it with “inferencesh serve”. This page reconnects by itself.";
 const SUGGESTIONS = [
@@ -100,9 +100,7 @@ async function post(text, attachments = []) {
 }
 
 function again(message) {
-  const before = [...conversation.messages.values()].filter((each) => each.role === "user" && each.order < message.order);
-  const last = before.sort((a, b) => a.order - b.order).at(-1);
-  const text = (last?.content ?? []).map((block) => (block.type === "text" ? block.text : "")).join("");
+  const text = textOfMessage(conversation.last("user", { before: message.order }));
   if (text) attempt(() => post(text));
 }
 
@@ -222,15 +220,14 @@ function showState() {
   byId("send").textContent = busy || paused ? "Queue" : "Send";
   showFacts();
   if (run?.state === "failed") {
-    const last = [...conversation.messages.values()].filter((each) => each.role === "assistant" && each.agent_run_id === run.id).sort((a, b) => a.order - b.order).at(-1);
+    const last = conversation.last("assistant", { runId: run.id });
     if (last) list.fail(last.id, String(run.error || "the runtime gave no reason."));
   }
 }
 
 function tell() {
   const { run } = conversation;
-  const last = [...conversation.messages.values()].filter((each) => each.role === "assistant").sort((a, b) => a.order - b.order).at(-1);
-  const text = (last?.content ?? []).map((block) => (block.type === "text" ? block.text : "")).join("").slice(0, 300);
+  const text = textOfMessage(conversation.last("assistant")).slice(0, 300);
   if (run?.state === "completed") announce(`The agent says: ${text || "nothing"}`), chats.soon();
   else if (run?.state === "failed") announce(`The reply failed: ${run.error ?? ""}`);
   else if (conversation.paused) announce("The agent waits for you.");
@@ -269,7 +266,7 @@ function showFacts() {
   };
   byId("facts").replaceChildren(...Object.entries(facts).flatMap(([name, value]) => [element("dt", { text: name }), element("dd", { text: String(value) })]));
   if (total === null) return;
-  const last = [...conversation.messages.values()].filter((each) => each.role === "assistant" && each.agent_run_id === run.id).sort((a, b) => a.order - b.order).at(-1);
+  const last = conversation.last("assistant", { runId: run.id });
   const tokens = usage.written === undefined ? "" : ` · ${usage.written} tokens`;
   if (last) list.note(last.id, `${seconds(total)}${live ? ` · first piece after ${seconds(times.first - times.began)} · ${times.pieces} pieces` : ""}${tokens}`);
 }

@@ -75,7 +75,7 @@ class MessageView {
     this.message = message;
     this.root.classList.toggle("growing", message.role === "assistant" && !ended);
     this.root.classList.toggle("queued", message.status === "queued");
-    const content = Array.isArray(message.content) ? message.content.filter((block) => block && typeof block === "object") : [];
+    const content = Array.isArray(message.content) ? message.content : [];
     const blocks = content.filter((block) => block.type !== "tool");
     blocks.forEach((block, at) => this.#showBlock(block, at, ended, at === blocks.length - 1));
     for (const part of this.#parts.splice(blocks.length)) part.root.remove();

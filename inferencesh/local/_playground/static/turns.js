@@ -1,5 +1,20 @@
 // The state of one chat as its stream tells it: messages, calls being written, runs, and how long they took.
 
+const objects = (value) => (Array.isArray(value) ? value.filter((each) => each && typeof each === "object" && !Array.isArray(each)) : []);
+
+/** Returns a message whose lists are lists of objects, whatever was sent. */
+function cleaned(message) {
+  return {
+    ...message,
+    order: Number(message.order) || 0,
+    content: objects(message.content).map((block) => ({ ...block, tool_calls: objects(block.tool_calls) })),
+    tool_invocations: objects(message.tool_invocations),
+  };
+}
+
+/** Returns the text of a message. */
+export const textOfMessage = (message) => (message?.content ?? []).map((block) => (block.type === "text" ? String(block.text ?? "") : "")).join("");
+
 export class Conversation {
   messages = new Map();
   chat = null;
@@ -15,12 +30,13 @@ export class Conversation {
     if (event === "chats" && typeof data.id === "string") {
       this.chat = { ...this.chat, ...data };
       if (data.active_run?.id) this.#takeRun(data.active_run);
-      const changed = [...this.messages.values()].filter((message) => message.tool_invocations?.length).map((message) => message.id);
+      const changed = [...this.messages.values()].filter((message) => message.tool_invocations.length).map((message) => message.id);
       return { changed, stale: false };
     }
     if (event === "agent_runs" && typeof data.id === "string") {
       this.#takeRun(data);
-      return { changed: this.#lastOf(data.id), stale: false };
+      const last = this.last("assistant", { runId: data.id });
+      return { changed: last ? [last.id] : [], stale: false };
     }
     if (event === "chat_messages" && typeof data.id === "string") return { changed: this.put(data), stale: false };
     if (event === "delta" && typeof data.resource_id === "string") return this.#takeDelta(data);
@@ -28,11 +44,12 @@ export class Conversation {
   }
 
   /** Puts a message in place; an older state does not replace a newer one. */
-  put(message) {
+  put(raw) {
+    const message = cleaned(raw);
     const known = this.messages.get(message.id);
     if (known && String(known.updated_at) > String(message.updated_at)) return [];
     this.messages.set(message.id, message);
-    const written = new Set((Array.isArray(message.content) ? message.content : []).flatMap((block) => (block?.tool_calls ?? []).map((call) => call?.id)));
+    const written = new Set(message.content.flatMap((block) => block.tool_calls.map((call) => call.id)));
     const drafts = this.drafts.get(message.id);
     if (drafts) for (const [index, draft] of drafts) if (written.has(draft.id) || message.status !== "pending") drafts.delete(index);
     return [message.id];
@@ -75,9 +92,10 @@ export class Conversation {
     return this.times.get(runId);
   }
 
-  #lastOf(runId) {
-    const replies = [...this.messages.values()].filter((message) => message.agent_run_id === runId && message.role === "assistant");
-    return replies.sort((a, b) => a.order - b.order).slice(-1).map((message) => message.id);
+  /** Returns the last message of a role, of one run if it is given, before a position if it is given. */
+  last(role, { runId = null, before = Infinity } = {}) {
+    const found = [...this.messages.values()].filter((each) => each.role === role && each.order < before && (runId === null || each.agent_run_id === runId));
+    return found.sort((a, b) => a.order - b.order).at(-1) ?? null;
   }
 
   #takeDelta(data) {
@@ -90,23 +108,23 @@ export class Conversation {
     for (const [key, type] of [["reasoning", "reasoning"], ["response", "text"]]) {
       if (typeof delta[key] === "string") this.#append(message, type, delta[key]);
     }
-    for (const call of Array.isArray(delta.tool_calls) ? delta.tool_calls : []) {
+    for (const call of objects(delta.tool_calls)) {
       const drafts = this.drafts.get(message.id) ?? new Map();
       this.drafts.set(message.id, drafts);
-      const draft = drafts.get(call?.index) ?? { id: `draft-${call?.index}`, name: "", arguments: "" };
-      if (typeof call?.id === "string") draft.id = call.id;
-      if (typeof call?.function?.name === "string") draft.name = call.function.name || draft.name;
-      if (typeof call?.function?.arguments === "string") draft.arguments += call.function.arguments;
-      drafts.set(call?.index, draft);
+      const draft = drafts.get(call.index) ?? { id: `draft-${call.index}`, name: "", arguments: "" };
+      if (typeof call.id === "string") draft.id = call.id;
+      if (typeof call.function?.name === "string") draft.name = call.function.name || draft.name;
+      if (typeof call.function?.arguments === "string") draft.arguments += call.function.arguments;
+      drafts.set(call.index, draft);
     }
     return { changed: [message.id], stale: false };
   }
 
   #append(message, type, text) {
-    const content = Array.isArray(message.content) ? [...message.content] : [];
+    const content = [...message.content];
     const last = content.at(-1);
     if (last?.type === type) content[content.length - 1] = { ...last, text: (last.text ?? "") + text };
-    else content.push({ type, text });
+    else content.push({ type, text, tool_calls: [] });
     this.messages.set(message.id, { ...message, content });
   }
 }

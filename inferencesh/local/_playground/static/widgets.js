@@ -12,7 +12,7 @@ export function widgetForm(surface, submit) {
     components.set(component.id, component);
   }
   const children = new Set([...components.values()].flatMap((component) => component.children));
-  const roots = [...components.values()].filter((component) => !children.has(component.id));
+  const roots = [...components.values()].filter((component) => component.id === "root" || !children.has(component.id));
   const form = element("form", { class: "widget", "aria-label": "Widget" });
   const context = { components, model: surface?.dataModel, seen: new Set(), submit: (action) => submit(action, fields(form)) };
   form.append(...roots.map((component) => draw(component, context)));
