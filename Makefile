@@ -43,7 +43,7 @@ docs: $(READY)  ## build the reference pages in build/docs
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest $(PARALLEL)
 
-test-browser: $(READY)  ## run the tests of the example's page, which need Chromium
+test-browser: $(READY)  ## run the tests of the pages, which need Chromium
 	$(BIN)/python -m pytest -m browser
 
 architecture: $(READY)  ## print the proof that imports go downwards only

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, get_args
@@ -27,7 +28,7 @@ OWN = {"X-Inferencesh-Playground": "1"}
 class Answering:
     """A model that answers with the pieces of the first rule whose word is in the last message."""
 
-    def __init__(self, **rules: list[Piece]) -> None:
+    def __init__(self, **rules: Sequence[Piece]) -> None:
         self.rules = rules
 
     async def respond(self, conversation: Conversation) -> AsyncIterator[Piece]:
@@ -343,6 +344,10 @@ def play(code: str) -> None:
     module["test_the_recorded_conversation"]()
 
 
+HOSTILE_RULES: dict[str, list[Piece]] = {
+    HOSTILE: [Text(HOSTILE), ToolCall("clock", {HOSTILE: HOSTILE})],
+    "result": [Text(HOSTILE)],
+}
 CONVERSATIONS: dict[str, tuple[Answering, list[str], str | None]] = {
     "text": (Answering(Hi=[Reasoning("Hm."), Text("He"), Text("llo the"), Text("re.")]), ["Hi", "Again"], "noon"),
     "tools": (
@@ -358,7 +363,7 @@ CONVERSATIONS: dict[str, tuple[Answering, list[str], str | None]] = {
         "noon",
     ),
     "hostile": (
-        Answering(**{HOSTILE: [Text(HOSTILE), ToolCall("clock", {HOSTILE: HOSTILE})]}, result=[Text(HOSTILE)]),
+        Answering(**HOSTILE_RULES),
         [HOSTILE],
         HOSTILE,
     ),
@@ -427,3 +432,44 @@ def test_every_static_file_is_in_the_package() -> None:
         for line in path.read_text(encoding="utf-8").splitlines():
             if line.startswith("import ") and ' from "' in line:
                 assert line.rpartition('"./')[2].rstrip('";') in names, line
+
+
+# -- colours -----------------------------------------------------------------------------------------------------------
+
+
+def _themes() -> dict[str, dict[str, str]]:
+    """The colours of the light and the dark theme, by the names of their variables."""
+    static = Path(importlib.import_module("inferencesh.local._playground").__path__[0]) / "static"
+    css = (static / "content.css").read_text(encoding="utf-8")
+    blocks = re.findall(r"(:root[^{]*)\{([^}]*)\}", css)
+    colours = {name: dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", body)) for name, body in blocks}
+    light, chosen = colours[":root "], colours[':root[data-theme="dark"] ']
+    assert chosen == colours[':root:not([data-theme="light"]) '], "chosen and of the system, dark is the same"
+    return {"light": light, "dark": chosen}
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("text", "paper"),
+    [
+        *((text, paper) for text in ("ink", "soft") for paper in ("paper", "panel", "card", "code")),
+        *(("accent", paper) for paper in ("paper", "card", "accent-soft")),
+        ("ink", "accent-soft"),
+        ("on-accent", "accent"),
+        *((text, "wait-paper") for text in ("ink", "soft", "wait", "wrong")),
+        ("wrong", "wrong-paper"),
+        ("wrong", "panel"),
+        ("good", "card"),
+    ],
+)
+def test_text_has_the_contrast_that_people_need(theme: str, text: str, paper: str) -> None:
+    """At least 4.5 to 1, as WCAG asks for with AA."""
+    colours = _themes()[theme]
+    dark, light = sorted([_luminance(colours[text]), _luminance(colours[paper])])
+    assert (light + 0.05) / (dark + 0.05) >= 4.5

@@ -34,6 +34,7 @@ export const PRESETS = {
   },
 };
 
+const OF_CHAT = "The agent of this chat. A change is sent with the next message.";
 const KEPT = "inferencesh-agent"; // in the tab's session storage: it is gone with the tab
 
 export class AgentEditor {
@@ -70,6 +71,11 @@ export class AgentEditor {
     return unsent;
   }
 
+  /** Says that the configuration belongs to the open chat now. */
+  began() {
+    this.#say(OF_CHAT);
+  }
+
   /** Marks the configuration as not sent, after a message that carried it was refused. */
   putBack() {
     this.#unsent = true;
@@ -91,7 +97,7 @@ export class AgentEditor {
       this.#applied = config;
       this.#unsent = false;
       this.#show(config);
-      this.#say("The agent of this chat. A change is sent with the next message.");
+      this.#say(OF_CHAT);
     } catch (error) {
       this.#say(error.message, true);
     }

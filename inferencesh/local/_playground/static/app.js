@@ -115,7 +115,8 @@ function open(id, { created = false } = {}) {
   byId("welcome").hidden = true;
   chats.select(id);
   showState();
-  if (!created) agents.open(id);
+  if (created) agents.began();
+  else agents.open(id);
   return new Promise((opened) => follow(id, opened).finally(opened));
 }
 
