@@ -52,7 +52,7 @@ docs: $(READY)  ## build the guides and the reference in build/docs
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest $(PARALLEL)
 
-test-browser: $(READY)  ## run the tests of the example's page, which need Chromium
+test-browser: $(READY)  ## run the tests of the pages, which need Chromium
 	$(BIN)/python -m pytest -m browser
 
 $(CLIENTS)/python-%/.ready: | $(READY)

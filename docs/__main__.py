@@ -40,6 +40,7 @@ GUIDES: Mapping[str, Sequence[str]] = {
         "services",
         "testing",
         "runtime",
+        "playground",
         "other-clients",
         "tracing",
     ),

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast, get_args
 
+import httpx
 import pytest
 
 from inferencesh import Inference, RunState, __version__, string, tool
@@ -560,6 +561,19 @@ def test_serve_is_used_by_another_process_and_ends_when_told(number: signal.Sign
             process.send_signal(number)
             assert process.communicate(timeout=LIMIT) == ("", "")
         assert process.returncode == 0
+
+
+@pytest.mark.parametrize(("arguments", "status"), [((), 200), (("--playground", "off"), 401)])
+def test_serve_shows_a_page_unless_told_not_to(arguments: tuple[str, ...], status: int) -> None:
+    """It is at the address that is printed, and no key is needed to open it."""
+    with piped("serve", "--port", "0", *arguments) as process:
+        line = cast("IO[str]", process.stdout).readline()
+        assert ("open it in a browser to try agents" in line) is (status == 200)
+        address = re.search(r"http://[\d.:]*\d", line)
+        assert address is not None
+        assert httpx.get(address[0], trust_env=False).status_code == status
+        process.terminate()
+        process.communicate(timeout=LIMIT)
 
 
 def test_serve_ends_when_ctrl_c_is_ignored() -> None:

@@ -31,6 +31,7 @@ FOR_DEVELOPERS = [
     "docs/docstrings-and-results.md",
     "docs/other-clients.md",
     "docs/performance.md",
+    "docs/playground.md",
 ]
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from ._api.problems import Envelope
+    from ._playground.access import PlaygroundAccess
     from .approvals import ApprovedBy
     from .feed import Updates
     from .model import Model
@@ -48,6 +49,7 @@ class RuntimeOptions(TypedDict, total=False):
     max_file_bytes: int
     approvals: ApprovedBy
     observer: Observer | None
+    playground: PlaygroundAccess
 
 
 @attrs.frozen
