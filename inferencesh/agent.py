@@ -231,7 +231,7 @@ class AsyncAgent(Uncopied):
             on_approval=on_approval,
             conflate=conflate,
         )
-        return _output(self._open_stream(request), request)
+        return self._open_stream(request).get_final_output()
 
     def stream_messages(
         self,
@@ -551,7 +551,3 @@ class AsyncAgent(Uncopied):
 
 def _id_of(thing: str | ToolCall | Interrupt) -> str:
     return thing.id if isinstance(thing, ToolCall | Interrupt) else thing
-
-
-async def _output(stream: AsyncMessageStream, request: TurnRequest) -> Any:
-    return request.read_output(await stream.get_final_output(), stream.message, stream.chat_id)

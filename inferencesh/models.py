@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeAlias, TypeVar
 
 import attrs
 
@@ -36,7 +36,9 @@ __all__ = [
     "ToolCallStatus",
     "ToolType",
     "is_finish",
+    "json_output",
     "read_partial",
+    "type_output",
     "written_output",
 ]
 
@@ -194,6 +196,8 @@ def _read(text: str, *, partial: bool) -> object:
         return None
     return value
 
+
+ReadPartial: TypeAlias = Callable[[Any, bool], Any]
 
 FINAL_MESSAGE = frozenset({MessageStatus.READY, MessageStatus.FAILED, MessageStatus.CANCELLED})
 FINAL_CALL = frozenset({ToolCallStatus.COMPLETED, ToolCallStatus.FAILED, ToolCallStatus.CANCELLED})
@@ -372,7 +376,8 @@ class ToolCall:
 class _WeaklyReferable:
     """The common base of ``Message`` and ``_NewMessage``, which must have the same layout."""
 
-    __slots__ = ("__weakref__",)
+    # Not a field of attrs: a snapshot that is copied into another process has no need of the type.
+    __slots__ = ("__weakref__", "_read_output")
 
 
 @attrs.frozen
@@ -470,9 +475,29 @@ class Message(_WeaklyReferable):
 
         Objects and lists hold the entries that are complete so far: a string or number that is still being written is
         not there yet. It comes from a language model: check it before you act on it.
+
+        In the snapshots of a turn that was given an ``output_type`` it is a value of that type. A class is complete
+        when all of its required fields are; until then, or where the output does not match the type, it is None.
         """
-        written = written_output(self.tool_calls, self.content)
-        return read_partial(written, over=self.done) if isinstance(written, str) else written
+        written = json_output(self)
+        read: ReadPartial | None = getattr(self, "_read_output", None)
+        return written if read is None or written is None else read(written, self.done)
+
+
+def json_output(message: Message) -> Any:
+    """Return the output of a message as far as it is complete, as a JSON value whatever its type is."""
+    written = written_output(message.tool_calls, message.content)
+    return read_partial(written, over=message.done) if isinstance(written, str) else written
+
+
+def type_output(message: Message, read: ReadPartial) -> None:
+    """Have a function read the output of a message whenever ``output`` is read.
+
+    Args:
+        message: The message.
+        read: Takes the JSON value so far, and whether the message is complete.
+    """
+    object.__setattr__(message, "_read_output", read)
 
 
 def _joined(content: tuple[Content, ...], wanted: ContentType) -> str:

@@ -15,7 +15,7 @@ from ._loops.invoke import in_callback_of, invoke, runs_on_loop
 from ._loops.threads import Uncopied, hand_over, wait_for_end
 from ._turns.driver import TurnDriver
 from .errors import InferenceError, StreamError
-from .models import Message, ToolCall
+from .models import Message, ToolCall, type_output
 
 __all__ = ["AsyncMessageStream", "OneReader"]
 
@@ -53,6 +53,8 @@ class AsyncMessageStream(Uncopied):
         self._driver = driver
         self._source = Conflator(driver) if driver.request.conflate else driver
         self._on_message = driver.request.on_message
+        output = driver.request.output
+        self._read_output = output.read_partial if output is not None else None
         self._on_loop: bool | None = None  # whether that is called on the loop; found out when it is first called
         self._batch: Iterator[Message] = iter(())  # what the source returned last, as far as it was not taken yet
         self._entered = False
@@ -109,6 +111,9 @@ class AsyncMessageStream(Uncopied):
                 self._end()
                 self._error = error
                 raise
+        if self._read_output is not None:
+            for message in batch:
+                type_output(message, self._read_output)
         if not batch:
             self._end()
             final = self._final()
@@ -154,11 +159,12 @@ class AsyncMessageStream(Uncopied):
         """Consume the rest of the stream and return the agent's structured output.
 
         Returns:
-            The JSON value that the agent gave to its ``finish`` tool; None if it ended without calling it.
+            The JSON value that the agent gave to its ``finish`` tool; None if it ended without calling it. For a turn
+            with an ``output_type`` the output as that type.
 
         Raises:
             InputRequiredError: The run waits for input instead of ending.
-            OutputError: The run was cancelled, or the output is incomplete.
+            OutputError: The run was cancelled, or the output is incomplete or does not match its type.
             RunFailedError, StreamError, APIError, APIConnectionError: As for ``get_final_message``.
 
         Example:
@@ -176,7 +182,8 @@ class AsyncMessageStream(Uncopied):
             ```
         """
         await self.get_final_message()
-        return await self._driver.read_output()
+        output = await self._driver.read_output()
+        return self._driver.request.read_output(output, self.message, self.chat_id)
 
     async def stop(self) -> None:
         """End the run on the server; a stream that is still being read ends normally.
@@ -260,7 +267,10 @@ class AsyncMessageStream(Uncopied):
 
     def _final(self) -> Message | None:
         turn = self._driver.turn
-        return turn.outcome.message if turn is not None and turn.outcome is not None else None
+        final = turn.outcome.message if turn is not None and turn.outcome is not None else None
+        if final is not None and self._read_output is not None:
+            type_output(final, self._read_output)
+        return final
 
     async def _report(self, message: Message, *, done: bool) -> None:
         callback = self._on_message

@@ -387,10 +387,9 @@ class Agent(Uncopied):
         )
         stream = self._open(request)
         try:
-            output = stream.get_final_output()
+            return stream.get_final_output()
         finally:
             stream._leave()
-        return request.read_output(output, stream.message, stream.chat_id)
 
     def stream_messages(
         self,
@@ -731,11 +730,12 @@ class MessageStream(Uncopied):
         """Consume the rest of the stream and return the agent's structured output.
 
         Returns:
-            What the agent gave to its ``finish`` tool, as JSON has it; None when it ended without that.
+            What the agent gave to its ``finish`` tool, as JSON has it; None when it ended without that. For a turn with
+            an ``output_type`` the output as that type.
 
         Raises:
             InputRequiredError: The run waits for input instead of ending.
-            OutputError: The run was cancelled, or only a part of the output came.
+            OutputError: The run was cancelled, or only a part of the output came, or it is of another type.
             RunFailedError, StreamError, APIError, APIConnectionError: As for ``get_final_message``.
 
         Example:

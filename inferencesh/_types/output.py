@@ -145,7 +145,7 @@ class OutputType(Generic[T]):
         except Exception as error:  # noqa: BLE001 - a class's own validators may raise anything
             raise OutputError(f"the agent's output is no valid {self.name}: {told(error)}", output) from None
 
-    def read_partial(self, output: object, *, over: bool = False) -> T | None:
+    def read_partial(self, output: object, over: bool = False) -> T | None:  # noqa: FBT001 - see ReadPartial
         """Read an output that is still being written, as far as it is complete.
 
         Lists and dicts hold the entries that are complete so far. A class is complete when all fields are that it
