@@ -80,25 +80,25 @@ def is_pydantic(value: object) -> bool:
     return "pydantic" in _packages_of(value) or hasattr(value, "__get_pydantic_core_schema__")
 
 
-_MARKERS = {
-    ("fastapi",): "belongs to FastAPI, which is not asked here: take pydantic's Field, or leave it out",
-    ("typer",): "belongs to Typer, which is not asked here: leave it out",
-    ("attr", "_CountingAttr"): "belongs into an attrs class: take a plain default",
-    ("dataclasses", "Field"): "belongs into a dataclass: take a plain default",
-    ("msgspec", "Field"): "belongs into a Struct: take a plain default",
-    ("pydantic", "ModelPrivateAttr"): "belongs into a pydantic model: take a plain default",
+_FASTAPI = "belongs to FastAPI, which does not call this function: take pydantic's Field, or leave it out"
+# Classes whose objects have a meaning for others: their package and name, what they are called, and what to do.
+_MARKERS: Mapping[tuple[str, ...], tuple[str, str]] = {
+    ("fastapi",): ("", _FASTAPI),
+    ("typer",): ("", "belongs to Typer, which does not call this function: leave it out"),
+    ("attr", "_CountingAttr"): ("attrs.field", "is for attrs classes: take a plain default"),
+    ("dataclasses", "Field"): ("dataclasses.field", "is for dataclasses: take a plain default"),
+    ("msgspec", "Field"): ("msgspec.field", "is for Structs: take a plain default"),
+    ("pydantic", "ModelPrivateAttr"): ("PrivateAttr", "is for pydantic's models: take a plain default"),
 }
 
 
 def _refuse_marker(value: object) -> None:
     """Raise ConfigurationError for a default or metadata that has a meaning which cannot be kept here."""
-    if isinstance(value, type):
-        return
     for cls in type(value).__mro__:
-        known = (package_of(cls),), (package_of(cls), cls.__name__)
-        advice = next((_MARKERS[each] for each in known if each in _MARKERS), None)
-        if advice is not None:
-            raise ConfigurationError(f"{type(value).__name__}(...) {advice}")
+        for key in ((package_of(cls),), (package_of(cls), cls.__name__)):
+            if key in _MARKERS:
+                name, advice = _MARKERS[key]
+                raise ConfigurationError(f"{name or type(value).__name__}(...) {advice}")
 
 
 def meaning_of(notes: tuple[Any, ...]) -> Meaning:

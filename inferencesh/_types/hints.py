@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import inspect
 import re
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -122,8 +123,10 @@ def alias_of(hint: Any) -> Any:
     alias = origin_of(hint)
     if type(alias).__name__ != "TypeAliasType":
         return None
-    given = dict(zip(alias.__type_params__, typing.get_args(hint), strict=False))
-    return filled(alias.__value__, given)
+    names = {**vars(sys.modules.get(alias.__module__, typing)), alias.__name__: alias}
+    holder = types.SimpleNamespace(__annotations__={"value": alias.__value__})  # which may hold strings
+    value = typing.get_type_hints(holder, names, include_extras=True)["value"]
+    return filled(value, dict(zip(alias.__type_params__, typing.get_args(hint), strict=False)))
 
 
 def is_typed_dict(cls: Any) -> bool:

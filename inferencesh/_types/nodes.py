@@ -23,7 +23,7 @@ from .constraints import Constraint, Default, Limit
 from .hints import type_name
 from .pydantic_types import PydanticReader
 from .reading import MismatchError, Scalar, gathered, problems_of, same_json, short
-from .schemas import Definitions, Schema, choices_of, overlap, tag_of
+from .schemas import Definitions, Schema, choices_of, overlap, tag_of, with_required
 
 __all__ = [
     "AnyNode",
@@ -542,7 +542,7 @@ class UnionNode(Node):
                 (choices_of(schemas[at]["properties"][self._tag]) or [], self._members[at]) for at in objects
             ]
             for at in objects:
-                schemas[at] = {**schemas[at], "required": [*{*schemas[at].get("required", ()), self._tag}]}
+                schemas[at] = with_required(schemas[at], self._tag)
         self._ranks = [_rank(each) for each in schemas]
         self._classes = {at: ({*schemas[at].get("required", ())}, {*schemas[at]["properties"]}) for at in objects}
         for (one, a), (other, b) in itertools.combinations(zip(self._members, schemas, strict=True), 2):
@@ -555,8 +555,8 @@ class UnionNode(Node):
         branches = []
         for at, each in enumerate(self._members):
             branch = each.schema(definitions)
-            if self._tag is not None and at in self._classes and self._tag not in branch.get("required", ()):
-                branch = {**branch, "required": [*branch.get("required", ()), self._tag]}
+            if self._tag is not None and at in self._classes:
+                branch = with_required(branch, self._tag)  # even if it has a default
             branches.append(branch)
         return {"anyOf": branches}
 
@@ -589,11 +589,11 @@ class UnionNode(Node):
     def _order(self, value: object) -> list[int]:
         """Return the places of the members in the order in which they are tried."""
 
-        def fit(at: int) -> tuple[bool, int, bool, int]:
+        def fit(at: int) -> tuple[int, bool, bool, int]:
             required, known = self._classes.get(at, (set(), set()))
             given = value.keys() if isinstance(value, dict) else set()
             exact = self._members[at].python is type(value)  # 1 is an int, 1.0 a float
-            return not exact, self._ranks[at], not required <= given, -len(known & given)
+            return self._ranks[at], not exact, not required <= given, -len(known & given)
 
         return sorted(range(len(self._members)), key=fit)
 

@@ -43,9 +43,10 @@ class PydanticReader:
             adapter: TypeAdapter[Any] = TypeAdapter(hint)
             self._schema: Schema = adapter.json_schema(by_alias=True, mode="validation")
         except (PydanticUserError, TypeError, NameError) as error:
+            said = _first_line(error).partition(". Set ")[0]
             raise ConfigurationError(
-                f"pydantic cannot read {self.name}: {_first_line(error)}; inside of its models and metadata pydantic "
-                "knows dataclasses, TypedDicts and its own models, but no attrs classes"
+                f"pydantic cannot read {self.name}: {said}; inside of its models and metadata pydantic knows "
+                "dataclasses, TypedDicts and its own models, but no attrs classes"
             ) from error
         self._validate = _validator_of(adapter)
 
@@ -79,7 +80,8 @@ class PydanticReader:
             raise MismatchError([("", _first_line(error))]) from error
 
     def _is_of_other_kind(self, value: object) -> bool:
-        return ("properties" in self._schema or "$ref" in self._schema) and not isinstance(value, dict | list)
+        definitions = Definitions()
+        return "properties" in definitions.resolved(self.schema(definitions)) and not isinstance(value, dict)
 
 
 def _is_hashable(value: object) -> bool:
@@ -208,7 +210,6 @@ _WORDS: Mapping[str, str] = {
     "too_long": "must have at most {max_length} items",
     "literal_error": "expected one of {expected}",
     "enum": "expected one of {expected}",
-    "union_tag_invalid": "expected a {discriminator} of {expected_tags}",
     "int_type": "expected int",
     "float_type": "expected float",
     "string_type": "expected str",
@@ -218,6 +219,7 @@ _WORDS: Mapping[str, str] = {
     "none_required": "expected None",
 }
 _WITHOUT_VALUE = {"missing": "is missing", "extra_forbidden": "there is no such field"}
+_OF_TAG = frozenset({"union_tag_invalid", "union_tag_not_found"})
 
 
 def _told(error: ValidationError, value: object) -> list[tuple[str, str]]:
@@ -226,7 +228,10 @@ def _told(error: ValidationError, value: object) -> list[tuple[str, str]]:
     for each in error.errors(include_url=False):
         kind = each["type"]
         place = _place(each["loc"], value, lacks=kind == "missing")
-        text = _WITHOUT_VALUE.get(kind) or f"{_words(kind, each)}, got {short(each['input'])}"
+        if kind in _OF_TAG and (tag := str(each["ctx"]["discriminator"]).strip("'")).isidentifier():
+            place, text = f"{place}.{tag}", _words_of_tag(tag, each)
+        else:
+            text = _WITHOUT_VALUE.get(kind) or f"{_words(kind, each)}, got {short(each['input'])}"
         texts = found.setdefault(place, [])
         if text not in texts:
             texts.append(text)
@@ -241,6 +246,13 @@ def _words(kind: str, error: Mapping[str, Any]) -> str:
             return str(error["msg"])
     text = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
     return f"{text[:1].lower()}{text[1:]}" if text.startswith("Input ") else text
+
+
+def _words_of_tag(tag: str, error: Mapping[str, Any]) -> str:
+    given = error["input"]
+    if not isinstance(given, dict) or tag not in given:
+        return "is missing"
+    return f"expected one of {error['ctx'].get('expected_tags')}, got {short(given[tag])}"
 
 
 def _place(path: tuple[int | str, ...], value: Any, *, lacks: bool) -> str:

@@ -29,6 +29,7 @@ __all__ = [
     "inlined",
     "overlap",
     "tag_of",
+    "with_required",
 ]
 
 Schema = dict[str, Any]
@@ -155,6 +156,9 @@ class _Inliner:
             for word, each in schema.items()
             if word not in _LEFT_OUT and not (word == "default" and each is None)
         }
+        tag = schema["discriminator"].get("propertyName") if isinstance(schema.get("discriminator"), dict) else None
+        if tag is not None and "oneOf" in result:
+            result["oneOf"] = [with_required(each, tag) for each in result["oneOf"]]
         return {**self._referred(schema["$ref"].rpartition("/")[2]), **result} if "$ref" in schema else result
 
     def _inner(self, word: str, value: Any) -> Any:
@@ -181,6 +185,12 @@ class _Inliner:
                 seen.add(found)
                 waiting += _references(self.theirs[found])
         return name in seen
+
+
+def with_required(schema: Schema, key: str) -> Schema:
+    """Return the schema of an object that also requires a certain property."""
+    required = schema.get("required", ())
+    return schema if key in required else {**schema, "required": [*required, key]}
 
 
 def _references(node: object) -> Iterator[str]:

@@ -196,15 +196,22 @@ _FORMS = {
     "date": r"\d{4}-\d\d-\d\d",
     "time": _TIME,
     "date-time": rf"\d{{4}}-\d\d-\d\d[Tt ]{_TIME}",
-    "duration": r"P(\d+D)?(T(\d+H)?(\d+M)?(\d+S)?)?",
+    "duration": r"[+-]?P(?=[\dT])(\d+W)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?",
     "uuid": r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}",
     "decimal": r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?",
 }
 
 
 def _format(_: object, form: str, value: object, schema: object) -> Iterator[jsonschema.ValidationError]:
-    if isinstance(value, str) and not re.fullmatch(_FORMS[form], value, re.ASCII):
+    if not isinstance(value, str):
+        return
+    if form in _FORMS and not re.fullmatch(_FORMS[form], value, re.ASCII):
         yield jsonschema.ValidationError(f"no {form}")
+    elif form in {"date", "date-time"}:
+        try:
+            datetime.date.fromisoformat(value[:10])
+        except ValueError:
+            yield jsonschema.ValidationError(f"no {form}")
 
 
 def _encoding(_: object, name: str, value: object, schema: object) -> Iterator[jsonschema.ValidationError]:
