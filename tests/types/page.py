@@ -6,6 +6,7 @@ result, and as an output.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,23 +58,25 @@ It accepts more in these cases:
 
 ## Unions
 
-Classes are told apart by a field in which each has values of its own, such as `kind: Literal["user"]`; in the union that
-field must be given, even if it has a default. Without one, each two of them must differ in a field that one requires and
-the other one does not have, or in the type of a field that both require. Of other types that a value fits, the more
-special one is meant: an enum or a literal, then dates and UUIDs, then any text. What cannot be told apart, such as
-`bytes | str` or `list[int] | set[int]`, is a `ConfigurationError` when the tool is made.
+Classes are told apart by a field in which each has values of its own, such as `kind: Literal["user"]`; in the union
+that field must be given, even if it has a default. Without one, each two of them must differ in a field that one
+requires and the other one does not have, or in the type of a field that both require. Of other types that a value
+fits, the more special one is meant: an enum or a literal, then dates and UUIDs, then any text. What cannot be told
+apart, such as `bytes | str` or `list[int] | set[int]`, is a `ConfigurationError` when the tool is made.
 
 ## Constraints
 
-Constraints of `annotated_types`, `msgspec.Meta` and pydantic's `Field` are keywords of the schema and are checked before
-the function is called. They may stand in `Annotated`, and `Field` also as a parameter's default. One that does not apply to
-its type, such as `Ge` for a `str`, is a `ConfigurationError`, and so is what has a meaning only for others: FastAPI's
-`Query`, `Body` or `Depends`, `attrs.field()`, `dataclasses.field()`. Other metadata is left alone.
+Constraints of `annotated_types`, `msgspec.Meta` and pydantic's `Field` are keywords of the schema and are checked
+before the function is called. They may stand in `Annotated`, and `Field` also as a parameter's default. One that
+does not apply to its type, such as `Ge` for a `str`, is a `ConfigurationError`, and so is what has a meaning only
+for others: FastAPI's `Query`, `Body` or `Depends`, `attrs.field()`, `dataclasses.field()`. Other metadata is left
+alone.
 
 ## Outputs that grow
 
-With `output_type` the `output` of a snapshot is a value of that type: lists and dicts hold the entries that are complete so
-far, and a class is there as soon as its required fields are. Before that, and where what has come does not fit, it is None.
+With `output_type` the `output` of a snapshot is a value of that type: lists and dicts hold the entries that are
+complete so far, and a class is there as soon as its required fields are. Before that, and where what has come does
+not fit, it is None.
 """
 
 
@@ -154,10 +157,8 @@ def _comes_back(row: Row, text: str, value: Any) -> bool:
 
 def _readings(text: str) -> Iterator[Any]:
     """The JSON in a result's text, or the text itself where the result is a string."""
-    try:
+    with contextlib.suppress(ValueError):
         yield json.loads(text)
-    except ValueError:
-        pass
     yield text
 
 
