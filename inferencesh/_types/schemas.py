@@ -156,6 +156,8 @@ class _Inliner:
             for word, each in schema.items()
             if word not in _LEFT_OUT and not (word == "default" and each is None)
         }
+        if len(result.get("allOf", ())) == 1:  # as pydantic before 2.9 writes a reference with a description
+            result = {**result.pop("allOf")[0], **result}
         tag = schema["discriminator"].get("propertyName") if isinstance(schema.get("discriminator"), dict) else None
         if tag is not None and "oneOf" in result:
             result["oneOf"] = [with_required(each, tag) for each in result["oneOf"]]

@@ -19,7 +19,9 @@ from inferencesh import (
     RunFailedError,
     string,
     tool,
+    web,
 )
+from inferencesh._turns.request import TurnRequest
 
 from .forms import CALL, CHAT, REPLY, Json, call_of, chat, chat_of, event, message, run
 from .script import EOF, RST, STALL, Reply, Scenario, Script, after, hold, refuse
@@ -259,6 +261,34 @@ def test_a_stream_shows_what_is_complete_so_far(kind: Kind) -> None:
 
         outputs = call(kind, server, use)
     assert outputs == [{}, {"name": "Paris"}, {"name": "Paris"}, PARIS, PARIS, PARIS]
+
+
+def test_a_stream_with_a_type_shows_values_of_it(kind: Kind) -> None:
+    """As far as they are complete: a class when all that it requires is there; the end is read in whole, or refused."""
+    lines = (BUSY, message(""), piece('{"name": "Paris", "peo', 1), hold("more"), piece('ple": 2000000, "x": [1', 2))
+    with FaultServer(Scenario(streams=[(*lines, piece("]}", 3), finished(), DONE)])) as server:
+
+        def use(client: Any) -> Generator[Any, Any, list[Any]]:
+            stream = typed_stream(client.agent({"name": "tester"}), kind)
+            outputs = [(yield advance(kind, stream)).output]
+            server.release("more")
+            snapshots = yield from rest_of(kind, stream)
+            outputs += [message.output for message in snapshots]
+            assert web.snapshot(snapshots[-1])["output"] == PARIS
+            assert stream.message.output == City("Paris", 2_000_000)
+            return [*outputs, (yield stream.get_final_output())]
+
+        outputs = call(kind, server, use)
+    whole = City("Paris", 2_000_000)
+    complete = outputs.index(whole)
+    assert complete > 0
+    assert outputs == [None] * complete + [whole] * (len(outputs) - complete)
+
+
+def typed_stream(agent: Any, kind: Kind) -> Any:
+    """The stream of a turn whose output has a type."""
+    request = TurnRequest.of_message("Hi", output_type=City)
+    return agent._open(request) if kind == "sync" else agent._open_stream(request)
 
 
 # -- other ends --------------------------------------------------------------------------------------------------------
