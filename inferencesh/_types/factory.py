@@ -10,7 +10,9 @@ import collections
 import collections.abc
 import dataclasses
 import enum
+import functools
 import json
+import operator
 import pathlib
 import sys
 import types
@@ -41,7 +43,7 @@ from .nodes import (
     UnionNode,
     in_field,
 )
-from .reading import SCALARS, Scalar
+from .reading import SCALARS, MismatchError, Scalar
 from .schemas import Schema, annotated_text, docs_of
 
 __all__ = ["TypeNodes", "default_note"]
@@ -167,7 +169,22 @@ class TypeNodes:
         return PydanticNode(hint)
 
     def _enum(self, hint: Any) -> Node:
+        if issubclass(hint, enum.Flag):
+            return self._flag(hint)
         return ChoiceNode([(each.value, each) for each in hint], _description(hint), hint)
+
+    def _flag(self, hint: Any) -> Node:
+        every = functools.reduce(operator.or_, (each.value for each in hint), 0)
+        expected = f"a sum of {', '.join(str(each.value) for each in hint)}"
+        whole = SCALARS[int].read
+
+        def read(value: object) -> Any:
+            number = whole(value)
+            if number < 0 or number & ~every:
+                raise MismatchError.of(expected, value)
+            return hint(number)
+
+        return ScalarNode(hint, Scalar({"type": "integer", "minimum": 0, "maximum": every}, read, expected))
 
     def _list(self, hint: Any) -> Node:
         make, arguments = _LISTS[origin_of(hint)], typing.get_args(hint)

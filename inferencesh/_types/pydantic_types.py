@@ -7,7 +7,7 @@ run before or around pydantic's own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from inferencesh._text import encode_json
@@ -119,31 +119,37 @@ _OWN_CODE = frozenset({"function-before", "function-wrap", "function-plain"})
 _UNTOUCHED = frozenset({"metadata", "serialization", "config", "cls", "function", "default", "ref"})
 
 
-def _validator_of(adapter: TypeAdapter[Any]) -> Any:
-    """Return a function that validates JSON strictly, but for the parts that ask for something else."""
-    walk = _StrictSchema()
-    strict_schema = walk.made_strict(adapter.core_schema)
-    partly: dict[str, Any] = {"experimental_allow_partial": "trailing-strings"}
-    if not walk.found_lenient:
+def _validator_of(adapter: TypeAdapter[Any]) -> Callable[[bytes, bool], Any]:
+    """Return a function that validates JSON strictly, but for the parts that ask for something else.
 
-        def validate(data: bytes, growing: bool) -> Any:  # noqa: FBT001 - called here only
-            if growing:
-                try:
-                    return adapter.validate_json(data, strict=True, **partly)
-                except TypeError:  # pydantic before 2.10 validates whole values only
-                    return adapter.validate_json(data, strict=True)
-            return adapter.validate_json(data, strict=True)
+    It takes the JSON, and whether the value is still being written.
+    """
+    from pydantic_core import SchemaError, SchemaValidator
 
-        return validate
-    from pydantic_core import SchemaValidator
-
+    strict = _StrictSchema()
+    schema = strict.made_strict(adapter.core_schema)
+    if not strict.found_lenient:
+        return lambda data, growing: _validate_all_strictly(adapter, data, growing)
     try:
-        validator = SchemaValidator(strict_schema, None, _use_prebuilt=False)
+        validator = SchemaValidator(schema, None, _use_prebuilt=False)
     except TypeError:
         # Before 2.11 models have no validators that are built already. Those of 2.11 and 2.12 are used in any case, and
         # with them a type that asks for leniency anywhere is validated as pydantic does by default.
-        validator = SchemaValidator(strict_schema, None)
+        try:
+            validator = SchemaValidator(schema, None)
+        except SchemaError:  # pydantic before 2.7, which describes some types so that no validator can be made of it
+            return lambda data, growing: _validate_all_strictly(adapter, data, growing)
     return lambda data, _: validator.validate_json(data)
+
+
+def _validate_all_strictly(adapter: TypeAdapter[Any], data: bytes, growing: bool) -> Any:  # noqa: FBT001 - as its caller
+    if growing:
+        partly: dict[str, Any] = {"experimental_allow_partial": "trailing-strings"}
+        try:
+            return adapter.validate_json(data, strict=True, **partly)
+        except TypeError:  # pydantic before 2.10 validates whole values only
+            return adapter.validate_json(data, strict=True)
+    return adapter.validate_json(data, strict=True)
 
 
 class _StrictSchema:

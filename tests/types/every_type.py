@@ -39,6 +39,11 @@ class Level(enum.IntEnum):
     HIGH = 2
 
 
+class Access(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+
 @attrs.frozen
 class Person:
     name: str
@@ -287,6 +292,7 @@ SCALARS = [
     Row("pathlib.Path", pathlib.Path, by(str, st.sampled_from([pathlib.Path("a/b"), pathlib.Path("c")]))),
     Row("Color (an Enum)", Color, COLORS, "one of the values"),
     Row("Level (an IntEnum)", Level, by(int, st.sampled_from(Level)), "one of the values"),
+    Row("Access (a Flag)", Access, by(lambda value: value.value, st.sampled_from([Access.READ, ~Access(0)])), "a sum"),
     Row('Literal["a", 1]', Literal["a", 1], plain(st.sampled_from(["a", 1])), "one of the values"),
     Row("Literal[Color.RED]", Literal[Color.RED], st.just((Color.RED, "red")), "one of the values"),
     Row('NewType("UserId", int)', UserId, INT),
