@@ -79,7 +79,8 @@ def resolve(hint: object, function: Callable[..., Any], names: Mapping[str, Any]
     """
     holder = types.SimpleNamespace(__annotations__={"hint": hint})
     names_there = getattr(underlying(function), "__globals__", {})
-    return typing.get_type_hints(holder, names_there, dict(names or {}), include_extras=True)["hint"]
+    parameters = {each.__name__: each for each in getattr(underlying(function), "__type_params__", ())}
+    return typing.get_type_hints(holder, names_there, {**parameters, **(names or {})}, include_extras=True)["hint"]
 
 
 def members_of(hint: Any) -> Iterator[Any]:
@@ -150,8 +151,14 @@ def hints_of(kind: Any) -> dict[str, Any]:
     own = () if is_typed_dict(cls) else inspect.get_annotations(cls)
     return {
         name: inherited[name] if name in inherited and name not in own else filled(hint, given)
-        for name, hint in typing.get_type_hints(cls, include_extras=True).items()
+        for name, hint in typing.get_type_hints(cls, localns=_names_in(cls), include_extras=True).items()
     }
+
+
+def _names_in(cls: Any) -> dict[str, Any] | None:
+    """Return the names that a class's hints may use if it has type parameters, which Python 3.12 does not look up."""
+    parameters = {each.__name__: each for base in cls.__mro__ for each in getattr(base, "__type_params__", ())}
+    return {**vars(cls), **parameters} if parameters else None
 
 
 def filled(hint: Any, given: Mapping[Any, Any]) -> Any:

@@ -71,7 +71,6 @@ NOON = datetime.datetime(2024, 1, 1, 12, tzinfo=datetime.UTC)
         (annotated_types.LowerCase[str], "A", "must satisfy str.islower, got 'A'"),
         (Annotated[int, annotated_types.Predicate(lambda n: 1 / n)], 0, "division by zero"),
     ],
-    ids=str,
 )
 def test_what_a_constraint_refuses(hint: Any, value: object, says: str) -> None:
     """In the words of the type."""
@@ -105,7 +104,6 @@ def test_all_constraints_of_a_type_hold() -> None:
         (Annotated[int, fastapi.Query(ge=1)], "Query(...) belongs to FastAPI"),
         (Annotated[int, fastapi.Depends(int)], "Depends(...) belongs to FastAPI"),
     ],
-    ids=str,
 )
 def test_a_constraint_that_cannot_be_kept_is_refused_when_the_tool_is_made(hint: Any, reason: str) -> None:
     """And not ignored."""
@@ -124,7 +122,6 @@ def test_a_constraint_that_cannot_be_kept_is_refused_when_the_tool_is_made(hint:
         (msgspec.field(default=3), r"msgspec\.field\(\.\.\.\) is for Structs"),
         (pydantic.PrivateAttr(3), r"PrivateAttr\(\.\.\.\) is for pydantic's models"),
     ],
-    ids=str,
 )
 def test_a_default_that_means_something_to_others_is_refused(default: Any, reason: str) -> None:
     """The error names the parameter."""

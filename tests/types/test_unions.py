@@ -202,14 +202,19 @@ type Tree[T] = dict[str, Tree[T]] | T
 class Pair[A, B]:
     a: A
     b: list[B] | None = None
+
+def first[T: int](values: list[T]) -> T:
+    return values[0]
 """
 
 if sys.version_info >= (3, 12):
 
-    def test_the_type_statement_and_type_parameters() -> None:
-        """Generic and recursive aliases, and generic classes, as Python 3.12 writes them."""
+    @pytest.mark.parametrize("written", ["evaluated", "text"])
+    def test_the_type_statement_and_type_parameters(written: str) -> None:
+        """Generic and recursive aliases, classes and functions, as Python 3.12 writes them; hints may be texts."""
         names: dict[str, Any] = {"__name__": __name__}
-        exec(compile(MODERN, "modern", "exec"), names)  # noqa: S102 - it is our own
+        exec(compile(MODERN, "modern", "exec", dont_inherit=written == "evaluated"), names)  # noqa: S102 - it is our own
+        assert tool(names["first"]).bind({"values": [3]}, None)() == 3
         assert as_argument(names["Tree"][int], {"a": {"b": 1}}) == {"a": {"b": 1}}
         pair = names["Pair"]
         assert as_argument(pair[str, int], {"a": "x", "b": [1]}) == pair("x", [1])
