@@ -25,7 +25,7 @@ class JsonType:
 
     Attributes:
         schema: The JSON Schema; recursive types are references to the definitions of ``JsonTypes``.
-        read: A function that reads a JSON value as the type; it raises an exception for ``told``.
+        node: The description of the type that both come from.
     """
 
     schema: Schema
@@ -103,7 +103,8 @@ class OutputType(Generic[T]):
         """Return the output type for a type hint.
 
         Args:
-            output_type: An attrs class, dataclass, TypedDict, NamedTuple, enum, or anything of builtin types.
+            output_type: An attrs class, dataclass, TypedDict, NamedTuple, enum, model of pydantic, or anything of
+                builtin types.
 
         Raises:
             ConfigurationError: It has no schema, or cannot be read.
@@ -114,8 +115,8 @@ class OutputType(Generic[T]):
             found = types.add(output_type)
         except ConfigurationError as error:
             raise ConfigurationError(
-                f"output_type={name} has no JSON Schema: {error}; take attrs classes, dataclasses, TypedDicts, enums "
-                "and builtin types, and the same for their fields"
+                f"output_type={name} has no JSON Schema: {error}; take attrs classes, dataclasses, TypedDicts, "
+                "models of pydantic, enums and builtin types, and the same for their fields"
             ) from error
         schema, in_object = finish_schema(found.schema, types.definitions)
         return cls(name, schema, in_object, found.node.read)
