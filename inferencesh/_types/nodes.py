@@ -449,6 +449,10 @@ class DescribedNode(Node):
     def schema(self, definitions: Definitions) -> Schema:
         return {**self._node.schema(definitions), **self._extra}
 
+    def limited(self, limit: Limit) -> Node | None:
+        limited = self._node.limited(limit)
+        return None if limited is None else DescribedNode(limited, self._extra)
+
 
 class LimitedNode(Node):
     """A type with a constraint.

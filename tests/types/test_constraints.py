@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, NewType
 
 import annotated_types
 import attrs
@@ -132,6 +132,18 @@ def test_a_default_that_means_something_to_others_is_refused(default: Any, reaso
 
     with pytest.raises(ConfigurationError, match=rf"the parameter 'limit' of the function .*find.* {reason}"):
         tool(find)
+
+
+Age = NewType("Age", Annotated[int | None, pydantic.Field(description="In years.")])  # type: ignore[valid-newtype]  # works
+
+
+def test_constraints_of_a_new_type_add_up() -> None:
+    """The union in it has them where they apply, and its description stays."""
+    hint = Annotated[Age, annotated_types.Ge(0)]
+    schema = tool(hinted(hint))["client"]["input_schema"]["properties"]["value"]
+    assert schema == {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "null"}], "description": "In years."}
+    with pytest.raises(ArgumentsError, match="must be at least 0, got -1"):
+        as_argument(hint, -1)
 
 
 def test_unknown_metadata_is_left_alone() -> None:
