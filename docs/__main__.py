@@ -31,6 +31,7 @@ GUIDES: Mapping[str, Sequence[str]] = {
         "streaming",
         "tools",
         "typed-tools",
+        "types",
         "docstrings-and-results",
         "structured-output",
         "approvals",

@@ -203,8 +203,8 @@ class AsyncAgent(Uncopied):
 
         Args:
             text: The message.
-            output_type: The type of the output: an attrs class, dataclass, TypedDict, enum, or anything made of builtin
-                types. None returns the output as it is.
+            output_type: The type of the output: an attrs class, dataclass, TypedDict, model of pydantic, enum, or
+                anything made of builtin types. None returns the output as it is.
             files: As for ``send_message``.
             on_message: As for ``send_message``.
             on_tool_call: As for ``send_message``.

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeAlias, TypeVar
 
 import attrs
 
@@ -37,8 +37,10 @@ __all__ = [
     "ToolCallStatus",
     "ToolType",
     "is_finish",
+    "json_output",
     "read_partial",
     "read_time",
+    "type_output",
     "written_output",
 ]
 
@@ -214,6 +216,8 @@ def read_time(text: object) -> datetime | None:
         return None
     return time if time.tzinfo is not None and time.year > 1 else None  # the year 1 is a time that Go has not set
 
+
+ReadPartial: TypeAlias = Callable[[Any, bool], Any]
 
 FINAL_MESSAGE = frozenset({MessageStatus.READY, MessageStatus.FAILED, MessageStatus.CANCELLED})
 FINAL_CALL = frozenset({ToolCallStatus.COMPLETED, ToolCallStatus.FAILED, ToolCallStatus.CANCELLED})
@@ -394,7 +398,8 @@ class ToolCall:
 class _WeaklyReferable:
     """The common base of ``Message`` and ``_NewMessage``, which must have the same layout."""
 
-    __slots__ = ("__weakref__",)
+    # Not a field of attrs: a snapshot that is copied into another process has no need of the type.
+    __slots__ = ("__weakref__", "_read_output")
 
 
 @attrs.frozen
@@ -443,7 +448,6 @@ class Message(_WeaklyReferable):
     _raw: Form = attrs.field(factory=dict, repr=False, eq=False)
     pending_interrupts: tuple[Interrupt, ...] = attrs.field(default=(), repr=False, eq=False)
     _length: int = attrs.field(default=0, repr=False, eq=False)  # of the text, where ``_stored`` is a log
-    _result: Any = attrs.field(default=None, repr=False, eq=False)  # the output as the type that was asked for
     # The slot of ``content``: the blocks, or the log of a text that grows.
     _stored: ClassVar[tuple[Content, ...] | TextLog]
 
@@ -492,13 +496,15 @@ class Message(_WeaklyReferable):
         """The agent's structured output as far as it is complete, read from its ``finish`` call; None before that.
 
         Objects and lists hold the entries that are complete so far: a string or number that is still being written is
-        not there yet. It comes from a language model: check it before you act on it. What
-        ``send_message(..., output_type=...)`` returns has it complete and as an instance of that type.
+        not there yet. It comes from a language model: check it before you act on it.
+
+        What ``send_message(..., output_type=...)`` returns has it complete and as an instance of that type. So have the
+        snapshots of its stream, as far as it is complete: a class when all of its required fields are. Until then, or
+        where the output does not match the type, it is None.
         """
-        if self._result is not None:
-            return self._result
-        written = written_output(self.tool_calls, self.content)
-        return read_partial(written, over=self.done) if isinstance(written, str) else written
+        written = json_output(self)
+        read: ReadPartial | None = getattr(self, "_read_output", None)
+        return written if read is None else read(written, self.done)
 
     def _repr_markdown_(self) -> str:
         """Return what a notebook shows: the text without raw HTML, and what the message waits for."""
@@ -506,6 +512,22 @@ class Message(_WeaklyReferable):
         state = [] if self.done else [self.status, *waiting]
         told = safe_markdown(", ".join(state))
         return safe_markdown(self.text) + (f"\n\n*{told}*" if told else "")
+
+
+def json_output(message: Message) -> Any:
+    """Return the output of a message as far as it is complete, as a JSON value whatever its type is."""
+    written = written_output(message.tool_calls, message.content)
+    return read_partial(written, over=message.done) if isinstance(written, str) else written
+
+
+def type_output(message: Message, read: ReadPartial) -> None:
+    """Have a function read the output of a message whenever ``output`` is read.
+
+    Args:
+        message: The message.
+        read: Takes the JSON value so far, and whether the message is complete.
+    """
+    object.__setattr__(message, "_read_output", read)
 
 
 def _joined(content: tuple[Content, ...], wanted: ContentType) -> str:

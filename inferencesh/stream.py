@@ -23,7 +23,7 @@ from .errors import (
     short_tracebacks,
     shorten_traceback,
 )
-from .models import Message, ToolCall
+from .models import Message, ToolCall, type_output
 
 if TYPE_CHECKING:  # a type checker has it without the package; a default lets AsyncMessageStream stand alone in hints
     from typing_extensions import TypeVar as TypeVarWithDefault
@@ -74,6 +74,8 @@ class AsyncMessageStream(Uncopied, Generic[OutputT]):
         self._driver = driver
         self._source = Conflator(driver) if driver.request.conflate else driver
         self._on_message = driver.request.on_message
+        output = driver.request.output
+        self._read_output = output.read_partial if output is not None else None
         self._on_loop: bool | None = None  # whether that is called on the loop; found out when it is first called
         self._batch: Iterator[Message] = iter(())  # what the source returned last, as far as it was not taken yet
         self._entered = False
@@ -130,6 +132,9 @@ class AsyncMessageStream(Uncopied, Generic[OutputT]):
                 self._end()
                 self._error = error
                 raise
+        if self._read_output is not None:
+            for message in batch:
+                type_output(message, self._read_output)
         if not batch:
             self._end()
             final = self._final()
@@ -212,9 +217,11 @@ class AsyncMessageStream(Uncopied, Generic[OutputT]):
         if self._driver.request.output is None:
             return message
         try:
-            return attrs.evolve(message, result=await self.get_final_output())
+            output = await self.get_final_output()
         except InputRequiredError:  # what it waits for is in the message
             return message
+        type_output(message, lambda *_: output)  # it may stand in the run and not in the message
+        return message
 
     async def stop(self) -> None:
         """End the run on the server; a stream that is still being read ends normally.
@@ -308,7 +315,10 @@ class AsyncMessageStream(Uncopied, Generic[OutputT]):
 
     def _final(self) -> Message | None:
         turn = self._driver.turn
-        return turn.outcome.message if turn is not None and turn.outcome is not None else None
+        final = turn.outcome.message if turn is not None and turn.outcome is not None else None
+        if final is not None and self._read_output is not None:
+            type_output(final, self._read_output)
+        return final
 
     async def _report(self, message: Message, *, done: bool) -> None:
         callback = self._on_message

@@ -375,8 +375,8 @@ class Agent(Uncopied):
 
         Args:
             text: The message.
-            output_type: What the output is to be: an attrs class, dataclass, TypedDict, enum, or anything of builtin
-                types. None takes the output as it is.
+            output_type: What the output is to be: an attrs class, dataclass, TypedDict, model of pydantic, enum, or
+                anything of builtin types. None takes the output as it is.
             files: As for ``send_message``.
             on_message: As for ``send_message``.
             on_tool_call: As for ``send_message``.

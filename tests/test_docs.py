@@ -32,6 +32,7 @@ FOR_DEVELOPERS = [
     "docs/other-clients.md",
     "docs/performance.md",
     "docs/playground.md",
+    "docs/types.md",
 ]
 
 

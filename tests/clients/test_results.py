@@ -275,8 +275,7 @@ def test_results_that_are_submitted_have_the_same_form(serve: Serve, connect: Co
 )
 def test_a_result_is_read_back_as_an_argument(hint: Any, value: object, expected: object) -> None:
     """Its form is the one that arguments have, and loses nothing."""
-    (read,) = JsonTypes([hint]).readers
-    assert read(json.loads(encode_result([value]).text)[0]) == value
+    assert JsonTypes().add(hint).read(json.loads(encode_result([value]).text)[0]) == value
 
 
 @given(

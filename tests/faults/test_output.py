@@ -20,6 +20,7 @@ from inferencesh import (
     RunFailedError,
     string,
     tool,
+    web,
 )
 from tests.support import Kind
 
@@ -328,6 +329,28 @@ def test_a_type_without_a_schema_is_refused_by_the_call(kind: Kind) -> None:
             with pytest.raises(ConfigurationError, match="output_type=socket has no JSON Schema"):
                 call(kind, server, use)
             assert server.seen(POST) == []
+
+
+def test_a_stream_with_a_type_shows_values_of_it(kind: Kind) -> None:
+    """As far as they are complete: a class when all that it requires is there; the end is read in whole, or refused."""
+    lines = (BUSY, message(""), piece('{"name": "Paris", "peo', 1), hold("more"), piece('ple": 2000000, "x": [1', 2))
+    with FaultServer(Scenario(streams=[(*lines, piece("]}", 3), finished(), DONE)])) as server:
+
+        def use(client: Any) -> Generator[Any, Any, list[Any]]:
+            stream = client.agent({"name": "tester"}).send_message("Hi", stream=True, output_type=City)
+            outputs = [(yield advance(kind, stream)).output]
+            server.release("more")
+            snapshots = yield from rest_of(kind, stream)
+            outputs += [message.output for message in snapshots]
+            assert web.snapshot(snapshots[-1])["output"] == PARIS
+            assert stream.message.output == City("Paris", 2_000_000)
+            return [*outputs, (yield stream.get_final_output())]
+
+        outputs = call(kind, server, use)
+    whole = City("Paris", 2_000_000)
+    complete = outputs.index(whole)
+    assert complete > 0
+    assert outputs == [None] * complete + [whole] * (len(outputs) - complete)
 
 
 # -- other ends --------------------------------------------------------------------------------------------------------

@@ -30,8 +30,9 @@ from inferencesh.local import (
     ToolCall,
     Widget,
 )
+from tests.support import eventually
 
-from .support import GatedModel, eventually
+from .support import GatedModel
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
@@ -221,7 +222,7 @@ async def test_the_end_is_followed_only_by_those_who_look_at_it(opened: Opened) 
         await say(page, "Much")
         model.let_on()
         await expect(page.locator(".assistant .text p")).to_have_count(60)
-        await eventually(lambda: _less(page, FROM_END, 60), within=5)
+        await eventually(lambda: _less(page, FROM_END, 60), "the end of the page in sight", within=5)
         await page.locator("#scroll").evaluate("(e) => { e.scrollTop = 100; }")
         model.let_on()
         await expect(page.locator(".assistant .text p")).to_have_count(80)
@@ -229,7 +230,7 @@ async def test_the_end_is_followed_only_by_those_who_look_at_it(opened: Opened) 
         await page.get_by_role("button", name="New text below").click()
         model.let_on()
         await expect(page.locator(".assistant .text p")).to_have_count(100)
-        await eventually(lambda: _less(page, FROM_END, 60), within=5)
+        await eventually(lambda: _less(page, FROM_END, 60), "the end of the page in sight", within=5)
 
 
 async def _less(page: Page, expression: str, limit: float) -> bool:
