@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, Page, Route, async_playwright, expect
+from playwright.async_api import Browser, BrowserContext, Error, Page, Route, async_playwright, expect
 
 from inferencesh.local import (
     Ask,
@@ -30,6 +30,8 @@ from inferencesh.local import (
     ToolCall,
     Widget,
 )
+from inferencesh.local._api.problems import Envelope
+from inferencesh.local.feed import Updates
 from tests.support import eventually
 
 from .support import GatedModel
@@ -325,6 +327,49 @@ async def test_questions_and_widgets_are_answered(opened: Opened) -> None:
         assert answer == '{"action":{"type":"order","payload":{"n":1}},"form_data":{"name":"Ann","size":"large"}}'
 
 
+@pytest.mark.parametrize(
+    ("updates", "envelope", "replay"), [("deltas", "v1", False), ("snapshots", "v2", True), ("deltas", "v3", True)]
+)
+async def test_every_form_of_the_wire_is_understood(
+    chromium: Browser, updates: Updates, envelope: Envelope, replay: bool
+) -> None:
+    """Deltas alone, whole messages alone, the envelopes of each generation, and streams that replay nothing."""
+    model = GatedModel([Text("One "), Text("two "), ToolCall("nothing", {})], [Text("**three**")])
+    async with (
+        LocalRuntime(
+            model=model, playground="loopback", pace=0, updates=updates, envelope=envelope, replay=replay
+        ) as runtime,
+        watched(chromium, runtime.base_url) as page,
+    ):
+        await page.goto(runtime.base_url)
+        await say(page, "Count")
+        model.let_on()
+        await expect(page.locator(".assistant .text")).to_have_text("One")
+        await page.reload()
+        await expect(page.locator(".assistant .text")).to_have_text("One")
+        model.let_on(2)
+        await expect(page.locator(".assistant .text")).to_have_text("One two")
+        await expect(page.locator(".call-state")).to_have_text("failed")
+        model.let_on()
+        await expect(page.locator(".assistant strong")).to_have_text("three")
+        await expect(page.locator(".user")).to_have_text("Count")
+
+
+async def test_a_message_waits_in_the_queue_and_can_be_taken_back(opened: Opened) -> None:
+    """While a run goes on."""
+    model = GatedModel([Text("One "), Text("two.")])
+    async with opened(model) as (_, page):
+        await say(page, "Count")
+        model.let_on()
+        await expect(page.locator(".assistant .text")).to_have_text("One")
+        await say(page, "And then")
+        await expect(page.locator(".user.queued")).to_contain_text("Waits for the run before it.")
+        await page.get_by_role("button", name="Take back").click()
+        await expect(page.locator(".user .note").last).to_have_text("Taken back.")
+        model.let_on()
+        await expect(page.locator(".assistant .text")).to_have_text("One two.")
+
+
 async def test_structured_output_grows(opened: Opened) -> None:
     """Its beginning is laid out before its end has come."""
     output = {"title": "Dinner", "guests": [{"name": f"guest {n}"} for n in range(20)]}
@@ -496,6 +541,32 @@ async def test_hostile_content_is_shown_and_never_runs(opened: Opened) -> None:
         await page.get_by_role("button", name="Copy as test").click()
         await expect(page.get_by_label("The test's source")).to_have_value(re.compile("alert"))
         assert "Playground" in await page.title()
+
+
+async def test_the_page_trusts_nobody_with_its_markup(opened: Opened) -> None:
+    """Not even its own server: unknown elements and attributes are dropped, and no script can make markup of a text."""
+    html = f"<p onclick='alert(1)'>Kept <b>bold</b> {HOSTILE} <a href='javascript:alert(6)'>l</a></p>"
+
+    async def render(route: Route) -> None:
+        await route.fulfill(json={"blocks": [html, HOSTILE], "last_line": 0})
+
+    async with opened(Answers([Text("Hello.")])) as (_, page):
+        await page.route("**/playground/markdown", render)
+        await say(page, "Hi")
+        await expect(page.locator(".assistant .text")).to_contain_text("Kept bold")
+        made = page.locator(".assistant .text *")
+        assert set(await made.evaluate_all("(all) => all.map((each) => each.localName)")) <= {"div", "p", "a"}
+        assert await made.evaluate_all("(all) => all.flatMap((each) => each.getAttributeNames())") == []
+        for attack in (
+            "innerHTML = '<b>x</b>'",
+            "append(Object.assign(document.createElement('script'), {text: 'hit = 1'}))",
+        ):
+            with pytest.raises(Error, match=r"Trusted(HTML|Script)"):
+                await page.evaluate(f"document.body.{attack}")
+        assert await page.evaluate("typeof hit") == "undefined"
+        blocked = await page.evaluate("violations.splice(0)")  # also what the parser met in the hostile HTML
+        assert sum("require-trusted-types-for" in each for each in blocked) == 2
+        assert {each.partition("script-src")[0] for each in blocked if "script-src" in each} == {"inline"}
 
 
 async def test_junk_events_are_shown_and_never_run(opened: Opened) -> None:

@@ -114,6 +114,7 @@ function open(id, { created = false } = {}) {
   history.replaceState(null, "", `#chat=${encodeURIComponent(id)}`);
   byId("welcome").hidden = true;
   chats.select(id);
+  banner("");
   showState();
   if (created) agents.began();
   else agents.open(id);
@@ -151,7 +152,7 @@ async function follow(id, opened) {
       failures += 1; // a stream ends with its chat, or with its server
     } catch (error) {
       if (control.signal.aborted) return;
-      if (error instanceof Refused) return error.status === 404 ? gone() : report(error);
+      if (error instanceof Refused) return error.status === 404 ? gone() : banner(error.message, true);
       if (!(error instanceof Unreachable)) throw error;
       failures += 1;
       connected(false);
@@ -417,7 +418,7 @@ byId("toggle-side").addEventListener("click", () => side(byId("side").hidden));
 byId("close-side").addEventListener("click", () => (side(false), byId("toggle-side").focus()));
 byId("new").addEventListener("click", () => (startNew(), closeDrawers()));
 byId("help").addEventListener("click", () => byId("keys").showModal());
-byId("retry").addEventListener("click", () => begin());
+byId("retry").addEventListener("click", () => (chatId ? open(chatId) : begin()));
 byId("stop").addEventListener("click", stop);
 
 function stop() {
@@ -544,8 +545,9 @@ async function begin() {
     await readSession();
     await chats.load();
   } catch (error) {
-    return report(error);
+    return error instanceof Refused ? banner(error.message, true) : report(error);
   }
+  banner("");
   const wanted = new URLSearchParams(location.hash.slice(1)).get("chat");
   if (wanted && wanted !== chatId) open(wanted);
   else if (!chatId) showState();
