@@ -40,7 +40,7 @@ class RuntimeOptions(TypedDict, total=False):
     port: int
     envelope: Envelope
     updates: Updates
-    pace: float
+    pace: float | None
     heartbeat: float
     replay: bool
     db: str | os.PathLike[str] | None
