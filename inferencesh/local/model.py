@@ -313,8 +313,8 @@ class Model(Protocol):
 
     After a step that calls tools or asks a question, ``respond`` is called again with the answers in the conversation;
     answers to ``Ask`` and ``Widget`` appear as results of tools named ``ask`` and ``widget``. The run ends with the
-    first step that does neither, or that finishes. If a model has an async method ``aclose``, the runtime calls it when it
-    is closed.
+    first step that does neither, or that finishes. If a model has an async method ``aclose``, the runtime calls it when
+    it is closed; if it has a true attribute ``paces_itself``, the runtime adds no pauses of its own.
 
     Example:
         ```python

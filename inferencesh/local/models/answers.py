@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 import jiter
 
-from inferencesh._text import decode_json
+from inferencesh._text import decode_json, encode_json
 from inferencesh.errors import UnreadableError
 from inferencesh.local.model import Reasoning, Text, ToolCall, Usage
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
     from .messages import Json
 
-__all__ = ["Answer", "ChoiceAnswer", "ModelFailure", "words_of"]
+__all__ = ["Answer", "AnswerError", "ChoiceAnswer", "words_of"]
 
 _SHOWN = 200  # characters of what a model wrote in an error
 _MAX_ANSWER = 4 * 1024 * 1024  # characters of JSON that a model may write
 
 
-class ModelFailure(Exception):
+class AnswerError(Exception):
     """The run has failed; the text says why, in the server's own words where there are any."""
 
 
@@ -57,10 +57,10 @@ class Answer:
         """Add a chunk, and yield what it adds to the text and to the reasoning.
 
         Raises:
-            ModelFailure: The chunk is an error, or malformed.
+            AnswerError: The chunk is an error, or malformed.
         """
         if chunk.get("error"):
-            raise ModelFailure(f"The model's server failed: {words_of(chunk)}")
+            raise AnswerError(f"The model's server failed: {words_of(chunk)}")
         self._take_usage(chunk.get("usage"))
         choices = chunk.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices else None
@@ -86,15 +86,15 @@ class Answer:
         """End the answer, and return its tool calls.
 
         Raises:
-            ModelFailure: It was cut off, or calls a tool in a way that cannot be carried out.
+            AnswerError: It was cut off, or calls a tool in a way that cannot be carried out.
         """
         self.text = "".join(self._pieces)
         calls = [self._checked(call.name, call.arguments) for call in self._calls]
         if self.finish_reason == "content_filter":
-            raise ModelFailure("The model's server has withheld the answer (finish_reason content_filter).")
+            raise AnswerError("The model's server has withheld the answer (finish_reason content_filter).")
         if self.finish_reason == "length" and not self.limited:
-            raise ModelFailure(
-                "The answer was cut off, because the model's context is full; begin a new chat, or use a larger context."
+            raise AnswerError(
+                "The answer was cut off, because the model's context is full; begin a new chat, or use a larger one."
             )
         return calls
 
@@ -123,8 +123,6 @@ class Answer:
             call.name += str(function.get("name") or "") if not call.name else ""
             arguments = function.get("arguments")
             if isinstance(arguments, dict):  # Ollama's older form
-                from inferencesh._text import encode_json
-
                 arguments = encode_json(arguments).decode()
             call.arguments += arguments if isinstance(arguments, str) else ""
 
@@ -132,7 +130,7 @@ class Answer:
         """Return a call of an offered tool with an object as arguments."""
         if name not in self.offered:
             known = ", ".join(sorted(self.offered)) or "none"
-            raise ModelFailure(f"The model called the tool {name[:_SHOWN]!r}, which the agent does not have ({known}).")
+            raise AnswerError(f"The model called the tool {name[:_SHOWN]!r}, which the agent does not have ({known}).")
         return ToolCall(name, self._object(f"called {name} with arguments", arguments or "{}"))
 
     def _object(self, what: str, text: str) -> Json:
@@ -142,7 +140,7 @@ class Answer:
             value = None
         if not isinstance(value, dict):
             cut = "; it was cut off at the token limit" if self.finish_reason == "length" else ""
-            raise ModelFailure(f"The model {what} that are not a JSON object{cut}: {text[:_SHOWN]!r}")
+            raise AnswerError(f"The model {what} that are not a JSON object{cut}: {text[:_SHOWN]!r}")
         return value
 
 
@@ -159,7 +157,7 @@ class ChoiceAnswer(Answer):
         """End the answer, and return its tool calls.
 
         Raises:
-            ModelFailure: It is not the JSON that was asked for, or calls a tool that cannot be called.
+            AnswerError: It is not the JSON that was asked for, or calls a tool that cannot be called.
         """
         super().end()
         written = self.text
@@ -167,26 +165,25 @@ class ChoiceAnswer(Answer):
             self.text = self._partial()
             return []
         value = self._object("answered with words", written)
-        if isinstance(value.get("text"), str):
-            self.text = value["text"]
+        said = value.get("text")
+        if isinstance(said, str):
+            self.text = said
             return []
         made = value.get("calls")
         if not isinstance(made, list) or not made:
-            raise ModelFailure(f"The model answered with neither text nor tool calls: {written[:_SHOWN]!r}")
+            raise AnswerError(f"The model answered with neither text nor tool calls: {written[:_SHOWN]!r}")
         self.text = ""
         return [self._made(each) for each in made]
 
     def _made(self, call: object) -> ToolCall:
-        from inferencesh._text import encode_json
-
         if not isinstance(call, dict):
-            raise ModelFailure(f"The model wrote a tool call that is not a JSON object: {str(call)[:_SHOWN]!r}")
+            raise AnswerError(f"The model wrote a tool call that is not a JSON object: {str(call)[:_SHOWN]!r}")
         return self._checked(str(call.get("tool") or ""), encode_json(call.get("arguments") or {}).decode())
 
     def _say(self, text: str) -> Iterator[Piece]:
         self._pieces.append(text)
-        if sum(map(len, self._pieces[-1:])) > _MAX_ANSWER:
-            raise ModelFailure(f"The model wrote more than {_MAX_ANSWER} characters.")
+        if sum(map(len, self._pieces)) > _MAX_ANSWER:
+            raise AnswerError(f"The model wrote more than {_MAX_ANSWER} characters.")
         said = self._partial()
         if len(said) > self._said:
             yield Text(said[self._said :])

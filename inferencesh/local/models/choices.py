@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from inferencesh._text import encode_json
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["LlamaModel", "Weights"]
 
 _MOST_THREADS = 8  # more make a small model slower
-_DEFAULT_SETTINGS = {"temperature": 0.2, "repeat_penalty": 1.1, "max_tokens": 512}  # small models lose the thread
+# Small models repeat themselves in texts; in JSON they have to.
+_SETTINGS = {"temperature": 0.2, "repeat_penalty": 1.1, "max_tokens": 512}
+_JSON_SETTINGS = {"temperature": 0.0, "max_tokens": 512}
 
 
 class LlamaModel:
@@ -76,13 +78,14 @@ class LlamaModel:
         if path is not None and package is not None:
             raise ConfigurationError("give either path or package, not both")
         for name, value in (("context", context), ("threads", threads)):
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise ConfigurationError(f"{name} must be a whole number of at least 1, not {value!r}")
+            if value is not None and value < 1:
+                raise ConfigurationError(f"{name} must be at least 1, not {value!r}")
         self._path, self._package = path, package
         self._context = context
         self._threads = threads or min(_cores(), _MOST_THREADS)
         self._tools: ToolMode = tools
-        self._settings = _DEFAULT_SETTINGS if settings is None else dict(settings)
+        self._settings = _SETTINGS if settings is None else dict(settings)
+        self._json_settings = _JSON_SETTINGS if settings is None else self._settings
         self._report = on_progress or (lambda _done, _total: None)
         self._server: _Server | None = None
         self._starting: asyncio.Future[_Server] | None = None
@@ -120,10 +123,10 @@ class LlamaModel:
 
     async def aclose(self) -> None:
         """Free the model. It is loaded again when it is needed."""
-        if self._starting is not None:
-            await asyncio.wait([self._starting])
-            starting, self._starting = self._starting, None
-            if starting is not None and not starting.cancelled() and starting.exception() is None:
+        if (starting := self._starting) is not None:
+            await asyncio.wait([starting])
+            self._starting = None
+            if not starting.cancelled() and starting.exception() is None:
                 self._server = starting.result()
         server, self._server = self._server, None
         if server is not None:
@@ -152,6 +155,7 @@ class LlamaModel:
         params.n_ctx = self._context
         params.n_parallel = 1
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = self._threads
+        params.cpuparams.poll = params.cpuparams_batch.poll = 0  # threads that poll slow down a machine that is busy
         params.n_threads_http = 4
         params.use_jinja = True
         params.verbosity = 0
@@ -164,7 +168,14 @@ class LlamaModel:
         except Exception as error:
             raise ConfigurationError(f"llama.cpp cannot use {str(weights.path)!r} ({error})") from error
         url = f"{server.listening_address}/v1"
-        model = OpenAIChatModel(url, weights.name, api_key=key, tools=self._tools, settings=self._settings)
+        model = OpenAIChatModel(
+            url,
+            weights.name,
+            api_key=key,
+            tools=self._tools,
+            settings=self._settings,
+            json_settings=self._json_settings,
+        )
         return _Server(server, model)
 
 

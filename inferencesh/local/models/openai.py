@@ -15,7 +15,7 @@ from inferencesh._text import decode_json, encode_json
 from inferencesh.errors import ConfigurationError, UnreadableError
 from inferencesh.local.model import Fail, Finish, Text, ToolCall
 
-from .answers import Answer, ChoiceAnswer, ModelFailure, words_of
+from .answers import Answer, AnswerError, ChoiceAnswer, words_of
 from .choices import choice_examples, choice_prompt, choice_schema
 from .messages import chat_messages, function_tools, system_messages
 
@@ -33,8 +33,10 @@ ToolMode: TypeAlias = Literal["native", "constrained", "auto"]
 
 # The settings that an agent's configuration may set: those that change how the model answers, and nothing else.
 _SETTINGS = frozenset(
-    ["temperature", "top_p", "top_k", "min_p", "max_tokens", "max_completion_tokens", "stop", "seed"]
-    + ["frequency_penalty", "presence_penalty", "repeat_penalty", "reasoning_effort", "parallel_tool_calls"]
+    {
+        *("temperature", "top_p", "top_k", "min_p", "max_tokens", "max_completion_tokens", "stop", "seed"),
+        *("frequency_penalty", "presence_penalty", "repeat_penalty", "reasoning_effort", "parallel_tool_calls"),
+    }
 )
 _MAX_LINE = 4 * 1024 * 1024  # bytes of one event of a stream
 _MAX_ERROR = 64 * 1024  # bytes of an error that are read
@@ -62,6 +64,7 @@ class OpenAIChatModel:
             ``constrained``: in the instructions, and the answer is held to a JSON Schema with a choice of text and
             calls. ``auto``: ``native``, unless the server says that the model knows no tools.
         settings: Further fields of each request, such as ``{"temperature": 0.2}``; an agent's settings go before them.
+        json_settings: The same for requests whose answer is held to a JSON Schema; by default ``settings``.
         headers: Further headers of each request.
         timeout: Seconds without a byte from the server after which a run fails.
 
@@ -91,12 +94,13 @@ class OpenAIChatModel:
         api_key: str | None = None,
         tools: ToolMode = "auto",
         settings: Mapping[str, object] | None = None,
+        json_settings: Mapping[str, object] | None = None,
         headers: Mapping[str, str] | None = None,
         timeout: float = 300.0,
     ) -> None:
         if tools not in get_args(ToolMode):
             raise ConfigurationError(f"tools must be native, constrained or auto, not {tools!r}")
-        if not isinstance(model, str) or not model.strip():
+        if not model.strip():
             raise ConfigurationError("model must be the name of a model at the server")
         if not timeout > 0:
             raise ConfigurationError(f"timeout must be more than 0 seconds, not {timeout!r}")
@@ -106,11 +110,17 @@ class OpenAIChatModel:
         self._mode: ToolMode = tools
         self._native: bool | None = None if tools == "auto" else tools == "native"
         self._settings = dict(settings or {})
+        self._json_settings = self._settings if json_settings is None else dict(json_settings)
         self._headers = dict(headers or {})
         self._timeout = timeout
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._model} at {self._base_url}>"
+
+    @property
+    def description(self) -> str:
+        """What the model is, in one line."""
+        return f"the model {self._model} at {self._place}"
 
     async def respond(self, conversation: Conversation) -> AsyncIterator[Piece]:
         """Yield the model's answer to a conversation; a failure is yielded as ``Fail``."""
@@ -119,7 +129,7 @@ class OpenAIChatModel:
             async with self._session() as http, aclosing(_Step(self, http, conversation).run()) as pieces:
                 async for piece in pieces:
                     yield piece
-        except ModelFailure as failure:
+        except AnswerError as failure:
             yield Fail(str(failure))
         except TimeoutError:
             yield Fail(f"The model's server at {self._place} sent nothing for {self._timeout:g} seconds.")
@@ -164,14 +174,14 @@ class OpenAIChatModel:
             else:
                 whole = _decoded(await response.read())
                 if not isinstance(whole, dict) or "choices" not in whole:
-                    raise ModelFailure(
+                    raise AnswerError(
                         f"{self._place} answered with {response.content_type} that is not a chat completion; "
                         f"is base_url the address up to /chat/completions?"
                     )
                 for piece in answer.feed(whole):
                     yield piece
         if not answer.finish_reason:
-            raise ModelFailure(f"The connection to {self._place} ended before the answer was complete.")
+            raise AnswerError(f"The connection to {self._place} ended before the answer was complete.")
         if answer.usage is not None:
             yield answer.usage
 
@@ -188,12 +198,14 @@ class OpenAIChatModel:
         return text.replace(self._api_key, "***") if self._api_key else text
 
 
-class _RefusedError(ModelFailure):
+class _RefusedError(AnswerError):
     """The server refused a request."""
 
     def __init__(self, text: str, status: int, words: str) -> None:
         super().__init__(text)
-        self.about_tools = status in _REFUSES_TOOLS and re.search(r"\btool|function.?call", words, re.I) is not None
+        self.about_tools = (
+            status in _REFUSES_TOOLS and re.search(r"\btool|function.?call", words, re.IGNORECASE) is not None
+        )
 
 
 @attrs.define
@@ -263,12 +275,11 @@ class _Step:
         """Yield the output, for which the model is asked without tools."""
         model = self._model
         native = not self._has_tools or await model._knows_tools(self._http)
-        body = await self._body(native=native, tools=())
+        body = await self._body(native=native, tools=(), form=_json_format("output", schema))
         messages = body["messages"]
         assert isinstance(messages, list)
         if self._said:
             messages += [{"role": "assistant", "content": self._said}, {"role": "user", "content": _FINISH}]
-        body["response_format"] = _json_format("output", schema)
         answer = Answer()
         async with aclosing(self._ask(body, answer)) as pieces:
             async for piece in pieces:
@@ -279,7 +290,7 @@ class _Step:
             yield Finish(decode_json(answer.text))
         except UnreadableError:
             cut = " It was cut off at the token limit." if answer.finish_reason == "length" else ""
-            raise ModelFailure(f"The model's output is not JSON: {answer.text[:200]!r}.{cut}") from None
+            raise AnswerError(f"The model's output is not JSON: {answer.text[:200]!r}.{cut}") from None
 
     async def _ask(self, body: Json, answer: Answer) -> AsyncGenerator[Piece]:
         answer.limited = "max_tokens" in body or "max_completion_tokens" in body
@@ -287,10 +298,11 @@ class _Step:
             async for piece in pieces:
                 yield piece
 
-    async def _body(self, *, native: bool, tools: tuple[OfferedTool, ...]) -> Json:
-        """Return the body of a request, with or without tools."""
+    async def _body(self, *, native: bool, tools: tuple[OfferedTool, ...], form: Json | None = None) -> Json:
+        """Return the body of a request, with or without tools; ``form`` is the form of the answer, if it is JSON."""
         conversation, model = self._conversation, self._model
         constrained = bool(tools) and not native
+        form = _json_format("answer", choice_schema(tools)) if constrained else form
         prompt = conversation.system_prompt
         messages = system_messages(choice_prompt(prompt, tools) if constrained else prompt)
         messages += choice_examples(tools) if constrained else []
@@ -299,13 +311,13 @@ class _Step:
         body: Json = {
             "model": model._model,
             "messages": messages,
-            **model._settings,
+            **(model._settings if form is None else model._json_settings),
             **own,
             "stream": True,
             "stream_options": {"include_usage": True},
         }
-        if constrained:
-            body["response_format"] = _json_format("answer", choice_schema(tools))
+        if form is not None:
+            body["response_format"] = form
         elif tools:
             body["tools"] = function_tools(tools)
         return body
@@ -335,16 +347,16 @@ async def _events(content: aiohttp.StreamReader) -> AsyncGenerator[Json]:
     async for data in content.iter_any():
         *lines, rest = (rest + data).split(b"\n")
         if len(rest) > _MAX_LINE:
-            raise ModelFailure(f"The model's server sent an event of more than {_MAX_LINE} bytes.")
+            raise AnswerError(f"The model's server sent an event of more than {_MAX_LINE} bytes.")
         for line in lines:
             field, _, value = line.partition(b":")
             if field == b"error":  # older versions of llama.cpp
-                raise ModelFailure(f"The model's server failed: {words_of(_decoded(value))}")
+                raise AnswerError(f"The model's server failed: {words_of(_decoded(value))}")
             if field != b"data" or value.strip() in {b"", b"[DONE]"}:
                 continue
             chunk = _decoded(value)
             if not isinstance(chunk, dict):
-                raise ModelFailure(f"The model's server sent an event that is not a JSON object: {str(chunk)[:200]!r}")
+                raise AnswerError(f"The model's server sent an event that is not a JSON object: {str(chunk)[:200]!r}")
             yield chunk
 
 
