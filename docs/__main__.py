@@ -21,7 +21,7 @@ import pdoc.render
 
 __all__ = ["PAGES", "build", "public_names"]
 
-PAGES = ("inferencesh", "inferencesh.local", "inferencesh.testing", "inferencesh.web")
+PAGES = ("inferencesh", "inferencesh.local", "inferencesh.local.models", "inferencesh.testing", "inferencesh.web")
 _OWN_NAME = re.compile(r"\binferencesh(?:\.\w+)+")
 
 

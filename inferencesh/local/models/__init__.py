@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from inferencesh.local._demo.model import DemoModel
 
-from .llama import LlamaModel, Weights
+from .llama import LlamaModel
 from .openai import OpenAIChatModel
 
-__all__ = ["DemoModel", "LlamaModel", "OpenAIChatModel", "Weights"]
+__all__ = ["DemoModel", "LlamaModel", "OpenAIChatModel"]

@@ -13,7 +13,7 @@ from inferencesh.errors import ConfigurationError
 from inferencesh.local.model import Fail
 
 from .openai import OpenAIChatModel
-from .weights import DEFAULT_PACKAGE, Weights, find_weights
+from .weights import DEFAULT_PACKAGE, find_weights
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .openai import ToolMode
 
-__all__ = ["LlamaModel", "Weights"]
+__all__ = ["LlamaModel"]
 
 _MOST_THREADS = 8  # more make a small model slower
 # Small models repeat themselves in texts; in JSON they have to.

