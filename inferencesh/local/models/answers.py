@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "AnswerError", "ChoiceAnswer", "words_of"]
 
 _SHOWN = 200  # characters of what a model wrote in an error
-_MAX_ANSWER = 4 * 1024 * 1024  # characters of JSON that a model may write
+_MAX_ANSWER = 256 * 1024  # characters of JSON that a model may write
 
 
 class AnswerError(Exception):
@@ -71,12 +71,11 @@ class Answer:
         if not isinstance(delta, dict):
             return
         reasoning = delta.get("reasoning_content") or delta.get("reasoning")
-        if isinstance(reasoning, str):
+        if isinstance(reasoning, str) and reasoning:
             yield Reasoning(reasoning)
-        if isinstance(delta.get("refusal"), str):
-            yield from self._say(delta["refusal"])
-        if isinstance(delta.get("content"), str):
-            yield from self._say(delta["content"])
+        for text in (delta.get("refusal"), delta.get("content")):
+            if isinstance(text, str) and text:
+                yield from self._say(text)
         fragments = delta.get("tool_calls")
         for position, fragment in enumerate(fragments if isinstance(fragments, list) else ()):
             if isinstance(fragment, dict):

@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from inferencesh._loops.invoke import start_in_thread
 from inferencesh.errors import ConfigurationError
@@ -16,7 +16,7 @@ from .openai import OpenAIChatModel
 from .weights import DEFAULT_PACKAGE, find_weights
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
 
     from inferencesh.local.model import Conversation, Piece
 
@@ -129,10 +129,14 @@ class LlamaModel:
             if not starting.cancelled() and starting.exception() is None:
                 self._server = starting.result()
         server, self._server = self._server, None
-        if server is not None:
+        if server is None:
+            return
+        try:
             await start_in_thread(server.stop)
+        except RuntimeError:  # the interpreter is about to end, and starts no more threads
+            server.stop()
 
-    async def respond(self, conversation: Conversation) -> AsyncIterator[Piece]:
+    async def respond(self, conversation: Conversation) -> AsyncGenerator[Piece]:
         """Yield the model's answer to a conversation; a failure is yielded as ``Fail``."""
         try:
             await self.start()
@@ -140,7 +144,7 @@ class LlamaModel:
             yield Fail(f"The model cannot be loaded: {error}.")
             return
         assert self._server is not None
-        async with aclosing(cast("Any", self._server.model.respond(conversation))) as pieces:
+        async with aclosing(self._server.model.respond(conversation)) as pieces:
             async for piece in pieces:
                 yield piece
 

@@ -20,7 +20,7 @@ from .choices import choice_examples, choice_prompt, choice_schema
 from .messages import chat_messages, function_tools, system_messages
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, Mapping
 
     from inferencesh.local.model import Conversation, OfferedTool, Piece
 
@@ -122,7 +122,7 @@ class OpenAIChatModel:
         """What the model is, in one line."""
         return f"the model {self._model} at {self._place}"
 
-    async def respond(self, conversation: Conversation) -> AsyncIterator[Piece]:
+    async def respond(self, conversation: Conversation) -> AsyncGenerator[Piece]:
         """Yield the model's answer to a conversation; a failure is yielded as ``Fail``."""
         try:
             # A connection for each answer: it costs little beside an answer, and nothing is left to be closed.
@@ -131,6 +131,8 @@ class OpenAIChatModel:
                     yield piece
         except AnswerError as failure:
             yield Fail(str(failure))
+        except aiohttp.ConnectionTimeoutError:
+            yield Fail(f"The model's server at {self._place} cannot be reached: no connection in {_CONNECT:g} seconds.")
         except TimeoutError:
             yield Fail(f"The model's server at {self._place} sent nothing for {self._timeout:g} seconds.")
         except aiohttp.ClientError as error:
@@ -151,8 +153,8 @@ class OpenAIChatModel:
             url = f"{self._base_url.removesuffix('/v1')}/props"
             try:
                 async with http.get(url, allow_redirects=False) as response:
-                    body = decode_json(await response.content.read(_MAX_ERROR * 16)) if response.ok else {}
-            except (aiohttp.ClientPayloadError, UnreadableError):
+                    body = _decoded(await _beginning(response, _MAX_LINE)) if response.ok else {}
+            except aiohttp.ClientPayloadError:
                 body = {}
             capable = body.get("chat_template_caps") if isinstance(body, dict) else None
             self._native = capable.get("supports_tools") is not False if isinstance(capable, dict) else True
@@ -360,11 +362,11 @@ async def _events(content: aiohttp.StreamReader) -> AsyncGenerator[Json]:
             yield chunk
 
 
-async def _beginning(response: aiohttp.ClientResponse) -> bytes:
+async def _beginning(response: aiohttp.ClientResponse, limit: int = _MAX_ERROR) -> bytes:
     data = bytearray()
     async for part in response.content.iter_any():
         data += part
-        if len(data) >= _MAX_ERROR:
+        if len(data) >= limit:
             break
     return bytes(data)
 
