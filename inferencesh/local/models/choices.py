@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 __all__ = ["choice_examples", "choice_prompt", "choice_schema"]
 
 _MOST_CALLS = 8  # in one answer
-_SAMPLE = "1 2 3"  # that an argument is taken from the message shows best with numbers
+_SAMPLE = "2 * 3"  # that an argument is taken from the message shows best with numbers
 
 
 def choice_schema(tools: Sequence[OfferedTool]) -> Json:
-    """Return the JSON Schema of a choice of text and calls of these tools."""
+    """Return the JSON Schema of a choice of text and calls of these tools; of text alone if there are none."""
     definitions: Json = {}
     calls = []
     for tool in tools:
@@ -34,7 +34,8 @@ def choice_schema(tools: Sequence[OfferedTool]) -> Json:
                 known.update(named)
         calls.append(_object({"tool": {"const": tool.name}, "arguments": schema}))
     made = {"type": "array", "minItems": 1, "maxItems": _MOST_CALLS, "items": {"anyOf": calls}}
-    return {"anyOf": [_object({"calls": made}), _object({"text": {"type": "string"}})], **definitions}
+    text = _object({"text": {"type": "string"}})
+    return {"anyOf": [_object({"calls": made}), text], **definitions} if calls else text
 
 
 def choice_prompt(system_prompt: str, tools: Sequence[OfferedTool]) -> str:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["LlamaModel"]
 
 _MOST_THREADS = 8  # more make a small model slower
-# Small models repeat themselves in texts; in JSON they have to.
+# Small models repeat themselves in stories; JSON and results of tools they have to repeat.
 _SETTINGS = {"temperature": 0.2, "repeat_penalty": 1.1, "max_tokens": 512}
-_JSON_SETTINGS = {"temperature": 0.0, "max_tokens": 512}
+_EXACT_SETTINGS = {"temperature": 0.0, "max_tokens": 256}
 
 
 class LlamaModel:
@@ -43,9 +43,9 @@ class LlamaModel:
         path: The GGUF file.
         package: An installed package that holds a GGUF file, used if there is no path.
         context: The largest number of tokens of a conversation with its answer.
-        threads: The number of threads that calculate; by default the number of cores, at most 8.
+        threads: The number of threads that calculate; by default all cores but one, at most 8.
         tools: How the model is given tools; see ``OpenAIChatModel``.
-        settings: Settings of each request; see ``OpenAIChatModel``. By default, answers end after 512 tokens.
+        settings: Settings of each request; see ``OpenAIChatModel``. By default, answers end after 512 tokens, or 256 with tools or an output schema.
         on_progress: Called with the bytes read so far and all of them while weights are verified, in a worker thread.
 
     Raises:
@@ -82,10 +82,11 @@ class LlamaModel:
                 raise ConfigurationError(f"{name} must be at least 1, not {value!r}")
         self._path, self._package = path, package
         self._context = context
-        self._threads = threads or min(_cores(), _MOST_THREADS)
+        # They wait for each other after each step, so that one without a core slows down all: leave a core to others.
+        self._threads = threads or min(max(_cores() - 1, 1), _MOST_THREADS)
         self._tools: ToolMode = tools
         self._settings = _SETTINGS if settings is None else dict(settings)
-        self._json_settings = _JSON_SETTINGS if settings is None else self._settings
+        self._exact_settings = _EXACT_SETTINGS if settings is None else self._settings
         self._report = on_progress or (lambda _done, _total: None)
         self._server: _Server | None = None
         self._starting: asyncio.Future[_Server] | None = None
@@ -178,7 +179,7 @@ class LlamaModel:
             api_key=key,
             tools=self._tools,
             settings=self._settings,
-            json_settings=self._json_settings,
+            exact_settings=self._exact_settings,
         )
         return _Server(server, model)
 

@@ -64,7 +64,7 @@ class OpenAIChatModel:
             ``constrained``: in the instructions, and the answer is held to a JSON Schema with a choice of text and
             calls. ``auto``: ``native``, unless the server says that the model knows no tools.
         settings: Further fields of each request, such as ``{"temperature": 0.2}``; an agent's settings go before them.
-        json_settings: The same for requests whose answer is held to a JSON Schema; by default ``settings``.
+        exact_settings: The same for requests with tools or an output schema; by default ``settings``.
         headers: Further headers of each request.
         timeout: Seconds without a byte from the server after which a run fails.
 
@@ -94,7 +94,7 @@ class OpenAIChatModel:
         api_key: str | None = None,
         tools: ToolMode = "auto",
         settings: Mapping[str, object] | None = None,
-        json_settings: Mapping[str, object] | None = None,
+        exact_settings: Mapping[str, object] | None = None,
         headers: Mapping[str, str] | None = None,
         timeout: float = 300.0,
     ) -> None:
@@ -110,7 +110,7 @@ class OpenAIChatModel:
         self._mode: ToolMode = tools
         self._native: bool | None = None if tools == "auto" else tools == "native"
         self._settings = dict(settings or {})
-        self._json_settings = self._settings if json_settings is None else dict(json_settings)
+        self._exact_settings = self._settings if exact_settings is None else dict(exact_settings)
         self._headers = dict(headers or {})
         self._timeout = timeout
 
@@ -145,7 +145,9 @@ class OpenAIChatModel:
     def _session(self) -> aiohttp.ClientSession:
         headers = {**self._headers, **({"Authorization": f"Bearer {self._api_key}"} if self._api_key else {})}
         limits = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=self._timeout)
-        return aiohttp.ClientSession(headers=headers, timeout=limits, trust_env=True)
+        # llama.cpp closes idle connections, which may be the moment in which one is used again.
+        connector = aiohttp.TCPConnector(force_close=True)
+        return aiohttp.ClientSession(headers=headers, timeout=limits, trust_env=True, connector=connector)
 
     async def _knows_tools(self, http: aiohttp.ClientSession) -> bool:
         """Whether the model gets tools in the request; asked of llama.cpp, which tells what a model's template has."""
@@ -263,9 +265,10 @@ class _Step:
                 yield piece
         calls = answer.end()
         if constrained and calls and self._repeats(calls):
-            # A small model asks again for what it has been told; without tools it says it.
-            answer = Answer()
-            async with aclosing(self._ask(await self._body(native=False, tools=()), answer)) as pieces:
+            # A small model asks again for what it has been told; if it may only write text, it says it.
+            answer = ChoiceAnswer()
+            body["response_format"] = _json_format("answer", choice_schema(()))
+            async with aclosing(self._ask(body, answer)) as pieces:
                 async for piece in pieces:
                     yield piece
             calls = answer.end()
@@ -313,7 +316,7 @@ class _Step:
         body: Json = {
             "model": model._model,
             "messages": messages,
-            **(model._settings if form is None else model._json_settings),
+            **(model._exact_settings if form is not None or self._has_tools else model._settings),
             **own,
             "stream": True,
             "stream_options": {"include_usage": True},

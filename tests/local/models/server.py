@@ -27,6 +27,7 @@ class ChatServer:
         knows_tools: Whether requests with tools are accepted.
         props: What llama.cpp's ``/props`` tells, or None if there is no such page.
         reply: If set, the raw lines of the next answers.
+        replies: Those of single answers, which go before.
         status: If set, the status and body of the next answers.
     """
 
@@ -37,6 +38,7 @@ class ChatServer:
         self.knows_tools = True
         self.props: dict[str, Any] | None = None
         self.reply: list[str] | None = None
+        self.replies: list[list[str]] = []
         self.status: tuple[int, str] | None = None
         self.url = ""
 
@@ -54,7 +56,8 @@ class ChatServer:
         await response.prepare(request)
         if "forever" in last_text(body):
             return await self._never_end(response)
-        for line in self.reply if self.reply is not None else lines(body):
+        reply = self.replies.pop(0) if self.replies else self.reply
+        for line in reply if reply is not None else lines(body):
             await response.write(line.encode())
         return response
 

@@ -128,7 +128,8 @@ async def test_llama_cpp_is_asked_what_its_model_knows(server: ChatServer, suppo
 
 async def test_a_repeated_call_is_not_made_again(server: ChatServer) -> None:
     """A small model asks again for what it was told; it is then asked for a text."""
-    server.reply = [chunk({"content": '{"calls": [{"tool": "calculator", "arguments": {"expression": "1"}}]}'}, "stop")]
+    call = '{"calls": [{"tool": "calculator", "arguments": {"expression": "1"}}]}'
+    server.replies = [[chunk({"content": call}, "stop")], [chunk({"content": '{"text": "It is one."}'}, "stop")]]
     from inferencesh.local import PastCall
 
     messages = (
@@ -138,8 +139,8 @@ async def test_a_repeated_call_is_not_made_again(server: ChatServer) -> None:
     )
     model = OpenAIChatModel(server.url, "m", tools="constrained")
     pieces = [piece async for piece in model.respond(Conversation(messages, tools=(CALCULATOR,)))]
-    assert not [piece for piece in pieces if isinstance(piece, ToolCall)]
-    assert "response_format" not in server.bodies[1]
+    assert pieces == [Text("It is one.")]
+    assert list(server.bodies[1]["response_format"]["json_schema"]["schema"]["properties"]) == ["text"]
 
 
 async def test_tools_come_before_the_output(server: ChatServer) -> None:
