@@ -45,7 +45,8 @@ class LlamaModel:
         context: The largest number of tokens of a conversation with its answer.
         threads: The number of threads that calculate; by default all cores but one, at most 8.
         tools: How the model is given tools; see ``OpenAIChatModel``.
-        settings: Settings of each request; see ``OpenAIChatModel``. By default, answers end after 512 tokens, or 256 with tools or an output schema.
+        settings: Settings of each request; see ``OpenAIChatModel``. By default, answers end after 512 tokens, or
+            256 with tools or an output schema.
         on_progress: Called with the bytes read so far and all of them while weights are verified, in a worker thread.
 
     Raises:
