@@ -50,7 +50,7 @@ def use_a_tool(client: Inference) -> None:
     agent = client.agent({"name": "mathematician", "tools": [calculator]})
 
     message = agent.send_message(
-        "What is 17 * 4? Use the calculator.",
+        "Calculate 128 / 4",
         on_tool_call=lambda call: screen.line(f"Calling {call.name} with {call.arguments}"),
     )
     screen.line(message.text)
