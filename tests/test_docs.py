@@ -29,6 +29,7 @@ FOR_DEVELOPERS = [
     "CHANGELOG.md",
     "docs/architecture.md",
     "docs/docstrings-and-results.md",
+    "docs/models.md",
     "docs/other-clients.md",
     "docs/performance.md",
     "docs/playground.md",

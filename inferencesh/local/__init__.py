@@ -23,6 +23,7 @@ from .model import (
     Reasoning,
     Text,
     ToolCall,
+    Usage,
     Widget,
 )
 from .observer import Observer, SentMessage, SentResult
@@ -51,5 +52,6 @@ __all__ = [
     "SentResult",
     "Text",
     "ToolCall",
+    "Usage",
     "Widget",
 ]

@@ -41,7 +41,7 @@ class RuntimeOptions(TypedDict, total=False):
     port: int
     envelope: Envelope
     updates: Updates
-    pace: float
+    pace: float | None
     heartbeat: float
     replay: bool
     cors_origins: Collection[str]

@@ -15,7 +15,7 @@ from .feed import Feed
 from .model import OfferedTool
 from .records import Invocation, Published, Recorder, StoredInterrupt, StoredMessage, Wire, new_id
 
-__all__ = ["FINISH", "AgentDefinition", "ChatStore", "RunState", "StoredChat", "StoredRun"]
+__all__ = ["FINISH", "AgentDefinition", "ChatStore", "RunState", "StoredChat", "StoredRun", "usage_wire"]
 
 FINISH = "finish"
 """The name of the service's own tool that ends a run with an output."""
@@ -47,6 +47,7 @@ class AgentDefinition:
         output_schema: The JSON Schema of the output, or None.
         finishes: Whether the agent has the ``finish`` tool, because of an output schema or its internal tools.
         allow_all_tools: Whether no call needs an approval, even if its tool requires one.
+        settings: The ``input`` of the agent's ``core_app``.
     """
 
     system_prompt: str = ""
@@ -54,11 +55,18 @@ class AgentDefinition:
     output_schema: dict[str, object] | None = None
     finishes: bool = False
     allow_all_tools: bool = False
+    settings: dict[str, object] = attrs.field(factory=dict)
+
+
+def usage_wire(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
+    """Return numbers of tokens in wire form."""
+    total = prompt_tokens + completion_tokens
+    return {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens, "total_tokens": total}
 
 
 @attrs.define(eq=False, kw_only=True)
 class StoredRun(Published):
-    """The agent's work on one user message. ``output`` is JSON text."""
+    """The agent's work on one user message. ``output`` is JSON text, ``usage`` the sum of the tokens of its steps."""
 
     chat_id: str
     agent_id: str
@@ -67,6 +75,7 @@ class StoredRun(Published):
     state: RunState = "submitted"
     error: str | None = None
     output: str | None = None
+    usage: dict[str, int] | None = None
     steps: int = 0
     finished_at: str | None = None
     waiting_for: Invocation | None = None
@@ -104,6 +113,13 @@ class StoredRun(Published):
         if self.ended:
             self.finished_at = self.updated_at
 
+    def add_usage(self, prompt_tokens: int, completion_tokens: int) -> None:
+        """Add the tokens of one request to a model."""
+        before = self.usage or {}
+        prompt = before.get("prompt_tokens", 0) + prompt_tokens
+        completion = before.get("completion_tokens", 0) + completion_tokens
+        self.usage = usage_wire(prompt, completion)
+
     def wire(self) -> Wire:
         """Return the run in wire form."""
         waiting = self.waiting_for
@@ -122,7 +138,7 @@ class StoredRun(Published):
             "interrupt_meta": None,
             "tool_invocation_id": waiting.id if waiting else None,
             "trigger_id": None,
-            "metadata": None,
+            "metadata": None if self.usage is None else {"usage": self.usage},
             "finished_at": self.finished_at,
             "profile_id": None,
             "remote_id": None,

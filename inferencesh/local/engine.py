@@ -17,7 +17,7 @@ import attrs
 from inferencesh._text import copied, decode_json, encode_json
 from inferencesh.errors import typed_text
 
-from .chats import FINISH, StoredRun
+from .chats import FINISH, StoredRun, usage_wire
 from .errors import ProblemError
 from .model import (
     Ask,
@@ -30,6 +30,7 @@ from .model import (
     Reasoning,
     Text,
     ToolCall,
+    Usage,
     Widget,
 )
 from .records import Arguments, Block, Invocation, StoredMessage, new_id
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from .chats import AgentDefinition, ChatStore, RunState, StoredChat
     from .feed import Feed
+    from .files import FileStore
     from .model import Model, Piece
 
 __all__ = ["CLOSE_TIMEOUT", "INTERRUPTED", "MAX_STEPS", "THINKING", "Engine"]
@@ -68,11 +70,13 @@ class Engine:
         store: The chats.
         model: The model that answers.
         pace: Seconds to wait after each piece of an answer.
+        files: The files that messages refer to.
     """
 
     _store: ChatStore
     _model: Model
     _pace: float
+    _files: FileStore
     _tasks: set[asyncio.Task[None]] = attrs.field(factory=set)
 
     def post(
@@ -257,10 +261,12 @@ class Engine:
         run.steps += 1
         writer = _MessageWriter(reply, chat.feed, run.config.finishes)
         await asyncio.sleep(self._pace * THINKING)
-        async with _pieces(self._model, _conversation(chat, run)) as pieces:
+        async with _pieces(self._model, _conversation(chat, run, self._files)) as pieces:
             async for piece in pieces:
                 if run.ended:
                     break
+                if isinstance(piece, Usage):
+                    run.add_usage(piece.prompt_tokens, piece.completion_tokens)
                 for _ in writer.write(piece):
                     await asyncio.sleep(self._pace)
         if run.ended:  # stopped, but the model ignores its cancellation
@@ -351,15 +357,16 @@ class _ModelError(Exception):
     """The model failed, or answered in a way that ends the run; the text says why."""
 
 
-def _conversation(chat: StoredChat, run: StoredRun) -> Conversation:
+def _conversation(chat: StoredChat, run: StoredRun, files: FileStore) -> Conversation:
     """Return the conversation for the model, without messages that are queued, cancelled or incomplete."""
     return Conversation(
-        messages=tuple(_model_message(message) for message in chat.messages if _is_shown(message)),
+        messages=tuple(_model_message(message, files) for message in chat.messages if _is_shown(message)),
         system_prompt=run.config.system_prompt,
         tools=run.config.tools,
         context=chat.context,
         output_schema=run.config.output_schema,
         finishes=run.config.finishes,
+        settings=copied(run.config.settings),
     )
 
 
@@ -369,7 +376,7 @@ def _is_shown(message: StoredMessage) -> bool:
     return message.status == "ready"
 
 
-def _model_message(message: StoredMessage) -> ConversationMessage:
+def _model_message(message: StoredMessage, files: FileStore) -> ConversationMessage:
     # Calls that were never answered, because the run was stopped, are left out: models need a result for every call.
     answered = [each for each in message.invocations if each.result is not None]
     return ConversationMessage(
@@ -378,7 +385,7 @@ def _model_message(message: StoredMessage) -> ConversationMessage:
         tool_calls=tuple(PastCall(each.call_id, each.name, copied(each.arguments.values)) for each in answered),
         tool_call_id=message.tool_call_id,
         attachments=tuple(
-            Attachment(block.uri, block.filename, block.content_type, block.size)
+            Attachment(block.uri, block.filename, block.content_type, block.size, files.reader(block.uri))
             for block in message.blocks
             if block.uri is not None
         ),
@@ -492,9 +499,13 @@ class _MessageWriter:
                 yield from self._call(_WrittenCall(FINISH, _checked_output(output)))
             case Fail(detail):
                 raise _ModelError(detail)
+            case Usage(prompt, completion):
+                self.feed.publish_delta(self.message, {"usage": usage_wire(prompt, completion)}, visible=False)
             case _:
                 kind = type(piece).__name__
-                raise TypeError(f"A model yields Text, Reasoning, ToolCall, Ask, Widget, Finish or Fail, not {kind}.")
+                raise TypeError(
+                    f"A model yields Text, Reasoning, ToolCall, Ask, Widget, Finish, Fail or Usage, not {kind}."
+                )
 
     def _say(self, kind: Literal["text", "reasoning"], text: str) -> Iterator[None]:
         text.encode()  # raises for lone surrogates, which JSON cannot represent

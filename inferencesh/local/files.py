@@ -12,7 +12,7 @@ from .errors import not_found
 from .records import Record, new_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from .chats import StoredChat
     from .records import Recorder, Wire
@@ -181,6 +181,22 @@ class FileStore:
         except ValueError:  # not a URL, such as one with an incomplete IPv6 host
             return None
         return self._by_content.get(path.removeprefix(CONTENT_PATH)) if path.startswith(CONTENT_PATH) else None
+
+    def reader(self, uri: str) -> Callable[[], Awaitable[bytes]] | None:
+        """Return a function that reads an uploaded file; None if the URL is not that of one."""
+        file = self.by_uri(uri)
+        content = None if file is None else file.content
+        if content is None:
+            return None
+
+        async def read() -> bytes:
+            data, number = bytearray(), 0
+            while (part := await self.contents.read_part(content, number)) is not None:
+                data += part
+                number += 1
+            return bytes(data)
+
+        return read
 
     def set_content(self, file: StoredFile, content: str, size: int) -> str | None:
         """Set the uploaded content of a file, and return the content that it replaces, if any.

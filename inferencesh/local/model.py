@@ -5,7 +5,7 @@ A model receives a conversation and yields its answer in pieces.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Literal, Protocol, TypeAlias
 
 import attrs
@@ -24,6 +24,7 @@ __all__ = [
     "Reasoning",
     "Text",
     "ToolCall",
+    "Usage",
     "Widget",
 ]
 
@@ -174,7 +175,36 @@ class Fail:
     detail: str
 
 
-Piece: TypeAlias = Text | Reasoning | ToolCall | Ask | Widget | Finish | Fail
+@attrs.frozen
+class Usage:
+    """What one request to a language model has cost, in tokens; a run's record holds the sum of its steps.
+
+    Args:
+        prompt_tokens: The tokens of the conversation.
+        completion_tokens: The tokens of the answer, reasoning included.
+
+    Example:
+        ```python
+        class Counted:
+            async def respond(self, conversation):
+                yield Text("Good morning")
+                yield Usage(prompt_tokens=9, completion_tokens=2)
+
+
+        with Inference.local(model=Counted()) as client:
+            print(client.agent({"name": "greeter"}).send_message("Hello").text)
+        ```
+
+        ```text
+        Good morning
+        ```
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+Piece: TypeAlias = Text | Reasoning | ToolCall | Ask | Widget | Finish | Fail | Usage
 """Any part of a model's answer."""
 
 
@@ -196,12 +226,14 @@ class Attachment:
         filename: The name, or "" if unknown.
         content_type: The MIME type, or "" if unknown.
         size: The size in bytes, or 0 if unknown.
+        read: Returns the bytes of a file that was uploaded to the runtime; None for files elsewhere.
     """
 
     uri: str
     filename: str = ""
     content_type: str = ""
     size: int = 0
+    read: Callable[[], Awaitable[bytes]] | None = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen
@@ -247,6 +279,7 @@ class Conversation:
         context: The chat's variables.
         output_schema: The JSON Schema of the output of ``Finish``, or None if there is none.
         finishes: Whether the agent has a ``finish`` tool.
+        settings: The ``input`` of the agent's ``core_app``, such as ``{"temperature": 0.2}``. It comes from a client.
 
     Example:
         ```python
@@ -272,6 +305,7 @@ class Conversation:
     context: Mapping[str, str] = attrs.field(factory=dict)
     output_schema: Mapping[str, object] | None = None
     finishes: bool = False
+    settings: Mapping[str, object] = attrs.field(factory=dict)
 
 
 class Model(Protocol):
@@ -279,7 +313,8 @@ class Model(Protocol):
 
     After a step that calls tools or asks a question, ``respond`` is called again with the answers in the conversation;
     answers to ``Ask`` and ``Widget`` appear as results of tools named ``ask`` and ``widget``. The run ends with the
-    first step that does neither, or that finishes.
+    first step that does neither, or that finishes. If a model has an async method ``aclose``, the runtime calls it when
+    it is closed; if it has a true attribute ``paces_itself``, the runtime adds no pauses of its own.
 
     Example:
         ```python

@@ -50,7 +50,8 @@ class LocalRuntime:
         port: The port to listen on; 0 picks a free one.
         envelope: The generation of response bodies: ``v1``, ``v2`` or the current ``v3``.
         updates: What chat streams contain while a message grows: whole messages, token deltas, or both.
-        pace: Seconds between the pieces of an answer, and ten times that before the first; 0 for no delays.
+        pace: Seconds between the pieces of an answer, and ten times that before the first; 0 for no delays. By default
+            0.02, or 0 for language models, which take their own time.
         heartbeat: Seconds without an event after which a stream sends a heartbeat.
         replay: Whether a chat stream begins with all existing messages of the chat. Otherwise it begins with what the
             agent has said so far in a run that is under way; the rest is to be read from the list of messages.
@@ -91,7 +92,7 @@ class LocalRuntime:
         port: int = 0,
         envelope: Envelope = "v3",
         updates: Updates = "both",
-        pace: float = 0.02,
+        pace: float | None = None,
         heartbeat: float = 10.0,
         replay: bool = False,
         cors_origins: Collection[str] = (),
@@ -111,7 +112,7 @@ class LocalRuntime:
             raise ValueError(f"approvals must be api_key or sign_in, not {approvals!r}.")
         if playground not in get_args(PlaygroundAccess):
             raise ValueError(f"playground must be off, loopback or everywhere, not {playground!r}.")
-        if not pace >= 0:
+        if pace is not None and not pace >= 0:
             raise ValueError(f"pace must be 0 seconds or more, not {pace!r}.")
         if not heartbeat > 0:
             raise ValueError(f"heartbeat must be more than 0 seconds, not {heartbeat!r}.")
@@ -120,10 +121,10 @@ class LocalRuntime:
         self._api_keys = tuple(api_keys)
         self._host, self._port = host, port
         self._store = ChatStore()
-        self._model = model or _demo_model()
-        self._engine = Engine(self._store, self._model, pace)
         self._playground: PlaygroundAccess = playground
         self._files = FileStore()
+        self._model = model or _demo_model()
+        self._engine = Engine(self._store, self._model, _pace(pace, self._model), self._files)
         self._db = None if db is None else _path(db)
         self._storage: Storage | None = None
         self._cors = Cors.allowing(cors_origins, envelope)
@@ -204,8 +205,12 @@ class LocalRuntime:
                 await _stop_listening(runner)
             await self._engine.aclose()  # ends the runs of messages that came meanwhile
         finally:
-            if storage is not None:
-                await storage.aclose()
+            try:
+                if storage is not None:
+                    await storage.aclose()
+            finally:
+                if (close := getattr(self._model, "aclose", None)) is not None:
+                    await close()
 
     async def _open_storage(self) -> Storage | None:
         if self._db is None:
@@ -253,6 +258,12 @@ def _demo_model() -> Model:
     from ._demo.model import DemoModel  # only needed without another model
 
     return DemoModel()
+
+
+def _pace(pace: float | None, model: Model) -> float:
+    if pace is not None:
+        return pace
+    return 0.0 if getattr(model, "paces_itself", False) else 0.02
 
 
 async def _stop_listening(runner: web.AppRunner) -> None:

@@ -57,12 +57,14 @@ def _read_definition(definition: Fields) -> AgentDefinition:
         check_schema(schema, definition.path("output_schema"))
     finishes = schema is not None or FINISH in _read_internal_tools(definition)
     permissions = definition.nested("permissions")
+    core_app = definition.nested("core_app")
     return AgentDefinition(
         system_prompt=definition.text("system_prompt") or "",
         tools=_read_tools(definition, reserved=FINISH if finishes else None),
         output_schema=schema,
         finishes=finishes,
         allow_all_tools=permissions.flag("allow_all_tools") if permissions else False,
+        settings=(core_app.mapping("input") if core_app else None) or {},
     )
 
 
