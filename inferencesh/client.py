@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .config import AgentConfig
     from .local import BackgroundRuntime, RuntimeOptions
     from .resources import AsyncChats, AsyncFiles
+    from .sessions import AsyncSession, AsyncSessions
+    from .tasks import AsyncTasks
 
 __all__ = ["MAX_LINE_BYTES", "AsyncAgents", "AsyncInference", "ClientOptions", "async_inference"]
 
@@ -109,8 +111,9 @@ class AsyncInference(Uncopied):
         max_parallel_tools: int = 16,
         max_line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
+        from ._http.events import Reconnects
         from ._http.transport import Address, Transport, TransportOptions
-        from ._turns.driver import AgentOptions, Reconnects
+        from ._turns.driver import AgentOptions
         from ._turns.tools import ToolLimits
 
         if base_url is None or isinstance(base_url, str):
@@ -220,6 +223,63 @@ class AsyncInference(Uncopied):
         from .resources import AsyncFiles
 
         return AsyncFiles(self._transport)
+
+    @property
+    def tasks(self) -> AsyncTasks:
+        """The tasks of the account, and the way to run apps."""
+        from .tasks import AsyncTasks
+
+        return AsyncTasks(self._transport, self._agent_options.reconnects)
+
+    @property
+    def sessions(self) -> AsyncSessions:
+        """The sessions of the account."""
+        from .sessions import AsyncSessions
+
+        return AsyncSessions(self._transport)
+
+    def session(self, app: str, *, session_timeout: int | None = None) -> AsyncSession:
+        """Make a session of an app, which keeps the app's state between runs; nothing is sent yet.
+
+        Args:
+            app: The app, as ``namespace/name[@version]``.
+            session_timeout: Seconds without use after which it expires, 1 to 3600; None for the service's default.
+
+        Raises:
+            ConfigurationError: An argument is invalid.
+
+        Example:
+            ```python
+            async with client.session("infsh/session-test", session_timeout=120) as session:
+                await session.run({"key": "name", "value": "Ada"}, function="set_value")
+            ```
+        """
+        from .sessions import AsyncSession
+
+        return AsyncSession(self.tasks, self._transport, app, session_timeout)
+
+    def run(self, app: str | Mapping[str, Any], input: object = None, **options: Any) -> Any:  # noqa: A002
+        """Run an app; the short name of ``client.tasks.run``, with the same arguments.
+
+        Args:
+            app: As for ``AsyncTasks.run``.
+            input: As for ``AsyncTasks.run``.
+            options: As for ``AsyncTasks.run``.
+
+        Returns:
+            As ``AsyncTasks.run``.
+
+        Example:
+            ```python
+            task = await client.run("demo/text", {"template": "Hello {name}!", "values": {"name": "Ada"}})
+            print(task.output["text"])
+            ```
+
+            ```text
+            Hello Ada!
+            ```
+        """
+        return self.tasks.run(app, input, **options)
 
     async def aclose(self) -> None:
         """Close all connections and streams, and cancel the tool handlers that run. May be called more than once.

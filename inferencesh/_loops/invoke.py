@@ -34,6 +34,7 @@ __all__ = [
     "HasChat",
     "Invoker",
     "ThreadInvoker",
+    "check_callback",
     "checked_await",
     "checked_call",
     "in_callback_of",
@@ -378,3 +379,24 @@ def _signal_handlers() -> Iterator[CodeType]:
             code = getattr(each, "__code__", None)
             if isinstance(code, CodeType):
                 yield code
+
+
+def check_callback(name: str, callback: object) -> None:
+    """Refuse what cannot be called, before anything is sent that it is to follow.
+
+    Args:
+        name: The argument, for the error's text.
+        callback: What was given; None is accepted.
+
+    Raises:
+        TypeError: It cannot be called, or is a generator function, the body of which would never run.
+    """
+    if callback is None:
+        return
+    if not callable(callback):
+        raise TypeError(f"{name} must be a function, not {type(callback).__name__}")
+    while isinstance(callback, functools.partial):
+        callback = callback.func
+    for function in (callback, type(callback).__call__):
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(f"{name} is a generator function, the body of which would never run: take out the yield")
