@@ -267,6 +267,11 @@ class AsyncFiles(Uncopied):
             ```
         """
         check_callback("on_progress", on_progress)
+        return await self._download(file, to, on_progress)
+
+    async def _download(
+        self, file: RemoteFile, to: str | os.PathLike[str] | None, on_progress: OnProgress | None
+    ) -> bytes | Path:
         return await download(self._transport, Wanted.of(file), to, on_progress)
 
     async def _download_all(

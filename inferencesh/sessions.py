@@ -126,8 +126,7 @@ class AsyncSessions(Uncopied):
 class AsyncSession(Uncopied):
     """One session of an app, which keeps the app's state between runs; made by ``client.session``.
 
-    The first run creates it. Inside ``async with`` it is kept alive, and it is ended when the block is left, by whatever
-    way.
+    The first run creates it. Inside ``async with`` it is kept alive, and however the block is left, it is ended.
 
     Example:
         ```python

@@ -27,7 +27,7 @@ from .resources import AsyncFiles
 from .stream import AsyncStream
 from .task_models import DeletedFiles, Task, TaskFile
 
-__all__ = ["AsyncTaskStream", "AsyncTasks"]
+__all__ = ["AsyncTaskStream", "AsyncTasks", "following"]
 
 T = TypeVar("T")
 
@@ -98,14 +98,20 @@ class AsyncTaskStream(AsyncStream[Task]):
         """
         async for _ in self:
             continue
+        return await self._final_task(self._last)
+
+    async def _final_task(self, final: Task | None) -> Task:
+        """Return the last snapshot that was delivered, unless the stream has failed; for the blocking client too."""
         if self._error is not None:
             raise self._error
-        final = self._last
         if final is None or not final.done:
             error = StreamError("the stream was closed before the task had ended")
             error.task = final
             raise error
         return final
+
+    def _read_output(self, task: Task) -> Any:
+        return self._driver.request.read_output(task)
 
     async def get_output(self) -> Any:
         """Consume the rest of the stream and return the task's output, as the ``output_type`` given to ``run``.
@@ -124,7 +130,7 @@ class AsyncTaskStream(AsyncStream[Task]):
             {'steps': 2}
             ```
         """
-        return self._driver.request.read_output(await self.get_final_task())
+        return self._read_output(await self.get_final_task())
 
     async def cancel(self) -> None:
         """Cancel the task on the server; a stream that is still read then raises TaskCancelledError.
@@ -152,11 +158,9 @@ class AsyncTaskStream(AsyncStream[Task]):
     async def _created(self) -> Task:
         """Create the task, and return its first snapshot without following it."""
         try:
-            await self._driver.open()
-            run = self._driver.run
-            if run is None or run.task is None:
-                raise StreamError("the stream was closed before the task was created")
-            return run.task
+            async for task in self:
+                return task
+            return await self._final_task(self._last)  # raises why there is none
         finally:
             await self.aclose()
 
@@ -242,7 +246,7 @@ class AsyncTasks(Uncopied):
     def run(
         self,
         app: str | Mapping[str, Any],
-        input: object = None,
+        input: object = None,  # noqa: A002
         *,
         stream: bool = False,
         wait: bool = True,
@@ -374,7 +378,7 @@ class AsyncTasks(Uncopied):
             completed
             ```
         """
-        return self._open_stream(_following(task_id, on_update, timeout))
+        return self._open_stream(following(task_id, on_update, timeout))
 
     async def wait(self, task_id: str, *, on_update: OnUpdate | None = None, timeout: float | None = None) -> Task:
         """Wait until a task has completed.
@@ -401,7 +405,7 @@ class AsyncTasks(Uncopied):
             {'steps': 2}
             ```
         """
-        return await self._open_stream(_following(task_id, on_update, timeout)).get_final_task()
+        return await self._open_stream(following(task_id, on_update, timeout)).get_final_task()
 
     async def cancel(self, task_id: str) -> None:
         """Cancel a task; does nothing if it has ended.
@@ -560,7 +564,8 @@ class AsyncTasks(Uncopied):
         return AsyncTaskStream(TaskDriver(self._transport, request, self._reconnects, invoker or ThreadInvoker(1)))
 
 
-def _following(task_id: object, on_update: OnUpdate | None, timeout: float | None) -> TaskRequest:
+def following(task_id: object, on_update: OnUpdate | None, timeout: float | None) -> TaskRequest:
+    """Return the request of ``AsyncTasks.stream``, from its arguments."""
     if not isinstance(task_id, str):
         raise TypeError(f"the task id must be a str, not {type(task_id).__name__}")
     return TaskRequest(task_id=task_id, on_update=on_update, timeout=timeout)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from inferencesh._http.events import EventConnection, ReconnectCounter, Reconnects
@@ -152,7 +152,7 @@ class TaskDriver:
             self.closed = True
         self.detach()
 
-    async def _in_time(self, work: Any) -> None:
+    async def _in_time(self, work: Coroutine[Any, Any, object]) -> None:
         """Await something within the caller's time limit."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
@@ -189,7 +189,7 @@ class TaskDriver:
         self.run = run
         return run
 
-    async def _create(self, body: Any) -> Any:
+    async def _create(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """Upload the files in the input, and create the task."""
         if self._posted:
             raise StreamError(
@@ -202,16 +202,22 @@ class TaskDriver:
                 raise StreamError("the stream was closed while files were uploaded; no task was created")
         self._posted = True
         try:
-            request = {**body, "input": self._input}
-            slot = self.request.slot
-            if slot is None:
-                return await self._api.run(request)
-            return await slot.post(lambda session: self._api.run({**request, **session}))
+            return await self._post({**body, "input": self._input})
         except InferenceError:
             self._posted = False  # the caller knows of the failure, and that it may have been created all the same
             raise
 
-    async def _read_first(self) -> Any:
+    async def _post(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        slot = self.request.slot
+        if slot is None:
+            answer = await self._api.run(request)
+        else:
+            answer = await slot.post(lambda session: self._api.run({**request, **session}))
+        app = request.get("app")
+        named = app.partition(":")[0].partition("@")[0] if isinstance(app, str) else ""
+        return {"app": named, **answer}  # the response does not repeat it
+
+    async def _read_first(self) -> Mapping[str, Any]:
         return await self._api.read(self._task_id)
 
     def _reporter(self) -> Callable[[int, int | None], Any] | None:

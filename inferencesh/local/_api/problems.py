@@ -94,6 +94,7 @@ def _refuse(envelope: Envelope, problem: ProblemError) -> web.Response:
         if problem.field:
             body["field"] = problem.field
         content_type = "application/problem+json"
+    body.update(problem.extra)
     return web.Response(
         body=encode_json(body),
         status=problem.status,
