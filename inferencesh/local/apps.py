@@ -391,19 +391,17 @@ class AppRegistry:
             ProblemError: 404 if there is none.
         """
         path, _, part = reference.partition(":")
-        app = path.partition("@")[0]
-        wanted = function or part or _DEFAULT_FUNCTION
-        functions = self._apps.get(app) or self._apps.get(ANY_APP)
-        if functions is None:
+        app, named = path.partition("@")[0], function or part
+        functions = self._apps.get(app, self._apps.get(ANY_APP, {}))
+        if not functions:
             raise not_found("app", reference)
-        if wanted not in functions and len(functions) == 1 and (function or part) is None:
+        wanted = named or _DEFAULT_FUNCTION
+        if app not in self._apps or (named == "" and len(functions) == 1):
             wanted = next(iter(functions))
-        if wanted not in functions and app not in self._apps:
-            wanted = _DEFAULT_FUNCTION
-        found = functions.get(wanted)
-        if found is None:
+        if wanted not in functions:
             listed = ", ".join(sorted(functions))
             raise ProblemError(404, f"The app {app} has no function {wanted[:64]!r}; it has {listed}.")
+        found = functions[wanted]
         if not isinstance(found, AppFunction):
             found = functions[wanted] = found()
         return app, wanted, found
