@@ -456,7 +456,7 @@ class TaskFailedError(InferenceError):
 
         ```text
         The step 1 of 2 failed, as it was asked to.
-        failed step 1 of 2
+        failed gave up at step 1 of 2
         ```
     """
 

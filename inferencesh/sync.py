@@ -1368,12 +1368,11 @@ class Tasks(Uncopied):
             ```python
             created = client.tasks.run("demo/slow", {"steps": 2}, wait=False)
             for task in client.tasks.stream(created.id):
-                print(task.status)
+                print(task.status, task.progress)
             ```
 
             ```text
-            ...
-            completed
+            ...completed 1.0
             ```
         """
         from .tasks import following

@@ -370,12 +370,11 @@ class AsyncTasks(Uncopied):
             ```python
             created = await client.tasks.run("demo/slow", {"steps": 2}, wait=False)
             async for task in client.tasks.stream(created.id):
-                print(task.status)
+                print(task.status, task.progress)
             ```
 
             ```text
-            ...
-            completed
+            ...completed 1.0
             ```
         """
         return self._open_stream(following(task_id, on_update, timeout))

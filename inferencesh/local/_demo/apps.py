@@ -77,7 +77,7 @@ async def be_slow(steps: int = 5, seconds: float = 0.0, fail_at: int | None = No
     for step in range(1, steps + 1):
         await asyncio.sleep(seconds / steps)
         if step == fail_at:
-            yield Progress(log=f"failed step {step} of {steps}")
+            yield Progress(log=f"gave up at step {step} of {steps}")
             raise RuntimeError(f"The step {step} of {steps} failed, as it was asked to.")
         yield Progress(step / steps, f"step {step} of {steps}")
     yield Progress(output={"steps": steps})
