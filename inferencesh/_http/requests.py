@@ -411,40 +411,40 @@ def storage_address(upload_url: str, base_url: str) -> str:
     """
     return _foreign_address(
         upload_url,
-        base_url,
+        f"{base_url}/files",
         "the address that the service wants the file at is not a URL; it was not sent",
         "the service wants the file sent to {where}, which is not encrypted; it was not sent",
         "the address at {where} that the service wants the file at has a user name; it was not sent",
     )
 
 
-def file_address(uri: str, base_url: str) -> str:
+def file_address(uri: str, base: str) -> str:
     """Return the URL to download a file from, after checking that it is safe.
 
     Args:
         uri: The file's URI, or where a redirect leads.
-        base_url: The base URL of the service, or the URL that redirects.
+        base: The URL against which a relative one is resolved.
 
     Raises:
         UnreadableError: As for ``storage_address``.
     """
     return _foreign_address(
         uri,
-        base_url,
+        base,
         "the file's address is not a URL",
         "the file is at {where}, which is not encrypted; it was not downloaded",
         "the file's address at {where} has a user name; it was not downloaded",
     )
 
 
-def _foreign_address(given: str, base_url: str, no_url: str, unencrypted: str, named: str) -> str:
+def _foreign_address(given: str, base: str, no_url: str, unencrypted: str, named: str) -> str:
     try:
-        whole = quote(urljoin(f"{base_url}/files", given), safe=_UNQUOTED)
-        parts, base = urlsplit(whole), urlsplit(base_url)
+        whole = quote(urljoin(base, given), safe=_UNQUOTED)
+        parts, origin = urlsplit(whole), urlsplit(base)
         host, _port = parts.hostname or "", parts.port
     except ValueError:
         raise UnreadableError(no_url) from None
-    near = is_loopback(host) and is_loopback(base.hostname or "")
+    near = is_loopback(host) and is_loopback(origin.hostname or "")
     if not (parts.scheme == "https" and host) and not (parts.scheme == "http" and near):
         raise UnreadableError(unencrypted.format(where=f"{parts.scheme}://{host}"))
     if "@" in parts.netloc:

@@ -213,7 +213,7 @@ class Transport:
             UnreadableError: The URI is invalid or not encrypted.
             Exception: Raised by ``receive``.
         """
-        first = file_address(uri, await self._http.base_url())
+        first = file_address(uri, f"{await self._http.base_url()}/files")
         limits = self.options.timeout
         patience = None if limits.idle is None else limits.idle + (limits.connect or 0.0)
 

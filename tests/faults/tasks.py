@@ -28,7 +28,7 @@ QUEUED = task_of(2, queue_position=1)
 RUNNING = task_of(7, progress=0.25)
 HALF = task_of(7, progress=0.5, logs=[{"content": "half\n", "log_type": 4}])
 DONE = task_of(10, output=OUTPUT)
-WHOLE: Script = (QUEUED, RUNNING, HALF, DONE)
+WHOLE: tuple[dict[str, object], ...] = (QUEUED, RUNNING, HALF, DONE)
 
 
 @attrs.frozen
