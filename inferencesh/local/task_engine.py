@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from inferencesh._loops.threads import hand_over
+from inferencesh._loops.threads import hand_over, running_loop
 from inferencesh._text import decode_json, encode_json
 from inferencesh.errors import exception_text
 
@@ -249,7 +249,7 @@ class TaskEngine:
         if progress.fraction is not None:
             task.progress = max(progress.fraction, task.progress or 0.0)
         if progress.output is not None and not _holds_file(progress.output):
-            task.output = encode_json(progress.output, _plain).decode()
+            task.output = _json(progress.output)
         task.touch()
         self._store.publish(task)
 
@@ -258,8 +258,7 @@ class TaskEngine:
         if _holds_file(output):
             await self._step(task, TaskState.UPLOADING)
             output = await self._stored(task, output, origin)
-        text = encode_json(output, _plain).decode()
-        task.output, task.progress = text, 1.0
+        task.output, task.progress = _json(output), 1.0
         self._end(task, TaskState.COMPLETED, None)
 
     def _end(self, task: StoredTask, state: TaskState, error: str | None) -> None:
@@ -321,8 +320,19 @@ class TaskEngine:
         return value
 
 
-def _on(loop: asyncio.AbstractEventLoop, call: Any) -> None:
-    hand_over(loop, call)
+def _on(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    """Make a call on the loop: at once for its own code, whose calls keep their order, else as soon as it can."""
+    if running_loop() is loop:
+        call()
+    else:
+        hand_over(loop, call)
+
+
+def _json(output: object) -> str:
+    try:
+        return encode_json(output, _plain).decode()
+    except TypeError as error:
+        raise TypeError(f"An app gives out JSON values, attrs classes, dataclasses and files: {error}") from None
 
 
 def _holds_file(value: object) -> bool:
@@ -340,4 +350,4 @@ def _plain(value: object) -> object:
         return {field.name: getattr(value, field.name) for field in attrs.fields(kind)}
     if isinstance(value, Mapping):
         return dict(value)
-    raise TypeError(f"An app gives out JSON values, attrs classes, dataclasses and files, not {kind.__name__}.")
+    raise TypeError(f"{kind.__name__} has no JSON form.")

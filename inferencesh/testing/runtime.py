@@ -131,7 +131,7 @@ class ScriptedRuntime:
             progress: How far it is, step by step, as fractions from 0.0 to 1.0.
             logs: What it logs, a line with each step; the last ones at the end.
             delay: Seconds before the first step.
-            pause: Seconds between the steps.
+            pause: Seconds after each step; without a pause a reader may see the newest of several steps only.
             fail: The error with which it fails after the last step.
             drop_after: The number of steps after which all streams break, so that clients reconnect.
             refuse: An HTTP status with which the task is refused instead.

@@ -120,6 +120,7 @@ class ScriptedApp:
             if reply.drop_after == index:
                 self._get_runtime().cut_streams()
             yield Progress(fraction, logs.pop(0) if logs else "")
+        await asyncio.sleep(reply.pause)
         if reply.drop_after == len(reply.progress):
             self._get_runtime().cut_streams()
         for line in logs:
