@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, TypeVar, Unpack, overload
 
 from ._http.retry import RetryPolicy
 from ._loops.threads import Uncopied
@@ -16,14 +16,19 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ._http.transport import Address
+    from ._tasks.request import RunOptions
     from .agent import AsyncAgent
     from .config import AgentConfig
     from .local import BackgroundRuntime, RuntimeOptions
     from .resources import AsyncChats, AsyncFiles
     from .sessions import AsyncSession, AsyncSessions
-    from .tasks import AsyncTasks
+    from .task_models import Task
+    from .tasks import AsyncTasks, AsyncTaskStream
 
 __all__ = ["MAX_LINE_BYTES", "AsyncAgents", "AsyncInference", "ClientOptions", "async_inference"]
+
+
+T = TypeVar("T")
 
 
 class AsyncAgents(Uncopied):
@@ -257,6 +262,54 @@ class AsyncInference(Uncopied):
         from .sessions import AsyncSession
 
         return AsyncSession(self.tasks, self._transport, app, session_timeout)
+
+    @overload
+    def run(
+        self,
+        app: str | Mapping[str, Any],
+        input: object = None,
+        *,
+        stream: Literal[True],
+        wait: bool = True,
+        output_type: Any = None,
+        **options: Unpack[RunOptions],
+    ) -> AsyncTaskStream: ...
+
+    @overload
+    def run(
+        self,
+        app: str | Mapping[str, Any],
+        input: object = None,
+        *,
+        stream: Literal[False] = False,
+        wait: bool = True,
+        output_type: type[T],
+        **options: Unpack[RunOptions],
+    ) -> Coroutine[Any, Any, T]: ...
+
+    @overload
+    def run(
+        self,
+        app: str | Mapping[str, Any],
+        input: object = None,
+        *,
+        stream: Literal[False] = False,
+        wait: bool = True,
+        output_type: None = None,
+        **options: Unpack[RunOptions],
+    ) -> Coroutine[Any, Any, Task]: ...
+
+    @overload
+    def run(
+        self,
+        app: str | Mapping[str, Any],
+        input: object = None,
+        *,
+        stream: bool,
+        wait: bool = True,
+        output_type: Any = None,
+        **options: Unpack[RunOptions],
+    ) -> AsyncTaskStream | Coroutine[Any, Any, Any]: ...
 
     def run(self, app: str | Mapping[str, Any], input: object = None, **options: Any) -> Any:  # noqa: A002
         """Run an app; the short name of ``client.tasks.run``, with the same arguments.

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
 from ._http.sources import OnProgress
 from ._http.tasks import SessionAPI
 from ._http.transport import Transport
 from ._loops.threads import Uncopied, wait_for_end
-from ._tasks.request import OnUpdate, SessionSlot, TaskRequest
+from ._tasks.request import OnUpdate, SessionRunOptions, SessionSlot, TaskRequest
 from ._types.tasks import read_session
 from .errors import InferenceError, NotFoundError, SessionExpiredError, WorkerLostError
-from .task_models import AppSession
-from .tasks import AsyncTasks
+from .task_models import AppSession, Task
+from .tasks import AsyncTasks, AsyncTaskStream
 
 __all__ = ["AsyncSession", "AsyncSessions"]
+
+T = TypeVar("T")
 
 logger = logging.getLogger("inferencesh")
 
@@ -158,6 +160,50 @@ class AsyncSession(Uncopied):
     def id(self) -> str | None:
         """The session's id, or None before the first run."""
         return self._slot.id
+
+    @overload
+    def run(
+        self,
+        input: object = None,
+        *,
+        stream: Literal[True],
+        wait: bool = True,
+        output_type: Any = None,
+        **options: Unpack[SessionRunOptions],
+    ) -> AsyncTaskStream: ...
+
+    @overload
+    def run(
+        self,
+        input: object = None,
+        *,
+        stream: Literal[False] = False,
+        wait: bool = True,
+        output_type: type[T],
+        **options: Unpack[SessionRunOptions],
+    ) -> Coroutine[Any, Any, T]: ...
+
+    @overload
+    def run(
+        self,
+        input: object = None,
+        *,
+        stream: Literal[False] = False,
+        wait: bool = True,
+        output_type: None = None,
+        **options: Unpack[SessionRunOptions],
+    ) -> Coroutine[Any, Any, Task]: ...
+
+    @overload
+    def run(
+        self,
+        input: object = None,
+        *,
+        stream: bool,
+        wait: bool = True,
+        output_type: Any = None,
+        **options: Unpack[SessionRunOptions],
+    ) -> AsyncTaskStream | Coroutine[Any, Any, Any]: ...
 
     def run(
         self,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ._http.downloads import RemoteFile
     from ._http.sources import FileSource, OnProgress
     from ._loops.loop_thread import LoopThread, Pump
-    from ._tasks.request import OnUpdate, RunOptions, TaskRequest
+    from ._tasks.request import OnUpdate, RunOptions, SessionRunOptions, TaskRequest
     from ._turns.request import OnApproval, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest, Until
     from .agent import AsyncAgent
     from .client import AsyncAgents, ClientOptions
@@ -169,6 +169,54 @@ class Inference(Uncopied):
             ```
         """
         return Session(self._thread, self._client.session(app, session_timeout=session_timeout))
+
+    @overload
+    def run(
+        self,
+        app: str | Mapping[str, Any],
+        input: object = None,
+        *,
+        stream: Literal[True],
+        wait: bool = True,
+        output_type: Any = None,
+        **options: Unpack[RunOptions],
+    ) -> TaskStream: ...
+
+    @overload
+    def run(
+        self,
+        app: str | Mapping[str, Any],
+        input: object = None,
+        *,
+        stream: Literal[False] = False,
+        wait: bool = True,
+        output_type: type[T],
+        **options: Unpack[RunOptions],
+    ) -> T: ...
+
+    @overload
+    def run(
+        self,
+        app: str | Mapping[str, Any],
+        input: object = None,
+        *,
+        stream: Literal[False] = False,
+        wait: bool = True,
+        output_type: None = None,
+        **options: Unpack[RunOptions],
+    ) -> Task: ...
+
+    @overload
+    def run(
+        self,
+        app: str | Mapping[str, Any],
+        input: object = None,
+        *,
+        stream: bool,
+        wait: bool = True,
+        output_type: Any = None,
+        **options: Unpack[RunOptions],
+    ) -> Any: ...
 
     def run(self, app: str | Mapping[str, Any], input: object = None, **options: Any) -> Any:  # noqa: A002
         """Run an app; the short name of ``client.tasks.run``, with the same arguments.
@@ -1290,6 +1338,18 @@ class Tasks(Uncopied):
         **options: Unpack[RunOptions],
     ) -> Task: ...
 
+    @overload
+    def run(
+        self,
+        app: str | Mapping[str, Any],
+        input: object = None,
+        *,
+        stream: bool,
+        wait: bool = True,
+        output_type: Any = None,
+        **options: Unpack[RunOptions],
+    ) -> Any: ...
+
     def run(
         self,
         app: str | Mapping[str, Any],
@@ -1597,6 +1657,50 @@ class Session(Uncopied):
     def id(self) -> str | None:
         """The session's id, or None before the first run."""
         return self._session.id
+
+    @overload
+    def run(
+        self,
+        input: object = None,
+        *,
+        stream: Literal[True],
+        wait: bool = True,
+        output_type: Any = None,
+        **options: Unpack[SessionRunOptions],
+    ) -> TaskStream: ...
+
+    @overload
+    def run(
+        self,
+        input: object = None,
+        *,
+        stream: Literal[False] = False,
+        wait: bool = True,
+        output_type: type[T],
+        **options: Unpack[SessionRunOptions],
+    ) -> T: ...
+
+    @overload
+    def run(
+        self,
+        input: object = None,
+        *,
+        stream: Literal[False] = False,
+        wait: bool = True,
+        output_type: None = None,
+        **options: Unpack[SessionRunOptions],
+    ) -> Task: ...
+
+    @overload
+    def run(
+        self,
+        input: object = None,
+        *,
+        stream: bool,
+        wait: bool = True,
+        output_type: Any = None,
+        **options: Unpack[SessionRunOptions],
+    ) -> Any: ...
 
     def run(
         self,

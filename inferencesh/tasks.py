@@ -243,6 +243,18 @@ class AsyncTasks(Uncopied):
         **options: Unpack[RunOptions],
     ) -> Coroutine[Any, Any, Task]: ...
 
+    @overload
+    def run(
+        self,
+        app: str | Mapping[str, Any],
+        input: object = None,
+        *,
+        stream: bool,
+        wait: bool = True,
+        output_type: Any = None,
+        **options: Unpack[RunOptions],
+    ) -> AsyncTaskStream | Coroutine[Any, Any, Any]: ...
+
     def run(
         self,
         app: str | Mapping[str, Any],

@@ -17,7 +17,7 @@ from inferencesh._types.output import OutputType
 from inferencesh.errors import ConfigurationError, InferenceError, OutputError
 from inferencesh.task_models import Task
 
-__all__ = ["OnUpdate", "RunOptions", "SessionSlot", "TaskRequest", "check_seconds"]
+__all__ = ["OnUpdate", "RunOptions", "SessionRunOptions", "SessionSlot", "TaskRequest", "check_seconds"]
 
 OnUpdate: TypeAlias = Callable[[Task], Any]  # with each snapshot, the final one included
 
@@ -41,20 +41,25 @@ _NAMES = frozenset(
 )
 
 
-class RunOptions(TypedDict, total=False):
-    """The keyword arguments of methods that run an app, documented at ``AsyncTasks.run``."""
+class SessionRunOptions(TypedDict, total=False):
+    """The keyword arguments of methods that run an app in a session, documented at ``AsyncTasks.run``."""
 
     function: str | None
+    setup: object
+    on_update: OnUpdate | None
+    on_upload: OnProgress | None
+    timeout: float | None
+
+
+class RunOptions(SessionRunOptions, total=False):
+    """The keyword arguments of methods that run an app, documented at ``AsyncTasks.run``."""
+
     session: str | None
     session_timeout: int | None
-    setup: object
     infra: str | None
     workers: Sequence[str] | None
     webhook: str | None
     run_at: datetime.datetime | str | None
-    on_update: OnUpdate | None
-    on_upload: OnProgress | None
-    timeout: float | None
 
 
 class SessionSlot:
