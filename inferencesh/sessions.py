@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, TypeVar, Unpack, overload
 from ._http.sources import OnProgress
 from ._http.tasks import SessionAPI
 from ._http.transport import Transport
-from ._loops.threads import Uncopied, wait_for_end
+from ._loops.threads import Uncopied, running_loop, wait_for_end
 from ._tasks.request import OnUpdate, SessionRunOptions, SessionSlot, TaskRequest
 from ._types.tasks import read_session
 from .errors import InferenceError, NotFoundError, SessionExpiredError, WorkerLostError
@@ -341,6 +341,10 @@ class AsyncSession(Uncopied):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if running_loop() is None:  # the coroutine is closed after its loop, by the garbage collector
+            self._slot.close()
+            logger.warning("session %s could not be ended, because its loop has ended; it will expire", self.id)
+            return
         ending = asyncio.create_task(self.end(), name="inferencesh end of a session")
         try:
             await asyncio.shield(ending)

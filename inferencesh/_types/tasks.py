@@ -20,7 +20,9 @@ from inferencesh.task_models import (
     TaskUsage,
 )
 
-from .codec import read_items, read_text, read_whole
+from .codec import _items as read_items
+from .codec import _text as read_text
+from .codec import _whole as read_whole
 
 __all__ = [
     "as_objects",

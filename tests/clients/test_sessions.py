@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -146,6 +147,26 @@ def test_a_cancelled_task_ends_its_session(served: Served) -> None:
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert (await client.sessions.get(ids[0])).status == "ended"
+
+    asyncio.run(main(), debug=True)
+
+
+def test_a_generator_that_is_left_ends_its_session(served: Served) -> None:
+    """As when a web framework drops a streaming response."""
+
+    async def states(client: AsyncInference) -> AsyncIterator[str | None]:
+        async with client.session(APP) as session:
+            while True:
+                await session.run(function="get_all")
+                yield session.id
+
+    async def main() -> None:
+        async with AsyncInference(**served.address) as client:
+            generator = states(client)
+            session_id = await anext(generator)
+            await generator.aclose()  # type: ignore[attr-defined]  # it is a generator
+            assert session_id is not None
+            assert (await client.sessions.get(session_id)).status == "ended"
 
     asyncio.run(main(), debug=True)
 
