@@ -169,8 +169,8 @@ class LocalRuntime:
 
         The function may be sync (it then runs in a thread), async, or a generator of either kind, which yields its
         progress: numbers from 0.0 to 1.0, lines for the log, ``Progress``, or the output so far. Its type hints say
-        what the input must hold; an input that does not match is refused with 412. A parameter with the hint
-        ``TaskContext`` receives one.
+        what the input must hold; an input that does not match is refused with 412. A single parameter that is a class
+        or a dict takes the whole input. A parameter with the hint ``TaskContext`` receives one.
 
         Args:
             name: ``namespace/name``, or ``namespace/name:function`` for one of several functions.

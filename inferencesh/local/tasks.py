@@ -13,6 +13,7 @@ import orjson
 
 from .errors import ProblemError, not_found
 from .feed import Feed
+from .files import CONTENT_PATH
 from .records import Published, Record, Recorder, Wire, now
 
 __all__ = ["DEFAULT_IDLE", "StoredSession", "StoredTask", "TaskState", "TaskStore"]
@@ -77,7 +78,7 @@ class StoredTask(Published):
 
     def advance(self, state: TaskState) -> None:
         """Change the status, unless it is final or not behind the new one, and note when."""
-        if self.settled or (state <= self.status and not state == self.status == TaskState.RECEIVED):
+        if self.settled or state <= self.status:
             return
         self.status = int(state)
         self.touch()
@@ -95,10 +96,11 @@ class StoredTask(Published):
 
     def move_files(self, origin: str) -> None:
         """Put another base URL into the URIs of files."""
-        old, self.origin = f'"{self.origin}/content/', origin
+        old, new = f'"{self.origin}{CONTENT_PATH}', f'"{origin}{CONTENT_PATH}'
+        self.origin = origin
+        self.input = self.input.replace(old, new)
         if self.output is not None:
-            self.output = self.output.replace(old, f'"{origin}/content/')
-        self.input = self.input.replace(old, f'"{origin}/content/')
+            self.output = self.output.replace(old, new)
 
     def result_wire(self) -> Wire:
         """Return the task in the short form of the response that creates it."""

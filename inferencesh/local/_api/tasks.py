@@ -12,7 +12,7 @@ from aiohttp import web
 from inferencesh._text import copied, encode_json
 from inferencesh.local.apps import input_refused
 from inferencesh.local.errors import ProblemError, invalid
-from inferencesh.local.files import host_and_port
+from inferencesh.local.files import CONTENT_PATH
 from inferencesh.local.observer import SentTask
 from inferencesh.local.task_engine import NewTask
 from inferencesh.local.tasks import TaskState
@@ -213,9 +213,7 @@ class TaskApi:
             file = self._files.by_uri(text)
             if file is not None and file.content is not None:
                 found[text] = file
-            elif file is not None or (
-                text.startswith(f"{origin}/content/") and host_and_port(text) == host_and_port(origin)
-            ):
+            elif file is not None or text.startswith(f"{origin}{CONTENT_PATH}"):
                 wrong[path or "input"] = "is a file that was deleted or never uploaded"
         if wrong:
             raise input_refused(wrong, app)
