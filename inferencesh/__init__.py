@@ -70,7 +70,12 @@ if TYPE_CHECKING:
         RateLimitError,
         RequirementsNotMetError,
         RunFailedError,
+        SessionExpiredError,
         StreamError,
+        TaskCancelledError,
+        TaskFailedError,
+        TaskTimeoutError,
+        WorkerLostError,
     )
     from .models import (
         Chat,
@@ -91,8 +96,33 @@ if TYPE_CHECKING:
         ToolType,
     )
     from .resources import AsyncChats, AsyncFiles
+    from .sessions import AsyncSession, AsyncSessions
     from .stream import AsyncMessageStream
-    from .sync import Agent, Agents, Chats, Files, Inference, MessageStream, inference
+    from .sync import (
+        Agent,
+        Agents,
+        Chats,
+        Files,
+        Inference,
+        MessageStream,
+        Session,
+        Sessions,
+        Tasks,
+        TaskStream,
+        inference,
+    )
+    from .task_models import (
+        AppSession,
+        DeletedFiles,
+        SessionStatus,
+        Task,
+        TaskEvent,
+        TaskFile,
+        TaskLog,
+        TaskStatus,
+        TaskUsage,
+    )
+    from .tasks import AsyncTasks, AsyncTaskStream
     from .tools import (
         FunctionTool,
         Tool,
@@ -120,6 +150,7 @@ __all__ = [
     "AgentConfig",
     "AgentToolBuilder",
     "Agents",
+    "AppSession",
     "AppToolBuilder",
     "AsyncAgent",
     "AsyncAgents",
@@ -127,6 +158,10 @@ __all__ = [
     "AsyncFiles",
     "AsyncInference",
     "AsyncMessageStream",
+    "AsyncSession",
+    "AsyncSessions",
+    "AsyncTaskStream",
+    "AsyncTasks",
     "AuthenticationError",
     "Backoff",
     "BuiltinHook",
@@ -139,6 +174,7 @@ __all__ = [
     "ConflictError",
     "Content",
     "ContentType",
+    "DeletedFiles",
     "FileError",
     "FileRef",
     "Files",
@@ -167,7 +203,22 @@ __all__ = [
     "Run",
     "RunFailedError",
     "RunState",
+    "Session",
+    "SessionExpiredError",
+    "SessionStatus",
+    "Sessions",
     "StreamError",
+    "Task",
+    "TaskCancelledError",
+    "TaskEvent",
+    "TaskFailedError",
+    "TaskFile",
+    "TaskLog",
+    "TaskStatus",
+    "TaskStream",
+    "TaskTimeoutError",
+    "TaskUsage",
+    "Tasks",
     "Timeout",
     "Tool",
     "ToolBuilder",
@@ -176,6 +227,7 @@ __all__ = [
     "ToolContext",
     "ToolType",
     "WebhookToolBuilder",
+    "WorkerLostError",
     "__version__",
     "agent_tool",
     "app_tool",
@@ -211,12 +263,16 @@ _MODULES = {
     "errors": "APIConnectionError APIError APITimeoutError AuthenticationError CallbackCancelledError "
     "ConfigurationError ConfigurationWarning ConflictError FileError InferenceError InputRequiredError "
     "InternalServerError NotFoundError OutputError PermissionDeniedError RateLimitError RequirementsNotMetError "
-    "RunFailedError StreamError",
+    "RunFailedError SessionExpiredError StreamError TaskCancelledError TaskFailedError TaskTimeoutError "
+    "WorkerLostError",
     "models": "Chat ChatStatus Content ContentType FileRef Interrupt InterruptReason InterruptStatus Message "
     "MessageStatus Role Run RunState ToolCall ToolCallStatus ToolType",
     "resources": "AsyncChats AsyncFiles",
+    "sessions": "AsyncSession AsyncSessions",
     "stream": "AsyncMessageStream",
-    "sync": "Agent Agents Chats Files Inference MessageStream inference",
+    "sync": "Agent Agents Chats Files Inference MessageStream Session Sessions TaskStream Tasks inference",
+    "task_models": "AppSession DeletedFiles SessionStatus Task TaskEvent TaskFile TaskLog TaskStatus TaskUsage",
+    "tasks": "AsyncTaskStream AsyncTasks",
     "tools": "FunctionTool Tool ToolBuilder array boolean enum_of inline integer number obj optional string tool",
     "tools.handler": "ToolContext",
 }

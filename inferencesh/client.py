@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, TypeVar, Unpack, overload
 
 from ._http.retry import RetryPolicy
 from ._loops.threads import Uncopied
@@ -16,12 +16,19 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ._http.transport import Address
+    from ._tasks.request import RunOptions
     from .agent import AsyncAgent
     from .config import AgentConfig, AgentFields
     from .local import BackgroundRuntime, RuntimeOptions
     from .resources import AsyncChats, AsyncFiles
+    from .sessions import AsyncSession, AsyncSessions
+    from .task_models import Task
+    from .tasks import AsyncTasks, AsyncTaskStream
 
 __all__ = ["MAX_LINE_BYTES", "AsyncAgents", "AsyncInference", "ClientOptions", "async_inference"]
+
+
+T = TypeVar("T")
 
 
 @short_tracebacks
@@ -112,8 +119,9 @@ class AsyncInference(Uncopied):
         max_parallel_tools: int = 16,
         max_line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
+        from ._http.events import Reconnects
         from ._http.transport import Address, Transport, TransportOptions
-        from ._turns.driver import AgentOptions, Reconnects
+        from ._turns.driver import AgentOptions
         from ._turns.tools import ToolLimits
 
         if base_url is None or isinstance(base_url, str):
@@ -231,6 +239,111 @@ class AsyncInference(Uncopied):
         from .resources import AsyncFiles
 
         return AsyncFiles(self._transport)
+
+    @property
+    def tasks(self) -> AsyncTasks:
+        """The tasks of the account, and the way to run apps."""
+        from .tasks import AsyncTasks
+
+        return AsyncTasks(self._transport, self._agent_options.reconnects)
+
+    @property
+    def sessions(self) -> AsyncSessions:
+        """The sessions of the account."""
+        from .sessions import AsyncSessions
+
+        return AsyncSessions(self._transport)
+
+    def session(self, app: str, *, session_timeout: int | None = None) -> AsyncSession:
+        """Make a session of an app, which keeps the app's state between runs; nothing is sent yet.
+
+        Args:
+            app: The app, as ``namespace/name[@version]``.
+            session_timeout: Seconds without use after which it expires, 1 to 3600; None for the service's default.
+
+        Raises:
+            ConfigurationError: An argument is invalid.
+
+        Example:
+            ```python
+            async with client.session("infsh/session-test", session_timeout=120) as session:
+                await session.run({"key": "name", "value": "Ada"}, function="set_value")
+            ```
+        """
+        from .sessions import AsyncSession
+
+        return AsyncSession(self.tasks, self._transport, app, session_timeout)
+
+    @overload
+    def run(
+        self,
+        app: str | Mapping[str, Any],
+        input: object = None,
+        *,
+        stream: Literal[True],
+        wait: bool = True,
+        output_type: Any = None,
+        **options: Unpack[RunOptions],
+    ) -> AsyncTaskStream: ...
+
+    @overload
+    def run(
+        self,
+        app: str | Mapping[str, Any],
+        input: object = None,
+        *,
+        stream: Literal[False] = False,
+        wait: bool = True,
+        output_type: type[T],
+        **options: Unpack[RunOptions],
+    ) -> Coroutine[Any, Any, T]: ...
+
+    @overload
+    def run(
+        self,
+        app: str | Mapping[str, Any],
+        input: object = None,
+        *,
+        stream: Literal[False] = False,
+        wait: bool = True,
+        output_type: None = None,
+        **options: Unpack[RunOptions],
+    ) -> Coroutine[Any, Any, Task]: ...
+
+    @overload
+    def run(
+        self,
+        app: str | Mapping[str, Any],
+        input: object = None,
+        *,
+        stream: bool,
+        wait: bool = True,
+        output_type: Any = None,
+        **options: Unpack[RunOptions],
+    ) -> AsyncTaskStream | Coroutine[Any, Any, Any]: ...
+
+    def run(self, app: str | Mapping[str, Any], input: object = None, **options: Any) -> Any:  # noqa: A002
+        """Run an app; the short name of ``client.tasks.run``, with the same arguments.
+
+        Args:
+            app: As for ``AsyncTasks.run``.
+            input: As for ``AsyncTasks.run``.
+            options: As for ``AsyncTasks.run``.
+
+        Returns:
+            As ``AsyncTasks.run``.
+
+        Example:
+            ```python
+            task = await client.run("demo/text", {"template": "Hello {name}!", "values": {"name": "Ada"}})
+            print(task.output["text"])
+            ```
+
+            ```text
+            Hello Ada!
+            ```
+        """
+        return self.tasks.run(app, input, **options)
 
     async def aclose(self) -> None:
         """Close all connections and streams, and cancel the tool handlers that run. May be called more than once.

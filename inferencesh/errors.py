@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from .models import Interrupt, Message, ToolCall
+    from .task_models import Task
 
 __all__ = [
     "APIConnectionError",
@@ -36,7 +37,12 @@ __all__ = [
     "RateLimitError",
     "RequirementsNotMetError",
     "RunFailedError",
+    "SessionExpiredError",
     "StreamError",
+    "TaskCancelledError",
+    "TaskFailedError",
+    "TaskTimeoutError",
+    "WorkerLostError",
     "error_class",
     "exception_text",
     "no_attribute",
@@ -58,6 +64,7 @@ class InferenceError(Exception):
     Attributes:
         message: The last snapshot received in the turn that this error ended, or None.
         chat_id: The chat the turn belongs to, or None.
+        task: The last snapshot received of the task that this error is about, or None.
 
     Example:
         ```python
@@ -72,6 +79,7 @@ class InferenceError(Exception):
 
     message: Message | None = None
     chat_id: str | None = None
+    task: Task | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # By default a copy is made by calling the class with `args`, which are not the arguments of every class here.
@@ -211,9 +219,10 @@ class ConflictError(APIError):
 
 
 class RequirementsNotMetError(APIError):
-    """412: the agent needs secrets, connections or scopes that are missing.
+    """412: the agent or app needs secrets, connections or scopes that are missing, or another input.
 
-    Add what ``errors`` lists in the workspace's settings, then send the message again.
+    Add what ``errors`` lists in the workspace's settings, then try again. Of an input that does not match the app's
+    schema it lists each field that is wrong.
 
     Example:
         ```python
@@ -254,6 +263,35 @@ class InternalServerError(APIError):
 
     The request was retried as far as that is safe. A message that was refused with 500 may still have been taken: read
     the chat before sending it again.
+    """
+
+
+class WorkerLostError(InternalServerError):
+    """The worker of a session was lost, and the session's state with it.
+
+    Begin a new session. If the loss ended a task, ``task`` is its last snapshot.
+    """
+
+
+class SessionExpiredError(APIError):
+    """410: the session has expired or was ended, and its state is gone.
+
+    ``code`` says which: ``SESSION_EXPIRED`` or ``SESSION_ENDED``. Begin a new session.
+
+    Example:
+        ```python
+        with client.session("infsh/session-test") as session:
+            session.run({"key": "a", "value": "1"}, function="set_value")
+            client.sessions.end(session.id)
+            try:
+                session.run({"key": "a"}, function="get_value")
+            except SessionExpiredError as error:
+                print(error.code)
+        ```
+
+        ```text
+        SESSION_ENDED
+        ```
     """
 
 
@@ -316,9 +354,9 @@ class CallbackCancelledError(InferenceError):
 
 
 class FileError(InferenceError, OSError):
-    """A file to be uploaded does not exist, cannot be read, or changed during the upload.
+    """A file to be uploaded does not exist, cannot be read, or changed; or a download cannot be written.
 
-    The message that it belongs to was not sent. It is an OSError too.
+    The message or task that an uploaded file belongs to was not sent. It is an OSError too.
 
     Args:
         errno: The error number, as in the module ``errno``.
@@ -345,12 +383,21 @@ class FileError(InferenceError, OSError):
         ```
     """
 
+    _failure = "cannot be uploaded"
+
     def __init__(self, errno: int, strerror: str, filename: str | None = None) -> None:
         super().__init__(errno, strerror, filename)
 
+    @classmethod
+    def _of_download(cls, error: OSError, path: str) -> FileError:
+        """Return the error for a download that cannot be written."""
+        made = cls(error.errno or 0, error.strerror or str(error), path)
+        made._failure = "cannot be written"
+        return made
+
     def __str__(self) -> str:
         which = "the file object" if self.filename is None else f"the file {self.filename!r}"
-        return f"{which} cannot be uploaded: {self.strerror}"
+        return f"{which} {self._failure}: {self.strerror}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.errno, self.strerror, self.filename), self.__dict__
@@ -401,6 +448,60 @@ class RunFailedError(InferenceError):
     def __init__(self, detail: str) -> None:
         super().__init__(f"the agent's run failed: {detail}")
         self.detail = detail
+
+
+class TaskFailedError(InferenceError):
+    """A task failed, or the service refused to run it.
+
+    Attributes:
+        task: The task (Task), with what it has logged and given out before.
+        detail: The reason given by the server (str).
+
+    Example:
+        ```python
+        try:
+            client.tasks.run("demo/slow", {"steps": 2, "fail_at": 1})
+        except TaskFailedError as error:
+            print(error.detail)
+            print(error.task.status, error.task.log)
+        ```
+
+        ```text
+        The step 1 of 2 failed, as it was asked to.
+        failed gave up at step 1 of 2
+        ```
+    """
+
+    def __init__(self, detail: str, what: str = "the task failed") -> None:
+        super().__init__(f"{what}: {detail}" if detail else what)
+        self.detail = detail
+
+
+class TaskCancelledError(TaskFailedError):
+    """A task was cancelled, by this program or by another one, while its result was waited for.
+
+    Attributes:
+        task: The task (Task), with what it has logged and given out before.
+        detail: The reason given by the server (str), or "".
+    """
+
+
+class TaskTimeoutError(InferenceError, TimeoutError):
+    """A task did not end within the ``timeout`` of the call that waited for it. It goes on at the server.
+
+    Wait for it again, or cancel it. It is a TimeoutError too.
+
+    Attributes:
+        task: The last snapshot (Task), or None if none was received.
+
+    Example:
+        ```python
+        try:
+            task = client.tasks.run("demo/slow", {"seconds": 60}, timeout=0.2)
+        except TaskTimeoutError as error:
+            client.tasks.cancel(error.task.id)
+        ```
+    """
 
 
 class InputRequiredError(InferenceError):
@@ -470,15 +571,26 @@ _BY_STATUS: dict[int, type[APIError]] = {
 }
 
 
-def error_class(status_code: int) -> type[APIError]:
+_BY_CODE: dict[str, type[APIError]] = {
+    "SESSION_EXPIRED": SessionExpiredError,
+    "SESSION_ENDED": SessionExpiredError,
+    "WORKER_LOST": WorkerLostError,
+}
+
+
+def error_class(status_code: int, code: str | None = None) -> type[APIError]:
     """Return the exception class for an error status.
 
     Args:
         status_code: An HTTP status that is not a success.
+        code: The machine-readable code, which is more specific than some statuses.
 
     Returns:
         The most specific subclass of APIError, or APIError itself.
     """
+    by_code = _BY_CODE.get((code or "").upper())
+    if by_code is not None:
+        return by_code
     if status_code >= 500:
         return InternalServerError
     return _BY_STATUS.get(status_code, APIError)

@@ -247,7 +247,7 @@ class _CopiedWhenRead:
         self._slot.__set__(instance, value)
 
 
-def _copied_when_read(*names: str) -> Callable[[type[T]], type[T]]:
+def copied_when_read(*names: str) -> Callable[[type[T]], type[T]]:
     """Have attributes of an immutable class return a copy of their JSON value each time they are read."""
 
     def replace(cls: type[T]) -> type[T]:
@@ -334,7 +334,7 @@ class Content:
         return f"Content(type={self.type.value!r}{shown})"
 
 
-@_copied_when_read("arguments", "raw", "data", "widget")
+@copied_when_read("arguments", "raw", "data", "widget")
 @attrs.frozen
 class ToolCall:
     """One call of a tool by the agent.
@@ -595,13 +595,12 @@ def with_text(seen: Message, log: TextLog, length: int, delta: str, form: Form) 
         form,
         seen.pending_interrupts,
         length,
-        None,
     )
     message.__class__ = Message
     return message
 
 
-@_copied_when_read("output")
+@copied_when_read("output")
 @attrs.frozen
 class Run:
     """The agent's work on one user message.
@@ -636,7 +635,7 @@ class Run:
     output: Any = attrs.field(default=None, hash=False)
 
 
-@_copied_when_read("meta", "raw")
+@copied_when_read("meta", "raw")
 @attrs.frozen
 class Interrupt:
     """Something that holds up a run until somebody acts.
@@ -672,7 +671,7 @@ class Interrupt:
     raw: Mapping[str, object] = attrs.field(factory=dict, repr=False, eq=False)
 
 
-@_copied_when_read("output", "context", "raw")
+@copied_when_read("output", "context", "raw")
 @attrs.frozen
 class Chat:
     """A conversation with an agent.

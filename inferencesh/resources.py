@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+from typing import overload
 
 from ._http.api import ChatAPI, Items, Page
+from ._http.downloads import RemoteFile, Wanted, download, make_directory, unused_name
 from ._http.sources import FileSource, OnProgress, check_source
 from ._http.transport import Transport
 from ._http.uploads import upload
+from ._loops.invoke import ThreadInvoker, check_callback, invoke, start_in_thread
 from ._loops.threads import Uncopied
 from ._types.codec import structure
 from .config import check_count
 from .errors import short_tracebacks
 from .models import Chat, FileRef, Message
+from .task_models import TaskFile
 
 __all__ = ["AsyncChats", "AsyncFiles"]
 
@@ -218,3 +224,78 @@ class AsyncFiles(Uncopied):
         """
         check_source(source)
         return await upload(self._transport, source, filename, content_type, on_progress)
+
+    @overload
+    async def download(self, file: RemoteFile, to: None = None, *, on_progress: OnProgress | None = None) -> bytes: ...
+
+    @overload
+    async def download(
+        self, file: RemoteFile, to: str | os.PathLike[str], *, on_progress: OnProgress | None = None
+    ) -> Path: ...
+
+    async def download(
+        self, file: RemoteFile, to: str | os.PathLike[str] | None = None, *, on_progress: OnProgress | None = None
+    ) -> bytes | Path:
+        """Download a file: one that was uploaded, or one that an agent or a task has made.
+
+        It is requested without the API key, and again from its beginning when the connection fails. A file on disk
+        appears under its name only when it is complete; an existing one is replaced.
+
+        Args:
+            file: A FileRef or TaskFile, a URI, or an object with a ``uri``, as in a task's output.
+            to: The path to write to, or an existing directory; None returns the content.
+            on_progress: Called as ``on_progress(received, total)`` in bytes; ``total`` is None if it is not known. Sync
+                or async; an exception that it raises ends the download and is raised here.
+
+        Returns:
+            The content, or the path that it was written to.
+
+        Raises:
+            FileError: It cannot be written.
+            NotFoundError: There is no such file any more.
+            UnreadableError: Its address is no URL, or is not encrypted.
+            APIError, APIConnectionError: The storage refused it, could not be reached, or sent less than the whole.
+
+        Example:
+            ```python
+            notes = await client.files.upload(b"Buy milk.", filename="notes.txt")
+            print(await client.files.download(notes))
+            path = await client.files.download(notes, "copy.txt")
+            print(path.name, path.stat().st_size)
+            ```
+
+            ```text
+            b'Buy milk.'
+            copy.txt 9
+            ```
+        """
+        check_callback("on_progress", on_progress)
+        return await self._download(file, to, on_progress)
+
+    async def _download(
+        self, file: RemoteFile, to: str | os.PathLike[str] | None, on_progress: OnProgress | None
+    ) -> bytes | Path:
+        return await download(self._transport, Wanted.of(file), to, on_progress)
+
+    async def _download_all(
+        self, files: Sequence[TaskFile], to: str | os.PathLike[str], on_progress: OnProgress | None
+    ) -> list[Path]:
+        """Download files to a directory, one after the other; those of one name get a number each."""
+        check_callback("on_progress", on_progress)
+        directory = Path(to)
+        wanted = [Wanted.of(file) for file in files]
+        await start_in_thread(lambda: make_directory(directory))
+        before, total, report = 0, sum(each.size for each in wanted) or None, ThreadInvoker(1)
+        paths: list[Path] = []
+        taken: set[str] = set()
+
+        async def tell(received: int, _: int | None) -> None:
+            if on_progress is not None:
+                await invoke(report, on_progress, lambda: on_progress(before + received, total))
+
+        for each in wanted:
+            path = directory / unused_name(each.safe_name, taken)
+            await download(self._transport, each, path, tell)
+            paths.append(path)
+            before += each.size
+        return paths

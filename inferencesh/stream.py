@@ -1,17 +1,19 @@
-"""``AsyncMessageStream``: the snapshots of one turn, as an async iterator and context manager."""
+"""Streams of snapshots, as async iterators and context managers; ``AsyncMessageStream`` has those of one turn."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 import attrs
 
-from ._loops.invoke import in_callback_of, invoke, runs_on_loop
+from ._loops.invoke import Invoker, in_callback_of, invoke, runs_on_loop
 from ._loops.threads import Uncopied, hand_over, wait_for_end
 from ._turns.driver import TurnDriver
 from .errors import (
@@ -32,7 +34,7 @@ if TYPE_CHECKING:  # a type checker has it without the package; a default lets A
 else:
     OutputT = TypeVar("OutputT")
 
-__all__ = ["MESSAGE_NAMES", "AsyncMessageStream", "OneReader"]
+__all__ = ["MESSAGE_NAMES", "AsyncMessageStream", "AsyncStream", "OneReader", "Source"]
 
 # What people look for in a stream that they take for a message.
 MESSAGE_NAMES = frozenset(
@@ -40,8 +42,181 @@ MESSAGE_NAMES = frozenset(
 )
 
 
+S = TypeVar("S")
+
+
+class Source(Protocol[S]):
+    """Where a stream takes its snapshots from: a driver, or a Conflator."""
+
+    async def advance(self) -> list[S]:
+        """Wait for the next snapshots; return an empty list at the end."""
+
+    def detach(self) -> None:
+        """Close the connection at once, from any thread."""
+
+    async def leave(self) -> None:
+        """Detach, and wait until what was running has stopped."""
+
+    async def aclose(self) -> None:
+        """Close the connection for good."""
+
+
+class AsyncStream(Uncopied, Generic[S]):
+    """A stream of snapshots with one reader; the base of the streams of messages and of tasks.
+
+    Args:
+        source: Where the snapshots come from.
+        callback: The caller's function that is called with the snapshots, or None.
+    """
+
+    def __init__(self, source: Source[S], callback: Callable[..., Any] | None) -> None:
+        self._last: S | None = None
+        self._source = source
+        self._callback = callback
+        self._on_loop: bool | None = None  # whether that is called on the loop; found out when it is first called
+        self._batch: Iterator[S] = iter(())  # what the source returned last, as far as it was not taken yet
+        self._entered = False
+        self._over = False
+        self._error: Exception | None = None
+        self._reader: OneReader[asyncio.Task[Any]] = OneReader(asyncio.current_task, asyncio.Task.done)
+
+    def __aiter__(self) -> AsyncIterator[S]:
+        return _Loop(self, leaves=not self._entered)
+
+    async def __anext__(self) -> S:
+        self._reader.check()
+        return await self._next()
+
+    async def _next(self) -> S:
+        snapshot = next(self._batch, None)
+        if snapshot is None:
+            self._batch = iter(await self._advance())
+            snapshot = next(self._batch, None)
+            if snapshot is None:
+                raise StopAsyncIteration
+        self._last = snapshot
+        if self._callback is not None:
+            await self._report(snapshot, done=False)
+        return snapshot
+
+    async def _next_batch(self) -> list[S]:
+        """Wait for the next snapshots and return all that are there; for the blocking client.
+
+        The callback is called at the end only.
+
+        Returns:
+            At least one snapshot, or an empty list at the end.
+
+        Raises:
+            InferenceError: The stream failed; once, then it is over. Or another task reads the stream.
+        """
+        self._reader.check()
+        return list(self._batch) or await self._advance()
+
+    async def _advance(self) -> list[S]:
+        with self._reader:
+            if self._over:
+                return []
+            try:
+                batch = await self._source.advance()
+            except Exception as error:
+                self._end()
+                self._error = error
+                raise
+        self._prepare(batch)
+        if not batch:
+            self._end()
+            await self._finish()
+        return batch
+
+    async def aclose(self) -> None:
+        """Close the connection; what is streamed goes on at the server. May be called more than once.
+
+        Example:
+            ```python
+            stream = await agent.send_message("Tell me a story", stream=True)
+            try:
+                print((await anext(aiter(stream))).text)
+            finally:
+                await stream.aclose()
+            ```
+        """
+        self._end()
+        self._batch = iter(())
+        await self._source.aclose()
+
+    async def __aenter__(self) -> Self:
+        self._entered = True
+        return await self._open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self._open().__await__()
+
+    if not TYPE_CHECKING:  # hidden from type checkers, which then refuse these themselves
+        __iter__ = refusing(
+            "this stream is asynchronous: write «async for message in ...» instead of «for message in ...»"
+        )
+        __enter__ = __exit__ = refusing(
+            "this stream is asynchronous: write «async with ... as stream» instead of «with ... as stream»"
+        )
+
+    def __del__(self) -> None:
+        if hasattr(self, "_reader"):
+            self._leave()
+
+    async def _open(self) -> Self:
+        """Send what has to be sent before there are snapshots."""
+        raise NotImplementedError
+
+    async def _report(self, snapshot: S, *, done: bool) -> None:
+        """Call the callback."""
+        raise NotImplementedError
+
+    def _prepare(self, batch: list[S]) -> None:
+        """Prepare the snapshots of one read before they are delivered."""
+
+    async def _finish(self) -> None:
+        """Do what is to be done when the last snapshot was delivered."""
+
+    def _leave(self) -> None:
+        """Close the connection at once, from any thread; iterating again takes the stream up where it is."""
+        self._source.detach()
+
+    async def _leave_and_wait(self) -> None:
+        """Close the connection as ``_leave`` does, and wait until what was running has stopped."""
+        await self._source.leave()
+
+    def _end(self) -> None:
+        self._over = True
+        self._reader.end_all()
+
+    async def _call_back(
+        self, invoker: Invoker, call: Callable[[], Any], context: AbstractContextManager[None]
+    ) -> None:
+        """Call the callback in a context, and leave the stream when it raises."""
+        callback = self._callback
+        if callback is None:
+            return
+        try:
+            with context:
+                if self._on_loop is None:
+                    self._on_loop = runs_on_loop(invoker, callback)
+                await invoke(invoker, callback, call, on_loop=self._on_loop)
+        except GeneratorExit:  # a closed coroutine cannot await
+            self._leave()
+            raise
+        except BaseException:
+            await self._leave_and_wait()
+            raise
+
+
 @short_tracebacks
-class AsyncMessageStream(Uncopied, Generic[OutputT]):
+class AsyncMessageStream(AsyncStream[Message], Generic[OutputT]):
     """The snapshots of one turn's assistant messages, each the whole message so far.
 
     Iterate over it with ``async for``, get the result with ``get_final_message``, or both. Nothing is sent before the
@@ -55,9 +230,6 @@ class AsyncMessageStream(Uncopied, Generic[OutputT]):
     ``async with`` cannot wait for it; it runs soon afterwards. Sync handlers cannot be stopped: their results are
     dropped.
 
-    Attributes:
-        message: The latest snapshot, or None.
-
     Example:
         ```python
         async with agent.send_message("Tell me a story", stream=True) as stream:
@@ -70,78 +242,27 @@ class AsyncMessageStream(Uncopied, Generic[OutputT]):
     _instead = "keep its messages, which can be copied, and its chat_id, with which another agent can take the chat up"
 
     def __init__(self, driver: TurnDriver) -> None:
-        self.message: Message | None = None
+        super().__init__(Conflator(driver) if driver.request.conflate else driver, driver.request.on_message)
         self._driver = driver
-        self._source = Conflator(driver) if driver.request.conflate else driver
-        self._on_message = driver.request.on_message
         output = driver.request.output
         self._read_output = output.read_partial if output is not None else None
-        self._on_loop: bool | None = None  # whether that is called on the loop; found out when it is first called
-        self._batch: Iterator[Message] = iter(())  # what the source returned last, as far as it was not taken yet
-        self._entered = False
-        self._over = False
-        self._error: Exception | None = None
-        self._reader: OneReader[asyncio.Task[Any]] = OneReader(asyncio.current_task, asyncio.Task.done)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            advice = f"its messages have it, as in «async for message in stream: message.{name}»; or write "
+            advice += "«message = await agent.send_message(...)», without stream=True"
+            raise no_attribute(self, name, advice if name in MESSAGE_NAMES else "")
+
+    @property
+    def message(self) -> Message | None:
+        """The latest snapshot, or None."""
+        return self._last
 
     @property
     def chat_id(self) -> str | None:
         """The chat's id, known once the stream was opened."""
         return self._driver.turn.chat_id if self._driver.turn is not None else None
-
-    def __aiter__(self) -> AsyncIterator[Message]:
-        return _Loop(self, leaves=not self._entered)
-
-    async def __anext__(self) -> Message:
-        self._reader.check()
-        return await self._next()
-
-    async def _next(self) -> Message:
-        message = next(self._batch, None)
-        if message is None:
-            self._batch = iter(await self._advance())
-            message = next(self._batch, None)
-            if message is None:
-                raise StopAsyncIteration
-        self.message = message
-        if self._on_message is not None:
-            await self._report(message, done=False)
-        return message
-
-    async def _next_batch(self) -> list[Message]:
-        """Wait for the next snapshots and return all that are there; for the blocking client.
-
-        ``on_message`` is called at the end of the turn only.
-
-        Returns:
-            At least one snapshot, or an empty list when the turn has ended or paused.
-
-        Raises:
-            RunFailedError, StreamError, APIError, APIConnectionError: The turn failed; once, then it is over.
-            InferenceError: Another task reads the stream.
-        """
-        self._reader.check()
-        return list(self._batch) or await self._advance()
-
-    async def _advance(self) -> list[Message]:
-        with self._reader:
-            if self._over:
-                return []
-            try:
-                batch = await self._source.advance()
-            except Exception as error:
-                self._end()
-                self._error = error
-                raise
-        if self._read_output is not None:
-            for message in batch:
-                type_output(message, self._read_output)
-        if not batch:
-            self._end()
-            final = self._final()
-            if final is not None:
-                self.message = final
-                await self._report(final, done=True)
-        return batch
 
     async def get_final_message(self) -> Message:
         """Consume the rest of the stream and return its result.
@@ -172,7 +293,7 @@ class AsyncMessageStream(Uncopied, Generic[OutputT]):
         final = self._final()
         if final is None:
             error = StreamError("the stream was closed before the reply was complete, or there is no reply")
-            error.message, error.chat_id = self.message, self.chat_id
+            error.message, error.chat_id = self._last, self.chat_id
             raise error
         return final
 
@@ -239,63 +360,6 @@ class AsyncMessageStream(Uncopied, Generic[OutputT]):
         """
         await self._driver.stop()
 
-    async def aclose(self) -> None:
-        """Close the connection; the run goes on at the server. May be called more than once.
-
-        Example:
-            ```python
-            stream = await agent.send_message("Tell me a story", stream=True)
-            try:
-                print((await anext(aiter(stream))).text)
-            finally:
-                await stream.aclose()
-            ```
-        """
-        self._end()
-        self._batch = iter(())
-        await self._source.aclose()
-
-    async def __aenter__(self) -> Self:
-        self._entered = True
-        return await self._open()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    def __await__(self) -> Generator[Any, None, Self]:
-        return self._open().__await__()
-
-    if not TYPE_CHECKING:  # hidden from type checkers, which then refuse these themselves
-        __iter__ = refusing(
-            "this stream is asynchronous: write «async for message in ...» instead of «for message in ...»"
-        )
-        __enter__ = __exit__ = refusing(
-            "this stream is asynchronous: write «async with ... as stream» instead of «with ... as stream»"
-        )
-
-        def __getattr__(self, name):
-            advice = f"its messages have it, as in «async for message in stream: message.{name}»; or write "
-            advice += "«message = await agent.send_message(...)», without stream=True"
-            raise no_attribute(self, name, advice if name in MESSAGE_NAMES else "")
-
-    def __del__(self) -> None:
-        if hasattr(self, "_source"):
-            self._leave()
-
-    def _repr_markdown_(self) -> str | None:
-        """Return what a notebook shows: the latest snapshot; None before the first."""
-        return None if self.message is None else self.message._repr_markdown_()
-
-    def _leave(self) -> None:
-        """Close the connection at once, from any thread; iterating again takes the turn up where it is."""
-        self._source.detach()
-
-    async def _leave_and_wait(self) -> None:
-        """Close the connection as ``_leave`` does, and wait until the tool calls have stopped."""
-        await self._source.leave()
-
     def _reporting(self, message: Message, *, done: bool) -> _Reporting:
         """Return the context in which ``on_message`` is called, for the blocking client too.
 
@@ -305,41 +369,44 @@ class AsyncMessageStream(Uncopied, Generic[OutputT]):
         """
         return _Reporting(self, message, None if done else in_callback_of(self._driver.conversation))
 
-    def _end(self) -> None:
-        self._over = True
-        self._reader.end_all()
-
     async def _open(self) -> Self:
         await self._driver.open()
         return self
 
+    async def _finish(self) -> None:
+        final = self._final()
+        if final is not None:
+            self._last = final
+            await self._report(final, done=True)
+
+    def _prepare(self, batch: list[Message]) -> None:
+        if self._read_output is not None:
+            for message in batch:
+                type_output(message, self._read_output)
+
     def _final(self) -> Message | None:
         turn = self._driver.turn
         final = turn.outcome.message if turn is not None and turn.outcome is not None else None
-        if final is not None and self._read_output is not None:
-            type_output(final, self._read_output)
+        if final is not None:
+            self._prepare([final])
         return final
 
-    async def _report(self, message: Message, *, done: bool) -> None:
-        callback = self._on_message
-        if callback is None:
-            return
-        try:
-            with self._reporting(message, done=done):
-                if self._on_loop is None:
-                    self._on_loop = runs_on_loop(self._driver.invoker, callback)
-                await invoke(
-                    self._driver.invoker, callback, lambda: callback(message.text, done), on_loop=self._on_loop
-                )
-        except GeneratorExit:  # a closed coroutine cannot await
-            self._leave()
-            raise
-        except BaseException:
-            await self._leave_and_wait()
-            raise
+    def _repr_markdown_(self) -> str | None:
+        """Return what a notebook shows: the latest snapshot; None before the first."""
+        return None if self._last is None else self._last._repr_markdown_()
+
+    async def _report(self, snapshot: Message, *, done: bool) -> None:
+        callback = self._callback
+        if callback is not None:
+            call = functools.partial(_told, callback, snapshot, done=done)
+            await self._call_back(self._driver.invoker, call, self._reporting(snapshot, done=done))
 
 
-class _Reporting:
+def _told(callback: Callable[[str, bool], Any], message: Message, *, done: bool) -> Any:
+    return callback(message.text, done)
+
+
+class _Reporting(AbstractContextManager[None]):
     """The context in which ``on_message`` is called with a snapshot.
 
     The turn counts as waiting for the callback, and this package's errors that it raises get the message and chat.
@@ -349,8 +416,6 @@ class _Reporting:
         message: The snapshot.
         mark: Marks the code inside as a callback of the turn; None when the turn is over.
     """
-
-    __slots__ = ("_mark", "_message", "_stream")
 
     def __init__(self, stream: AsyncMessageStream, message: Message, mark: in_callback_of | None) -> None:
         self._stream = stream
@@ -373,36 +438,36 @@ class _Reporting:
             error.chat_id = error.chat_id or self._stream.chat_id
 
 
-class _Loop(Uncopied):
+class _Loop(Uncopied, Generic[S]):
     """The iterator of one ``async for`` over a stream; when it is dropped, the loop was left."""
 
-    _instead = AsyncMessageStream._instead
+    _instead = "keep the snapshots, which can be copied"
     _claim: object | None = None
     _leaves = False
 
-    def __init__(self, stream: AsyncMessageStream, *, leaves: bool) -> None:
+    def __init__(self, stream: AsyncStream[S], *, leaves: bool) -> None:
         self._stream = stream
         self._leaves = leaves
-        self._batch: Iterator[Message] = iter(())  # the stream's, if nothing but returning its messages is to be done
+        self._batch: Iterator[S] = iter(())  # the stream's, if nothing but returning its snapshots is to be done
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Message:
+    async def __anext__(self) -> S:
         stream = self._stream
-        for message in self._batch:  # nearly always, and cheaper than next()
-            stream.message = message
-            return message
+        for snapshot in self._batch:  # nearly always, and cheaper than next()
+            stream._last = snapshot
+            return snapshot
         if self._claim is None:
             self._claim = stream._reader.begin()
         try:
-            message = await stream._next()
+            snapshot = await stream._next()
         except Exception as error:
             shorten_traceback(error)
             raise
-        if stream._on_message is None:
+        if stream._callback is None:
             self._batch = stream._batch
-        return message
+        return snapshot
 
     def __del__(self) -> None:
         if self._claim is not None:
@@ -499,7 +564,7 @@ class OneReader(Generic[W]):
 def _second_reader() -> InferenceError:
     return InferenceError(
         "this stream is being read already, and a stream has one reader: read it in one task or thread and pass the "
-        "messages on, or give each a stream of its own with agent.stream_messages()"
+        "snapshots on, or give each a stream of its own with agent.stream_messages() or tasks.stream()"
     )
 
 

@@ -20,12 +20,17 @@ from .errors import no_attribute, refusing, short_tracebacks, shorten_traceback
 
 # What a client, a stream or a turn needs is imported when the first is made, so that importing this costs little.
 if TYPE_CHECKING:
+    import os
     import ssl as tls
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
     from types import TracebackType
 
+    from ._http.downloads import RemoteFile
     from ._http.sources import FileSource, OnProgress
     from ._loops.loop_thread import LoopThread, Pump
+    from ._tasks.request import OnUpdate, RunOptions, SessionRunOptions, TaskRequest
     from ._turns.request import OnApproval, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest, Until
     from .agent import AsyncAgent
     from .client import AsyncAgents, ClientOptions
@@ -33,12 +38,28 @@ if TYPE_CHECKING:
     from .local import BackgroundRuntime, RuntimeOptions
     from .models import Chat, FileRef, Interrupt, Message, ToolCall
     from .resources import AsyncChats, AsyncFiles
-    from .stream import AsyncMessageStream, OutputT
+    from .sessions import AsyncSession, AsyncSessions
+    from .stream import AsyncMessageStream, AsyncStream, OutputT
+    from .task_models import AppSession, DeletedFiles, Task, TaskFile
+    from .tasks import AsyncTasks
 else:
     OutputT = TypeVar("OutputT")
 
-__all__ = ["Agent", "Agents", "Chats", "Files", "Inference", "MessageStream", "inference"]
+__all__ = [
+    "Agent",
+    "Agents",
+    "Chats",
+    "Files",
+    "Inference",
+    "MessageStream",
+    "Session",
+    "Sessions",
+    "TaskStream",
+    "Tasks",
+    "inference",
+]
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 _DEFAULT_TIMEOUT = Timeout()
@@ -131,6 +152,90 @@ class Inference(Uncopied):
     def files(self) -> Files:
         """The account's files: uploads."""
         return Files(self._thread, self._client.files)
+
+    @property
+    def tasks(self) -> Tasks:
+        """The tasks of the account, and the way to run apps."""
+        return Tasks(self._thread, self._client.tasks)
+
+    @property
+    def sessions(self) -> Sessions:
+        """The sessions of the account."""
+        return Sessions(self._thread, self._client.sessions)
+
+    def session(self, app: str, *, session_timeout: int | None = None) -> Session:
+        """Make a session of an app; as ``AsyncInference.session``.
+
+        Example:
+            ```python
+            with client.session("infsh/session-test", session_timeout=120) as session:
+                session.run({"key": "name", "value": "Ada"}, function="set_value")
+            ```
+        """
+        return Session(self._thread, self._client.session(app, session_timeout=session_timeout))
+
+    @overload
+    def run(
+        self,
+        app: str | Mapping[str, Any],
+        input: object = None,
+        *,
+        stream: Literal[True],
+        wait: bool = True,
+        output_type: Any = None,
+        **options: Unpack[RunOptions],
+    ) -> TaskStream: ...
+
+    @overload
+    def run(
+        self,
+        app: str | Mapping[str, Any],
+        input: object = None,
+        *,
+        stream: Literal[False] = False,
+        wait: bool = True,
+        output_type: type[T],
+        **options: Unpack[RunOptions],
+    ) -> T: ...
+
+    @overload
+    def run(
+        self,
+        app: str | Mapping[str, Any],
+        input: object = None,
+        *,
+        stream: Literal[False] = False,
+        wait: bool = True,
+        output_type: None = None,
+        **options: Unpack[RunOptions],
+    ) -> Task: ...
+
+    @overload
+    def run(
+        self,
+        app: str | Mapping[str, Any],
+        input: object = None,
+        *,
+        stream: bool,
+        wait: bool = True,
+        output_type: Any = None,
+        **options: Unpack[RunOptions],
+    ) -> Any: ...
+
+    def run(self, app: str | Mapping[str, Any], input: object = None, **options: Any) -> Any:  # noqa: A002
+        """Run an app; the short name of ``client.tasks.run``, with the same arguments.
+
+        Example:
+            ```python
+            task = client.run("demo/text", {"template": "Hello {name}!", "values": {"name": "Ada"}})
+            print(task.output["text"])
+            ```
+
+            ```text
+            Hello Ada!
+            ```
+        """
+        return self.tasks.run(app, input, **options)
 
     @classmethod
     def local(cls, **runtime_options: Unpack[RuntimeOptions]) -> Self:
@@ -656,17 +761,144 @@ def _finish(stream: MessageStream) -> Message:
         stream._leave()
 
 
+class _Stream(Uncopied, Generic[S]):
+    """A stream of snapshots for a plain ``for`` loop; the base of the streams of messages and of tasks.
+
+    Args:
+        thread: The loop.
+        pump: Hands the snapshots over.
+        stream: The async stream, which calls no callback.
+        callback: The caller's function that is called with the snapshots, or None.
+    """
+
+    def __init__(
+        self, thread: LoopThread, pump: Pump[S], stream: AsyncStream[S], callback: Callable[..., Any] | None
+    ) -> None:
+        from .stream import OneReader
+
+        self._last: S | None = None
+        self._thread = thread
+        self._callback = callback
+        self._pump = pump
+        self._source = stream
+        pump.source = stream._next_batch
+        self._batch: Iterator[S] = iter(())  # what is left of the batch that was handed over last
+        self._entered = False
+        self._reader = OneReader(threading.current_thread, lambda thread: not thread.is_alive())
+        self._ended = False
+
+    def __iter__(self) -> Iterator[S]:
+        return _Loop(self, leaves=not self._entered)
+
+    def __next__(self) -> S:
+        self._reader.check()
+        return self._next()
+
+    def _next(self) -> S:
+        snapshot = next(self._batch, None)
+        if snapshot is None:
+            with self._reader:  # an error in a second thread; the first one goes on, so the stream stays open
+                snapshot = self._take()
+        try:
+            if snapshot is not None:
+                self._last = snapshot
+                self._report(snapshot, done=False)
+                return snapshot
+            self._reader.end_all()
+            self._finish()
+        except BaseException:
+            self._leave()  # not left to __del__: the traceback keeps this stream alive as long as the exception
+            raise
+        raise StopIteration
+
+    def _take(self) -> S | None:
+        """Return the first snapshot of the next batch, for which this waits, or None at the end."""
+        snapshot = next(self._batch, None)  # not None if another thread has just taken a batch
+        if snapshot is None:
+            try:
+                self._batch = iter(self._pump.take())
+            except BaseException:
+                self._leave()
+                raise
+            snapshot = next(self._batch, None)
+        return snapshot
+
+    def close(self) -> None:
+        """Close the connection; what is streamed goes on at the server. May be called more than once.
+
+        Example:
+            ```python
+            stream = agent.send_message("Tell me a story", stream=True)
+            try:
+                print(next(iter(stream)).text)
+            finally:
+                stream.close()
+            ```
+        """
+        self._batch = iter(())
+        self._pump.cancel()
+        self._reader.end_all()
+        self._thread.call_close(self._source.aclose)
+
+    def _leave(self) -> None:
+        """Close the connection at once, from any thread; iterating again resumes where it is."""
+        self._source._leave()
+
+    def __enter__(self) -> Self:
+        self._entered = True
+        try:
+            self._thread.call(self._source._open())
+        except BaseException:  # __exit__ is not called
+            self._leave()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    if not TYPE_CHECKING:  # hidden from type checkers, which then refuse these themselves
+        __await__ = __aenter__ = __aexit__ = refusing(
+            "this stream is blocking: leave «await» and «async» out; for asyncio use AsyncInference"
+        )
+        __aiter__ = refusing(
+            "this stream is blocking: write «for message in ...» instead of «async for message in ...», or use "
+            "AsyncInference"
+        )
+
+    def __del__(self) -> None:
+        if hasattr(self, "_ended"):
+            self._pump.cancel()
+            self._leave()
+
+    def _finish(self) -> None:
+        """Do what is to be done when the last snapshot was delivered."""
+
+    def _report(self, snapshot: S, *, done: bool) -> None:
+        """Call the callback."""
+        raise NotImplementedError
+
+    def _call_back(self, context: AbstractContextManager[None], *arguments: object) -> None:
+        """Call the callback in a context, and leave the stream when it raises."""
+        assert self._callback is not None
+        try:
+            with context:
+                self._thread.call_back(self._callback, *arguments)
+        except BaseException:
+            self._pump.cancel()
+            self._thread.clean_up(self._source._leave_and_wait())
+            raise
+
+
 @short_tracebacks
-class MessageStream(Uncopied, Generic[OutputT]):
+class MessageStream(_Stream["Message"], Generic[OutputT]):
     """The snapshots of one turn's assistant messages, each the whole message so far, for a plain ``for`` loop.
 
     Callbacks and sync tool handlers run on the thread that iterates, async ones on the background loop. Leaving the
     loop early or dropping the stream closes the connection at once; the run goes on at the server, and iterating again
     resumes where the loop was left. Inside ``with`` the connection stays open until the end of the block. A stream has
     one reader: a second thread that reads it gets an InferenceError, and the first goes on.
-
-    Attributes:
-        message: The latest snapshot, or None.
 
     Example:
         ```python
@@ -681,68 +913,33 @@ class MessageStream(Uncopied, Generic[OutputT]):
 
     def __init__(self, thread: LoopThread, agent: AsyncAgent, request: TurnRequest) -> None:
         from ._loops.loop_thread import Pump
-        from .stream import OneReader
 
-        self.message: Message | None = None
-        self._thread = thread
-        self._on_message = request.on_message
-        self._pump: Pump[Message] = Pump(thread)
-        self._stream: AsyncMessageStream[OutputT] = agent._open_stream(
-            attrs.evolve(request, on_message=None), self._pump
-        )
-        self._pump.source = self._stream._next_batch
-        self._batch: Iterator[Message] = iter(())  # what is left of the batch that was handed over last
-        self._entered = False
-        self._reader = OneReader(threading.current_thread, lambda thread: not thread.is_alive())
-        self._ended = False
+        pump: Pump[Message] = Pump(thread)
+        self._stream: AsyncMessageStream[OutputT] = agent._open_stream(attrs.evolve(request, on_message=None), pump)
+        super().__init__(thread, pump, self._stream, request.on_message)
+
+    @property
+    def message(self) -> Message | None:
+        """The latest snapshot, or None."""
+        return self._last
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            from .stream import MESSAGE_NAMES
+
+            advice = f"its messages have it, as in «for message in stream: message.{name}»; or write "
+            advice += "«message = agent.send_message(...)», without stream=True"
+            raise no_attribute(self, name, advice if name in MESSAGE_NAMES else "")
+
+    def _repr_markdown_(self) -> str | None:
+        """Return what a notebook shows: the latest snapshot; None before the first."""
+        return None if self._last is None else self._last._repr_markdown_()
 
     @property
     def chat_id(self) -> str | None:
         """The chat's id, known once the stream was opened."""
         return self._stream.chat_id
-
-    def __iter__(self) -> Iterator[Message]:
-        return _Loop(self, leaves=not self._entered)
-
-    def __next__(self) -> Message:
-        self._reader.check()
-        return self._next()
-
-    def _next(self) -> Message:
-        message = next(self._batch, None)
-        if message is None:
-            with self._reader:  # an error in a second thread; the first one goes on, so the stream stays open
-                message = self._take()
-        try:
-            if message is not None:
-                self.message = message
-                self._report(message, done=False)
-                return message
-            self._finish()
-        except BaseException:
-            self._leave()  # not left to __del__: the traceback keeps this stream alive as long as the exception
-            raise
-        raise StopIteration
-
-    def _take(self) -> Message | None:
-        """Return the first snapshot of the next batch, for which this waits, or None at the end."""
-        message = next(self._batch, None)  # not None if another thread has just taken a batch
-        if message is None:
-            try:
-                self._batch = iter(self._pump.take())
-            except BaseException:
-                self._leave()
-                raise
-            message = next(self._batch, None)
-        return message
-
-    def _finish(self) -> None:
-        self._reader.end_all()
-        final = self._stream.message
-        if final is not None and not self._ended:
-            self._ended = True
-            self.message = final
-            self._report(final, done=True)
 
     def get_final_message(self) -> Message:
         """Consume the rest of the stream and return its result.
@@ -818,101 +1015,145 @@ class MessageStream(Uncopied, Generic[OutputT]):
         """
         self._thread.call(self._stream.stop())
 
-    def close(self) -> None:
-        """Close the connection; the run goes on at the server. May be called more than once.
+    def _finish(self) -> None:
+        final = self._stream.message
+        if final is not None and not self._ended:
+            self._ended = True
+            self._last = final
+            self._report(final, done=True)
+
+    def _report(self, snapshot: Message, *, done: bool) -> None:
+        if self._callback is not None:
+            self._call_back(self._stream._reporting(snapshot, done=done), snapshot.text, done)
+
+
+class TaskStream(_Stream["Task"]):
+    """The snapshots of one task, each its whole state so far, for a plain ``for`` loop; as ``AsyncTaskStream``.
+
+    Leaving the loop early or dropping the stream closes the connection at once; the task goes on at the server, and
+    iterating again resumes where the loop was left.
+
+    Example:
+        ```python
+        with client.tasks.run("demo/slow", {"steps": 3}, stream=True) as stream:
+            for task in stream:
+                print(task.status, task.progress)
+            print(stream.get_final_task().output)
+        ```
+
+        ```text
+        ...
+        completed 1.0
+        {'steps': 3}
+        ```
+    """
+
+    _instead = "keep its tasks, which can be copied, and their id, which tasks.stream() takes"
+
+    def __init__(self, thread: LoopThread, tasks: AsyncTasks, request: TaskRequest) -> None:
+        from ._loops.loop_thread import Pump
+
+        pump: Pump[Task] = Pump(thread)
+        self._stream = tasks._open_stream(attrs.evolve(request, on_update=None), pump)
+        super().__init__(thread, pump, self._stream, request.on_update)
+
+    @property
+    def task(self) -> Task | None:
+        """The latest snapshot, or None."""
+        return self._last
+
+    @property
+    def task_id(self) -> str | None:
+        """The task's id, known once the stream was opened."""
+        return self._stream.task_id
+
+    def get_final_task(self) -> Task:
+        """Consume the rest of the stream and return the completed task; as ``AsyncTaskStream.get_final_task``.
 
         Example:
             ```python
-            stream = agent.send_message("Tell me a story", stream=True)
-            try:
-                print(next(iter(stream)).text)
-            finally:
-                stream.close()
+            stream = client.tasks.run("demo/slow", {"steps": 2}, stream=True)
+            print(stream.get_final_task().status)
+            ```
+
+            ```text
+            completed
             ```
         """
-        self._batch = iter(())
-        self._pump.cancel()
-        self._reader.end_all()
-        self._thread.call_close(self._stream.aclose)
+        for _ in self:
+            continue
+        return self._thread.call(self._stream._final_task(self._last))
 
-    def _repr_markdown_(self) -> str | None:
-        """Return what a notebook shows: the latest snapshot; None before the first."""
-        return None if self.message is None else self.message._repr_markdown_()
+    def get_output(self) -> Any:
+        """Consume the rest of the stream and return the task's output; as ``AsyncTaskStream.get_output``.
 
-    def _leave(self) -> None:
-        """Close the connection at once, from any thread; iterating again resumes the turn where it is."""
-        self._stream._leave()
+        Example:
+            ```python
+            stream = client.tasks.run("demo/slow", {"steps": 2}, stream=True, output_type=dict[str, int])
+            print(stream.get_output())
+            ```
 
-    def __enter__(self) -> Self:
-        self._entered = True
+            ```text
+            {'steps': 2}
+            ```
+        """
+        return self._stream._read_output(self.get_final_task())
+
+    def cancel(self) -> None:
+        """Cancel the task on the server; a stream that is still read then raises TaskCancelledError.
+
+        Example:
+            ```python
+            stream = client.tasks.run("demo/slow", {"seconds": 60}, stream=True)
+            try:
+                for task in stream:
+                    stream.cancel()
+            except TaskCancelledError as error:
+                print(error.task.status)
+            ```
+
+            ```text
+            cancelled
+            ```
+        """
+        self._thread.call(self._stream.cancel())
+
+    def _created(self) -> Task:
+        """Create the task, and return its first snapshot without following it."""
         try:
-            self._thread.call(self._stream._open())
-        except BaseException:  # __exit__ is not called
-            self._leave()
-            raise
-        return self
+            for task in self:
+                return task
+            return self.get_final_task()  # raises why there is none
+        finally:
+            self.close()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    if not TYPE_CHECKING:  # hidden from type checkers, which then refuse these themselves
-        __await__ = __aenter__ = __aexit__ = refusing(
-            "this stream is blocking: leave «await» and «async» out; for asyncio use AsyncInference"
-        )
-        __aiter__ = refusing(
-            "this stream is blocking: write «for message in ...» instead of «async for message in ...», or use "
-            "AsyncInference"
-        )
-
-        def __getattr__(self, name):
-            from .stream import MESSAGE_NAMES
-
-            advice = f"its messages have it, as in «for message in stream: message.{name}»; or write "
-            advice += "«message = agent.send_message(...)», without stream=True"
-            raise no_attribute(self, name, advice if name in MESSAGE_NAMES else "")
-
-    def __del__(self) -> None:
-        if hasattr(self, "_ended"):
-            self._pump.cancel()
-            self._leave()
-
-    def _report(self, message: Message, *, done: bool) -> None:
-        callback = self._on_message
-        if callback is None:
-            return
-        try:
-            with self._stream._reporting(message, done=done):
-                self._thread.call_back(callback, message.text, done)
-        except BaseException:
-            self._pump.cancel()
-            self._thread.clean_up(self._stream._leave_and_wait())
-            raise
+    def _report(self, snapshot: Task, *, done: bool) -> None:
+        if self._callback is not None and not done:
+            self._call_back(self._stream._reporting(snapshot), snapshot)
 
 
-class _Loop(Uncopied):
+class _Loop(Uncopied, Generic[S]):
     """The iterator of one ``for`` loop over a stream, which is deleted as soon as the loop ends or is left."""
 
-    _instead = MessageStream._instead
+    _instead = "keep the snapshots, which can be copied"
     _claim: object | None = None
     _leaves = False
 
-    def __init__(self, stream: MessageStream, *, leaves: bool) -> None:
+    def __init__(self, stream: _Stream[S], *, leaves: bool) -> None:
         self._stream = stream
         self._leaves = leaves
 
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Message:
+    def __next__(self) -> S:
         stream = self._stream
         if self._claim is None:
             self._claim = stream._reader.begin()
         # The fast path: with a snapshot left in the batch, and without a callback, this call is all that one costs.
-        if stream._on_message is None and (message := next(stream._batch, None)) is not None:
-            stream.message = message
-            return message
+        if stream._callback is None and (snapshot := next(stream._batch, None)) is not None:
+            stream._last = snapshot
+            return snapshot
         try:
             return stream._next()
         except Exception as error:
@@ -1086,6 +1327,547 @@ class Files(Uncopied):
                 source, filename=filename, content_type=content_type, on_progress=relay(on_progress)
             )
         )
+
+    @overload
+    def download(self, file: RemoteFile, to: None = None, *, on_progress: OnProgress | None = None) -> bytes: ...
+
+    @overload
+    def download(
+        self, file: RemoteFile, to: str | os.PathLike[str], *, on_progress: OnProgress | None = None
+    ) -> Path: ...
+
+    def download(
+        self, file: RemoteFile, to: str | os.PathLike[str] | None = None, *, on_progress: OnProgress | None = None
+    ) -> bytes | Path:
+        """Download a file; as ``AsyncFiles.download``, blocking. A sync ``on_progress`` runs on the calling thread.
+
+        Example:
+            ```python
+            notes = client.files.upload(b"Buy milk.", filename="notes.txt")
+            print(client.files.download(notes))
+            path = client.files.download(notes, "copy.txt")
+            print(path.name, path.stat().st_size)
+            ```
+
+            ```text
+            b'Buy milk.'
+            copy.txt 9
+            ```
+        """
+        from ._loops.invoke import check_callback
+
+        check_callback("on_progress", on_progress)
+        return self._thread.call_with_callbacks(lambda relay: self._files._download(file, to, relay(on_progress)))
+
+
+class Tasks(Uncopied):
+    """The tasks of the account, and the way to run apps; ``client.tasks``.
+
+    Example:
+        ```python
+        task = client.tasks.run("demo/text", {"template": "Hello {name}!", "values": {"name": "Ada"}})
+        print(task.output)
+        ```
+
+        ```text
+        {'text': 'Hello Ada!'}
+        ```
+    """
+
+    def __init__(self, thread: LoopThread, tasks: AsyncTasks) -> None:
+        self._thread = thread
+        self._tasks = tasks
+
+    @overload
+    def run(
+        self,
+        app: str | Mapping[str, Any],
+        input: object = None,
+        *,
+        stream: Literal[True],
+        wait: bool = True,
+        output_type: Any = None,
+        **options: Unpack[RunOptions],
+    ) -> TaskStream: ...
+
+    @overload
+    def run(
+        self,
+        app: str | Mapping[str, Any],
+        input: object = None,
+        *,
+        stream: Literal[False] = False,
+        wait: bool = True,
+        output_type: type[T],
+        **options: Unpack[RunOptions],
+    ) -> T: ...
+
+    @overload
+    def run(
+        self,
+        app: str | Mapping[str, Any],
+        input: object = None,
+        *,
+        stream: Literal[False] = False,
+        wait: bool = True,
+        output_type: None = None,
+        **options: Unpack[RunOptions],
+    ) -> Task: ...
+
+    @overload
+    def run(
+        self,
+        app: str | Mapping[str, Any],
+        input: object = None,
+        *,
+        stream: bool,
+        wait: bool = True,
+        output_type: Any = None,
+        **options: Unpack[RunOptions],
+    ) -> Any: ...
+
+    def run(
+        self,
+        app: str | Mapping[str, Any],
+        input: object = None,  # noqa: A002
+        *,
+        stream: bool = False,
+        wait: bool = True,
+        output_type: Any = None,
+        function: str | None = None,
+        session: str | None = None,
+        session_timeout: int | None = None,
+        setup: object = None,
+        infra: str | None = None,
+        workers: Sequence[str] | None = None,
+        webhook: str | None = None,
+        run_at: Any = None,
+        on_update: OnUpdate | None = None,
+        on_upload: OnProgress | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        """Run an app: create a task, and wait for its end; as ``AsyncTasks.run``, blocking.
+
+        A sync ``on_update`` and ``on_upload`` run on the calling thread, so they may use the client themselves.
+
+        Example:
+            ```python
+            def on_update(task):
+                print(task.status, task.progress)
+
+
+            task = client.tasks.run("demo/slow", {"steps": 4}, on_update=on_update)
+            print(task.output, task.log.splitlines()[-1])
+            ```
+
+            ```text
+            ...
+            {'steps': 4} step 4 of 4
+            ```
+        """
+        from ._tasks.request import TaskRequest
+
+        request = TaskRequest.of_run(
+            app,
+            input,
+            function=function,
+            session=session,
+            session_timeout=session_timeout,
+            setup=setup,
+            infra=infra,
+            workers=workers,
+            webhook=webhook,
+            run_at=run_at,
+            on_update=on_update,
+            on_upload=on_upload,
+            timeout=timeout,
+            output_type=output_type,
+        )
+        return _run(TaskStream(self._thread, self._tasks, request), request, stream=stream, wait=wait)
+
+    def get(self, task_id: str) -> Task:
+        """Read a task, whatever its state; as ``AsyncTasks.get``, blocking.
+
+        Example:
+            ```python
+            created = client.tasks.run("demo/slow", {"steps": 2}, wait=False)
+            task = client.tasks.get(created.id)
+            print(task.status, task.queue_position)
+            ```
+        """
+        return self._thread.call(self._tasks.get(task_id))
+
+    def stream(self, task_id: str, *, on_update: OnUpdate | None = None, timeout: float | None = None) -> TaskStream:
+        """Follow a task that exists; as ``AsyncTasks.stream``.
+
+        Example:
+            ```python
+            created = client.tasks.run("demo/slow", {"steps": 2}, wait=False)
+            for task in client.tasks.stream(created.id):
+                print(task.status, task.progress)
+            ```
+
+            ```text
+            ...completed 1.0
+            ```
+        """
+        from .tasks import following
+
+        return TaskStream(self._thread, self._tasks, following(task_id, on_update, timeout))
+
+    def wait(self, task_id: str, *, on_update: OnUpdate | None = None, timeout: float | None = None) -> Task:
+        """Wait until a task has completed; as ``AsyncTasks.wait``, blocking.
+
+        Example:
+            ```python
+            created = client.tasks.run("demo/slow", {"steps": 2}, wait=False)
+            task = client.tasks.wait(created.id, timeout=30)  # seconds
+            print(task.output)
+            ```
+
+            ```text
+            {'steps': 2}
+            ```
+        """
+        stream = self.stream(task_id, on_update=on_update, timeout=timeout)
+        try:
+            return stream.get_final_task()
+        finally:
+            stream._leave()
+
+    def cancel(self, task_id: str) -> None:
+        """Cancel a task; as ``AsyncTasks.cancel``, blocking.
+
+        Example:
+            ```python
+            created = client.tasks.run("demo/slow", {"seconds": 60}, wait=False)
+            client.tasks.cancel(created.id)
+            ```
+        """
+        self._thread.call(self._tasks.cancel(task_id))
+
+    def delete(self, task_id: str, *, files: bool = False) -> None:
+        """Delete a task; as ``AsyncTasks.delete``, blocking.
+
+        Example:
+            ```python
+            task = client.tasks.run("demo/image", {"width": 8, "height": 8})
+            client.tasks.delete(task.id, files=True)
+            ```
+        """
+        self._thread.call(self._tasks.delete(task_id, files=files))
+
+    def list(self, *, page_size: int = 50) -> Iterator[Task]:
+        """List tasks, the newest first; as ``AsyncTasks.list``, blocking.
+
+        Example:
+            ```python
+            for task in client.tasks.list():
+                print(task.created_at, task.app, task.status)
+            ```
+        """
+        return _BlockingItems(self._thread, self._tasks.list(page_size=page_size))
+
+    def files(self, task_id: str, *, role: Literal["input", "output"] | None = None) -> Sequence[TaskFile]:
+        """Read which files a task has; as ``AsyncTasks.files``, blocking.
+
+        Example:
+            ```python
+            task = client.tasks.run("demo/image", {"width": 8, "height": 8})
+            for file in client.tasks.files(task.id, role="output"):
+                print(file.filename, file.content_type)
+                content = client.files.download(file)
+            ```
+
+            ```text
+            image.png image/png
+            ```
+        """
+        return self._thread.call(self._tasks.files(task_id, role=role))
+
+    def download(
+        self, task_id: str, to: str | os.PathLike[str], *, on_progress: OnProgress | None = None
+    ) -> Sequence[Path]:
+        """Download the files that a task has made; as ``AsyncTasks.download``, blocking.
+
+        Example:
+            ```python
+            task = client.tasks.run("demo/image", {"width": 8, "height": 8})
+            for path in client.tasks.download(task.id, "pictures"):
+                print(path.name)
+            ```
+
+            ```text
+            image.png
+            ```
+        """
+        from ._loops.invoke import check_callback
+
+        check_callback("on_progress", on_progress)
+        return self._thread.call_with_callbacks(
+            lambda relay: self._tasks.download(task_id, to, on_progress=relay(on_progress))
+        )
+
+    def delete_files(self, task_id: str, *, role: Literal["input", "output"] | None = None) -> DeletedFiles:
+        """Delete the files of a task; as ``AsyncTasks.delete_files``, blocking.
+
+        Example:
+            ```python
+            task = client.tasks.run("demo/image", {"width": 8, "height": 8})
+            done = client.tasks.delete_files(task.id, role="output")
+            print(len(done.deleted), len(done.skipped))
+            ```
+
+            ```text
+            1 0
+            ```
+        """
+        return self._thread.call(self._tasks.delete_files(task_id, role=role))
+
+
+def _run(opened: TaskStream, request: TaskRequest, *, stream: bool, wait: bool) -> Any:
+    """Return what ``run`` returns for the stream of a task."""
+    if stream:
+        return opened
+    if not wait:
+        return opened._created()
+    try:
+        return opened.get_output() if request.output is not None else opened.get_final_task()
+    finally:
+        opened._leave()
+
+
+class Sessions(Uncopied):
+    """The sessions of the account; ``client.sessions``.
+
+    Example:
+        ```python
+        for session in client.sessions.list():
+            print(session.id, session.status, session.call_count)
+        ```
+    """
+
+    def __init__(self, thread: LoopThread, sessions: AsyncSessions) -> None:
+        self._thread = thread
+        self._sessions = sessions
+
+    def list(self) -> Sequence[AppSession]:
+        """Read the sessions of the account; as ``AsyncSessions.list``, blocking.
+
+        Example:
+            ```python
+            active = [each for each in client.sessions.list() if each.status == SessionStatus.ACTIVE]
+            ```
+        """
+        return self._thread.call(self._sessions.list())
+
+    def get(self, session_id: str) -> AppSession:
+        """Read a session; as ``AsyncSessions.get``, blocking.
+
+        Example:
+            ```python
+            task = client.tasks.run("infsh/session-test:get_all", session="new")
+            session = client.sessions.get(task.session_id)
+            print(session.status, session.call_count)
+            ```
+
+            ```text
+            active 1
+            ```
+        """
+        return self._thread.call(self._sessions.get(session_id))
+
+    def keepalive(self, session_id: str) -> AppSession:
+        """Postpone a session's expiry; as ``AsyncSessions.keepalive``, blocking.
+
+        Example:
+            ```python
+            task = client.tasks.run("infsh/session-test:get_all", session="new", session_timeout=120)
+            session = client.sessions.keepalive(task.session_id)
+            print(session.idle_timeout)
+            ```
+
+            ```text
+            120
+            ```
+        """
+        return self._thread.call(self._sessions.keepalive(session_id))
+
+    def end(self, session_id: str) -> None:
+        """End a session; as ``AsyncSessions.end``, blocking.
+
+        Example:
+            ```python
+            task = client.tasks.run("infsh/session-test:get_all", session="new")
+            client.sessions.end(task.session_id)
+            ```
+        """
+        self._thread.call(self._sessions.end(session_id))
+
+
+class Session(Uncopied):
+    """One session of an app, which keeps the app's state between runs; made by ``client.session``.
+
+    The first run creates it. Inside ``with`` it is kept alive, and however the block is left, it is ended.
+
+    Example:
+        ```python
+        with client.session("infsh/session-test") as session:
+            session.run({"key": "name", "value": "Ada"}, function="set_value")
+            task = session.run({"key": "name"}, function="get_value")
+            print(task.output["value"])
+        ```
+
+        ```text
+        Ada
+        ```
+    """
+
+    _instead = "keep its id, which tasks.run(session=...) takes"
+
+    def __init__(self, thread: LoopThread, session: AsyncSession) -> None:
+        self._thread = thread
+        self._session = session
+
+    @property
+    def id(self) -> str | None:
+        """The session's id, or None before the first run."""
+        return self._session.id
+
+    @overload
+    def run(
+        self,
+        input: object = None,
+        *,
+        stream: Literal[True],
+        wait: bool = True,
+        output_type: Any = None,
+        **options: Unpack[SessionRunOptions],
+    ) -> TaskStream: ...
+
+    @overload
+    def run(
+        self,
+        input: object = None,
+        *,
+        stream: Literal[False] = False,
+        wait: bool = True,
+        output_type: type[T],
+        **options: Unpack[SessionRunOptions],
+    ) -> T: ...
+
+    @overload
+    def run(
+        self,
+        input: object = None,
+        *,
+        stream: Literal[False] = False,
+        wait: bool = True,
+        output_type: None = None,
+        **options: Unpack[SessionRunOptions],
+    ) -> Task: ...
+
+    @overload
+    def run(
+        self,
+        input: object = None,
+        *,
+        stream: bool,
+        wait: bool = True,
+        output_type: Any = None,
+        **options: Unpack[SessionRunOptions],
+    ) -> Any: ...
+
+    def run(
+        self,
+        input: object = None,  # noqa: A002 - the wire's own name
+        *,
+        function: str | None = None,
+        stream: bool = False,
+        wait: bool = True,
+        output_type: Any = None,
+        setup: object = None,
+        on_update: OnUpdate | None = None,
+        on_upload: OnProgress | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        """Run the app in this session; as ``AsyncSession.run``, blocking.
+
+        Example:
+            ```python
+            with client.session("infsh/session-test") as session:
+                task = session.run({"key": "visits", "amount": 2}, function="increment")
+                print(task.output["current"])
+            ```
+
+            ```text
+            2
+            ```
+        """
+        request = self._session._request(
+            input,
+            function=function,
+            output_type=output_type,
+            setup=setup,
+            on_update=on_update,
+            on_upload=on_upload,
+            timeout=timeout,
+        )
+        return _run(TaskStream(self._thread, self._session._tasks, request), request, stream=stream, wait=wait)
+
+    def get(self) -> AppSession:
+        """Read the session; as ``AsyncSession.get``, blocking.
+
+        Example:
+            ```python
+            with client.session("infsh/session-test") as session:
+                session.run(function="get_all")
+                print(session.get().call_count)
+            ```
+
+            ```text
+            1
+            ```
+        """
+        return self._thread.call(self._session.get())
+
+    def keepalive(self) -> AppSession:
+        """Postpone the session's expiry; as ``AsyncSession.keepalive``, blocking.
+
+        Example:
+            ```python
+            session = client.session("infsh/session-test")
+            session.run(function="get_all")
+            print(session.keepalive().status)
+            session.end()
+            ```
+
+            ```text
+            active
+            ```
+        """
+        return self._thread.call(self._session.keepalive())
+
+    def end(self) -> None:
+        """End the session; as ``AsyncSession.end``, blocking.
+
+        Example:
+            ```python
+            session = client.session("infsh/session-test")
+            session.run(function="get_all")
+            session.end()
+            ```
+        """
+        self._thread.call(self._session.end())
+
+    def __enter__(self) -> Self:
+        self._thread.call(self._session.__aenter__())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._thread.call_close(lambda: self._session.__aexit__(kind, error, traceback))
 
 
 @short_tracebacks

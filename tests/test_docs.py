@@ -27,6 +27,7 @@ FOR_DEVELOPERS = [
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
+    "docs/apps-and-tasks.md",
     "docs/architecture.md",
     "docs/docstrings-and-results.md",
     "docs/models.md",

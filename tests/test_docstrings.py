@@ -35,6 +35,11 @@ WITHOUT_EXAMPLE = {
     **dict.fromkeys(["Role", "RunState", "ToolCallStatus", "ToolType"], _WORDS),
     **dict.fromkeys(["AuthenticationError", "ConflictError", "InternalServerError", "NotFoundError"], _ERROR),
     **dict.fromkeys(["PermissionDeniedError"], _ERROR),
+    **dict.fromkeys(
+        ["SessionStatus", "TaskStatus"], "their members are words of the wire, as the example of Task shows"
+    ),
+    **dict.fromkeys(["DeletedFiles", "TaskEvent", "TaskFile", "TaskLog", "TaskUsage"], "it is a part of a Task"),
+    **dict.fromkeys(["TaskCancelledError", "WorkerLostError"], "it is caught like its base, whose example shows it"),
     "APITimeoutError": "it is caught like the APIConnectionError that it is",
     "HookEvent": "the example of lifecycle_hook has one",
     "BuiltinHook": "learning_hooks makes the hooks that have one",
@@ -51,7 +56,11 @@ _MOST_CALLED = {
     "MessageStream": "get_final_message get_final_output stop close",
     "Agents": "create",
     "Chats": "list get messages delete cancel_message",
-    "Files": "upload",
+    "Files": "upload download",
+    "Tasks": "run get stream wait cancel delete list files download delete_files",
+    "TaskStream": "get_final_task get_output cancel",
+    "Sessions": "list get keepalive end",
+    "Session": "run get keepalive end",
 }
 MOST_CALLED = [(cls, member) for cls, members in _MOST_CALLED.items() for member in members.split()]
 

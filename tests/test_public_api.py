@@ -35,6 +35,11 @@ CLIENT = (
 )
 FOLLOW = ("on_message", "on_tool_call", "on_tool_progress", "on_approval", "conflate")
 UPLOAD = ("filename", "content_type", "on_progress")
+RUN = (
+    *("stream", "wait", "output_type", "function", "session", "session_timeout", "setup", "infra", "workers"),
+    *("webhook", "run_at", "on_update", "on_upload", "timeout"),
+)
+IN_SESSION = ("function", "stream", "wait", "output_type", "setup", "on_update", "on_upload", "timeout")
 Signature = tuple[tuple[str, ...], tuple[str, ...]]
 
 # The arguments by name: those that may be given by position, and those that are keyword-only.
@@ -44,6 +49,30 @@ BOTH: dict[str, Signature] = {
     "Inference.local": ((), ()),
     "Inference.agent": (("self", "config"), ("chat_id", "context")),
     "Inference.close": (("self",), ()),
+    "Inference.run": (("self", "app", "input"), ()),
+    "Inference.session": (("self", "app"), ("session_timeout",)),
+    "Tasks.run": (("self", "app", "input"), RUN),
+    "Tasks.get": (("self", "task_id"), ()),
+    "Tasks.stream": (("self", "task_id"), ("on_update", "timeout")),
+    "Tasks.wait": (("self", "task_id"), ("on_update", "timeout")),
+    "Tasks.cancel": (("self", "task_id"), ()),
+    "Tasks.delete": (("self", "task_id"), ("files",)),
+    "Tasks.list": (("self",), ("page_size",)),
+    "Tasks.files": (("self", "task_id"), ("role",)),
+    "Tasks.download": (("self", "task_id", "to"), ("on_progress",)),
+    "Tasks.delete_files": (("self", "task_id"), ("role",)),
+    "TaskStream.get_final_task": (("self",), ()),
+    "TaskStream.get_output": (("self",), ()),
+    "TaskStream.cancel": (("self",), ()),
+    "TaskStream.close": (("self",), ()),
+    "Sessions.list": (("self",), ()),
+    "Sessions.get": (("self", "session_id"), ()),
+    "Sessions.keepalive": (("self", "session_id"), ()),
+    "Sessions.end": (("self", "session_id"), ()),
+    "Session.run": (("self", "input"), IN_SESSION),
+    "Session.get": (("self",), ()),
+    "Session.keepalive": (("self",), ()),
+    "Session.end": (("self",), ()),
     "Agent.send_message": (("self", "text"), ("stream", "files", *FOLLOW)),
     "Agent.run": (("self", "text"), ("output_type", "files", *FOLLOW)),
     "Agent.stream_messages": (("self",), FOLLOW),
@@ -64,6 +93,7 @@ BOTH: dict[str, Signature] = {
     "Chats.delete": (("self", "chat_id"), ()),
     "Chats.cancel_message": (("self", "message_id"), ()),
     "Files.upload": (("self", "source"), UPLOAD),
+    "Files.download": (("self", "file", "to"), ("on_progress",)),
     "MessageStream.get_final_message": (("self",), ()),
     "MessageStream.get_final_output": (("self",), ()),
     "MessageStream.stop": (("self",), ()),
@@ -126,6 +156,7 @@ ERRORS: dict[str, Signature] = {
     "APIError": (("detail",), ("status_code", "code", "request_id", "body", "retry_after")),
     "FileError": (("errno", "strerror", "filename"), ()),
     "RunFailedError": (("detail",), ()),
+    "TaskFailedError": (("detail", "what"), ()),
     "OutputError": (("text", "output"), ()),
 }
 _TOOL_BUILDERS = (
@@ -160,6 +191,10 @@ TREE: list[tuple[str, type[Exception], tuple[int, ...]]] = [
     ("ConfigurationError", InferenceError, ()),
     ("ConfigurationError", ValueError, ()),
     ("APIError", InferenceError, (400, 402, 405, 410, 422)),
+    ("SessionExpiredError", APIError, ()),
+    ("TaskFailedError", InferenceError, ()),
+    ("TaskTimeoutError", InferenceError, ()),
+    ("TaskTimeoutError", TimeoutError, ()),
     ("AuthenticationError", APIError, (401,)),
     ("PermissionDeniedError", APIError, (403,)),
     ("NotFoundError", APIError, (404,)),

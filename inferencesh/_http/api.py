@@ -17,7 +17,7 @@ from .sources import FileSource
 from .transport import Transport
 from .uploads import attachments, upload_all
 
-__all__ = ["ChatAPI", "Items", "Page", "Pages", "objects"]
+__all__ = ["ChatAPI", "Items", "Page", "Pages", "chat_path", "objects", "path_segment"]
 
 T = TypeVar("T")
 Page: TypeAlias = list[Mapping[str, Any]]
@@ -160,7 +160,7 @@ class ChatAPI:
 
     async def cancel_message(self, message_id: str) -> bool:
         """Withdraw a queued message; return False if that was done before, probably by an earlier attempt."""
-        answer = await self._settle(f"/chats/messages/{_segment('message', message_id)}/cancel", None)
+        answer = await self._settle(f"/chats/messages/{path_segment('message', message_id)}/cancel", None)
         return answer is not None
 
     async def submit(
@@ -177,7 +177,7 @@ class ChatAPI:
         Raises:
             APIError: The server refused it; a ConflictError when the call does not wait for a result.
         """
-        path = f"/tools/{_segment('tool call', call_id)}"
+        path = f"/tools/{path_segment('tool call', call_id)}"
         body: dict[str, Any] = {"result": result}
         if files:
             body["attachments"] = attachments(files)
@@ -202,7 +202,7 @@ class ChatAPI:
         Raises:
             APIError: The server refused it; a ConflictError when the call does not wait for approval.
         """
-        path = f"/tools/{_segment('tool call', call_id)}"
+        path = f"/tools/{path_segment('tool call', call_id)}"
         if approved:
             answer = await self._settle(f"{path}/invoke", None, accept_existing=accept_existing)
         else:
@@ -211,7 +211,7 @@ class ChatAPI:
 
     async def resolve_interrupt(self, interrupt_id: str, *, allow: bool) -> Mapping[str, Any]:
         """Resolve an interrupt; return its new state as far as the server reports it."""
-        path = f"/interrupts/{_segment('interrupt', interrupt_id)}/resolve"
+        path = f"/interrupts/{path_segment('interrupt', interrupt_id)}/resolve"
         answer = await self._settle(path, {"decision": "allow" if allow else "deny"})
         return {"id": interrupt_id, "status": "resolved", **(answer or {})}
 
@@ -237,10 +237,10 @@ class ChatAPI:
 
 def chat_path(chat_id: str) -> str:
     """Return the path of a chat; the id is checked and quoted."""
-    return f"/chats/{_segment('chat', chat_id)}"
+    return f"/chats/{path_segment('chat', chat_id)}"
 
 
-def _segment(kind: str, value: str) -> str:
+def path_segment(kind: str, value: str) -> str:
     """Return an id as a path segment."""
     if not isinstance(value, str):
         raise TypeError(f"the {kind} id must be a str, not {type(value).__name__}")

@@ -10,7 +10,7 @@ import datetime
 import email.utils
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import quote, urljoin, urlsplit
 
 import attrs
@@ -29,10 +29,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Address",
+    "AnyRequest",
+    "DownloadRequest",
+    "RedirectError",
     "ServiceRequest",
     "StorageRequest",
     "TransportOptions",
     "error_from_response",
+    "file_address",
     "read_response",
     "refused_upload",
     "retry_after",
@@ -105,7 +109,7 @@ def error_from_response(
     location = headers.get("Location")
     if 300 <= status < 400 and location:
         detail = f"the server redirects to {location.partition('?')[0]}; redirects are not followed, set base_url"
-    return error_class(status)(
+    return error_class(status, code)(
         detail or f"the server answered with HTTP {status} and no explanation",
         status_code=status,
         code=code,
@@ -127,6 +131,13 @@ def refused_upload(host: str, status: int, headers: Mapping[str, str], body: byt
     Returns:
         An exception of the class for the status.
     """
+    error = _storage_error(host, "did not take the file", status, headers, body)
+    if 300 <= status < 400:
+        error.detail = f"{host} did not take the file and redirects; redirects of uploads are not followed"
+    return error
+
+
+def _storage_error(host: str, failure: str, status: int, headers: Mapping[str, str], body: bytes) -> APIError:
     from multidict import CIMultiDict
 
     placeless = CIMultiDict(headers)  # names of headers are in any case
@@ -135,9 +146,7 @@ def refused_upload(host: str, status: int, headers: Mapping[str, str], body: byt
     found = dict(_XML_FIELD.findall(body[:4096].decode("utf-8", "replace")))
     error.code = error.code or found.get("Code")
     explained = _line(found["Message"]) if "Message" in found else error.detail
-    error.detail = f"{host} did not take the file: {explained}"
-    if 300 <= status < 400:
-        error.detail = f"{host} did not take the file and redirects; redirects of uploads are not followed"
+    error.detail = f"{host} {failure}: {explained}"
     error.request_id = error.request_id or headers.get("X-Amz-Request-Id")
     return error
 
@@ -281,6 +290,8 @@ class ServiceRequest:
         """Return the name of the request for logs and errors."""
         return f"{self.method} {self.path}"
 
+    signed = False
+
     def url(self, address: Address) -> str:
         """Return the URL."""
         return address.base_url + self.path
@@ -313,6 +324,7 @@ class StorageRequest:
     method: str = "PUT"
     params: None = None
     streams: bool = True  # no read timeout while the file is being sent
+    signed = True  # the URL may be, so it is sent as it is
 
     @property
     def name(self) -> str:
@@ -332,6 +344,57 @@ class StorageRequest:
         return refused_upload(urlsplit(self.target).hostname or "", status, headers, body)
 
 
+class RedirectError(APIError):
+    """A storage server answered a download with the address of another one.
+
+    Attributes:
+        location: The address, which may be relative.
+    """
+
+    location = ""
+
+
+@attrs.frozen
+class DownloadRequest:
+    """The download of a file from a storage server, which may be a third party's and does not receive the API key.
+
+    Attributes:
+        target: The URL from ``file_address``. Its query may hold a signature, so it must not be logged.
+    """
+
+    target: str = attrs.field(repr=False)
+    method: str = "GET"
+    params: None = None
+    body: None = None
+    streams: bool = True
+    signed = True
+
+    @property
+    def name(self) -> str:
+        """Return the name of the request for logs and errors."""
+        return f"the download from {urlsplit(self.target).hostname}"
+
+    def url(self, _address: Address) -> str:
+        """Return the URL."""
+        return self.target
+
+    def headers(self, _address: Address) -> Mapping[str, str]:
+        """Return the headers; compression would hide the size."""
+        return {**_COMMON_HEADERS, "Accept": "*/*", "Accept-Encoding": "identity"}
+
+    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> APIError:
+        """Return the exception for a response with an error status."""
+        host = urlsplit(self.target).hostname or ""
+        if 300 <= status < 400 and headers.get("Location"):
+            redirect = RedirectError(f"{host} redirects too often", status_code=status)
+            redirect.location = headers["Location"]
+            return redirect
+        return _storage_error(host, "did not give the file out", status, headers, body)
+
+
+AnyRequest: TypeAlias = ServiceRequest | StorageRequest | DownloadRequest
+
+
 def storage_address(upload_url: str, base_url: str) -> str:
     """Return the URL to upload a file to, after checking that it is safe.
 
@@ -346,19 +409,44 @@ def storage_address(upload_url: str, base_url: str) -> str:
         UnreadableError: It is not an https URL. Plain http is allowed only if both it and ``base_url`` have loopback
             addresses.
     """
+    return _foreign_address(
+        upload_url,
+        f"{base_url}/files",
+        "the address that the service wants the file at is not a URL; it was not sent",
+        "the service wants the file sent to {where}, which is not encrypted; it was not sent",
+        "the address at {where} that the service wants the file at has a user name; it was not sent",
+    )
+
+
+def file_address(uri: str, base: str) -> str:
+    """Return the URL to download a file from, after checking that it is safe.
+
+    Args:
+        uri: The file's URI, or where a redirect leads.
+        base: The URL against which a relative one is resolved.
+
+    Raises:
+        UnreadableError: As for ``storage_address``.
+    """
+    return _foreign_address(
+        uri,
+        base,
+        "the file's address is not a URL",
+        "the file is at {where}, which is not encrypted; it was not downloaded",
+        "the file's address at {where} has a user name; it was not downloaded",
+    )
+
+
+def _foreign_address(given: str, base: str, no_url: str, unencrypted: str, named: str) -> str:
     try:
-        whole = quote(urljoin(f"{base_url}/files", upload_url), safe=_UNQUOTED)
-        parts, base = urlsplit(whole), urlsplit(base_url)
+        whole = quote(urljoin(base, given), safe=_UNQUOTED)
+        parts, origin = urlsplit(whole), urlsplit(base)
         host, _port = parts.hostname or "", parts.port
     except ValueError:
-        raise UnreadableError("the address that the service wants the file at is not a URL; it was not sent") from None
-    near = is_loopback(host) and is_loopback(base.hostname or "")
+        raise UnreadableError(no_url) from None
+    near = is_loopback(host) and is_loopback(origin.hostname or "")
     if not (parts.scheme == "https" and host) and not (parts.scheme == "http" and near):
-        raise UnreadableError(
-            f"the service wants the file sent to {parts.scheme}://{host}, which is not encrypted; it was not sent"
-        )
+        raise UnreadableError(unencrypted.format(where=f"{parts.scheme}://{host}"))
     if "@" in parts.netloc:
-        raise UnreadableError(
-            f"the address at {host} that the service wants the file at has a user name; it was not sent"
-        )
+        raise UnreadableError(named.format(where=host))
     return whole

@@ -27,7 +27,7 @@ from inferencesh._loops.threads import OpenConnection, hand_over
 from inferencesh.config import Secret, is_loopback
 from inferencesh.errors import APIConnectionError, APIError, APITimeoutError, ConfigurationError, InferenceError
 
-from .requests import Address, ServiceRequest, StorageRequest, TransportOptions
+from .requests import Address, AnyRequest, TransportOptions
 
 if TYPE_CHECKING:
     import aiohttp
@@ -85,7 +85,7 @@ class HTTPClient:
         """Return the base URL of the service."""
         return (await self._get_address()).base_url
 
-    async def send(self, request: ServiceRequest | StorageRequest) -> aiohttp.ClientResponse:
+    async def send(self, request: AnyRequest) -> aiohttp.ClientResponse:
         """Send a request once.
 
         Returns:
@@ -109,7 +109,7 @@ class HTTPClient:
         try:
             response = await session.request(
                 request.method,
-                yarl.URL(url, encoded=True) if isinstance(request, StorageRequest) else url,  # as it was signed
+                yarl.URL(url, encoded=True) if request.signed else url,
                 data=request.body,
                 params=request.params,
                 headers=request.headers(address),
@@ -177,11 +177,9 @@ class HTTPClient:
         """Close all sessions; later requests raise an InferenceError."""
         await self._sessions.aclose()
 
-    async def _status_error(
-        self, request: ServiceRequest | StorageRequest, response: aiohttp.ClientResponse
-    ) -> APIError:
+    async def _status_error(self, request: AnyRequest, response: aiohttp.ClientResponse) -> APIError:
         """Return the exception for a response with an error status, with the API key masked."""
-        if isinstance(request, StorageRequest):
+        if request.signed:
             body = await self._read_storage_error(response)
         else:
             try:
@@ -223,7 +221,10 @@ class HTTPClient:
         return self._proxies[origin]
 
     def _log_response(
-        self, request: ServiceRequest | StorageRequest, response: aiohttp.ClientResponse, started: float
+        self,
+        request: AnyRequest,
+        response: aiohttp.ClientResponse,
+        started: float,
     ) -> None:
         logger.debug(
             "%s answered %d in %.0f ms, request id %s",

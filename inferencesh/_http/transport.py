@@ -16,7 +16,17 @@ from inferencesh._loops.threads import OpenConnection, WeakRegistry
 from inferencesh._types.encoding import dump_json
 from inferencesh.errors import APIConnectionError, APIError, APITimeoutError, InferenceError
 
-from .requests import Address, ServiceRequest, StorageRequest, TransportOptions, read_response, storage_address
+from .requests import (
+    Address,
+    DownloadRequest,
+    RedirectError,
+    ServiceRequest,
+    StorageRequest,
+    TransportOptions,
+    file_address,
+    read_response,
+    storage_address,
+)
 from .retry import Safety
 from .session import HTTPClient, import_aiohttp
 
@@ -29,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Address", "Transport", "TransportOptions"]
 
 _LARGE_BODY = 64 * 1024  # bytes; larger bodies are written in parts
+_MOST_REDIRECTS = 5  # of a download
 
 T = TypeVar("T")
 logger = logging.getLogger("inferencesh")
@@ -183,6 +194,54 @@ class Transport:
         failure = await self._repeat("an upload", once, Safety.REPEATABLE, None)
         if failure is not None:
             raise failure
+
+    async def download(self, uri: str, receive: Callable[[ByteStream, int | None], Awaitable[T]]) -> T:
+        """Request a file, follow redirects, and pass its bytes to a function, again after each failure.
+
+        There is no total timeout. The idle timeout applies to the response and to each read.
+
+        Args:
+            uri: The file's URI.
+            receive: Reads the file; called with its bytes from the beginning and with its size, if the server tells it.
+
+        Returns:
+            What ``receive`` returns.
+
+        Raises:
+            APIError: The storage server refused it.
+            APIConnectionError: That server could not be reached or did not answer.
+            UnreadableError: The URI is invalid or not encrypted.
+            Exception: Raised by ``receive``.
+        """
+        first = file_address(uri, f"{await self._http.base_url()}/files")
+        limits = self.options.timeout
+        patience = None if limits.idle is None else limits.idle + (limits.connect or 0.0)
+
+        async def once() -> T:
+            target = first
+            for attempt in range(_MOST_REDIRECTS + 1):
+                request = DownloadRequest(target)
+                try:
+                    async with asyncio.timeout(patience):
+                        response = await self._http.send(request)
+                except TimeoutError:
+                    raise APITimeoutError(f"{request.name}: no response within {patience:g} seconds") from None
+                except RedirectError as redirect:
+                    if attempt == _MOST_REDIRECTS:
+                        raise
+                    target = file_address(redirect.location, target)
+                    continue
+                break
+            from .stream import ByteStream
+
+            stream = ByteStream(response, response.content_type, limits.idle)
+            self._open.add(stream)
+            try:
+                return await receive(stream, response.content_length)
+            finally:
+                stream.close()
+
+        return await self._repeat("a download", once, Safety.REPEATABLE, None)
 
     def masked(self, text: str) -> str:
         """Return a text from the server with the API key masked, in case the server echoed it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -39,7 +39,9 @@ async def upload(
         return await _send(transport, opened, _Progress(opened, on_progress))
 
 
-async def upload_all(transport: Transport, sources: Sequence[FileSource]) -> list[FileRef]:
+async def upload_all(
+    transport: Transport, sources: Sequence[FileSource], on_progress: OnProgress | None = None
+) -> list[FileRef]:
     """Upload the files that go with a message, several at once; duplicates are uploaded once.
 
     Nothing is sent before all files are open. If one upload fails, the others are cancelled.
@@ -47,6 +49,7 @@ async def upload_all(transport: Transport, sources: Sequence[FileSource]) -> lis
     Args:
         transport: The transport for the requests.
         sources: The files, from ``check_sources``.
+        on_progress: Called with the bytes sent of all files, and with the sum of their sizes.
 
     Returns:
         References to the uploaded files, in the same order.
@@ -54,10 +57,11 @@ async def upload_all(transport: Transport, sources: Sequence[FileSource]) -> lis
     known = {id(source): _known(source) for source in sources if isinstance(source, FileRef)}
     opened = {id(source): upload_source(source, None, None) for source in sources if id(source) not in known}
     slots = asyncio.Semaphore(_AT_ONCE)
+    report = _total_of(opened.values(), on_progress)
 
     async def send(source: UploadSource) -> FileRef:
         async with slots:
-            return await _send(transport, source, _Progress(source, None))
+            return await _send(transport, source, _Progress(source, report(source)))
 
     failure: BaseException
     async with _open(opened.values()):
@@ -125,6 +129,32 @@ class _Progress:
         callback = self._on_progress
         if callback is not None:
             await invoke(self._invoker, callback, lambda: callback(sent, self._source.size))
+
+
+def _total_of(
+    sources: Collection[UploadSource], on_progress: OnProgress | None
+) -> Callable[[UploadSource], OnProgress | None]:
+    """Return a function that makes, for each of several files, the callback that reports the progress of all."""
+    sent: dict[UploadSource, int] = {}
+    told = -1
+    invoker, turn = ThreadInvoker(1), asyncio.Lock()
+
+    def report(source: UploadSource) -> OnProgress | None:
+        if on_progress is None:
+            return None
+
+        async def tell(so_far: int, _size: int | None) -> None:
+            nonlocal told
+            sent[source] = so_far
+            async with turn:  # one call at a time, and none with less than the one before
+                done, total = sum(sent.values()), sum(each.size for each in sources)
+                if done > told:
+                    told = done
+                    await invoke(invoker, on_progress, lambda: on_progress(done, total))
+
+        return tell
+
+    return report
 
 
 @contextlib.asynccontextmanager

@@ -5,7 +5,8 @@ block: in a worker thread, or, with the blocking client, on the thread that wait
 
 What a function raises reaches the caller unchanged, with two exceptions. A CancelledError that it lets out although
 nobody cancelled the turn, because something that it awaited was cancelled, becomes a CallbackCancelledError: otherwise
-the caller's task would look cancelled. A StopIteration becomes a RuntimeError, since no coroutine can raise it.
+the caller's task would look cancelled. A StopIteration or StopAsyncIteration becomes a RuntimeError, since it would
+look like the end of a loop.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ __all__ = [
     "HasChat",
     "Invoker",
     "ThreadInvoker",
+    "check_callback",
     "checked_await",
     "checked_call",
     "in_callback_of",
@@ -111,15 +113,15 @@ def checked_call(call: Callable[[], T]) -> T:
     Raises:
         CallbackCancelledError: It raised CancelledError, which cannot be this task's: code that awaits nothing is not
             cancelled.
-        RuntimeError: It raised StopIteration, which neither a future nor a coroutine can raise.
+        RuntimeError: It raised StopIteration or StopAsyncIteration, which would look like the end of a loop.
         Exception: What else it raised.
     """
     try:
         return call()
     except asyncio.CancelledError as error:
         _raise_cancelled(error)
-    except StopIteration as error:
-        raise RuntimeError("a tool's handler or a callback raised StopIteration") from error
+    except (StopIteration, StopAsyncIteration) as error:
+        raise _stopped(error) from error
 
 
 async def checked_await(result: Awaitable[T]) -> T:
@@ -134,11 +136,17 @@ async def checked_await(result: Awaitable[T]) -> T:
     """
     try:
         return await result
+    except StopAsyncIteration as error:
+        raise _stopped(error) from error
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
         _raise_cancelled(error)
+
+
+def _stopped(error: Exception) -> RuntimeError:
+    return RuntimeError(f"a tool's handler or a callback raised {type(error).__name__}")
 
 
 def _raise_cancelled(error: asyncio.CancelledError) -> NoReturn:
@@ -378,3 +386,24 @@ def _signal_handlers() -> Iterator[CodeType]:
             code = getattr(each, "__code__", None)
             if isinstance(code, CodeType):
                 yield code
+
+
+def check_callback(name: str, callback: object) -> None:
+    """Refuse what cannot be called, before anything is sent that it is to follow.
+
+    Args:
+        name: The argument, for the error's text.
+        callback: What was given; None is accepted.
+
+    Raises:
+        TypeError: It cannot be called, or is a generator function, the body of which would never run.
+    """
+    if callback is None:
+        return
+    if not callable(callback):
+        raise TypeError(f"{name} must be a function, not {type(callback).__name__}")
+    while isinstance(callback, functools.partial):
+        callback = callback.func
+    for function in (callback, type(callback).__call__):
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(f"{name} is a generator function, the body of which would never run: take out the yield")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 
 import attrs
 
 from inferencesh._http.sources import FileSource, check_sources
+from inferencesh._loops.invoke import check_callback
 from inferencesh._types.output import OutputType
 from inferencesh.errors import ConfigurationError
 from inferencesh.models import Message, ToolCall
@@ -81,7 +80,7 @@ class TurnRequest:
 
     def __attrs_post_init__(self) -> None:
         for name in TurnCallbacks.__annotations__.keys() - {"conflate"}:
-            _check_callback(name, getattr(self, name))
+            check_callback(name, getattr(self, name))
 
     @classmethod
     def of_message(cls, text: object, *, output_type: Any = None, **options: Unpack[TurnOptions]) -> TurnRequest:
@@ -114,16 +113,3 @@ class TurnRequest:
             OutputError: There is no output, or it does not match the type.
         """
         return output if self.output is None else self.output.read(output, message, chat_id)
-
-
-def _check_callback(name: str, callback: object) -> None:
-    """Refuse what cannot be called, before the message is sent that it is to follow."""
-    if callback is None:
-        return
-    if not callable(callback):
-        raise TypeError(f"{name} must be a function, not {type(callback).__name__}")
-    while isinstance(callback, functools.partial):
-        callback = callback.func
-    for function in (callback, type(callback).__call__):
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise TypeError(f"{name} is a generator function, the body of which would never run: take out the yield")

@@ -441,12 +441,11 @@ async def _last_value(returned: Any, invoker: Invoker | None, report: Report) ->
 
 
 async def _drain(values: AsyncGenerator[Any, None], report: Report) -> Any:
-    last = None
+    last, end = None, object()
     try:
-        while True:
-            last = await checked_await(anext(values))
+        while (value := await checked_await(anext(values, end))) is not end:
+            last = value
             await report(last)
-    except StopAsyncIteration:
         return last
     finally:
         await checked_await(values.aclose())

@@ -91,20 +91,23 @@ class OutputType(Generic[T]):
         name: The type, for error messages.
         schema: The JSON Schema of an object; any other output is the property ``value`` of that object.
         in_object: Whether the output is such a property.
+        giver: Who gives the output, for error messages.
     """
 
     name: str
     schema: Mapping[str, Any]
     in_object: bool
     _read: Callable[..., T]
+    giver: str = "agent"
 
     @classmethod
-    def of(cls, output_type: type[T]) -> OutputType[T]:
+    def of(cls, output_type: type[T], giver: str = "agent") -> OutputType[T]:
         """Return the output type for a type hint.
 
         Args:
             output_type: An attrs class, dataclass, TypedDict, NamedTuple, enum, model of pydantic, or anything of
                 builtin types.
+            giver: Who gives the output, for error messages.
 
         Raises:
             ConfigurationError: It has no schema, or cannot be read.
@@ -119,7 +122,7 @@ class OutputType(Generic[T]):
                 "models of pydantic, enums and builtin types, and the same for their fields"
             ) from error
         schema, in_object = finish_schema(found.schema, types.definitions)
-        return cls(name, schema, in_object, found.node.read)
+        return cls(name, schema, in_object, found.node.read, giver)
 
     def read(self, output: object, message: Message | None = None, chat_id: str | None = None) -> T:
         """Read an output as this type.
@@ -140,11 +143,11 @@ class OutputType(Generic[T]):
 
     def _checked(self, output: object) -> T:
         if output is None:
-            raise OutputError(f"the agent ended without an output; expected {self.name}")
+            raise OutputError(f"the {self.giver} ended without an output; expected {self.name}")
         try:
             return self._read(self._unwrapped(output))
         except Exception as error:  # noqa: BLE001 - a class's own validators may raise anything
-            raise OutputError(f"the agent's output is no valid {self.name}: {told(error)}", output) from None
+            raise OutputError(f"the {self.giver}'s output is no valid {self.name}: {told(error)}", output) from None
 
     def read_partial(self, output: object, over: bool = False) -> T | None:  # noqa: FBT001 - see ReadPartial
         """Read an output that is still being written, as far as it is complete.

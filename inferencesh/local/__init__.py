@@ -7,6 +7,7 @@ which follows simple rules, unless they are given another ``Model``.
 from __future__ import annotations
 
 from ._demo.model import DemoModel
+from .apps import OutputFile, Progress, TaskContext
 from .background import BackgroundRuntime, LocalAddress, RuntimeOptions
 from .errors import DatabaseError
 from .model import (
@@ -26,7 +27,7 @@ from .model import (
     Usage,
     Widget,
 )
-from .observer import Observer, SentMessage, SentResult
+from .observer import Observer, SentMessage, SentResult, SentTask
 from .runtime import LocalRuntime
 
 __all__ = [
@@ -44,12 +45,16 @@ __all__ = [
     "Model",
     "Observer",
     "OfferedTool",
+    "OutputFile",
     "PastCall",
     "Piece",
+    "Progress",
     "Reasoning",
     "RuntimeOptions",
     "SentMessage",
     "SentResult",
+    "SentTask",
+    "TaskContext",
     "Text",
     "ToolCall",
     "Usage",

@@ -7,7 +7,7 @@ import atexit
 import os
 import threading
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import attrs
 
@@ -16,7 +16,7 @@ from inferencesh._loops.threads import check_threads
 from .runtime import LocalRuntime
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection, Mapping
     from types import TracebackType
     from typing import Unpack
 
@@ -50,6 +50,8 @@ class RuntimeOptions(TypedDict, total=False):
     approvals: ApprovedBy
     observer: Observer | None
     playground: PlaygroundAccess
+    apps: Mapping[str, Callable[..., Any]] | None
+    max_tasks: int
 
 
 @attrs.frozen

@@ -50,6 +50,7 @@ class ProblemError(Exception):
         code: The error code; the usual one of the status by default.
         field: The invalid field of the request, such as ``input.text``.
         headers: Additional response headers.
+        extra: Additional members of the response's body.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class ProblemError(Exception):
         code: str | None = None,
         field: str | None = None,
         headers: Mapping[str, str] | None = None,
+        extra: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -67,6 +69,7 @@ class ProblemError(Exception):
         self.code = code or _CODES.get(status, "internal_error" if status >= 500 else "invalid_request")
         self.field = field
         self.headers = headers or {}
+        self.extra = extra or {}
 
 
 def not_found(kind: str, identifier: str) -> ProblemError:

@@ -33,7 +33,7 @@ _CHAT_KEY = "chat"
 class Frame:
     """One event, encoded once for all readers. ``message`` is set if the event is a whole message."""
 
-    event: Literal["chats", "agent_runs", "chat_messages", "delta"]
+    event: Literal["chats", "tasks", "agent_runs", "chat_messages", "delta"]
     data: bytes
     message: StoredMessage | None = None
 
@@ -117,21 +117,23 @@ class Subscription:
 
 
 class Feed:
-    """Publishes the changes of one chat to its subscriptions, and stores what is published as a whole.
+    """Publishes the changes of one chat or task to its subscriptions, and stores what is published as a whole.
 
     Args:
         recorder: Stores the records; None if the runtime has no database.
+        owner: The event with which the owner itself, a chat or a task, is published.
     """
 
-    def __init__(self, recorder: Recorder | None = None) -> None:
+    def __init__(self, recorder: Recorder | None = None, owner: Literal["chats", "tasks"] = "chats") -> None:
         self._recorder = recorder
+        self._owner: Literal["chats", "tasks"] = owner
         self._subscriptions: set[Subscription] = set()
 
     def subscribe(self, updates: Updates, chat: Published, replay: Iterable[StoredMessage]) -> Subscription:
-        """Return a new subscription, which begins with the chat and the messages of ``replay``."""
+        """Return a new subscription, which begins with the chat or task and the messages of ``replay``."""
         stored = None if self._recorder is None else partial(self._recorder.drain, chat.id)
         subscription = Subscription(updates, stored)
-        subscription.put(_CHAT_KEY, _frame("chats", chat))
+        subscription.put(_CHAT_KEY, _frame(self._owner, chat))
         for message in replay:
             subscription.put(message.id, _message_frame(message))
         self._subscriptions.add(subscription)
@@ -142,10 +144,10 @@ class Feed:
         self._subscriptions.discard(subscription)
 
     def publish_chat(self, chat: Published) -> None:
-        """Publish the chat's state."""
+        """Publish the state of the chat or task."""
         self._note(chat)
         if self._subscriptions:
-            self._put(_CHAT_KEY, _frame("chats", chat))
+            self._put(_CHAT_KEY, _frame(self._owner, chat))
 
     def publish_run(self, run: Published) -> None:
         """Publish a run's state."""
@@ -195,7 +197,7 @@ class Feed:
             subscription.put(key, frame)
 
 
-def _frame(event: Literal["chats", "agent_runs"], record: Published) -> Frame:
+def _frame(event: Literal["chats", "tasks", "agent_runs"], record: Published) -> Frame:
     return Frame(event, encode_json(record.wire()))
 
 

@@ -1,13 +1,13 @@
-"""What an observer of the runtime is called with: the messages and tool results that clients send."""
+"""What an observer of the runtime is called with: the messages, tool results and tasks that clients send."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import attrs
 
-__all__ = ["Observer", "SentMessage", "SentResult"]
+__all__ = ["Observer", "SentMessage", "SentResult", "SentTask"]
 
 
 @attrs.frozen
@@ -69,5 +69,34 @@ class SentResult:
     chat_id: str
 
 
-Observer: TypeAlias = Callable[[SentMessage | SentResult], None]
-"""Called on the runtime's event loop before the request is answered. A ProblemError raised for a message refuses it."""
+@attrs.frozen
+class SentTask:
+    """A task that a client wants to run.
+
+    Args:
+        app: The app's name, without version and function.
+        function: The function's name.
+        input: The input, in which files are URIs.
+        body: The whole body of the request.
+
+    Example:
+        ```python
+        seen = []
+        with Inference.local(observer=seen.append, pace=0) as client:
+            client.tasks.run("demo/slow@v1", {"steps": 1})
+        print(seen[0].app, seen[0].function, seen[0].input)
+        ```
+
+        ```text
+        demo/slow run {'steps': 1}
+        ```
+    """
+
+    app: str
+    function: str
+    input: Any
+    body: Mapping[str, object] = attrs.field(factory=dict, repr=False)
+
+
+Observer: TypeAlias = Callable[[SentMessage | SentResult | SentTask], None]
+"""Called on the runtime's loop before a request is answered. A ProblemError raised for a message or task refuses it."""

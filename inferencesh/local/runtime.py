@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, get_args
+from typing import TYPE_CHECKING, Any, Self, TypeVar, get_args
 
 from aiohttp import web
 
@@ -14,15 +14,19 @@ from ._api.chats import ChatApi, Settings
 from ._api.cors import Cors
 from ._api.files import FileApi
 from ._api.problems import Envelope, add_request_id, guard
+from ._api.tasks import TaskApi
 from ._playground.access import PlaygroundAccess
 from .approvals import Approvals, ApprovedBy
+from .apps import AppRegistry
 from .chats import ChatStore
 from .engine import Engine
 from .feed import Updates
 from .files import FileStore, update_file_urls
+from .task_engine import TaskEngine
+from .tasks import TaskStore
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection, Mapping
     from types import TracebackType
 
     from ._store.storage import Storage
@@ -31,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalRuntime"]
 
+F = TypeVar("F", bound="Callable[..., Any]")
+
 MAX_BODY = 16 * 1024 * 1024
 _SHUTDOWN_TIMEOUT = 0.1  # seconds that open requests have to end when the runtime closes; streams have ended before
 
@@ -38,8 +44,8 @@ _SHUTDOWN_TIMEOUT = 0.1  # seconds that open requests have to end when the runti
 class LocalRuntime:
     """A server that behaves like inference.sh, without network access, account or cost.
 
-    It is meant for trying, developing and testing agents. Chats and files are kept in memory, or in a database file.
-    By default it listens on the loopback interface; anyone who can reach it and knows a key can use it.
+    It is meant for trying, developing and testing agents and apps. Chats, tasks and files are kept in memory, or in a
+    database file. By default it listens on the loopback interface; anyone who can reach it and knows a key can use it.
 
     Use it as an async context manager, or call ``start`` and ``aclose``. It belongs to the event loop it is started on.
 
@@ -63,7 +69,11 @@ class LocalRuntime:
         max_file_bytes: The maximum size of an uploaded file in bytes.
         approvals: What decisions on tool calls require: ``api_key``, any key, or ``sign_in``, a signed-in person. With
             ``sign_in``, keys are refused with 403 ``requires_sign_in``, as on the service.
-        observer: Called with each message and tool result that clients send; for tests.
+        observer: Called with each message, tool result and task that clients send; for tests.
+        apps: Python functions that run as apps, by ``namespace/name`` or ``namespace/name:function``; ``app`` adds
+            others. The name ``*`` stands for every app that is not known otherwise. The demo apps ``demo/text``,
+            ``demo/image`` and ``demo/slow`` are there too, unless ``*`` is.
+        max_tasks: How many tasks run at once; the others are queued.
         playground: Whether ``/`` is a page for trying agents: ``off``, ``loopback``, on this machine only, or
             ``everywhere``. Unless the page is opened on this machine and the key is the default one, it asks for a key.
 
@@ -101,6 +111,8 @@ class LocalRuntime:
         approvals: ApprovedBy = "api_key",
         observer: Observer | None = None,
         playground: PlaygroundAccess = "off",
+        apps: Mapping[str, Callable[..., Any]] | None = None,
+        max_tasks: int = 4,
     ) -> None:
         if isinstance(api_keys, str) or not api_keys or not all(api_keys):
             raise ValueError("api_keys must be a list or tuple with one key or more, none empty.")
@@ -132,6 +144,10 @@ class LocalRuntime:
         self._chat_api = ChatApi(self._store, self._engine, settings, self._files)
         self._file_api = FileApi(self._files, envelope, max_file_bytes)
         self._approval_api = ApprovalApi(self._store, Approvals(self._engine), envelope, approvals)
+        self._apps = AppRegistry.of(apps or {}, _demo_apps)
+        self._tasks = TaskStore()
+        self._task_engine = TaskEngine(self._tasks, self._files, _pace(pace, self._model), max_tasks)
+        self._task_api = TaskApi(self._tasks, self._task_engine, self._apps, self._files, settings)
         self._envelope: Envelope = envelope
         self._runner: web.AppRunner | None = None
         self._closed = False
@@ -161,12 +177,53 @@ class LocalRuntime:
     @property
     def open_streams(self) -> int:
         """The number of open streams."""
-        return self._chat_api.open_streams
+        return self._chat_api.open_streams + self._task_api.open_streams
+
+    def app(self, name: str) -> Callable[[F], F]:
+        """Return a decorator that makes a function an app, or one of the functions of an app.
+
+        The function may be sync (it then runs in a thread), async, or a generator of either kind, which yields its
+        progress: numbers from 0.0 to 1.0, lines for the log, ``Progress``, or the output so far. Its type hints say
+        what the input must hold; an input that does not match is refused with 412. A single parameter that is a class
+        or a dict takes the whole input. A parameter with the hint ``TaskContext`` receives one.
+
+        Args:
+            name: ``namespace/name``, or ``namespace/name:function`` for one of several functions.
+
+        Raises:
+            ValueError, TypeError: It is no name, or the function cannot be an app.
+
+        Example:
+            ```python
+            runtime = LocalRuntime(pace=0)
+
+
+            @runtime.app("me/shout")
+            def shout(text: str, times: int = 1) -> dict[str, str]:
+                return {"text": text.upper() * times}
+
+
+            async with runtime, AsyncInference(runtime.api_key, base_url=runtime.base_url) as client:
+                task = await client.tasks.run("me/shout", {"text": "hey"})
+                print(task.output)
+            ```
+
+            ```text
+            {'text': 'HEY'}
+            ```
+        """
+
+        def register(function: F) -> F:
+            self._apps.add(name, function, 2)
+            return function
+
+        return register
 
     def cut_streams(self) -> None:
         """End all open streams like broken connections; for tests."""
-        for chat in self._store.chats.values():
-            chat.feed.close(cut=True)
+        feeds = [chat.feed for chat in self._store.chats.values()]
+        for feed in feeds + [task.feed for task in self._tasks.tasks.values()]:
+            feed.close(cut=True)
 
     async def start(self) -> None:
         """Start to listen; does nothing if the runtime is already running.
@@ -191,6 +248,8 @@ class LocalRuntime:
         update_file_urls(self._store.chats.values(), self._files, self.base_url)
         for chat in list(self._store.chats.values()):
             self._engine.recover(chat)
+        for task in list(self._tasks.tasks.values()):
+            self._task_engine.recover(task, self.base_url)
 
     async def aclose(self) -> None:
         """Stop all runs, end all streams and stop listening. It may be called more than once."""
@@ -201,9 +260,11 @@ class LocalRuntime:
             if storage is not None:
                 await storage.freeze()
             await self._engine.aclose()  # ends the streams, for the end of which listening would wait
+            await self._task_engine.aclose()
             if runner is not None:
                 await _stop_listening(runner)
             await self._engine.aclose()  # ends the runs of messages that came meanwhile
+            await self._task_engine.aclose()
         finally:
             try:
                 if storage is not None:
@@ -217,7 +278,7 @@ class LocalRuntime:
             return None
         from ._store.storage import Storage  # loads SQLite and prepares the serialization of records
 
-        return await Storage.open(self._db, self._store, self._files)
+        return await Storage.open(self._db, self._store, self._files, self._tasks)
 
     async def _listen(self, storage: Storage | None) -> web.AppRunner:
         middlewares = [self._cors.middleware(), guard(self._api_keys, self._envelope)]
@@ -229,7 +290,8 @@ class LocalRuntime:
             page = Playground(self._api_keys, self._playground, self._store, self._model)
             middlewares.insert(0, page.middleware())
         app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
-        app.add_routes([*self._chat_api.routes(), *self._approval_api.routes(), *self._file_api.routes()])
+        for api in (self._chat_api, self._approval_api, self._file_api, self._task_api):
+            app.add_routes(api.routes())
         app.on_response_prepare.extend([add_request_id, self._cors.add_headers])
         # Handlers are cancelled as soon as the client disconnects, so that streams do not end only at the next write.
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_TIMEOUT)
@@ -252,6 +314,12 @@ class LocalRuntime:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+
+def _demo_apps() -> Mapping[str, Callable[..., Any]]:
+    from ._demo.apps import DEMO_APPS
+
+    return DEMO_APPS
 
 
 def _demo_model() -> Model:

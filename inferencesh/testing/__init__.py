@@ -18,11 +18,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from inferencesh.local import SentMessage, SentResult
+    from inferencesh.local import SentMessage, SentResult, SentTask
 
     from .runtime import ScriptedRuntime
 
-__all__ = ["ScriptedRuntime", "SentMessage", "SentResult"]
+__all__ = ["ScriptedRuntime", "SentMessage", "SentResult", "SentTask"]
 
 
 def __getattr__(name: str) -> object:
@@ -31,7 +31,7 @@ def __getattr__(name: str) -> object:
         from .runtime import ScriptedRuntime
 
         return ScriptedRuntime
-    if name in {"SentMessage", "SentResult"}:
+    if name in {"SentMessage", "SentResult", "SentTask"}:
         import inferencesh.local
 
         return getattr(inferencesh.local, name)

@@ -73,5 +73,5 @@ def _complaint(item: pytest.Item) -> str:
     listed = "\n".join(f"  - {each}" for each in runtime.unscripted)
     return (
         f"no reply was scripted for what happened:\n{listed}\n"
-        'Script one for each step with inference_runtime.reply("...") before it is sent.'
+        'Script one for each step with inference_runtime.reply("...") or task(...) before it is sent.'
     )

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from inferencesh.local import BackgroundRuntime, LocalRuntime, SentMessage, SentResult
+from inferencesh.local import BackgroundRuntime, LocalRuntime, SentMessage, SentResult, SentTask
 from inferencesh.local.errors import ProblemError
 
 from .script import CallSpec, Reply, Script, ScriptedModel, read_call, read_pieces
+from .tasks import ScriptedApp, TaskReply, TaskScript
 
 __all__ = ["ScriptedRuntime"]
 
@@ -24,6 +25,7 @@ class ScriptedRuntime:
     Attributes:
         requests: The messages received, in order; each with text, chat_id (None for a new chat) and body.
         tool_results: The results of tool calls received, in order; each with name, arguments, result and ids.
+        tasks: The tasks received, in order; each with app, function, input and body.
 
     Example:
         ```python
@@ -43,9 +45,14 @@ class ScriptedRuntime:
     def __init__(self) -> None:
         self.requests: list[SentMessage] = []
         self.tool_results: list[SentResult] = []
+        self.tasks: list[SentTask] = []
         self._script = Script()
+        self._task_script = TaskScript(self._script)
         model = ScriptedModel(self._script, lambda: self._background.runtime)
-        self._background = BackgroundRuntime(model=model, pace=0.0, replay=True, observer=self._take)
+        app = ScriptedApp(self._task_script, lambda: self._background.runtime)
+        self._background = BackgroundRuntime(
+            model=model, pace=0.0, replay=True, observer=self._take, apps={"*": app.run}, max_tasks=64
+        )
 
     def reply(
         self,
@@ -104,6 +111,63 @@ class ScriptedRuntime:
             )
         )
 
+    def task(
+        self,
+        output: object = None,
+        *,
+        progress: Sequence[float] = (),
+        logs: Sequence[str] = (),
+        delay: float = 0.0,
+        pause: float = 0.0,
+        fail: str | None = None,
+        drop_after: int | None = None,
+        refuse: int | None = None,
+        errors: Mapping[str, str] | None = None,
+    ) -> None:
+        """Script what comes of the next task, whatever its app; tasks take these in the order in which they arrive.
+
+        Args:
+            output: Its output; bytes and ``OutputFile`` in it become files.
+            progress: How far it is, step by step, as fractions from 0.0 to 1.0.
+            logs: What it logs, a line with each step; the last ones at the end.
+            delay: Seconds before the first step.
+            pause: Seconds after each step; without a pause a reader may see the newest of several steps only.
+            fail: The error with which it fails after the last step.
+            drop_after: The number of steps after which all streams break, so that clients reconnect.
+            refuse: An HTTP status with which the task is refused instead.
+            errors: What is wrong with the input, by field; the task is refused with 412.
+
+        Raises:
+            ValueError: An argument is invalid.
+
+        Example:
+            ```python
+            with ScriptedRuntime() as runtime:
+                runtime.task({"answer": 42}, progress=[0.5], logs=["thinking"])
+                with Inference(runtime.api_key, base_url=runtime.base_url) as client:
+                    print(client.tasks.run("acme/oracle", {"question": "all"}).output)
+                print(runtime.tasks[0].app, runtime.tasks[0].input)
+            ```
+
+            ```text
+            {'answer': 42}
+            acme/oracle {'question': 'all'}
+            ```
+        """
+        self._task_script.add(
+            TaskReply(
+                output=output,
+                progress=tuple(progress),
+                logs=tuple(logs),
+                delay=delay,
+                pause=pause,
+                fail=fail,
+                drop_after=drop_after,
+                refuse=refuse,
+                errors=errors,
+            )
+        )
+
     @property
     def unscripted(self) -> list[str]:
         """Descriptions of the steps for which no reply was scripted."""
@@ -137,7 +201,11 @@ class ScriptedRuntime:
     def _runtime(self) -> LocalRuntime:
         return self._background.runtime
 
-    def _take(self, sent: SentMessage | SentResult) -> None:
+    def _take(self, sent: SentMessage | SentResult | SentTask) -> None:
+        if isinstance(sent, SentTask):
+            self.tasks.append(sent)
+            self._task_script.refuse_next(sent.app)
+            return
         if isinstance(sent, SentResult):
             self.tool_results.append(sent)
             return

@@ -16,7 +16,7 @@ from inferencesh.local import Conversation, Fail, Piece, Text, ToolCall
 if TYPE_CHECKING:
     from inferencesh.local import LocalRuntime
 
-__all__ = ["CallSpec", "Reply", "Script", "ScriptedModel", "read_call", "read_pieces"]
+__all__ = ["CallSpec", "Reply", "Script", "ScriptedModel", "read_call", "read_pieces", "wait_for_reader"]
 
 CallSpec: TypeAlias = tuple[str, Mapping[str, object]] | Mapping[str, object] | ToolCall
 
@@ -130,7 +130,7 @@ class ScriptedModel:
             self._script.unscripted.append(complaint)
             yield Fail(f"{complaint}, and no reply is scripted for it; add runtime.reply(...) before it is sent")
             return
-        await self._wait_for_reader()
+        await wait_for_reader(self._get_runtime())
         await asyncio.sleep(reply.delay)
         for index, piece in enumerate(reply.pieces):
             if index:
@@ -145,12 +145,13 @@ class ScriptedModel:
         if reply.fail is not None:
             yield Fail(reply.fail)
 
-    async def _wait_for_reader(self) -> None:
-        """Wait until a client has opened a stream, as it does after sending, so that it receives each piece."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + _READER_TIMEOUT
-        while not self._get_runtime().open_streams and loop.time() < deadline:  # noqa: ASYNC110 - there is no event for it
-            await asyncio.sleep(0.001)
+
+async def wait_for_reader(runtime: LocalRuntime) -> None:
+    """Wait until a client has opened a stream, as it does after sending, so that it receives each piece."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _READER_TIMEOUT
+    while not runtime.open_streams and loop.time() < deadline:  # noqa: ASYNC110 - there is no event for it
+        await asyncio.sleep(0.001)
 
 
 def _describe(conversation: Conversation) -> str:

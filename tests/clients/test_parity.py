@@ -18,10 +18,18 @@ from inferencesh import (
     AsyncFiles,
     AsyncInference,
     AsyncMessageStream,
+    AsyncSession,
+    AsyncSessions,
+    AsyncTasks,
+    AsyncTaskStream,
     Chats,
     Files,
     Inference,
     MessageStream,
+    Session,
+    Sessions,
+    Tasks,
+    TaskStream,
     async_inference,
     inference,
 )
@@ -34,6 +42,10 @@ PAIRS: list[tuple[type, type]] = [
     (AsyncFiles, Files),
     (AsyncChats, Chats),
     (AsyncAgents, Agents),
+    (AsyncTasks, Tasks),
+    (AsyncTaskStream, TaskStream),
+    (AsyncSessions, Sessions),
+    (AsyncSession, Session),
 ]
 
 # What the async world calls differently.

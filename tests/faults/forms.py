@@ -15,6 +15,7 @@ ASKED = "asked1"
 REPLY = "reply1"
 RUN = "run1"
 CALL = "call1"
+TASK = "task1"
 HEARTBEAT: Json = {"type": "heartbeat"}
 
 _CHAT_STATUS = {
@@ -122,6 +123,12 @@ def accepted_of(**reply: object) -> Json:
 def page_of(*messages: Json) -> Json:
     """A page of a chat's messages, newest page first."""
     return {"items": list(messages), "next_cursor": None, "has_next": False}
+
+
+def task_of(status: int | str, **extra: object) -> Json:
+    """A task as the service describes it; it is also a line of its stream."""
+    form: Json = {"id": TASK, "status": status}
+    return form | extra
 
 
 def problem(status: int, code: str, detail: str) -> Json:

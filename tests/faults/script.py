@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import anyio
 import attrs
 
-from .forms import HEARTBEAT, Json, accepted_of, problem
+from .forms import HEARTBEAT, Json, accepted_of, problem, task_of
 
 if TYPE_CHECKING:
     from .connection import Exchange
@@ -82,7 +82,8 @@ class Scenario:
 
     Args:
         post: Answers to ``POST /agents/run``.
-        streams: What consecutive connections to the chat's stream get.
+        runs: Answers to ``POST /apps/run``.
+        streams: What consecutive connections to the stream of the chat or task get.
         answers: Answers to other requests, by method and path. Without one, the chat and its messages are told as the
             streams have told them so far, and any other request succeeds.
         envelope: The generation of the service: v1, v2 or v3.
@@ -90,6 +91,7 @@ class Scenario:
     """
 
     post: Sequence[Script] = ((Reply(accepted_of()),),)
+    runs: Sequence[Script] = ((Reply(task_of(1)),),)
     streams: Sequence[Script] = ()
     answers: Mapping[str, Sequence[Script]] = attrs.field(factory=dict)
     envelope: str = "v3"

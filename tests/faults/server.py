@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Self, cast
 
 from .connection import Connection, Request
-from .forms import Json, asked, chat_of, message_of, page_of
+from .forms import Json, asked, chat_of, message_of, page_of, task_of
 from .script import Reply, Scenario, Script
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class FaultServer:
         self._changed = threading.Condition()
         self._known_chat = chat_of("working")
         self._known_messages: dict[object, Json] = {}
+        self._known_task = task_of(1)
         self._released: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="fault-server", daemon=True)
         self._ready = threading.Event()
@@ -63,6 +64,7 @@ class FaultServer:
             self.requests.clear()
             self._known_chat = chat_of("working")
             self._known_messages.clear()
+            self._known_task = task_of(1)
             self._released.clear()
 
     def seen(self, line: str) -> list[Request]:
@@ -145,6 +147,8 @@ class FaultServer:
     def remember(self, line: Json) -> None:
         """Take in a line that was sent, so that GET answers agree with the streams."""
         data, name = line.get("data"), line.get("event")
+        if line.get("id") == self._known_task["id"]:
+            self._known_task = self._known_task | line
         if not isinstance(data, dict):
             return
         if name == "chat_messages":
@@ -175,12 +179,16 @@ class FaultServer:
             return plan.answers[line]
         if line == "POST /agents/run":
             return plan.post
+        if line == "POST /apps/run":
+            return plan.runs
         if request.path.endswith("/stream"):
             return plan.streams
         if line.endswith("/messages"):
             return [(Reply(page_of(*self._messages())),)]
         if request.method == "GET" and request.path.startswith("/chats/"):
             return [(Reply(self._known_chat),)]
+        if request.method == "GET" and request.path.startswith("/tasks/"):
+            return [(Reply(self._known_task),)]
         return [(Reply({}),)]
 
     def _messages(self) -> list[Json]:

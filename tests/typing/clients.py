@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Coroutine, Iterator
+from pathlib import Path
 from typing import Any, assert_type
 
 from inferencesh import (
@@ -10,11 +11,14 @@ from inferencesh import (
     AsyncAgent,
     AsyncInference,
     AsyncMessageStream,
+    AsyncTaskStream,
     Chat,
     Inference,
     Message,
     MessageStream,
     RunFailedError,
+    Task,
+    TaskStream,
     Tool,
     ToolCall,
     async_inference,
@@ -119,3 +123,37 @@ async def mistakes(agent: AsyncAgent, blocking_agent: Agent) -> None:
     print((await agent.send_message("Hi")).txt)  # type: ignore[attr-defined]  # known attributes only
     await agent.send_message("Hi", on_message=len)  # type: ignore[arg-type]  # it gets two arguments
     blocking_agent.send_message(17)  # type: ignore[call-overload]  # a message is text
+
+
+async def tasks_of_the_async_client(client: AsyncInference) -> None:
+    """Apps and sessions, async."""
+    for run in (client.run, client.tasks.run):
+        assert_type(await run("a/b", {"a": 1}), Task)
+        assert_type(await run("a/b", output_type=int), int)
+        assert_type(await run({"app": "a/b"}, wait=False), Task)
+        assert_type(run("a/b", stream=True, timeout=5.0), AsyncTaskStream)
+    async for task in client.tasks.stream("t1"):
+        assert_type(task, Task)
+    async for listed in client.tasks.list():
+        assert_type(listed, Task)
+    async with client.session("a/b") as session:
+        assert_type(await session.run({}), Task)
+        assert_type(await session.run({}, output_type=list[str]), list[str])
+        assert_type(session.run(stream=True), AsyncTaskStream)
+    assert_type(await client.files.download("https://files.example/a"), bytes)
+    assert_type(await client.files.download("https://files.example/a", "a.png"), Path)
+
+
+def tasks_of_the_blocking_client(client: Inference) -> None:
+    """The same, blocking."""
+    for run in (client.run, client.tasks.run):
+        assert_type(run("a/b", {"a": 1}), Task)
+        assert_type(run("a/b", output_type=int), int)
+        assert_type(run("a/b", stream=True, on_update=print), TaskStream)
+    for task in client.tasks.stream("t1"):
+        assert_type(task, Task)
+    with client.session("a/b", session_timeout=60) as session:
+        assert_type(session.run({}), Task)
+        assert_type(session.run({}, function="f", output_type=list[str]), list[str])
+    assert_type(client.files.download("https://files.example/a"), bytes)
+    assert_type(client.files.download("https://files.example/a", "a.png"), Path)

@@ -101,6 +101,7 @@ def refuse(envelope: Envelope, problem: ProblemError) -> web.Response:
         if envelope == "v3":  # where the official Python SDK looks for the reason
             body |= {"success": False, "error": {"code": problem.code, "message": problem.detail}}
         content_type = "application/problem+json"
+    body.update(problem.extra)
     return web.Response(
         body=encode_json(body),
         status=problem.status,

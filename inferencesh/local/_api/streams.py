@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 from aiohttp import web
@@ -12,10 +12,9 @@ from aiohttp import web
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from inferencesh.local.chats import StoredRun
     from inferencesh.local.feed import Frame, Subscription
 
-__all__ = ["NDJSON", "SSE", "Format", "bare_messages", "choose_format", "stream"]
+__all__ = ["NDJSON", "SSE", "Format", "bare_messages", "bare_tasks", "choose_format", "stream"]
 
 _logger = logging.getLogger("inferencesh.local")
 
@@ -67,12 +66,27 @@ def bare_messages(form: Format) -> Format:
     return Format(form.content_type, _ndjson_bare, form.heartbeat)
 
 
+def bare_tasks(form: Format) -> Format:
+    """Return the variant of a format for the streams of tasks, which hold the tasks themselves."""
+    if form is SSE:
+        return Format(form.content_type, lambda frame: b"data: %b\n\n" % frame.data, form.heartbeat)
+    return Format(form.content_type, lambda frame: frame.data + b"\n", form.heartbeat)
+
+
+class Settles(Protocol):
+    """A run or a task."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether it has ended or is paused."""
+
+
 async def stream(
     request: web.Request,
     subscription: Subscription,
     form: Format,
     heartbeat: float,
-    until_settled: StoredRun | None = None,
+    until_settled: Settles | None = None,
 ) -> web.StreamResponse:
     """Send the events of a subscription until it ends or the reader disconnects.
 
@@ -81,7 +95,7 @@ async def stream(
         subscription: The source of the events.
         form: The format of the stream.
         heartbeat: Seconds without an event after which a heartbeat is sent.
-        until_settled: A run with which the stream ends, once the run has ended or is paused.
+        until_settled: A run or task with which the stream ends, once that has ended or is paused.
     """
     response = web.StreamResponse(
         headers={
@@ -107,7 +121,7 @@ async def _send(
     subscription: Subscription,
     form: Format,
     heartbeat: float,
-    until_settled: StoredRun | None,
+    until_settled: Settles | None,
 ) -> None:
     while True:
         try:

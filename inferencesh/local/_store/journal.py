@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from inferencesh.local.chats import StoredChat
 from inferencesh.local.errors import ProblemError
+from inferencesh.local.tasks import StoredTask
 
 from .rows import chat_of, to_row
 
@@ -62,6 +63,8 @@ class Journal:
         if owner is not None:
             self._changed[owner] = self._store.chats[owner]
             self._last_notes[owner] = self._noted + 1
+        elif isinstance(record, StoredTask):
+            self._last_notes[record.id] = self._noted + 1
         self._changed[record.id] = record
         self._wake()
 

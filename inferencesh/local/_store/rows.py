@@ -27,6 +27,7 @@ from inferencesh.local.records import (
     Record,
     StoredMessage,
 )
+from inferencesh.local.tasks import StoredSession, StoredTask
 
 if TYPE_CHECKING:
     from inferencesh.local.records import Recorder
@@ -43,6 +44,8 @@ _KINDS: dict[type[Record], str] = {
     StoredMessage: "message",
     StoredRun: "run",
     StoredFile: "file",
+    StoredTask: "task",
+    StoredSession: "session",
 }
 
 
@@ -62,10 +65,12 @@ class Row:
 
 @attrs.frozen
 class Loaded:
-    """All stored chats and files, in the order in which they were created."""
+    """All stored chats, files, tasks and sessions, in the order in which they were created."""
 
     chats: list[StoredChat]
     files: list[StoredFile]
+    tasks: list[StoredTask]
+    sessions: list[StoredSession]
 
 
 def to_row(record: Record) -> Row:
@@ -113,6 +118,8 @@ def _writers() -> dict[type[Record], Callable[[Record], Data]]:
         StoredMessage: make_dict_unstructure_fn(StoredMessage, converter, invocations=owned),
         StoredRun: make_dict_unstructure_fn(StoredRun, converter),
         StoredFile: make_dict_unstructure_fn(StoredFile, converter),
+        StoredTask: make_dict_unstructure_fn(StoredTask, converter, feed=omitted, deleted=omitted),
+        StoredSession: make_dict_unstructure_fn(StoredSession, converter, running=omitted),
     }
 
 
@@ -137,6 +144,10 @@ class _Loader:
             StoredMessage: make_dict_structure_fn(StoredMessage, converter, invocations=owned),
             StoredRun: make_dict_structure_fn(StoredRun, converter),
             StoredFile: make_dict_structure_fn(StoredFile, converter),
+            StoredTask: make_dict_structure_fn(
+                StoredTask, converter, feed=override(struct_hook=lambda _, __: Feed(recorder, "tasks")), deleted=omitted
+            ),
+            StoredSession: make_dict_structure_fn(StoredSession, converter, running=omitted),
         }
 
     def load(self, rows: Iterable[Row]) -> Loaded:
@@ -153,7 +164,12 @@ class _Loader:
         chats = [self._read(row, StoredChat, messages=[], feed=None) for row in by_kind["chat"]]
         for chat in chats:
             chat.messages = sorted(messages.get(chat.id, []), key=lambda message: message.order)
-        return Loaded(chats, [self._read(row, StoredFile) for row in by_kind["file"]])
+        return Loaded(
+            chats,
+            [self._read(row, StoredFile) for row in by_kind["file"]],
+            [self._read(row, StoredTask, feed=None) for row in by_kind["task"]],
+            [self._read(row, StoredSession) for row in by_kind["session"]],
+        )
 
     def _read(self, row: Row, kind: type[RecordT], **more: object) -> RecordT:
         try:

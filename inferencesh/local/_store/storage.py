@@ -1,4 +1,4 @@
-"""The chats and files of a runtime in a database: loaded at the start, kept up to date while it runs."""
+"""What a runtime keeps, in a database: loaded at the start, kept up to date while it runs."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from inferencesh.local.chats import ChatStore
     from inferencesh.local.files import FileStore
+    from inferencesh.local.tasks import TaskStore
 
 __all__ = ["Storage"]
 
@@ -35,13 +36,14 @@ class Storage:
     _store: ChatStore
 
     @classmethod
-    async def open(cls, path: Path, store: ChatStore, files: FileStore) -> Self:
+    async def open(cls, path: Path, store: ChatStore, files: FileStore, tasks: TaskStore) -> Self:
         """Open a database, load its content, and record all changes from now on.
 
         Args:
             path: The file; it is created if it does not exist.
             store: Receives the chats.
             files: Receives the files.
+            tasks: Receives the tasks and sessions.
 
         Raises:
             DatabaseError: The file cannot be used.
@@ -61,6 +63,7 @@ class Storage:
             raise
         store.load(loaded.chats, journal)
         files.load(loaded.files)
+        tasks.load(loaded.tasks, loaded.sessions, journal)
         files.contents, files.recorder = DatabaseContents(database), journal
         return cls(journal, database, store)
 

@@ -1,4 +1,4 @@
-"""What the README says about services: its servers answer browsers, and its tests pass where only this package is."""
+"""What the guides say about services: their servers answer browsers, and their tests pass where only this package is."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from .support import parse_sse
 from .uvicorns import Uvicorn
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 SERVE_AIOHTTP = """
 import sys
 from story import aiohttp, app
@@ -28,10 +27,11 @@ aiohttp.web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), handler_cancel
 """
 
 
-def blocks(heading: str) -> list[str]:
-    """The Python blocks of one section."""
-    found = re.search(rf"^(#+) {re.escape(heading)}\n(.*?)(?=^#{{1,3}} |\Z)", README, re.MULTILINE | re.DOTALL)
-    assert found, f"the README has no section {heading!r}"
+def blocks(page: str, heading: str) -> list[str]:
+    """The Python blocks of one section of a guide."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    found = re.search(rf"^(#+) {re.escape(heading)}\n(.*?)(?=^#{{1,3}} |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found, f"{page} has no section {heading!r}"
     return re.findall(r"^```python\n(.*?)^```$", found[2], re.MULTILINE | re.DOTALL)
 
 
@@ -58,7 +58,7 @@ def check_story(runtime: ScriptedRuntime, address: str, path: str) -> None:
 
 def test_the_fastapi_service(inference_runtime: ScriptedRuntime, tmp_path: Path) -> None:
     """It streams, lets go of what nobody reads, and answers with the upstream's refusal."""
-    (code,) = blocks("FastAPI")
+    (code,) = blocks("services.md", "FastAPI")
     (tmp_path / "story.py").write_text(code)
     with Uvicorn(inference_runtime.environment, app="story:app", directory=tmp_path) as service:
         check_story(inference_runtime, service.address, "/story?about=the+sea")
@@ -86,14 +86,14 @@ def aiohttp_server(directory: Path, environment: dict[str, str], port: int) -> I
 
 def test_the_aiohttp_service(inference_runtime: ScriptedRuntime, tmp_path: Path, unused_tcp_port: int) -> None:
     """It streams, and lets go of what nobody reads."""
-    (code,) = blocks("aiohttp, as a server")
+    (code,) = blocks("services.md", "aiohttp")
     (tmp_path / "story.py").write_text(code)
     with aiohttp_server(tmp_path, dict(inference_runtime.environment), unused_tcp_port) as address:
         check_story(inference_runtime, address, "/story")
 
 
 def test_the_tests_of_the_example_service_pass() -> None:
-    """They are what the README refers to."""
+    """They are what the guide refers to."""
     tests = ROOT / "examples" / "fastapi_chat" / "test_service.py"
     assert "3 passed" in run(ROOT, sys.executable, "-m", "pytest", "-q", tests)
 
@@ -101,7 +101,7 @@ def test_the_tests_of_the_example_service_pass() -> None:
 @pytest.mark.timeout(300)
 def test_the_tests_pass_in_a_project_with_this_package_alone(tmp_path: Path) -> None:
     """As written, with the testing extra and nothing else installed."""
-    code = blocks("Testing your program")
+    code = blocks("testing.md", "Testing your program")
     for number, block in enumerate(code):
         (tmp_path / f"test_{number}.py").write_text(block)
     python = tmp_path / ".venv" / "bin" / "python"

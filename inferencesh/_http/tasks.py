@@ -1,0 +1,217 @@
+"""The endpoints of tasks and sessions, and the files in a task's input."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from inferencesh._types.tasks import as_objects
+from inferencesh.errors import ConfigurationError, NotFoundError, UnreadableError
+from inferencesh.models import FileRef
+from inferencesh.task_models import TaskFile
+
+from .api import Pages, path_segment
+from .retry import Safety
+from .sources import OnProgress, check_source
+from .transport import Transport
+from .uploads import upload_all
+
+__all__ = ["SessionAPI", "TaskAPI", "check_input", "upload_input"]
+
+
+class TaskAPI:
+    """Calls to the service about apps and tasks.
+
+    Args:
+        transport: The transport for the requests.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def run(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Create a task; the request is retried only if the server cannot have processed it."""
+        answer = await self._transport.request("POST", "/apps/run", json=body, safety=Safety.ONCE)
+        return _record(answer, "task")
+
+    async def read(self, task_id: str) -> Mapping[str, Any]:
+        """Read a task."""
+        return _record(await self._transport.request("GET", task_path(task_id), safety=Safety.REPEATABLE), "task")
+
+    async def cancel(self, task_id: str) -> Mapping[str, Any] | None:
+        """Cancel a task; return its state as far as the server reports it."""
+        answer = await self._transport.request("POST", f"{task_path(task_id)}/cancel", safety=Safety.REPEATABLE)
+        return answer if isinstance(answer, dict) and answer.get("id") else None
+
+    async def delete(self, task_id: str, *, files: bool) -> None:
+        """Delete a task, maybe with its files."""
+        params = {"files": "true"} if files else None
+        await self._delete(task_path(task_id), params)
+
+    async def files(self, task_id: str, role: str | None) -> list[Mapping[str, Any]]:
+        """Read which files a task has."""
+        params = {"role": role} if role else None
+        path = f"{task_path(task_id)}/files"
+        return as_objects(await self._transport.request("GET", path, params=params, safety=Safety.REPEATABLE))
+
+    async def delete_files(self, task_id: str, role: str | None) -> object:
+        """Delete the files of a task."""
+        params = {"role": role} if role else None
+        path = f"{task_path(task_id)}/files"
+        return await self._transport.request("DELETE", path, params=params, safety=Safety.REPEATABLE)
+
+    def pages(self, filters: Mapping[str, Any], size: int) -> Pages:
+        """Read the account's tasks a page at a time, the newest page first."""
+
+        async def read(cursor: Mapping[str, str]) -> object:
+            body = {"limit": size, **filters, **cursor}
+            return await self._transport.request("POST", "/tasks/list", json=body, safety=Safety.REPEATABLE)
+
+        return Pages(read)
+
+    async def _delete(self, path: str, params: Mapping[str, str] | None) -> None:
+        await delete_once(self._transport, path, params)
+
+
+class SessionAPI:
+    """Calls to the service about sessions.
+
+    Args:
+        transport: The transport for the requests.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def list(self) -> list[Mapping[str, Any]]:
+        """Read the account's sessions."""
+        return as_objects(await self._transport.request("GET", "/sessions", safety=Safety.REPEATABLE))
+
+    async def read(self, session_id: str) -> Mapping[str, Any]:
+        """Read a session."""
+        answer = await self._transport.request("GET", _session_path(session_id), safety=Safety.REPEATABLE)
+        return _record(answer, "session")
+
+    async def keep_alive(self, session_id: str) -> Mapping[str, Any]:
+        """Postpone a session's expiry; return its new state."""
+        path = f"{_session_path(session_id)}/keepalive"
+        return _record(await self._transport.request("POST", path, safety=Safety.REPEATABLE), "session")
+
+    async def end(self, session_id: str) -> None:
+        """End a session."""
+        await delete_once(self._transport, _session_path(session_id))
+
+
+async def delete_once(transport: Transport, path: str, params: Mapping[str, str] | None = None) -> None:
+    """Delete something; that it is gone already is no error after a retry, whose first attempt has deleted it."""
+    try:
+        await transport.request("DELETE", path, params=params, safety=Safety.UNTIL_ACKNOWLEDGED)
+    except NotFoundError as error:
+        if not error.repetitions:
+            raise
+
+
+def task_path(task_id: str) -> str:
+    """Return the path of a task; the id is checked and quoted."""
+    return f"/tasks/{path_segment('task', task_id)}"
+
+
+def _session_path(session_id: str) -> str:
+    return f"/sessions/{path_segment('session', session_id)}"
+
+
+def _record(answer: object, kind: str) -> Mapping[str, Any]:
+    if not isinstance(answer, Mapping):  # such as a proxy's page with status 200
+        raise UnreadableError(f"the response has no {kind}; check that base_url is the address of the service")
+    return answer
+
+
+# -- files in the input ------------------------------------------------------------------------------------------------
+
+
+def check_input(value: object) -> None:
+    """Check the files in a task's input before anything is sent; nothing is opened.
+
+    Raises:
+        TypeError: Something in it looks like a file and cannot be uploaded, such as a file that is open for text.
+        ConfigurationError: It contains itself.
+    """
+    for source in _files_in(value, ()):
+        if not isinstance(source, TaskFile):
+            check_source(source)
+
+
+async def upload_input(transport: Transport, value: object, on_progress: OnProgress | None) -> object:
+    """Upload the files in a task's input, and return the input with their URIs in their places.
+
+    Args:
+        transport: The transport for the requests.
+        value: The input, from ``check_input``.
+        on_progress: Called with the bytes sent of all files, and with the sum of their sizes.
+
+    Raises:
+        FileError: A file cannot be read.
+        APIError, APIConnectionError: A file could not be uploaded.
+    """
+    found = {id(source): source for source in _files_in(value, ())}
+    known = {key: _uri_of(each) for key, each in found.items() if isinstance(each, FileRef | TaskFile)}
+    sources = {key: each for key, each in found.items() if key not in known}
+    if sources:
+        refs = await upload_all(transport, list(sources.values()), on_progress)
+        known.update(zip(sources, map(_uri_of, refs), strict=True))
+    return _replaced(value, known) if known else value
+
+
+def _uri_of(file: FileRef | TaskFile) -> str:
+    if not file.uri:
+        raise ConfigurationError(f"the file {file.filename or file.id!r} has no URI, which an app's input needs")
+    return file.uri
+
+
+def _is_file(value: object) -> bool:
+    if isinstance(value, FileRef | TaskFile | bytes | bytearray | memoryview | os.PathLike):
+        return True
+    return callable(getattr(value, "read", None)) and not isinstance(value, type | Mapping)
+
+
+def _fields_of(value: object) -> Mapping[str, Any] | None:
+    """Return the fields of an attrs class's or a dataclass's instance by name; None for anything else."""
+    kind: Any = type(value)
+    if attrs.has(kind):
+        names = [field.name for field in attrs.fields(kind)]
+    elif dataclasses.is_dataclass(kind):
+        names = [field.name for field in dataclasses.fields(kind)]
+    else:
+        return None
+    return {name: getattr(value, name) for name in names}
+
+
+def _files_in(value: object, inside: tuple[int, ...]) -> Iterator[Any]:
+    """Yield the files in a value, at any depth. Texts are never files, not even the names of existing ones."""
+    if value is None or isinstance(value, str | int | float):
+        return
+    if _is_file(value):
+        yield value
+        return
+    if id(value) in inside:
+        raise ConfigurationError("the input contains itself")
+    inner: Any = value if isinstance(value, Mapping) else _fields_of(value)
+    parts = inner.values() if inner is not None else value if isinstance(value, list | tuple) else ()
+    for part in parts:
+        yield from _files_in(part, (*inside, id(value)))
+
+
+def _replaced(value: object, uris: Mapping[int, str]) -> Any:
+    """Return a value with the URIs of its files in their places; what holds no file stays as it is."""
+    if id(value) in uris:
+        return uris[id(value)]
+    if isinstance(value, list | tuple):
+        return [_replaced(part, uris) for part in value]
+    inner: Any = value if isinstance(value, Mapping) else None
+    if inner is None and any(True for _ in _files_in(value, ())):
+        inner = _fields_of(value)
+    return value if inner is None else {name: _replaced(part, uris) for name, part in inner.items()}

@@ -1,0 +1,367 @@
+"""Drives one task: creates it, reads its stream, reconnects, and reads the task where the stream does not tell.
+
+As with turns, nothing is read from the connection between two pulls of a caller, so that a slow reader slows the server
+down instead of filling memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+from inferencesh._http.events import EventConnection, ReconnectCounter, Reconnects
+from inferencesh._http.tasks import TaskAPI, task_path, upload_input
+from inferencesh._http.transport import Transport
+from inferencesh._loops.invoke import Invoker, invoke
+from inferencesh._loops.threads import hand_over, running_loop
+from inferencesh._protocol.task import TASK_EVENT, TaskRun
+from inferencesh.errors import (
+    APIConnectionError,
+    APIError,
+    InferenceError,
+    NotFoundError,
+    StreamError,
+    TaskTimeoutError,
+    UnreadableError,
+)
+from inferencesh.task_models import Task
+
+from .request import TaskRequest
+
+__all__ = ["TaskDriver"]
+
+logger = logging.getLogger("inferencesh")
+
+_BATCH = 256  # the most snapshots that one ``advance`` returns
+
+
+class TaskDriver:
+    """One task, as one caller follows it.
+
+    Args:
+        transport: Makes the requests.
+        request: What the caller asks of the task.
+        reconnects: The limits of reconnecting.
+        invoker: Calls functions of the user that may block.
+
+    Attributes:
+        run: The task's state; None until the task is known.
+        closed: Whether the task is over for this driver: it ended, failed or was closed.
+    """
+
+    def __init__(self, transport: Transport, request: TaskRequest, reconnects: Reconnects, invoker: Invoker) -> None:
+        self.run: TaskRun | None = None
+        self.closed = False
+        self.request = request
+        self.invoker = invoker
+        self._transport = transport
+        self._api = TaskAPI(transport)
+        self._connection = EventConnection(transport, TASK_EVENT)
+        self._reconnects = ReconnectCounter(reconnects)
+        self._task_id = request.task_id or ""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._now: Callable[[], float] = time.monotonic  # the loop's clock, once there is a loop
+        self._deadline: float | None = None
+        self._input: object = None  # with the URIs of its files; kept for a caller who left before it was sent
+        self._posted = False  # whether the task may have been created
+        self._snapshots: list[Task] = []  # for the next ``advance``
+        self._failure: Exception | None = None  # raised once the snapshots before it were returned
+        self._wait = 0.0  # seconds to wait before the next request
+        self._unreadable_counted = False  # whether unreadable events of the latest read were counted as a loss
+
+    @property
+    def task_id(self) -> str:
+        """The task's id, or "" until it was created."""
+        return self._task_id
+
+    # -- what the stream calls -------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Create the task, or read it, if that was not done yet.
+
+        Raises:
+            APIError, APIConnectionError, UnreadableError, FileError: It could not be created or read.
+            TaskTimeoutError: The time was over before.
+        """
+        if self.closed:
+            return
+        try:
+            await self._in_time(self._take_up())
+        except BaseException as error:
+            await self._fail(error)
+            raise
+
+    async def advance(self) -> list[Task]:
+        """Wait for the next snapshots.
+
+        Returns:
+            At least one snapshot, or an empty list when the task has completed.
+
+        Raises:
+            TaskFailedError: The task failed or was cancelled.
+            TaskTimeoutError: The time is over.
+            StreamError: The stream was lost for good, or what it brought could not be read.
+            APIError, APIConnectionError: A request failed.
+        """
+        if self.closed:
+            return []
+        try:
+            await self._in_time(self._fill())
+        except BaseException as error:
+            if not self._snapshots or not isinstance(error, Exception):
+                await self._fail(error)
+                raise
+            self._failure = error
+        snapshots, self._snapshots = self._snapshots, []
+        if self.request.slot is not None and snapshots:
+            self.request.slot.note(snapshots[-1].session_id)
+        return snapshots
+
+    async def cancel(self) -> None:
+        """Cancel the task on the server; does nothing before it was created."""
+        if self._task_id:
+            await self._api.cancel(self._task_id)
+
+    def detach(self) -> None:
+        """Close the connection at once, from any thread. The next ``advance`` takes the task up again."""
+        loop = self._loop
+        if loop is None:
+            return
+        if running_loop() is loop:
+            self._connection.close()
+        else:
+            hand_over(loop, self._connection.close)  # the sockets of a closed loop are closed
+
+    async def leave(self) -> None:
+        """Detach."""
+        self.detach()
+
+    async def aclose(self) -> None:
+        """Close the connection for good."""
+        self.closed = True
+        self.detach()
+
+    async def _fail(self, error: BaseException) -> None:
+        """Detach because of an error, which gets the latest snapshot."""
+        if isinstance(error, InferenceError) and error.task is None and self.run is not None:
+            error.task = self.run.task
+        if isinstance(error, Exception):
+            self.closed = True
+        self.detach()
+
+    async def _in_time(self, work: Coroutine[Any, Any, object]) -> None:
+        """Await something within the caller's time limit."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._now = self._loop.time
+            if self.request.timeout is not None:
+                self._deadline = self._now() + self.request.timeout
+        limit = asyncio.timeout_at(self._deadline)
+        try:
+            async with limit:
+                await work
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            which = f"task {self._task_id}" if self._task_id else "the task, which may not have been created,"
+            raise TaskTimeoutError(
+                f"{which} did not end within {self.request.timeout:g} seconds; it may go on at the server"
+            ) from None
+
+    # -- beginning -------------------------------------------------------------------------------------------------
+
+    async def _take_up(self) -> TaskRun:
+        """Create the task, or read it, if that was not done yet."""
+        if self.run is not None:
+            return self.run
+        data = await (self._create(self.request.body) if self.request.body is not None else self._read_first())
+        task_id = data.get("id")
+        if not isinstance(task_id, str) or not task_id:
+            raise UnreadableError("the server's answer names no task, so what comes of it cannot be found out")
+        self._task_id = task_id
+        run = TaskRun(task_id)
+        snapshot = run.begin(data, self._now())
+        if snapshot is not None:
+            self._snapshots.append(snapshot)
+        self.run = run
+        return run
+
+    async def _create(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Upload the files in the input, and create the task."""
+        if self._posted:
+            raise StreamError(
+                "creating this task was interrupted, and whether it was created is not known; look at tasks.list() "
+                "before you run it again"
+            )
+        if self._input is None:
+            self._input = await upload_input(self._transport, self.request.input, self._reporter())
+            if self.closed:
+                raise StreamError("the stream was closed while files were uploaded; no task was created")
+        self._posted = True
+        try:
+            return await self._post({**body, "input": self._input})
+        except InferenceError:
+            self._posted = False  # the caller knows of the failure, and that it may have been created all the same
+            raise
+
+    async def _post(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        slot = self.request.slot
+        if slot is None:
+            answer = await self._api.run(request)
+        else:
+            answer = await slot.post(lambda session: self._api.run({**request, **session}))
+        app = request.get("app")
+        named = app.partition(":")[0].partition("@")[0] if isinstance(app, str) else ""
+        return {"app": named, **answer}  # the response does not repeat it
+
+    async def _read_first(self) -> Mapping[str, Any]:
+        return await self._api.read(self._task_id)
+
+    def _reporter(self) -> Callable[[int, int | None], Any] | None:
+        callback = self.request.on_upload
+        if callback is None:
+            return None
+
+        async def report(sent: int, total: int | None) -> None:
+            await invoke(self.invoker, callback, lambda: callback(sent, total))
+
+        return report
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    async def _fill(self) -> None:
+        """Drive the task until there are snapshots, or until it is over."""
+        if self._failure is not None:
+            raise self._failure
+        run = await self._take_up()
+        connection = self._connection
+        while not self._snapshots:
+            if self.closed:  # by another task, while this one was waiting
+                connection.close()
+                return
+            if run.end is not None:
+                await self._conclude(run)
+                return
+            if self._wait:
+                wait, self._wait = self._wait, 0.0
+                await asyncio.sleep(wait)
+            elif run.wants_reread:
+                await self._reread(run)
+            elif not connection.is_open:
+                await self._connect(run)
+            elif connection.has_events:
+                self._receive(run)
+            elif connection.ended:
+                self._lost(run, APIConnectionError("the server closed the stream before the task had ended"))
+            else:
+                await self._read(run)
+
+    async def _read(self, run: TaskRun) -> None:
+        """Wait for events, until the deadline of the state machine."""
+        now, deadline = self._now(), run.deadline
+        if now >= deadline:
+            run.tick(now)
+            return
+        try:
+            arrived = await self._connection.read(deadline)
+        except (APIConnectionError, UnreadableError) as error:
+            self._lost(run, error)
+            return
+        if arrived:
+            self._unreadable_counted = self._connection.ended  # an incomplete last line is part of the same loss
+            self._receive(run)
+        else:
+            run.tick(self._now())
+
+    def _receive(self, run: TaskRun) -> None:
+        """Receive the events that have arrived, up to a batch of snapshots or something to do."""
+        connection = self._connection
+        while True:
+            problems = run.receive_all(connection.events, self._now(), self._snapshots, _BATCH)
+            if problems or connection.problems:
+                self._distrust(run, [*problems, *connection.problems])
+                connection.problems.clear()
+            if len(self._snapshots) >= _BATCH or run.wants_action:
+                return  # with events left, maybe
+            connection.has_events = False
+            try:
+                if not connection.read_now():
+                    return
+            except UnreadableError as error:
+                self._lost(run, error)
+                return
+            self._unreadable_counted = False
+
+    def _distrust(self, run: TaskRun, problems: Sequence[UnreadableError]) -> None:
+        """Have the task read in place of what could not be read; give up when that goes on."""
+        self._warn(problems[0])
+        run.unreadable()
+        if not self._unreadable_counted:  # however many events of one read are unreadable, that is one loss
+            self._unreadable_counted = True
+            self._count_loss(run, problems[0])
+
+    def _warn(self, error: UnreadableError) -> None:
+        error.args = (self._transport.masked(str(error)),)  # it quotes the start of the line
+        logger.warning("task %s: %s; reading the task instead", self._task_id, error)
+
+    async def _reread(self, run: TaskRun) -> None:
+        """Read the task."""
+        try:
+            data = await self._api.read(self._task_id)
+            snapshot = run.reread(data, self._now())
+        except (APIConnectionError, UnreadableError) as error:
+            run.wants_reread = True
+            self._lost(run, error)
+            return
+        except NotFoundError as error:
+            if not self._connection.is_open:
+                raise
+            logger.info("task %s: it streams but cannot be read (%s)", self._task_id, error.status_code)
+            snapshot = run.reread_failed()
+        if snapshot is not None:
+            self._snapshots.append(snapshot)
+
+    # -- reconnecting and the end ----------------------------------------------------------------------------------
+
+    def _lost(self, run: TaskRun, cause: InferenceError) -> None:
+        """Close a connection that was lost, and set the wait before the next one."""
+        self._connection.close()
+        if self.closed:
+            return
+        if isinstance(cause, UnreadableError):
+            self._warn(cause)
+        attempt = self._count_loss(run, cause)
+        run.wants_reread = True  # the task is most likely over, and needs no other connection
+        self._wait = self._reconnects.delay(attempt, cause)
+        logger.info("task %s: %s; connecting again in %.2f s", self._task_id, type(cause).__name__, self._wait)
+
+    def _count_loss(self, run: TaskRun, cause: InferenceError) -> int:
+        """Count a lost connection; return the number of those in a row that brought nothing before it."""
+        if self._transport.closed:
+            raise InferenceError("the client was closed while this stream was open") from cause
+        advice = "the task may still be going on, tasks.wait() takes it up again"
+        return self._reconnects.count(run.progress, f"task {self._task_id}", advice, cause)
+
+    async def _connect(self, run: TaskRun) -> None:
+        is_first = not self._connection.was_open
+        try:
+            await self._connection.open(f"{task_path(self._task_id)}/stream", retry=False)
+        except (APIConnectionError, APIError, UnreadableError) as error:
+            if isinstance(error, APIError) and error.status_code not in {408, 429} and error.status_code < 500:
+                raise
+            self._lost(run, error)
+        else:
+            if not is_first:
+                run.reconnected()
+
+    async def _conclude(self, run: TaskRun) -> None:
+        """Close the connection of a task that is over; raise its error if it has not completed."""
+        error = run.error()
+        if error is not None:
+            error.detail = self._transport.masked(error.detail)
+            error.args = (self._transport.masked(str(error)),)
+            raise error
+        await self.aclose()

@@ -1,0 +1,461 @@
+"""Apps, tasks and sessions of the embedded runtime, as a plain HTTP client sees them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+import zlib
+from collections.abc import AsyncIterator, Generator
+from pathlib import Path
+from typing import Annotated, Any
+
+import attrs
+import pytest
+
+from inferencesh.local import LocalRuntime, OutputFile, Progress, TaskContext
+
+from .caller import NDJSON, SSE, Caller, Json, calling
+
+INTERRUPTED = "The runtime ended while this task was under way"
+
+
+async def run(caller: Caller, app: str, value: object = None, **body: object) -> Json:
+    """Run an app to its end, and return the task."""
+    created = await caller.post("/apps/run", {"app": app, "input": value or {}, **body})
+    return await end_of(caller, created["id"])
+
+
+async def end_of(caller: Caller, task_id: str) -> Json:
+    """Wait for the end of a task, and return it."""
+    return (await lines(caller, task_id))[-1]
+
+
+async def lines(caller: Caller, task_id: str, accept: str = NDJSON) -> list[Json]:
+    """The stream of a task, to its end."""
+    async with caller.session.get(f"/tasks/{task_id}/stream", headers={"Accept": accept}) as response:
+        assert response.status == 200
+        assert response.content_type == accept
+        text = (await response.read()).decode()
+    if accept == SSE:
+        text = text.replace("data: ", "")
+        assert "event:" not in text
+    return [json.loads(line) for line in text.splitlines() if line and not line.startswith(":")]
+
+
+async def opened(caller: Caller) -> None:
+    """Wait until a stream is open."""
+    while not caller.runtime.open_streams:  # noqa: ASYNC110 - there is no event for it
+        await asyncio.sleep(0.001)
+
+
+# -- apps --------------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Place:
+    """A class as a type hint."""
+
+    city: str
+    zip: int | None = None
+
+
+def sync_app(text: str, times: Annotated[int, "how often"] = 1) -> dict[str, str]:
+    """A plain function."""
+    return {"text": text * times}
+
+
+async def async_app(place: Place) -> dict[str, Any]:
+    """A coroutine function that takes the whole input as a class."""
+    await asyncio.sleep(0)
+    return {"city": place.city, "zip": place.zip}
+
+
+def generator_app(to: int) -> Generator[Any, None, dict[str, int]]:
+    """A generator with a return value."""
+    for number in range(1, to + 1):
+        yield number / to
+        yield f"counted {number}"
+    return {"to": to}
+
+
+async def async_generator_app(to: int, context: TaskContext) -> AsyncIterator[Any]:
+    """An async generator, whose last output counts."""
+    context.log(f"task {len(context.task_id)}")
+    for number in range(1, to + 1):
+        yield Progress(number / to, f"counted {number}", {"so far": number})
+
+
+def untyped(a, b=2):  # type: ignore[no-untyped-def]
+    return {"a": a, "b": b}
+
+
+APPS: Any = {
+    "t/sync": sync_app,
+    "t/async": async_app,
+    "t/generator": generator_app,
+    "t/async-generator": async_generator_app,
+    "t/untyped": untyped,
+    "t/several:one": lambda: 1,
+    "t/several:two": lambda: 2,
+    "t/file": lambda: [OutputFile(b"content", "f.txt", "text/plain"), b"bytes"],
+    "t/odd": lambda: object(),
+    "t/exit": lambda: (_ for _ in ()).throw(SystemError()),
+}
+
+
+@pytest.mark.parametrize(
+    ("app", "value", "output", "log"),
+    [
+        ("t/sync", {"text": "a", "times": 3}, {"text": "aaa"}, ""),
+        ("t/async", {"city": "Paris"}, {"city": "Paris", "zip": None}, ""),
+        ("t/generator", {"to": 2}, {"to": 2}, "counted 1\ncounted 2\n"),
+        ("t/async-generator", {"to": 2}, {"so far": 2}, "task 26\ncounted 1\ncounted 2\n"),
+        ("t/untyped", {"a": [None]}, {"a": [None], "b": 2}, ""),
+        ("t/several:two", {}, 2, ""),
+        ("demo/text", {"template": "{a} {b}", "values": {"a": "1"}}, {"text": "1 {b}"}, ""),
+        ("infsh/text-templating@53bk0yzk", {"template": "{1}!", "strings": ["Hi"]}, {"result": "Hi!"}, ""),
+    ],
+)
+async def test_functions_of_every_kind_are_apps(app: str, value: object, output: object, log: str) -> None:
+    """With their progress, logs and output."""
+    async with calling(apps=APPS) as caller:
+        task = await run(caller, app, value)
+        assert (task["status"], task["status_text"], task["error"]) == (10, "completed", None)
+        assert task["output"] == output
+        assert "".join(entry["content"] for entry in task["logs"]) == log
+        assert task["progress"] == 1.0
+
+
+async def test_a_decorator_makes_an_app() -> None:
+    """Before the runtime starts, or while it runs; hints may name what is local."""
+
+    @attrs.frozen
+    class Local:
+        """A class that only this function knows."""
+
+        number: int
+
+    runtime = LocalRuntime(pace=0)
+
+    @runtime.app("me/double")
+    def double(value: Local) -> dict[str, int]:
+        return {"number": value.number * 2}
+
+    assert double(Local(2)) == {"number": 4}
+    async with runtime:
+        runtime.app("me/double:thrice")(lambda number: {"number": number * 3})
+        async with calling() as other:
+            caller = Caller(runtime, other.session)
+            base = runtime.base_url
+            headers = {"Authorization": f"Bearer {runtime.api_key}"}
+            for function, expected in (("run", 10), ("thrice", 15)):
+                body = {"app": "me/double", "function": function, "input": {"number": 5}, "wait": True}
+                async with caller.session.post(f"{base}/apps/run", json=body, headers=headers) as response:
+                    assert (await response.json())["data"]["output"] == {"number": expected}
+
+
+@pytest.mark.parametrize(
+    ("app", "value", "wrong"),
+    [
+        ("t/sync", {}, {"text": "is missing"}),
+        (
+            "t/sync",
+            {"text": 1, "times": "x", "z": 0},
+            {"text": "expected str, got 1", "times": "expected int, got 'x'", "z": "is unknown"},
+        ),
+        ("t/sync", [], {"input": "must be an object"}),
+        ("t/async", {"city": 5, "zip": "x"}, {"city": "expected str, got 5", "zip": "expected int or None, got 'x'"}),
+        ("t/async", {}, {"city": "is missing"}),
+        ("t/async", 5, {"input": "expected Place, got 5"}),
+    ],
+)
+async def test_an_input_that_does_not_fit_is_refused_with_each_field(app: str, value: object, wrong: object) -> None:
+    """412 with the list that the service has, in no envelope; no task is created."""
+    async with calling(apps=APPS) as caller:
+        body = await caller.ask("POST", "/apps/run", {"app": app, "input": value}, status=412)
+        assert {item["key"]: item["message"] for item in body["errors"]} == wrong
+        assert (body["satisfied"], body["status"]) == (False, 412)
+        assert all(item["type"] == "input" for item in body["errors"])
+        assert (await caller.post("/tasks/list"))["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({}, 422),
+        ({"app": "no/app"}, 404),
+        ({"app": "t/several"}, 404),
+        ({"app": "t/several", "function": "three"}, 404),
+        ({"app": "t/sync", "session": "nothing", "input": {"text": ""}}, 404),
+        ({"app": "t/sync", "session": "new", "session_timeout": 0, "input": {"text": ""}}, 422),
+        ({"app": "t/sync", "run_at": "tomorrow", "input": {"text": ""}}, 422),
+        ({"app": 5}, 422),
+    ],
+)
+async def test_requests_that_cannot_be_meant_are_refused(body: object, status: int) -> None:
+    """With the status of the service."""
+    async with calling(apps=APPS) as caller:
+        await caller.ask("POST", "/apps/run", body, status=status)
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "error"),
+    [
+        ("noslash", sync_app, ValueError),
+        ("/name", sync_app, ValueError),
+        ("a/", sync_app, ValueError),
+        (5, sync_app, TypeError),
+        ("a/b", "no function", TypeError),
+        ("a/b", lambda *args: args, TypeError),
+    ],
+)
+def test_what_cannot_be_an_app_is_refused_when_it_is_registered(
+    name: Any, function: Any, error: type[Exception]
+) -> None:
+    """Not when a task wants it."""
+    with pytest.raises(error):
+        LocalRuntime(apps={name: function})
+    with pytest.raises(error):
+        LocalRuntime().app(name)(function)
+
+
+async def test_a_hint_without_a_schema_is_refused_when_it_is_registered() -> None:
+    """With its name."""
+
+    class Odd:
+        """Nothing that JSON could describe."""
+
+        def __init__(self, *arguments: object) -> None: ...
+
+    def odd(value: Odd) -> None: ...
+
+    with pytest.raises(ValueError, match="Odd"):
+        LocalRuntime(apps={"a/odd": odd})
+
+
+@pytest.mark.parametrize(("app", "error"), [("t/odd", "An app gives out JSON values"), ("t/exit", "SystemError")])
+async def test_an_app_that_fails_fails_its_task(app: str, error: str) -> None:
+    """The runtime goes on."""
+    async with calling(apps=APPS) as caller:
+        task = await run(caller, app)
+        assert task["status"] == 11
+        assert error in task["error"]
+        assert (await run(caller, "t/several:one"))["output"] == 1
+
+
+# -- demo apps ---------------------------------------------------------------------------------------------------------
+
+
+async def test_the_picture_is_a_png() -> None:
+    """That any program can read: its chunks, checksums and pixels are as they should be."""
+    async with calling() as caller:
+        task = await run(caller, "demo/image", {"width": 30, "height": 20})
+        picture = task["output"]["image"]
+        async with caller.session.get(picture["uri"]) as response:
+            data = await response.read()
+            assert response.content_type == picture["content_type"] == "image/png"
+    assert len(data) == picture["size"]
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    chunks, at = {}, 8
+    while at < len(data):
+        (length,) = struct.unpack(">I", data[at : at + 4])
+        kind, content = data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
+        assert struct.unpack(">I", data[at + 8 + length : at + 12 + length]) == (zlib.crc32(kind + content),)
+        chunks[kind], at = content, at + 12 + length
+    assert struct.unpack(">IIBBBBB", chunks[b"IHDR"]) == (30, 20, 8, 2, 0, 0, 0)
+    assert len(zlib.decompress(chunks[b"IDAT"])) == 20 * (1 + 30 * 3)
+    assert list(chunks) == [b"IHDR", b"IDAT", b"IEND"]
+
+
+# -- the wire ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("accept", [NDJSON, SSE])
+async def test_a_stream_has_bare_tasks_and_ends_with_the_task(accept: str) -> None:
+    """In either format; one that is opened after the end has the end."""
+    async with calling(pace=0.001) as caller:
+        created = await caller.post("/apps/run", {"app": "demo/slow", "input": {"steps": 3, "seconds": 0.1}})
+        assert (created["status"], created["status_text"]) == (1, "received")
+        told = await lines(caller, created["id"], accept)
+        assert [line["status"] for line in told] == sorted(line["status"] for line in told)
+        assert told[-1]["status"] == 10
+        assert all(line["id"] == created["id"] for line in told)
+        again = await lines(caller, created["id"], accept)
+        assert [line["status"] for line in again] == [10]
+        assert [event["status"] for event in again[0]["events"]] == [1, 2, 3, 4, 7, 10]
+
+
+async def test_heartbeats_are_sent_while_nothing_happens() -> None:
+    """Every ``heartbeat`` seconds."""
+    gate = asyncio.Event()
+
+    async def wait() -> int:
+        await gate.wait()
+        return 1
+
+    async with calling(apps={"t/wait": wait}, heartbeat=0.05) as caller:
+        created = await caller.post("/apps/run", {"app": "t/wait"})
+        path = f"/tasks/{created['id']}/stream"
+        async with caller.session.get(path, headers={"Accept": NDJSON}) as response:
+            while json.loads(await response.content.readline()) != {"type": "heartbeat"}:
+                continue
+            gate.set()
+            rest = (await response.read()).splitlines()
+        assert json.loads(rest[-1])["status"] == 10
+
+
+async def test_wait_answers_with_the_end() -> None:
+    """Of a task that fails with 422."""
+    async with calling() as caller:
+        done = await caller.post("/run", {"app": "demo/slow", "input": {"steps": 1}, "wait": True})
+        assert (done["status"], done["output"]) == (10, {"steps": 1})
+        body = {"app": "demo/slow", "input": {"steps": 1, "fail_at": 1}, "wait": True}
+        failed = await caller.ask("POST", "/run", body, status=422)
+        assert "The step 1 of 1 failed" in failed["detail"]
+        assert failed["task"]["status"] == 11
+
+
+async def test_stream_answers_with_a_stream() -> None:
+    """On the POST itself."""
+    async with calling() as caller:
+        body = json.dumps({"app": "demo/slow", "input": {"steps": 2}, "stream": True})
+        async with caller.session.post("/apps/run", data=body, headers={"Accept": NDJSON}) as response:
+            told = [json.loads(line) for line in (await response.read()).splitlines()]
+        assert told[-1]["output"] == {"steps": 2}
+
+
+@pytest.mark.parametrize("envelope", ["v1", "v2", "v3"])
+async def test_answers_are_in_the_envelope_of_the_runtime(envelope: Any) -> None:
+    """Of each generation."""
+    async with calling(envelope=envelope) as caller:
+        answer = await caller.ask("POST", "/apps/run", {"app": "demo/slow"})
+        task = answer if envelope == "v2" else answer["data"]
+        assert task["status"] == 1
+
+
+async def test_cancelling_ends_a_task_in_every_state() -> None:
+    """Queued, running in a thread, running on the loop; and does nothing to one that has ended."""
+    gate, running = asyncio.Event(), asyncio.Event()
+    seen: list[TaskContext] = []
+
+    async def wait(context: TaskContext) -> None:
+        seen.append(context)
+        running.set()
+        await gate.wait()
+
+    async with calling(apps={"t/wait": wait}, max_tasks=1) as caller:
+        first = await caller.post("/apps/run", {"app": "t/wait"})
+        second = await caller.post("/apps/run", {"app": "t/wait"})
+        await running.wait()
+        for task in (second, first):
+            await caller.post(f"/tasks/{task['id']}/cancel")
+            ended = await end_of(caller, task["id"])
+            assert (ended["status"], ended["status_text"]) == (12, "cancelled")
+        assert [context.cancelled for context in seen] == [True]
+        again = await caller.post(f"/tasks/{first['id']}/cancel")
+        assert again["status"] == 12
+        await caller.ask("POST", "/tasks/nothing/cancel", status=404)
+
+
+async def test_a_deleted_task_is_gone_and_its_stream_ends() -> None:
+    """Even while it runs."""
+    gate = asyncio.Event()
+    async with calling(apps={"t/wait": gate.wait}) as caller:
+        created = await caller.post("/apps/run", {"app": "t/wait"})
+        following = asyncio.create_task(lines(caller, created["id"]))
+        await opened(caller)
+        await caller.ask("DELETE", f"/tasks/{created['id']}", status=204)
+        await following
+        await caller.ask("GET", f"/tasks/{created['id']}", status=404)
+
+
+async def test_what_is_read_of_a_task() -> None:
+    """Its status, logs and files."""
+    async with calling(apps=APPS) as caller:
+        task = await run(caller, "t/file")
+        task_id = task["id"]
+        assert (await caller.get(f"/tasks/{task_id}/status"))["status"] == 10
+        assert set(await caller.get(f"/tasks/{task_id}/logs")) == {"task_id", "status", "events", "logs"}
+        files: Any = await caller.get(f"/tasks/{task_id}/files?role=output")
+        assert [(each["role"], each["filename"], each["size"]) for each in files] == [
+            ("output", "f.txt", 7),
+            ("output", "output.bin", 5),
+        ]
+        assert not await caller.get(f"/tasks/{task_id}/files?role=input")
+        await caller.ask("GET", f"/tasks/{task_id}/files?role=all", status=422)
+        deleted = (await caller.ask("DELETE", f"/tasks/{task_id}/files"))["data"]
+        assert deleted == {"deleted": [each["id"] for each in files], "skipped": []}
+
+
+async def test_a_task_can_be_put_off() -> None:
+    """Until ``run_at``."""
+    async with calling() as caller:
+        body = {"app": "demo/text", "input": {"template": "x"}, "run_at": "2999-01-01T00:00:00Z"}
+        created = await caller.post("/apps/run", body)
+        await asyncio.sleep(0.05)
+        assert (await caller.get(f"/tasks/{created['id']}"))["status"] == 1
+        body["run_at"] = "2000-01-01T00:00:00Z"
+        assert (await caller.post("/apps/run", {**body, "wait": True}))["status"] == 10
+
+
+async def test_a_reader_that_does_not_read_costs_no_memory() -> None:
+    """A newer state replaces an unread one."""
+
+    async def flood() -> AsyncIterator[Any]:
+        for number in range(300):
+            yield Progress(output={"text": "x" * 100_000, "number": number})
+            await asyncio.sleep(0)
+
+    async with calling(apps={"t/flood": flood}) as caller:
+        created = await caller.post("/apps/run", {"app": "t/flood"})
+        told = await lines(caller, created["id"])
+        assert told[-1]["output"]["number"] == 299
+
+
+# -- the database ------------------------------------------------------------------------------------------------------
+
+
+async def test_tasks_files_and_sessions_survive_a_restart(tmp_path: Path) -> None:
+    """URIs of files have the new address, the state of a session goes on, and what was active has failed."""
+    gate = asyncio.Event()
+    apps = {**APPS, "t/wait": gate.wait}
+    db = tmp_path / "runtime.db"
+    async with calling(apps=apps, db=db) as caller:
+        done = await run(caller, "t/file")
+        state = {"function": "set_value", "session": "new", "session_timeout": 600}
+        task = await run(caller, "infsh/session-test", {"key": "k", "value": [1]}, **state)
+        active = await caller.post("/apps/run", {"app": "t/wait"})
+        gone = await run(caller, "t/several:one")
+        await caller.ask("DELETE", f"/tasks/{gone['id']}", status=204)
+        session_id = task["session_id"]
+    async with calling(apps=apps, db=db) as caller:
+        again = await caller.get(f"/tasks/{done['id']}")
+        assert {**again, "output": None} == {**done, "output": None}
+        uri = again["output"][0]["uri"]
+        assert uri.startswith(caller.runtime.base_url)
+        async with caller.session.get(uri) as response:
+            assert await response.read() == b"content"
+        failed = await caller.get(f"/tasks/{active['id']}")
+        assert failed["status"] == 11
+        assert failed["error"].startswith(INTERRUPTED)
+        await caller.ask("GET", f"/tasks/{gone['id']}", status=404)
+        body = {"function": "get_value", "session": session_id}
+        value = await run(caller, "infsh/session-test", {"key": "k"}, **body)
+        assert value["output"]["value"] == [1]
+        assert (await caller.get(f"/sessions/{session_id}"))["call_count"] == 2
+        assert len((await caller.post("/tasks/list"))["items"]) == 4
+
+
+async def test_closing_the_runtime_ends_tasks_and_streams() -> None:
+    """At once, whatever they are waiting for."""
+    gate = asyncio.Event()
+    async with calling(apps={"t/wait": gate.wait}) as caller:
+        created = await caller.post("/apps/run", {"app": "t/wait"})
+        following = asyncio.create_task(lines(caller, created["id"]))
+        await opened(caller)
+        await caller.runtime.aclose()
+        await asyncio.wait([following], timeout=2)
+        assert following.done()
+        following.cancel()
+        following.exception()
