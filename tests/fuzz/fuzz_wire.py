@@ -90,6 +90,8 @@ def _answer(status: int, headers: dict[str, str], body: bytes) -> None:
         read_response(status, headers, body)
     except APIError as error:
         _look_at(error)
+    except UnreadableError as error:  # an HTML page, which a proxy has sent
+        assert str(error)
     _look_at(error_from_response(status, headers, body))
     wait = retry_after(headers)
     assert wait is None or 0 <= wait < float("inf")
