@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from inferencesh._http.requests import error_from_response, read_response, retry_after
 from inferencesh._protocol.lines import GrownLine
 from inferencesh._protocol.wire import event_decoder
-from inferencesh.errors import APIError, UnreadableError
+from inferencesh.errors import APIError, InferenceError, UnreadableError
 
 __all__ = ["inputs", "one_input"]
 
@@ -90,12 +90,14 @@ def _answer(status: int, headers: dict[str, str], body: bytes) -> None:
         read_response(status, headers, body)
     except APIError as error:
         _look_at(error)
+    except UnreadableError as error:  # an HTML page, which a proxy has sent
+        _look_at(error)
     _look_at(error_from_response(status, headers, body))
     wait = retry_after(headers)
     assert wait is None or 0 <= wait < float("inf")
 
 
-def _look_at(error: APIError) -> None:
+def _look_at(error: InferenceError) -> None:
     """Whatever an error shows of itself can be shown."""
     assert str(error)
     assert isinstance(getattr(error, "errors", ()), tuple)
