@@ -1,4 +1,4 @@
-"""What the guides say about services: their servers answer browsers, and their tests pass where only this package is."""
+"""What the guides say about services: servers answer browsers, and tests pass where only this package is."""
 
 from __future__ import annotations
 
