@@ -75,12 +75,15 @@ if TYPE_CHECKING:
     from .models import (
         Chat,
         ChatStatus,
+        ChatTrace,
         Content,
         ContentType,
+        Delta,
         FileRef,
         Interrupt,
         InterruptReason,
         InterruptStatus,
+        MappingView,
         Message,
         MessageStatus,
         Role,
@@ -89,6 +92,7 @@ if TYPE_CHECKING:
         ToolCall,
         ToolCallStatus,
         ToolType,
+        Usage,
     )
     from .resources import AsyncChats, AsyncFiles
     from .stream import AsyncMessageStream
@@ -133,12 +137,14 @@ __all__ = [
     "CallbackCancelledError",
     "Chat",
     "ChatStatus",
+    "ChatTrace",
     "Chats",
     "ConfigurationError",
     "ConfigurationWarning",
     "ConflictError",
     "Content",
     "ContentType",
+    "Delta",
     "FileError",
     "FileRef",
     "Files",
@@ -155,6 +161,7 @@ __all__ = [
     "InterruptStatus",
     "LifecycleHookBuilder",
     "MCPToolBuilder",
+    "MappingView",
     "Message",
     "MessageStatus",
     "MessageStream",
@@ -175,6 +182,7 @@ __all__ = [
     "ToolCallStatus",
     "ToolContext",
     "ToolType",
+    "Usage",
     "WebhookToolBuilder",
     "__version__",
     "agent_tool",
@@ -212,8 +220,8 @@ _MODULES = {
     "ConfigurationError ConfigurationWarning ConflictError FileError InferenceError InputRequiredError "
     "InternalServerError NotFoundError OutputError PermissionDeniedError RateLimitError RequirementsNotMetError "
     "RunFailedError StreamError",
-    "models": "Chat ChatStatus Content ContentType FileRef Interrupt InterruptReason InterruptStatus Message "
-    "MessageStatus Role Run RunState ToolCall ToolCallStatus ToolType",
+    "models": "Chat ChatStatus ChatTrace Content ContentType Delta FileRef Interrupt InterruptReason InterruptStatus "
+    "MappingView Message MessageStatus Role Run RunState ToolCall ToolCallStatus ToolType Usage",
     "resources": "AsyncChats AsyncFiles",
     "stream": "AsyncMessageStream",
     "sync": "Agent Agents Chats Files Inference MessageStream inference",

@@ -16,8 +16,9 @@ from ._loops.invoke import Invoker, ThreadInvoker
 from ._loops.threads import Uncopied
 from ._turns.conversation import AgentSetup, Conversation
 from ._turns.driver import AgentOptions, TurnDriver
-from ._turns.request import OnApproval, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest, Until
+from ._turns.request import OnApproval, OnDelta, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest, Until
 from ._types.codec import result_text, structure
+from .config import AgentConfig
 from .errors import ConfigurationError
 from .models import Chat, FileRef, Interrupt, Message, ToolCall
 from .resources import AsyncFiles
@@ -88,6 +89,7 @@ class AsyncAgent(Uncopied):
         stream: bool = False,
         files: Sequence[FileSource] = (),
         on_message: OnMessage | None = None,
+        on_delta: OnDelta | None = None,
         on_tool_call: OnToolCall | None = None,
         on_tool_progress: OnToolProgress | None = None,
         on_approval: OnApproval | None = None,
@@ -108,7 +110,11 @@ class AsyncAgent(Uncopied):
             stream: Whether to return a stream of snapshots, each the whole message so far, instead of the final one.
             files: The files that go with it, as for ``client.files.upload``; uploaded before the message is sent.
             on_message: Called as ``on_message(text, done)`` with the whole text so far: for each snapshot with
-                ``done=False``, and once at the end with ``done=True``. Sync or async.
+                ``done=False``, and once at the end with ``done=True``. A function that takes one argument only is
+                called with each snapshot, a Message. Sync or async.
+            on_delta: Called as ``on_delta(delta)`` with a Delta, what was added: for each snapshot in which the text or
+                the reasoning has changed, before ``on_message``. Where the earlier text is no longer valid,
+                ``delta.rewritten`` is true and ``delta.text`` is the whole text. Sync or async.
             on_tool_call: Called with each call of a client tool before its handler. Sync or async.
             on_tool_progress: Called as ``on_tool_progress(tool_call, value)`` with each value that a handler yields
                 before its result. Sync or async.
@@ -150,6 +156,7 @@ class AsyncAgent(Uncopied):
             text,
             files=files,
             on_message=on_message,
+            on_delta=on_delta,
             on_tool_call=on_tool_call,
             on_tool_progress=on_tool_progress,
             on_approval=on_approval,
@@ -177,6 +184,7 @@ class AsyncAgent(Uncopied):
         output_type: Any = None,
         files: Sequence[FileSource] = (),
         on_message: OnMessage | None = None,
+        on_delta: OnDelta | None = None,
         on_tool_call: OnToolCall | None = None,
         on_tool_progress: OnToolProgress | None = None,
         on_approval: OnApproval | None = None,
@@ -194,6 +202,7 @@ class AsyncAgent(Uncopied):
                 types. None returns the output as it is.
             files: As for ``send_message``.
             on_message: As for ``send_message``.
+            on_delta: As for ``send_message``.
             on_tool_call: As for ``send_message``.
             on_tool_progress: As for ``send_message``.
             on_approval: As for ``send_message``.
@@ -226,6 +235,7 @@ class AsyncAgent(Uncopied):
             output_type=output_type,
             files=files,
             on_message=on_message,
+            on_delta=on_delta,
             on_tool_call=on_tool_call,
             on_tool_progress=on_tool_progress,
             on_approval=on_approval,
@@ -237,6 +247,7 @@ class AsyncAgent(Uncopied):
         self,
         *,
         on_message: OnMessage | None = None,
+        on_delta: OnDelta | None = None,
         on_tool_call: OnToolCall | None = None,
         on_tool_progress: OnToolProgress | None = None,
         on_approval: OnApproval | None = None,
@@ -246,6 +257,7 @@ class AsyncAgent(Uncopied):
 
         Args:
             on_message: As for ``send_message``.
+            on_delta: As for ``send_message``.
             on_tool_call: As for ``send_message``.
             on_tool_progress: As for ``send_message``.
             on_approval: As for ``send_message``.
@@ -270,6 +282,7 @@ class AsyncAgent(Uncopied):
         return self._open_stream(
             TurnRequest(
                 on_message=on_message,
+                on_delta=on_delta,
                 on_tool_call=on_tool_call,
                 on_tool_progress=on_tool_progress,
                 on_approval=on_approval,
@@ -456,6 +469,91 @@ class AsyncAgent(Uncopied):
         if decision not in ("allow", "deny"):
             raise ConfigurationError(f"the decision about an interrupt is 'allow' or 'deny', not {decision!r}")
         return await self._conversation.resolve(_id_of(interrupt_id), allow=decision == "allow")
+
+    async def always_allow_tool(self, tool_call_id: str | ToolCall, option: str | None = None) -> None:
+        """Approve a call that waits for approval, and later calls like it in this chat.
+
+        ``wait`` or ``stream_messages`` continues the turn, as after ``approve_tool``.
+
+        Args:
+            tool_call_id: One of ``message.pending_approvals``, or its id.
+            option: The key of one of the options that the server offers for this call
+                (``GET /chats/{id}/tools/{call}/always-allow/options``). None allows every call of the tool.
+
+        Raises:
+            InferenceError: There is no chat yet.
+            ConflictError: The call does not wait for an approval, or there is no such option any more.
+            PermissionDeniedError, APIError, APIConnectionError: As for ``approve_tool``.
+
+        Example:
+            ```python
+            delete = tool("delete").handler(lambda name: "deleted").param("name", string()).require_approval().build()
+            agent = client.agent({"name": "janitor", "tools": [delete]})
+            message = await agent.send_message('Delete "notes.txt"')
+            for call in message.pending_approvals:
+                await agent.always_allow_tool(call)
+            await agent.wait()
+            print((await agent.send_message('Delete "draft.txt"')).paused)
+            ```
+
+            ```text
+            False
+            ```
+        """
+        await self._conversation.always_allow(_id_of(tool_call_id), option)
+
+    async def interrupts(self) -> list[Interrupt]:
+        """Read what the current or last run has waited for, oldest first; ``status`` says which are still pending.
+
+        Returns:
+            The interrupts; an empty list if there were none.
+
+        Raises:
+            InferenceError: There is no chat yet.
+            APIError, APIConnectionError: The server refused or could not be reached.
+
+        Example:
+            ```python
+            message = await agent.send_message("Publish the report")
+            for interrupt in await agent.interrupts():
+                print(interrupt.reason, interrupt.status)
+                await agent.resolve_interrupt(interrupt, "allow")
+            ```
+
+            ```text
+            confirmation pending
+            ```
+        """
+        return await self._conversation.interrupts()
+
+    async def set_agent(self, config: str | AgentConfig | Mapping[str, Any]) -> None:
+        """Continue the conversation with another agent, which takes the next message.
+
+        An agent that is stored at the service is set for the chat at once, also for other programs. A configuration is
+        sent with the next message, whose tools are from then on those of the configuration.
+
+        Args:
+            config: As for ``client.agent``.
+
+        Raises:
+            ConfigurationError: The configuration cannot be sent.
+            InferenceError: This was called from a handler or callback of a turn of this conversation.
+            NotFoundError: There is no such agent; the present one remains.
+            APIError, APIConnectionError: The server refused or could not be reached; the present agent remains.
+
+        Example:
+            ```python
+            await agent.send_message("Hello")
+            await agent.set_agent({"name": "editor", "system_prompt": "Improve what was written so far."})
+            message = await agent.send_message("Go on")
+            print(message.chat_id == agent.chat_id)
+            ```
+
+            ```text
+            True
+            ```
+        """
+        await self._conversation.set_agent(AgentSetup.read(config))
 
     async def stop(self) -> None:
         """End the run on the server; a stream of it ends normally. Does nothing if there is no chat yet.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -14,6 +15,7 @@ import attrs
 from ._loops.invoke import in_callback_of, invoke, runs_on_loop
 from ._loops.threads import Uncopied, hand_over, wait_for_end
 from ._turns.driver import TurnDriver
+from ._turns.request import Reports
 from .errors import InferenceError, StreamError
 from .models import Message, ToolCall
 
@@ -52,8 +54,7 @@ class AsyncMessageStream(Uncopied):
         self.message: Message | None = None
         self._driver = driver
         self._source = Conflator(driver) if driver.request.conflate else driver
-        self._on_message = driver.request.on_message
-        self._on_loop: bool | None = None  # whether that is called on the loop; found out when it is first called
+        self._reports = Reports.of(driver.request)
         self._batch: Iterator[Message] = iter(())  # what the source returned last, as far as it was not taken yet
         self._entered = False
         self._over = False
@@ -80,14 +81,14 @@ class AsyncMessageStream(Uncopied):
             if message is None:
                 raise StopAsyncIteration
         self.message = message
-        if self._on_message is not None:
+        if self._reports is not None:
             await self._report(message, done=False)
         return message
 
     async def _next_batch(self) -> list[Message]:
         """Wait for the next snapshots and return all that are there; for the blocking client.
 
-        ``on_message`` is called at the end of the turn only.
+        Callbacks are called at the end of the turn only.
 
         Returns:
             At least one snapshot, or an empty list when the turn has ended or paused.
@@ -242,7 +243,7 @@ class AsyncMessageStream(Uncopied):
         await self._source.leave()
 
     def _reporting(self, message: Message, *, done: bool) -> _Reporting:
-        """Return the context in which ``on_message`` is called, for the blocking client too.
+        """Return the context in which callbacks are called with a snapshot, for the blocking client too.
 
         Args:
             message: The snapshot that is reported.
@@ -263,16 +264,16 @@ class AsyncMessageStream(Uncopied):
         return turn.outcome.message if turn is not None and turn.outcome is not None else None
 
     async def _report(self, message: Message, *, done: bool) -> None:
-        callback = self._on_message
-        if callback is None:
+        if self._reports is None:
             return
+        invoker = self._driver.invoker
         try:
             with self._reporting(message, done=done):
-                if self._on_loop is None:
-                    self._on_loop = runs_on_loop(self._driver.invoker, callback)
-                await invoke(
-                    self._driver.invoker, callback, lambda: callback(message.text, done), on_loop=self._on_loop
-                )
+                for callback, arguments in self._reports.calls(message, done=done):
+                    if callback.on_loop is None:
+                        callback.on_loop = runs_on_loop(invoker, callback.function)
+                    call = functools.partial(callback.function, *arguments)
+                    await invoke(invoker, callback.function, call, on_loop=callback.on_loop)
         except GeneratorExit:  # a closed coroutine cannot await
             self._leave()
             raise
@@ -282,7 +283,7 @@ class AsyncMessageStream(Uncopied):
 
 
 class _Reporting:
-    """The context in which ``on_message`` is called with a snapshot.
+    """The context in which ``on_message`` and ``on_delta`` are called with a snapshot.
 
     The turn counts as waiting for the callback, and this package's errors that it raises get the message and chat.
 
@@ -336,7 +337,7 @@ class _Loop(Uncopied):
         if self._claim is None:
             self._claim = stream._reader.begin()
         message = await stream._next()
-        if stream._on_message is None:
+        if stream._reports is None:
             self._batch = stream._batch
         return message
 

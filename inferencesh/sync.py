@@ -25,12 +25,21 @@ if TYPE_CHECKING:
 
     from ._http.sources import FileSource, OnProgress
     from ._loops.loop_thread import LoopThread, Pump
-    from ._turns.request import OnApproval, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest, Until
+    from ._turns.request import (
+        OnApproval,
+        OnDelta,
+        OnMessage,
+        OnToolCall,
+        OnToolProgress,
+        TurnOptions,
+        TurnRequest,
+        Until,
+    )
     from .agent import AsyncAgent
     from .client import AsyncAgents, ClientOptions
     from .config import AgentConfig
     from .local import BackgroundRuntime, RuntimeOptions
-    from .models import Chat, FileRef, Interrupt, Message, ToolCall
+    from .models import Chat, ChatStatus, ChatTrace, FileRef, Interrupt, Message, ToolCall
     from .resources import AsyncChats, AsyncFiles
 
 __all__ = ["Agent", "Agents", "Chats", "Files", "Inference", "MessageStream", "inference"]
@@ -124,7 +133,7 @@ class Inference(Uncopied):
 
     @property
     def files(self) -> Files:
-        """The account's files: uploads."""
+        """The files of the account."""
         return Files(self._thread, self._client.files)
 
     @classmethod
@@ -260,6 +269,7 @@ class Agent(Uncopied):
         stream: bool = False,
         files: Sequence[FileSource] = (),
         on_message: OnMessage | None = None,
+        on_delta: OnDelta | None = None,
         on_tool_call: OnToolCall | None = None,
         on_tool_progress: OnToolProgress | None = None,
         on_approval: OnApproval | None = None,
@@ -273,7 +283,10 @@ class Agent(Uncopied):
             text: The message.
             stream: Whether to return a stream of snapshots, each the whole message so far, instead of the final one.
             files: What goes with it, as for ``client.files.upload``; uploaded before the message is sent.
-            on_message: Called as ``on_message(text, done)`` with the whole text so far.
+            on_message: Called as ``on_message(text, done)`` with the whole text so far; a function that takes one
+                argument only is called with each snapshot.
+            on_delta: Called with a Delta, what was added; ``delta.rewritten`` says that its text replaces the text
+                before.
             on_tool_call: Called with each client tool's call before its handler.
             on_tool_progress: Called as ``on_tool_progress(tool_call, value)`` with what a handler yields.
             on_approval: Asked once about each call that needs a person's approval: True approves it, False or a text
@@ -313,6 +326,7 @@ class Agent(Uncopied):
             text,
             files=files,
             on_message=on_message,
+            on_delta=on_delta,
             on_tool_call=on_tool_call,
             on_tool_progress=on_tool_progress,
             on_approval=on_approval,
@@ -334,6 +348,7 @@ class Agent(Uncopied):
         output_type: Any = None,
         files: Sequence[FileSource] = (),
         on_message: OnMessage | None = None,
+        on_delta: OnDelta | None = None,
         on_tool_call: OnToolCall | None = None,
         on_tool_progress: OnToolProgress | None = None,
         on_approval: OnApproval | None = None,
@@ -347,6 +362,7 @@ class Agent(Uncopied):
                 types. None takes the output as it is.
             files: As for ``send_message``.
             on_message: As for ``send_message``.
+            on_delta: As for ``send_message``.
             on_tool_call: As for ``send_message``.
             on_tool_progress: As for ``send_message``.
             on_approval: As for ``send_message``.
@@ -380,6 +396,7 @@ class Agent(Uncopied):
             output_type=output_type,
             files=files,
             on_message=on_message,
+            on_delta=on_delta,
             on_tool_call=on_tool_call,
             on_tool_progress=on_tool_progress,
             on_approval=on_approval,
@@ -396,6 +413,7 @@ class Agent(Uncopied):
         self,
         *,
         on_message: OnMessage | None = None,
+        on_delta: OnDelta | None = None,
         on_tool_call: OnToolCall | None = None,
         on_tool_progress: OnToolProgress | None = None,
         on_approval: OnApproval | None = None,
@@ -417,6 +435,7 @@ class Agent(Uncopied):
         return self._open(
             TurnRequest(
                 on_message=on_message,
+                on_delta=on_delta,
                 on_tool_call=on_tool_call,
                 on_tool_progress=on_tool_progress,
                 on_approval=on_approval,
@@ -540,6 +559,60 @@ class Agent(Uncopied):
         """
         return self._thread.call(self._agent.resolve_interrupt(interrupt_id, decision))
 
+    def always_allow_tool(self, tool_call_id: str | ToolCall, option: str | None = None) -> None:
+        """Approve a call and later calls like it; as ``AsyncAgent.always_allow_tool``, blocking.
+
+        Example:
+            ```python
+            delete = tool("delete").handler(lambda name: "deleted").param("name", string()).require_approval().build()
+            agent = client.agent({"name": "janitor", "tools": [delete]})
+            message = agent.send_message('Delete "notes.txt"')
+            for call in message.pending_approvals:
+                agent.always_allow_tool(call)
+            agent.wait()
+            print(agent.send_message('Delete "draft.txt"').paused)
+            ```
+
+            ```text
+            False
+            ```
+        """
+        self._thread.call(self._agent.always_allow_tool(tool_call_id, option))
+
+    def interrupts(self) -> list[Interrupt]:
+        """Read what the current or last run has waited for; as ``AsyncAgent.interrupts``, blocking.
+
+        Example:
+            ```python
+            message = agent.send_message("Publish the report")
+            for interrupt in agent.interrupts():
+                print(interrupt.reason, interrupt.status)
+                agent.resolve_interrupt(interrupt, "allow")
+            ```
+
+            ```text
+            confirmation pending
+            ```
+        """
+        return self._thread.call(self._agent.interrupts())
+
+    def set_agent(self, config: str | AgentConfig | Mapping[str, Any]) -> None:
+        """Continue the conversation with another agent; as ``AsyncAgent.set_agent``, blocking.
+
+        Example:
+            ```python
+            agent.send_message("Hello")
+            agent.set_agent({"name": "editor", "system_prompt": "Improve what was written so far."})
+            message = agent.send_message("Go on")
+            print(message.chat_id == agent.chat_id)
+            ```
+
+            ```text
+            True
+            ```
+        """
+        self._thread.call(self._agent.set_agent(config))
+
     def stop(self) -> None:
         """End the run on the server; as ``AsyncAgent.stop``, blocking.
 
@@ -640,13 +713,14 @@ class MessageStream(Uncopied):
 
     def __init__(self, thread: LoopThread, agent: AsyncAgent, request: TurnRequest) -> None:
         from ._loops.loop_thread import Pump
+        from ._turns.request import Reports
         from .stream import OneReader
 
         self.message: Message | None = None
         self._thread = thread
-        self._on_message = request.on_message
+        self._reports = Reports.of(request)
         self._pump: Pump[Message] = Pump(thread)
-        self._stream = agent._open_stream(attrs.evolve(request, on_message=None), self._pump)
+        self._stream = agent._open_stream(attrs.evolve(request, on_message=None, on_delta=None), self._pump)
         self._pump.source = self._stream._next_batch
         self._batch: Iterator[Message] = iter(())  # what is left of the batch that was handed over last
         self._entered = False
@@ -810,12 +884,12 @@ class MessageStream(Uncopied):
             self._leave()
 
     def _report(self, message: Message, *, done: bool) -> None:
-        callback = self._on_message
-        if callback is None:
+        if self._reports is None:
             return
         try:
             with self._stream._reporting(message, done=done):
-                self._thread.call_back(callback, message.text, done)
+                for callback, arguments in self._reports.calls(message, done=done):
+                    self._thread.call_back(callback.function, *arguments)
         except BaseException:
             self._pump.cancel()
             self._thread.clean_up(self._stream._leave_and_wait())
@@ -841,7 +915,7 @@ class _Loop(Uncopied):
         if self._claim is None:
             self._claim = stream._reader.begin()
         # The fast path: with a snapshot left in the batch, and without a callback, this call is all that one costs.
-        if stream._on_message is None and (message := next(stream._batch, None)) is not None:
+        if stream._reports is None and (message := next(stream._batch, None)) is not None:
             stream.message = message
             return message
         return stream._next()
@@ -950,6 +1024,38 @@ class Chats(Uncopied):
         """
         self._thread.call(self._chats.delete(chat_id))
 
+    def update(self, chat_id: str, *, name: str | None = None, visibility: str | None = None) -> Chat:
+        """Change a chat; as ``AsyncChats.update``, blocking.
+
+        Example:
+            ```python
+            message = agent.send_message("Hello")
+            chat = client.chats.update(message.chat_id, name="First steps")
+            print(chat.name)
+            ```
+
+            ```text
+            First steps
+            ```
+        """
+        return self._thread.call(self._chats.update(chat_id, name=name, visibility=visibility))
+
+    def status(self, chat_id: str) -> ChatStatus:
+        """Read only the status of a chat; as ``AsyncChats.status``, blocking.
+
+        Example:
+            ```python
+            message = agent.send_message("Hello")
+            if client.chats.status(message.chat_id) == ChatStatus.BUSY:
+                print("The agent is still at work.")
+            ```
+        """
+        return self._thread.call(self._chats.status(chat_id))
+
+    def trace(self, chat_id: str) -> ChatTrace:
+        """Read what has happened in a chat, step by step; as ``AsyncChats.trace``, blocking."""
+        return self._thread.call(self._chats.trace(chat_id))
+
     def cancel_message(self, message_id: str) -> None:
         """Withdraw a queued message; as ``AsyncChats.cancel_message``, blocking.
 
@@ -1009,6 +1115,49 @@ class Files(Uncopied):
                 source, filename=filename, content_type=content_type, on_progress=relay(on_progress)
             )
         )
+
+    def list(self, *, page_size: int = 50) -> Iterator[FileRef]:
+        """List the account's files, the newest first; as ``AsyncFiles.list``, blocking.
+
+        Example:
+            ```python
+            client.files.upload(b"Buy milk.", filename="notes.txt")
+            for file in client.files.list():
+                print(file.filename, file.size)
+                break
+            ```
+
+            ```text
+            notes.txt 9
+            ```
+        """
+        return _BlockingItems(self._thread, self._files.list(page_size=page_size))
+
+    def get(self, file_id: str | FileRef) -> FileRef:
+        """Read what the service knows of a file; as ``AsyncFiles.get``, blocking.
+
+        Example:
+            ```python
+            notes = client.files.upload(b"Buy milk.", filename="notes.txt")
+            print(client.files.get(notes.id).filename)
+            ```
+
+            ```text
+            notes.txt
+            ```
+        """
+        return self._thread.call(self._files.get(file_id))
+
+    def delete(self, file_id: str | FileRef) -> None:
+        """Delete a file; as ``AsyncFiles.delete``, blocking.
+
+        Example:
+            ```python
+            notes = client.files.upload(b"Buy milk.", filename="notes.txt")
+            client.files.delete(notes)
+            ```
+        """
+        self._thread.call(self._files.delete(file_id))
 
 
 class _BlockingItems(Uncopied, Generic[T]):

@@ -47,11 +47,11 @@ WITHOUT_EXAMPLE = {
 _MOST_CALLED = {
     "Inference": "agent local close",
     "Agent": "send_message stream_messages wait run submit_tool_result approve_tool reject_tool resolve_interrupt "
-    "upload_file stop get_chat history reset",
+    "always_allow_tool interrupts set_agent upload_file stop get_chat history reset",
     "MessageStream": "get_final_message get_final_output stop close",
     "Agents": "create",
-    "Chats": "list get messages delete cancel_message",
-    "Files": "upload",
+    "Chats": "list get messages delete update status cancel_message",
+    "Files": "upload list get delete",
 }
 MOST_CALLED = [(cls, member) for cls, members in _MOST_CALLED.items() for member in members.split()]
 

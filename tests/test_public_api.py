@@ -33,7 +33,7 @@ CLIENT = (
     *("base_url", "timeout", "max_retries", "max_reconnects", "backoff", "proxy", "trust_env", "ssl"),
     *("tool_timeout", "max_parallel_tools", "max_line_bytes"),
 )
-FOLLOW = ("on_message", "on_tool_call", "on_tool_progress", "on_approval", "conflate")
+FOLLOW = ("on_message", "on_delta", "on_tool_call", "on_tool_progress", "on_approval", "conflate")
 UPLOAD = ("filename", "content_type", "on_progress")
 Signature = tuple[tuple[str, ...], tuple[str, ...]]
 
@@ -53,6 +53,9 @@ BOTH: dict[str, Signature] = {
     "Agent.approve_tool": (("self", "tool_call_id"), ()),
     "Agent.reject_tool": (("self", "tool_call_id", "reason"), ()),
     "Agent.resolve_interrupt": (("self", "interrupt_id", "decision"), ()),
+    "Agent.always_allow_tool": (("self", "tool_call_id", "option"), ()),
+    "Agent.interrupts": (("self",), ()),
+    "Agent.set_agent": (("self", "config"), ()),
     "Agent.stop": (("self",), ()),
     "Agent.get_chat": (("self",), ()),
     "Agent.history": (("self",), ()),
@@ -63,7 +66,13 @@ BOTH: dict[str, Signature] = {
     "Chats.messages": (("self", "chat_id"), ("page_size",)),
     "Chats.delete": (("self", "chat_id"), ()),
     "Chats.cancel_message": (("self", "message_id"), ()),
+    "Chats.update": (("self", "chat_id"), ("name", "visibility")),
+    "Chats.status": (("self", "chat_id"), ()),
+    "Chats.trace": (("self", "chat_id"), ()),
     "Files.upload": (("self", "source"), UPLOAD),
+    "Files.list": (("self",), ("page_size",)),
+    "Files.get": (("self", "file_id"), ()),
+    "Files.delete": (("self", "file_id"), ()),
     "MessageStream.get_final_message": (("self",), ()),
     "MessageStream.get_final_output": (("self",), ()),
     "MessageStream.stop": (("self",), ()),
@@ -78,6 +87,8 @@ ALONE: dict[str, Signature] = {
     "Backoff.delay": (("self", "attempt"), ()),
     "FileRef": (("id", "uri", "filename", "content_type", "size"), ()),
     "ToolContext": (("chat_id", "call_id", "tool_name", "agent"), ()),
+    "MappingView.get": (("self", "key", "default"), ()),
+    **{f"MappingView.{name}": (("self",), ()) for name in ("keys", "values", "items")},
 }
 BUILDERS: dict[str, Signature] = {
     "tool": (("name",), ("description", "display_name", "require_approval")),
