@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     )
     from .client import AsyncAgents, AsyncInference, async_inference
     from .config import AgentConfig, Backoff, Timeout
+    from .endpoints import AsyncResponseStream, Response
     from .errors import (
         APIConnectionError,
         APIError,
@@ -96,7 +97,7 @@ if TYPE_CHECKING:
     )
     from .resources import AsyncChats, AsyncFiles
     from .stream import AsyncMessageStream
-    from .sync import Agent, Agents, Chats, Files, Inference, MessageStream, inference
+    from .sync import Agent, Agents, Chats, Files, Inference, MessageStream, ResponseStream, inference
     from .tools import (
         FunctionTool,
         Tool,
@@ -131,6 +132,7 @@ __all__ = [
     "AsyncFiles",
     "AsyncInference",
     "AsyncMessageStream",
+    "AsyncResponseStream",
     "AuthenticationError",
     "Backoff",
     "BuiltinHook",
@@ -170,6 +172,8 @@ __all__ = [
     "PermissionDeniedError",
     "RateLimitError",
     "RequirementsNotMetError",
+    "Response",
+    "ResponseStream",
     "Role",
     "Run",
     "RunFailedError",
@@ -216,6 +220,7 @@ _MODULES = {
     "learning_hooks lifecycle_hook mcp_tool webhook_tool widget_action",
     "client": "AsyncAgents AsyncInference async_inference",
     "config": "AgentConfig Backoff Timeout",
+    "endpoints": "AsyncResponseStream Response",
     "errors": "APIConnectionError APIError APITimeoutError AuthenticationError CallbackCancelledError "
     "ConfigurationError ConfigurationWarning ConflictError FileError InferenceError InputRequiredError "
     "InternalServerError NotFoundError OutputError PermissionDeniedError RateLimitError RequirementsNotMetError "
@@ -224,7 +229,7 @@ _MODULES = {
     "MappingView Message MessageStatus Role Run RunState ToolCall ToolCallStatus ToolType Usage",
     "resources": "AsyncChats AsyncFiles",
     "stream": "AsyncMessageStream",
-    "sync": "Agent Agents Chats Files Inference MessageStream inference",
+    "sync": "Agent Agents Chats Files Inference MessageStream ResponseStream inference",
     "tools": "FunctionTool Tool ToolBuilder array boolean enum_of inline integer number obj optional string tool",
     "tools.handler": "ToolContext",
 }

@@ -38,11 +38,12 @@ if TYPE_CHECKING:
     from .agent import AsyncAgent
     from .client import AsyncAgents, ClientOptions
     from .config import AgentConfig
+    from .endpoints import AsyncItemStream, AsyncResponseStream
     from .local import BackgroundRuntime, RuntimeOptions
     from .models import Chat, ChatStatus, ChatTrace, FileRef, Interrupt, Message, ToolCall
     from .resources import AsyncChats, AsyncFiles
 
-__all__ = ["Agent", "Agents", "Chats", "Files", "Inference", "MessageStream", "inference"]
+__all__ = ["Agent", "Agents", "Chats", "Files", "Inference", "MessageStream", "ResponseStream", "inference"]
 
 T = TypeVar("T")
 
@@ -180,6 +181,155 @@ class Inference(Uncopied):
             ```
         """
         return Agent(self._thread, self._client.agent(config, chat_id=chat_id, context=context))
+
+    @overload
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        params: Mapping[str, object] | None = None,
+        cast_to: type[T],
+        idempotent: bool | None = None,
+    ) -> T: ...
+
+    @overload
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        params: Mapping[str, object] | None = None,
+        cast_to: Any = None,
+        idempotent: bool | None = None,
+    ) -> Any: ...
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        params: Mapping[str, object] | None = None,
+        cast_to: Any = None,
+        idempotent: bool | None = None,
+    ) -> Any:
+        """Make a request to any endpoint; as ``AsyncInference.request``, blocking.
+
+        Example:
+            ```python
+            chat = client.request("POST", "/chats", json={"agent": "acme/support"}, cast_to=Chat)
+            renamed = client.request("POST", f"/chats/{chat.id}", json={"name": "Notes"})
+            print(renamed["name"])
+            ```
+
+            ```text
+            Notes
+            ```
+        """
+        return self._thread.call(
+            self._client.request(method, path, json=json, params=params, cast_to=cast_to, idempotent=idempotent)
+        )
+
+    @overload
+    def paginate(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        params: Mapping[str, object] | None = None,
+        cast_to: type[T],
+        page_size: int | None = None,
+    ) -> Iterator[T]: ...
+
+    @overload
+    def paginate(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        params: Mapping[str, object] | None = None,
+        cast_to: Any = None,
+        page_size: int | None = None,
+    ) -> Iterator[Any]: ...
+
+    def paginate(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        params: Mapping[str, object] | None = None,
+        cast_to: Any = None,
+        page_size: int | None = None,
+    ) -> Iterator[Any]:
+        """Read the items of a list from any endpoint that answers in pages; as ``AsyncInference.paginate``, blocking.
+
+        Example:
+            ```python
+            agent.send_message("Hello")
+            for chat in client.paginate("POST", "/chats/list", cast_to=Chat, page_size=100):
+                print(chat.id, chat.name)
+            ```
+        """
+        items = self._client.paginate(method, path, json=json, params=params, cast_to=cast_to, page_size=page_size)
+        return _BlockingItems(self._thread, items)
+
+    @overload
+    def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        params: Mapping[str, object] | None = None,
+        cast_to: type[T],
+        idempotent: bool | None = None,
+    ) -> ResponseStream[T]: ...
+
+    @overload
+    def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        params: Mapping[str, object] | None = None,
+        cast_to: Any = None,
+        idempotent: bool | None = None,
+    ) -> ResponseStream[Any]: ...
+
+    def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        params: Mapping[str, object] | None = None,
+        cast_to: Any = None,
+        idempotent: bool | None = None,
+    ) -> ResponseStream[Any]:
+        """Make a request to any endpoint whose response is a stream; as ``AsyncInference.stream``, blocking.
+
+        Example:
+            ```python
+            agent.send_message("Hello")
+            with client.stream("GET", f"/chats/{agent.chat_id}/stream", cast_to=str) as stream:
+                print(stream.headers["content-type"])
+            ```
+
+            ```text
+            application/x-ndjson
+            ```
+        """
+        return ResponseStream(
+            self._thread,
+            self._client.stream(method, path, json=json, params=params, cast_to=cast_to, idempotent=idempotent),
+        )
 
     def close(self) -> None:
         """Close all connections and streams and stop the background loop. May be called more than once.
@@ -1158,6 +1308,129 @@ class Files(Uncopied):
             ```
         """
         self._thread.call(self._files.delete(file_id))
+
+
+class _ItemStream(Uncopied, Generic[T]):
+    """A stream that is opened when it is first read; its connection is closed when its reader leaves."""
+
+    _instead = "open another stream where it is needed"
+
+    def __init__(self, thread: LoopThread, stream: AsyncItemStream[T]) -> None:
+        from ._loops.loop_thread import Pump
+
+        self._thread = thread
+        self._stream = stream
+        self._pump: Pump[T] = Pump(thread)
+        self._pump.source = stream._next_batch
+        self._items: Iterator[T] = iter(())
+        self._entered = False
+
+    def __iter__(self) -> Iterator[T]:
+        return _ItemLoop(self, leaves=not self._entered)
+
+    def __next__(self) -> T:
+        for item in self._items:
+            return item
+        try:
+            self._items = iter(self._pump.take())
+        except BaseException:
+            self._stream._leave()
+            raise
+        for item in self._items:
+            return item
+        raise StopIteration
+
+    def close(self) -> None:
+        """Close the connection. May be called more than once.
+
+        Example:
+            ```python
+            agent.send_message("Hello")
+            stream = client.stream("GET", f"/chats/{agent.chat_id}/stream")
+            try:
+                print(next(stream)["event"])
+            finally:
+                stream.close()
+            ```
+
+            ```text
+            chats
+            ```
+        """
+        self._items = iter(())
+        self._pump.cancel()
+        self._thread.call_close(self._stream.aclose)
+
+    def _leave(self) -> None:
+        """Close the connection at once, from any thread."""
+        self._pump.cancel()
+        self._stream._leave()
+
+    def __enter__(self) -> Self:
+        self._entered = True
+        self._thread.call(self._stream._open())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_entered"):
+            self._leave()
+
+
+class _ItemLoop(Uncopied, Generic[T]):
+    """The iterator of one ``for`` loop over a stream, which is deleted as soon as the loop ends or is left."""
+
+    _instead = _ItemStream._instead
+
+    def __init__(self, stream: _ItemStream[T], *, leaves: bool) -> None:
+        self._stream = stream
+        self._leaves = leaves
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        return next(self._stream)
+
+    def __del__(self) -> None:
+        if self._leaves:
+            self._stream._leave()
+
+
+class ResponseStream(_ItemStream[T]):
+    """The response of ``client.stream``, as it arrives; as ``AsyncResponseStream``, for a plain ``for`` loop.
+
+    Example:
+        ```python
+        agent.send_message("Hello")
+        for event in client.stream("GET", f"/chats/{agent.chat_id}/stream"):
+            print(event["event"], event["data"]["status"])
+            break
+        ```
+
+        ```text
+        chats ...
+        ```
+    """
+
+    _stream: AsyncResponseStream[T]
+
+    def __init__(self, thread: LoopThread, stream: AsyncResponseStream[T]) -> None:
+        super().__init__(thread, stream)
+
+    @property
+    def status_code(self) -> int:
+        """The HTTP status, once the stream is open; 0 before."""
+        return self._stream.status_code
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers, with names in lower case, once the stream is open; empty before."""
+        return self._stream.headers
 
 
 class _BlockingItems(Uncopied, Generic[T]):

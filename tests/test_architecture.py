@@ -109,7 +109,11 @@ def test_the_package_keeps_the_rule(rule: Rule) -> None:
             ["testing.runtime imports inferencesh.local._api.forms.f"],
         ),
         (aiohttp_stays_in_http, {"web": "import aiohttp.web"}, ["web imports aiohttp"]),
-        (few_modules, {f"_http/m{number}": "" for number in range(MOST_MODULES + 1)}, ["the client has 46 modules"]),
+        (
+            few_modules,
+            {f"_http/m{number}": "" for number in range(MOST_MODULES + 1)},
+            [f"the client has {MOST_MODULES + 1} modules"],
+        ),
         (no_fragments, {"stream": "\n" * (LEAST_LINES - 1)}, ["stream has 59 lines"]),
     ],
 )
