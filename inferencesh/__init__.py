@@ -73,6 +73,7 @@ if TYPE_CHECKING:
         RunFailedError,
         StreamError,
     )
+    from .events import AsyncEventStream, Event
     from .models import (
         Chat,
         ChatStatus,
@@ -97,7 +98,7 @@ if TYPE_CHECKING:
     )
     from .resources import AsyncChats, AsyncFiles
     from .stream import AsyncMessageStream
-    from .sync import Agent, Agents, Chats, Files, Inference, MessageStream, ResponseStream, inference
+    from .sync import Agent, Agents, Chats, EventStream, Files, Inference, MessageStream, ResponseStream, inference
     from .tools import (
         FunctionTool,
         Tool,
@@ -129,6 +130,7 @@ __all__ = [
     "AsyncAgent",
     "AsyncAgents",
     "AsyncChats",
+    "AsyncEventStream",
     "AsyncFiles",
     "AsyncInference",
     "AsyncMessageStream",
@@ -147,6 +149,8 @@ __all__ = [
     "Content",
     "ContentType",
     "Delta",
+    "Event",
+    "EventStream",
     "FileError",
     "FileRef",
     "Files",
@@ -225,11 +229,12 @@ _MODULES = {
     "ConfigurationError ConfigurationWarning ConflictError FileError InferenceError InputRequiredError "
     "InternalServerError NotFoundError OutputError PermissionDeniedError RateLimitError RequirementsNotMetError "
     "RunFailedError StreamError",
+    "events": "AsyncEventStream Event",
     "models": "Chat ChatStatus ChatTrace Content ContentType Delta FileRef Interrupt InterruptReason InterruptStatus "
     "MappingView Message MessageStatus Role Run RunState ToolCall ToolCallStatus ToolType Usage",
     "resources": "AsyncChats AsyncFiles",
     "stream": "AsyncMessageStream",
-    "sync": "Agent Agents Chats Files Inference MessageStream ResponseStream inference",
+    "sync": "Agent Agents Chats EventStream Files Inference MessageStream ResponseStream inference",
     "tools": "FunctionTool Tool ToolBuilder array boolean enum_of inline integer number obj optional string tool",
     "tools.handler": "ToolContext",
 }

@@ -20,6 +20,7 @@ from ._turns.request import OnApproval, OnDelta, OnMessage, OnToolCall, OnToolPr
 from ._types.codec import result_text, structure
 from .config import AgentConfig
 from .errors import ConfigurationError
+from .events import AsyncEventStream
 from .models import Chat, FileRef, Interrupt, Message, ToolCall
 from .resources import AsyncFiles
 from .stream import AsyncMessageStream
@@ -289,6 +290,38 @@ class AsyncAgent(Uncopied):
                 conflate=conflate,
             )
         )
+
+    def stream_events(self) -> AsyncEventStream:
+        """Follow all events of the chat as the service sends them, for programs that want more than snapshots.
+
+        Handlers and callbacks are not called, and tool calls are not answered: that is what ``stream_messages`` does.
+
+        Returns:
+            A stream, which goes on until it is left, whatever turns begin and end meanwhile; nothing is sent before it
+            is iterated, entered or awaited.
+
+        Raises:
+            InferenceError: There is no chat yet.
+            NotFoundError: From the stream, when there is no such chat, or not any more.
+            StreamError: From the stream, when it was lost for good.
+            APIError, APIConnectionError: From the stream, when it cannot be opened.
+
+        Example:
+            ```python
+            await agent.send_message("Hello")
+            async with agent.stream_events() as events:
+                await agent.send_message("Hello again")
+                async for event in events:
+                    if event.message is not None and event.message.done:
+                        print(event.message.text)
+                        break
+            ```
+
+            ```text
+            ...
+            ```
+        """
+        return AsyncEventStream(self._transport, self._conversation.require_chat(), self._options.reconnects)
 
     async def wait(self, *, until: Until = "input") -> Message:
         """Wait until the current turn ends or needs input.

@@ -39,11 +39,22 @@ if TYPE_CHECKING:
     from .client import AsyncAgents, ClientOptions
     from .config import AgentConfig
     from .endpoints import AsyncItemStream, AsyncResponseStream
+    from .events import AsyncEventStream, Event  # noqa: F401 - named in a string
     from .local import BackgroundRuntime, RuntimeOptions
     from .models import Chat, ChatStatus, ChatTrace, FileRef, Interrupt, Message, ToolCall
     from .resources import AsyncChats, AsyncFiles
 
-__all__ = ["Agent", "Agents", "Chats", "Files", "Inference", "MessageStream", "ResponseStream", "inference"]
+__all__ = [
+    "Agent",
+    "Agents",
+    "Chats",
+    "EventStream",
+    "Files",
+    "Inference",
+    "MessageStream",
+    "ResponseStream",
+    "inference",
+]
 
 T = TypeVar("T")
 
@@ -592,6 +603,26 @@ class Agent(Uncopied):
                 conflate=conflate,
             )
         )
+
+    def stream_events(self) -> EventStream:
+        """Follow all events of the chat as the service sends them; as ``AsyncAgent.stream_events``, blocking.
+
+        Example:
+            ```python
+            agent.send_message("Hello")
+            with agent.stream_events() as events:
+                agent.send_message("Hello again")
+                for event in events:
+                    if event.message is not None and event.message.done:
+                        print(event.message.text)
+                        break
+            ```
+
+            ```text
+            ...
+            ```
+        """
+        return EventStream(self._thread, self._agent.stream_events())
 
     def wait(self, *, until: Until = "input") -> Message:
         """Wait until the current turn ends or needs input; as ``AsyncAgent.wait``, blocking.
@@ -1431,6 +1462,33 @@ class ResponseStream(_ItemStream[T]):
     def headers(self) -> Mapping[str, str]:
         """The headers, with names in lower case, once the stream is open; empty before."""
         return self._stream.headers
+
+
+class EventStream(_ItemStream["Event"]):
+    """All events of a chat as the service sends them; as ``AsyncEventStream``, for a plain ``for`` loop.
+
+    Example:
+        ```python
+        agent.send_message("Hello")
+        for event in agent.stream_events():
+            print(event.name)
+            break
+        ```
+
+        ```text
+        chats
+        ```
+    """
+
+    _stream: AsyncEventStream
+
+    def __init__(self, thread: LoopThread, stream: AsyncEventStream) -> None:
+        super().__init__(thread, stream)
+
+    @property
+    def reconnects(self) -> int:
+        """How often the connection was lost and opened again."""
+        return self._stream.reconnects
 
 
 class _BlockingItems(Uncopied, Generic[T]):

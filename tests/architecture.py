@@ -35,6 +35,7 @@ FLOORS = (
     ("_turns",),
     ("resources", "stream"),
     ("endpoints",),
+    ("events",),
     ("agent", "web"),
     ("client",),
     ("sync",),

@@ -46,7 +46,8 @@ WITHOUT_EXAMPLE = {
 # Beside the classes and functions: what people call most.
 _MOST_CALLED = {
     "Inference": "agent local request paginate stream close",
-    "Agent": "send_message stream_messages wait run submit_tool_result approve_tool reject_tool resolve_interrupt "
+    "Agent": "send_message stream_messages stream_events "
+    "wait run submit_tool_result approve_tool reject_tool resolve_interrupt "
     "always_allow_tool interrupts set_agent upload_file stop get_chat history reset",
     "MessageStream": "get_final_message get_final_output stop close",
     "Agents": "create",

@@ -50,6 +50,7 @@ BOTH: dict[str, Signature] = {
     "Agent.send_message": (("self", "text"), ("stream", "files", *FOLLOW)),
     "Agent.run": (("self", "text"), ("output_type", "files", *FOLLOW)),
     "Agent.stream_messages": (("self",), FOLLOW),
+    "Agent.stream_events": (("self",), ()),
     "Agent.wait": (("self",), ()),
     "Agent.submit_tool_result": (("self", "tool_call_id", "result"), ("files",)),
     "Agent.upload_file": (("self", "source"), UPLOAD),

@@ -48,7 +48,7 @@ from .tracing import TurnSpan
 if TYPE_CHECKING:
     from inferencesh._http.stream import ByteStream
 
-__all__ = ["AgentOptions", "Reconnects", "TurnDriver"]
+__all__ = ["AgentOptions", "Connection", "ReconnectCounter", "Reconnects", "TurnDriver"]
 
 logger = logging.getLogger("inferencesh")
 
@@ -118,8 +118,8 @@ class TurnDriver:
         self._transport = transport
         self._api = conversation.api
         self._options = options
-        self._connection = _Connection(transport)
-        self._reconnects = _ReconnectCounter(options.reconnects)
+        self._connection = Connection(transport)
+        self._reconnects = ReconnectCounter(options.reconnects)
         self._span = TurnSpan(conversation.setup.body, request.text)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._now: Callable[[], float] = time.monotonic  # the loop's clock, once there is a loop
@@ -531,7 +531,7 @@ class TurnDriver:
         await self.aclose()
 
 
-class _Connection:
+class Connection:
     """The connection over which a chat's events arrive; it may be opened again after it was lost.
 
     Args:
@@ -629,8 +629,8 @@ class _Connection:
         self.events = iter(())
 
 
-class _ReconnectCounter:
-    """Counts the lost connections of one turn since the last one that brought something new.
+class ReconnectCounter:
+    """Counts the lost connections of one stream since the last one that brought something new.
 
     Args:
         limits: The limits of reconnecting.
@@ -645,7 +645,7 @@ class _ReconnectCounter:
         """Count a lost connection.
 
         Args:
-            progress: The number of snapshots that the turn has had.
+            progress: The number of snapshots or new events that the stream has had.
             chat_id: The chat, for the error's text.
             cause: Why the connection was lost.
 
