@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         widget_action,
     )
     from .client import AsyncAgents, AsyncInference, async_inference
+    from .compat import *  # noqa: F403 - names of the official SDK, which are not in __all__
     from .config import AgentConfig, Backoff, Timeout
     from .endpoints import AsyncResponseStream, Response
     from .errors import (
@@ -243,11 +244,22 @@ _HOMES = {name: module for module, names in _MODULES.items() for name in names.s
 
 def __getattr__(name: str) -> object:
     module = _HOMES.get(name)
-    if module is None:
+    if module is not None:
+        value = getattr(importlib.import_module(f".{module}", __name__), name)
+    elif name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{module}", __name__), name)
+    else:
+        value = _official(name)
     globals()[name] = value
     return value
+
+
+def _official(name: str) -> object:
+    """Return what has a name of the official SDK that is not one of this package's own."""
+    compat = importlib.import_module(".compat", __name__)
+    if name not in compat.ALIASES and name not in compat.__all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(compat, name)
 
 
 def __dir__() -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping, Sequence
 from types import CoroutineType
-from typing import Any, Literal, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast, overload
 
 import attrs
 
@@ -25,12 +25,20 @@ from .models import Chat, FileRef, Interrupt, Message, ToolCall
 from .resources import AsyncFiles
 from .stream import AsyncMessageStream
 
+if TYPE_CHECKING:
+    from .compat import AgentNames
+
+    class _AgentNames(AgentNames, Uncopied): ...
+
+else:
+    _AgentNames = Uncopied  # the methods of the base class come from ``__getattr__``
+
 __all__ = ["AsyncAgent"]
 
 T = TypeVar("T")
 
 
-class AsyncAgent(Uncopied):
+class AsyncAgent(_AgentNames):
     """One conversation with an agent; made by ``AsyncInference.agent``.
 
     The first message begins a chat, and later messages continue it. Send one message at a time; for several
@@ -675,6 +683,13 @@ class AsyncAgent(Uncopied):
             invoker = ThreadInvoker(self._options.tools.at_once + 1)  # the handlers, and one callback
         driver = TurnDriver(self._transport, self._conversation, request, self._options, invoker)
         return AsyncMessageStream(driver)
+
+    if not TYPE_CHECKING:  # type checkers see the methods in the base class
+
+        def __getattr__(self, name: str) -> Any:
+            from .compat import official_method
+
+            return official_method(self, "agent", name)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(chat_id={self.chat_id!r})"

@@ -17,10 +17,16 @@ if TYPE_CHECKING:
 
     from ._http.transport import Address
     from .agent import AsyncAgent
+    from .compat import ClientNames
     from .config import AgentConfig
     from .endpoints import AsyncResponseStream, Endpoints
     from .local import BackgroundRuntime, RuntimeOptions
     from .resources import AsyncChats, AsyncFiles
+
+    class _ClientNames(ClientNames, Uncopied): ...
+
+else:
+    _ClientNames = Uncopied  # the methods of the base class come from ``__getattr__``
 
 __all__ = ["MAX_LINE_BYTES", "AsyncAgents", "AsyncInference", "ClientOptions", "async_inference"]
 
@@ -61,7 +67,7 @@ _DEFAULT_TIMEOUT = Timeout()
 _DEFAULT_BACKOFF = Backoff()
 
 
-class AsyncInference(Uncopied):
+class AsyncInference(_ClientNames):
     """The client for asyncio programs.
 
     It may be made anywhere, also at import time, and used from any event loop: nothing is bound to a loop before the
@@ -464,6 +470,13 @@ class AsyncInference(Uncopied):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    if not TYPE_CHECKING:  # type checkers see the methods in the base class
+
+        def __getattr__(self, name: str) -> Any:
+            from .compat import official_method
+
+            return official_method(self, "client", name)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({'local' if self._runtime is not None else 'api_key=***'})"

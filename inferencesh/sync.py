@@ -37,12 +37,20 @@ if TYPE_CHECKING:
     )
     from .agent import AsyncAgent
     from .client import AsyncAgents, ClientOptions
+    from .compat import AgentNames, ClientNames
     from .config import AgentConfig
     from .endpoints import AsyncItemStream, AsyncResponseStream
     from .events import AsyncEventStream, Event  # noqa: F401 - named in a string
     from .local import BackgroundRuntime, RuntimeOptions
     from .models import Chat, ChatStatus, ChatTrace, FileRef, Interrupt, Message, ToolCall
     from .resources import AsyncChats, AsyncFiles
+
+    class _ClientNames(ClientNames, Uncopied): ...
+
+    class _AgentNames(AgentNames, Uncopied): ...
+
+else:
+    _ClientNames = _AgentNames = Uncopied  # the methods of the base classes come from ``__getattr__``
 
 __all__ = [
     "Agent",
@@ -62,7 +70,7 @@ _DEFAULT_TIMEOUT = Timeout()
 _DEFAULT_BACKOFF = Backoff()
 
 
-class Inference(Uncopied):
+class Inference(_ClientNames):
     """The client for programs without an event loop; it also works inside one, for instance in a notebook.
 
     It may be used from several threads. Close it with ``with`` or ``close``; one that is never closed ends quietly with
@@ -369,6 +377,13 @@ class Inference(Uncopied):
     ) -> None:
         self.close()
 
+    if not TYPE_CHECKING:  # type checkers see the methods in the base class
+
+        def __getattr__(self, name: str) -> Any:
+            from .compat import official_method
+
+            return official_method(self, "client", name)
+
     def __repr__(self) -> str:
         return repr(self._client).replace(type(self._client).__name__, type(self).__name__)
 
@@ -384,7 +399,7 @@ def inference(api_key: str | None = None, **options: Unpack[ClientOptions]) -> I
     return Inference(api_key, **options)
 
 
-class Agent(Uncopied):
+class Agent(_AgentNames):
     """One conversation with an agent; made by ``Inference.agent``.
 
     The first message begins a chat, later ones continue it. Send one message at a time; for several conversations make
@@ -857,6 +872,13 @@ class Agent(Uncopied):
 
     def _open(self, request: TurnRequest) -> MessageStream:
         return MessageStream(self._thread, self._agent, attrs.evolve(request, agent=self))
+
+    if not TYPE_CHECKING:  # type checkers see the methods in the base class
+
+        def __getattr__(self, name: str) -> Any:
+            from .compat import official_method
+
+            return official_method(self, "agent", name)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(chat_id={self.chat_id!r})"

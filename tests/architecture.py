@@ -27,6 +27,7 @@ FLOORS = (
     ("_text", "config"),
     ("models",),
     ("_types",),
+    ("compat",),
     ("tools",),
     ("builders",),
     ("_protocol",),
@@ -45,7 +46,7 @@ FLOORS = (
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}
 
 # The rooms that neither wait nor send: they can be tested without a loop, a thread, a socket or a clock.
-IO_FREE = ("errors", "_text", "config", "models", "_types", "tools", "builders", "_protocol")
+IO_FREE = ("errors", "_text", "config", "models", "_types", "tools", "builders", "_protocol", "compat")
 IO = frozenset(
     [
         *("aiohttp", "anyio", "asyncio", "concurrent", "multiprocessing", "queue", "sched", "select", "selectors"),

@@ -20,7 +20,10 @@ from .architecture import FLOORS, IO_FREE, LEAST_LINES, MOST_MODULES, PACKAGE, r
 from .command_line import LIMIT, ROOT
 
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
-GUIDES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/architecture.md", "docs/performance.md"]
+GUIDES = [
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
+    *("docs/architecture.md", "docs/performance.md", "docs/migrating.md", "docs/requests.md"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -38,13 +38,13 @@ class Block:
     shown: str | None
 
 
-def blocks() -> Iterator[Block]:
-    """Yield the Python blocks of the README, each with the output that follows it."""
-    found = list(_BLOCK.finditer(README))
+def blocks(page: str = README) -> Iterator[Block]:
+    """Yield the Python blocks of a page, each with the output that follows it."""
+    found = list(_BLOCK.finditer(page))
     for match, after in itertools.zip_longest(found, found[1:]):
         if match[1] == "python":
             shown = after[2] if after is not None and after[1] == "text" else None
-            yield Block(README.count("\n", 0, match.start(2)) + 1, match[2], shown)
+            yield Block(page.count("\n", 0, match.start(2)) + 1, match[2], shown)
 
 
 def programs() -> Iterator[list[Block]]:
@@ -73,6 +73,28 @@ def pattern(shown: str) -> str:
     return r"\s*" + r"[ ]*\n".join(lines) + r"\s*"
 
 
+def check(group: list[Block], script: Path, served: Served) -> None:
+    """Run blocks in a process of their own, with warnings as errors, and compare what they print."""
+    script.write_text(source(group), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", script],
+        check=False,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=LIMIT,
+        env=environment(address(served.runtime.base_url, served.runtime.api_key)),
+        cwd=script.parent,  # for the files that the blocks make
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    *outputs, rest = done.stdout.split(_END_OF_BLOCK)
+    assert rest == ""
+    for block, output in zip(group, outputs, strict=True):
+        if block.shown is not None:
+            assert output.strip(), f"the block in line {block.line} prints nothing"
+            assert re.fullmatch(pattern(block.shown), output, re.DOTALL), f"line {block.line} prints {output!r}"
+
+
 @pytest.fixture
 def served() -> Iterator[Served]:
     """The embedded runtime to which the environment directs ``Inference()``."""
@@ -83,25 +105,7 @@ def served() -> Iterator[Served]:
 @pytest.mark.parametrize("group", [pytest.param(group, id=f"line {group[0].line}") for group in programs()])
 def test_the_blocks_run_and_print_what_they_say(group: list[Block], served: Served, tmp_path: Path) -> None:
     """In a process of their own, with warnings as errors; stderr stays empty."""
-    script = tmp_path / "README.py"
-    script.write_text(source(group), encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-W", "error", script],
-        check=False,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=LIMIT,
-        env=environment(address(served.runtime.base_url, served.runtime.api_key)),
-        cwd=tmp_path,  # for the files that the blocks make
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    *outputs, rest = done.stdout.split(_END_OF_BLOCK)
-    assert rest == ""
-    for block, output in zip(group, outputs, strict=True):
-        if block.shown is not None:
-            assert output.strip(), f"the block in line {block.line} prints nothing"
-            assert re.fullmatch(pattern(block.shown), output, re.DOTALL), f"line {block.line} prints {output!r}"
+    check(group, tmp_path / "README.py", served)
 
 
 def test_no_block_is_overlooked() -> None:
