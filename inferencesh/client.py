@@ -118,8 +118,9 @@ class AsyncInference(_ClientNames):
         max_parallel_tools: int = 16,
         max_line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
+        from ._http.events import Reconnects
         from ._http.transport import Address, Transport, TransportOptions
-        from ._turns.driver import AgentOptions, Reconnects
+        from ._turns.driver import AgentOptions
         from ._turns.tools import ToolLimits
 
         if base_url is None or isinstance(base_url, str):

@@ -9,12 +9,13 @@ from typing import Any, Self, TypeVar
 
 import attrs
 
+from ._http.api import chat_path
+from ._http.events import EventConnection, ReconnectCounter, Reconnects
 from ._http.transport import Transport
 from ._loops.threads import hand_over, running_loop
 from ._protocol.lines import GrownLine, TextPiece
 from ._protocol.wire import Event as WireEvent
 from ._text import copied
-from ._turns.driver import Connection, ReconnectCounter, Reconnects
 from ._types.codec import structure
 from .endpoints import AsyncItemStream
 from .errors import APIConnectionError, APIError, InferenceError, UnreadableError
@@ -103,8 +104,9 @@ class AsyncEventStream(AsyncItemStream[Event]):
         super().__init__()
         self._transport = transport
         self._chat_id = chat_id
+        self._path = f"{chat_path(chat_id)}/stream"
         self._loop: asyncio.AbstractEventLoop | None = None  # of the connection
-        self._connection = Connection(transport)
+        self._connection = EventConnection(transport)
         self._counter = ReconnectCounter(reconnects)
         self._reconnects = 0
         self._progress = 0  # the number of events that were new
@@ -118,7 +120,7 @@ class AsyncEventStream(AsyncItemStream[Event]):
     async def _open(self) -> Self:
         if not self._connection.is_open and not self._over:
             self._loop = asyncio.get_running_loop()
-            await self._connection.open(self._chat_id)
+            await self._connection.open(self._path)
         return self
 
     async def _take(self) -> list[Event]:
@@ -160,7 +162,7 @@ class AsyncEventStream(AsyncItemStream[Event]):
             self._progress += 1
             self._known[key] = said
 
-    def _report(self, connection: Connection) -> None:
+    def _report(self, connection: EventConnection) -> None:
         """Log what could not be read."""
         for error in connection.problems:
             logger.warning("chat %s: an event was left out: %s", self._chat_id, self._transport.masked(str(error)))
@@ -174,12 +176,14 @@ class AsyncEventStream(AsyncItemStream[Event]):
                 return
             if self._transport.closed:
                 raise InferenceError("the client was closed while this stream was open") from cause
-            attempt = self._counter.count(self._progress, self._chat_id, cause)
+            attempt = self._counter.count(
+                self._progress, f"chat {self._chat_id}", "agent.stream_events() begins another one", cause
+            )
             wait = self._counter.delay(attempt, cause)
             logger.info("chat %s: %s; connecting again in %.2f s", self._chat_id, type(cause).__name__, wait)
             await asyncio.sleep(wait)
             try:
-                await self._connection.open(self._chat_id, retry=False)
+                await self._connection.open(self._path, retry=False)
             except (APIConnectionError, APIError, UnreadableError) as error:
                 if isinstance(error, APIError) and error.status_code not in {408, 429} and error.status_code < 500:
                     raise

@@ -280,7 +280,7 @@ class _CopiedWhenRead:
         self._slot.__set__(instance, value)
 
 
-def _copied_when_read(*names: str) -> Callable[[type[T]], type[T]]:
+def copied_when_read(*names: str) -> Callable[[type[T]], type[T]]:
     """Have attributes of an immutable class return a copy of their JSON value each time they are read."""
 
     def replace(cls: type[T]) -> type[T]:
@@ -320,7 +320,7 @@ class FileRef(MappingView):
         return attrs.asdict(self)
 
 
-@_copied_when_read("raw")
+@copied_when_read("raw")
 @attrs.frozen
 class Usage:
     """The tokens that a language model has used, and what they cost, as far as the service says.
@@ -425,7 +425,7 @@ class Content(MappingView):
         return f"Content(type={self.type.value!r}{shown})"
 
 
-@_copied_when_read("arguments", "raw", "data", "widget")
+@copied_when_read("arguments", "raw", "data", "widget")
 @attrs.frozen
 class ToolCall(MappingView):
     """One call of a tool by the agent.
@@ -745,7 +745,7 @@ class Delta:
         return {name: text for name, text in so_far if text}
 
 
-@_copied_when_read("output")
+@copied_when_read("output")
 @attrs.frozen
 class Run:
     """The agent's work on one user message.
@@ -782,7 +782,7 @@ class Run:
     usage: Usage | None = None
 
 
-@_copied_when_read("meta", "raw")
+@copied_when_read("meta", "raw")
 @attrs.frozen
 class Interrupt(MappingView):
     """Something that holds up a run until somebody acts.
@@ -823,7 +823,7 @@ class Interrupt(MappingView):
         return {**known, "reason": self.reason.value, "status": self.status.value, **self.raw, "meta": known["meta"]}
 
 
-@_copied_when_read("output", "context", "raw")
+@copied_when_read("output", "context", "raw")
 @attrs.frozen
 class Chat(MappingView):
     """A conversation with an agent.
@@ -868,7 +868,7 @@ class Chat(MappingView):
         return {"active_run": None, "pending_interrupts": [], "context": self.context, **known, **self.raw}
 
 
-@_copied_when_read("nodes", "edges", "raw")
+@copied_when_read("nodes", "edges", "raw")
 @attrs.frozen
 class ChatTrace:
     """What has happened in a chat, step by step, as a graph.

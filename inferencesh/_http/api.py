@@ -176,13 +176,13 @@ class ChatAPI:
 
     async def read_interrupts(self, run_id: str) -> Page:
         """Read the interrupts of a run, ended ones included."""
-        path = f"/agent-runs/{_segment('run', run_id)}/interrupts"
+        path = f"/agent-runs/{path_segment('run', run_id)}/interrupts"
         answer = await self._transport.request("GET", path, safety=Safety.REPEATABLE)
         return objects(answer.get("items") if isinstance(answer, dict) else answer)
 
     async def always_allow(self, chat_id: str, call_id: str, option: str | None) -> bool:
         """Approve a call and what else an option covers; return False if the call was decided before."""
-        path = f"{chat_path(chat_id)}/tools/{_segment('tool call', call_id)}/always-allow"
+        path = f"{chat_path(chat_id)}/tools/{path_segment('tool call', call_id)}/always-allow"
         return await self._settle(path, {"option": option} if option is not None else {}) is not None
 
     def file_pages(self, size: int = _PAGE_SIZE) -> Pages:
@@ -196,16 +196,16 @@ class ChatAPI:
 
     async def read_file(self, file_id: str) -> Mapping[str, Any]:
         """Read what the service knows of a file."""
-        path = f"/files/{_segment('file', file_id)}"
+        path = f"/files/{path_segment('file', file_id)}"
         return _object(await self._transport.request("GET", path, safety=Safety.REPEATABLE))
 
     async def delete_file(self, file_id: str) -> None:
         """Delete a file."""
-        await delete(self._transport, f"/files/{_segment('file', file_id)}")
+        await delete(self._transport, f"/files/{path_segment('file', file_id)}")
 
     async def cancel_message(self, message_id: str) -> bool:
         """Withdraw a queued message; return False if that was done before, probably by an earlier attempt."""
-        answer = await self._settle(f"/chats/messages/{_segment('message', message_id)}/cancel", None)
+        answer = await self._settle(f"/chats/messages/{path_segment('message', message_id)}/cancel", None)
         return answer is not None
 
     async def submit(
@@ -222,7 +222,7 @@ class ChatAPI:
         Raises:
             APIError: The server refused it; a ConflictError when the call does not wait for a result.
         """
-        path = f"/tools/{_segment('tool call', call_id)}"
+        path = f"/tools/{path_segment('tool call', call_id)}"
         body: dict[str, Any] = {"result": result_text(result)}
         if files:
             body["attachments"] = attachments(files)
@@ -243,7 +243,7 @@ class ChatAPI:
         Raises:
             APIError: The server refused it; a ConflictError when the call does not wait for approval.
         """
-        path = f"/tools/{_segment('tool call', call_id)}"
+        path = f"/tools/{path_segment('tool call', call_id)}"
         if approved:
             answer = await self._settle(f"{path}/invoke", None, accept_existing=accept_existing)
         else:
@@ -252,7 +252,7 @@ class ChatAPI:
 
     async def resolve_interrupt(self, interrupt_id: str, *, allow: bool) -> Mapping[str, Any]:
         """Resolve an interrupt; return its new state as far as the server reports it."""
-        path = f"/interrupts/{_segment('interrupt', interrupt_id)}/resolve"
+        path = f"/interrupts/{path_segment('interrupt', interrupt_id)}/resolve"
         answer = await self._settle(path, {"decision": "allow" if allow else "deny"})
         return {"id": interrupt_id, "status": "resolved", **(answer or {})}
 
@@ -293,10 +293,10 @@ async def delete(transport: Transport, path: str) -> object:
 
 def chat_path(chat_id: str) -> str:
     """Return the path of a chat; the id is checked and quoted."""
-    return f"/chats/{_segment('chat', chat_id)}"
+    return f"/chats/{path_segment('chat', chat_id)}"
 
 
-def _segment(kind: str, value: str) -> str:
+def path_segment(kind: str, value: str) -> str:
     """Return an id as a path segment."""
     if not isinstance(value, str):
         raise TypeError(f"the {kind} id must be a str, not {type(value).__name__}")

@@ -90,10 +90,12 @@ class EventDecoder(abc.ABC):
 
     Args:
         limit: The longest line, in bytes.
+        default: The name of events whose line tells none; "" leaves such lines out.
     """
 
-    def __init__(self, limit: int = MAX_LINE_BYTES) -> None:
+    def __init__(self, limit: int = MAX_LINE_BYTES, default: str = "") -> None:
         self._lines = LineSplitter(limit)
+        self._default = default
         self._offset = 0
         self.problems: list[UnreadableError] = []
 
@@ -125,10 +127,11 @@ class NDJSONDecoder(EventDecoder):
 
     Args:
         limit: The longest line, in bytes.
+        default: As for ``EventDecoder``.
     """
 
-    def __init__(self, limit: int = MAX_LINE_BYTES) -> None:
-        super().__init__(limit)
+    def __init__(self, limit: int = MAX_LINE_BYTES, default: str = "") -> None:
+        super().__init__(limit, default)
         self._growth = LineGrowth()
         self._deltas = DeltaLines()
 
@@ -147,7 +150,7 @@ class NDJSONDecoder(EventDecoder):
                 value = decode_json(line, may_round=_is_delta)
                 whole = type(value) is dict and len(value) == 2 and type(value.get("data")) is dict
                 # Nearly every line is an event without being converted.
-                event = value if whole and value.get("event") in _KNOWN_EVENTS else read_event(value)
+                event = value if whole and value.get("event") in _KNOWN_EVENTS else read_event(value, "", self._default)
             except UnreadableError as error:
                 if not line.isspace():
                     self._report(error, line, self._offset + sum(map(len, lines[:start])))
@@ -165,8 +168,8 @@ class NDJSONDecoder(EventDecoder):
 class SSEDecoder(EventDecoder):
     """A decoder of server-sent events. It ignores comments, which only keep the connection alive."""
 
-    def __init__(self, limit: int = MAX_LINE_BYTES) -> None:
-        super().__init__(limit)
+    def __init__(self, limit: int = MAX_LINE_BYTES, default: str = "") -> None:
+        super().__init__(limit, default)
         self._limit = limit
         self._name = ""
         self._data: list[bytes] = []
@@ -210,60 +213,42 @@ class SSEDecoder(EventDecoder):
             return None
         name = "" if name == "message" else name
         try:
-            return read_event(decode_json(data, may_round=_is_delta), name)
+            return read_event(decode_json(data, may_round=_is_delta), name, self._default)
         except UnreadableError as error:
             if not _may_carry_anything(name):
                 self._report(error, data, self._offset)
             return None
 
 
-class SSEValues(SSEDecoder):
-    """A decoder of server-sent events of any kind, each to a JSON value.
-
-    An event with a name becomes the object that NDJSON has in its place, ``{"event": ..., "data": ...}``, and one
-    without becomes its data.
-    """
-
-    def _dispatch(self) -> Any:
-        name, data = self._name, b"\n".join(self._data)
-        self._name, self._data, self._size = "", [], 0
-        if not data or name == "heartbeat":
-            return None
-        try:
-            value = decode_json(data)
-        except UnreadableError as error:
-            self._report(error, data, self._offset)
-            return None
-        return {"event": name, "data": value} if name not in {"", "message"} else value
-
-
-def event_decoder(content_type: str, limit: int = MAX_LINE_BYTES) -> EventDecoder:
+def event_decoder(content_type: str, limit: int = MAX_LINE_BYTES, default: str = "") -> EventDecoder:
     """Return a decoder for a stream's content type.
 
     Args:
         content_type: The ``Content-Type`` header, or "". Everything that is neither server-sent events nor HTML is read
             as NDJSON, for which servers and proxies send many content types.
         limit: The longest line, in bytes.
+        default: The name of events whose line tells none.
 
     Raises:
         UnreadableError: It is HTML, most likely the error page of a proxy.
     """
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type == "text/event-stream":
-        return SSEDecoder(limit)
+        return SSEDecoder(limit, default)
     if media_type in {"text/html", "application/xhtml+xml"}:
         raise UnreadableError(
             f"the server answered the stream request with {media_type}; a proxy in between may have sent an error page"
         )
-    return NDJSONDecoder(limit)
+    return NDJSONDecoder(limit, default)
 
 
-def read_event(value: object, name: str = "") -> Event | None:
+def read_event(value: object, name: str = "", default: str = "") -> Event | None:
     """Read a decoded line as an event.
 
     Args:
         value: The decoded JSON.
         name: The event's name if the framing carries it, else "".
+        default: The name of an object that comes without one; "" finds it out from the fields of the object.
 
     Returns:
         The event, or None for heartbeats, null data, bare objects of an unknown kind, and unknown events whose data is
@@ -286,7 +271,7 @@ def read_event(value: object, name: str = "") -> Event | None:
         if _may_carry_anything(name):
             return None
         raise UnreadableError(f"the data of an event is {type(data).__name__}, not an object")
-    name = name or _kind_of(data)
+    name = name or default or _kind_of(data)
     fields = value.get("fields") if data is not value else None
     return Event(event=name, data=data, fields=_names(fields)) if name else None
 
@@ -316,3 +301,23 @@ def _kind_of(data: Mapping[str, object]) -> str:
     if "state" in data and "chat_id" in data:
         return "agent_runs"
     return ""
+
+
+class SSEValues(SSEDecoder):
+    """A decoder of server-sent events of any kind, each to a JSON value.
+
+    An event with a name becomes the object that NDJSON has in its place, ``{"event": ..., "data": ...}``, and one
+    without becomes its data.
+    """
+
+    def _dispatch(self) -> Any:
+        name, data = self._name, b"\n".join(self._data)
+        self._name, self._data, self._size = "", [], 0
+        if not data or name == "heartbeat":
+            return None
+        try:
+            value = decode_json(data)
+        except UnreadableError as error:
+            self._report(error, data, self._offset)
+            return None
+        return {"event": name, "data": value} if name not in {"", "message"} else value

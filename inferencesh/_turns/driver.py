@@ -9,23 +9,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import attrs
 
 from inferencesh._http.api import chat_path
+from inferencesh._http.events import EventConnection, ReconnectCounter, Reconnects
 from inferencesh._http.transport import Transport
 from inferencesh._http.uploads import upload_all
 from inferencesh._loops.invoke import Invoker
 from inferencesh._loops.threads import WeakRegistry, hand_over, running_loop
-from inferencesh._protocol.lines import GrownLine, TextPiece
 from inferencesh._protocol.outcome import End, Outcome
 from inferencesh._protocol.run import goes_on
 from inferencesh._protocol.turn import Turn
-from inferencesh._protocol.wire import Event, EventDecoder, event_decoder
 from inferencesh._types.codec import structure
-from inferencesh.config import Backoff
 from inferencesh.errors import (
     APIConnectionError,
     APIError,
@@ -45,29 +43,11 @@ from .request import TurnRequest
 from .tools import CallRegistry, ToolLimits, ToolRunner
 from .tracing import TurnSpan
 
-if TYPE_CHECKING:
-    from inferencesh._http.stream import ByteStream
-
-__all__ = ["AgentOptions", "Connection", "ReconnectCounter", "Reconnects", "TurnDriver"]
+__all__ = ["AgentOptions", "TurnDriver"]
 
 logger = logging.getLogger("inferencesh")
 
 _BATCH = 256  # the most snapshots that one ``advance`` returns
-
-
-@attrs.frozen
-class Reconnects:
-    """The limits of reconnecting to a stream that was lost.
-
-    Attributes:
-        most: The number of connections in a row that may bring nothing new before the turn is given up.
-        backoff: The waits before them.
-        longest_wait: The longest ``Retry-After`` that is honoured, in seconds.
-    """
-
-    most: int = 5
-    backoff: Backoff = attrs.Factory(Backoff)
-    longest_wait: float = 60.0
 
 
 @attrs.frozen
@@ -118,7 +98,7 @@ class TurnDriver:
         self._transport = transport
         self._api = conversation.api
         self._options = options
-        self._connection = Connection(transport)
+        self._connection = EventConnection(transport)
         self._reconnects = ReconnectCounter(options.reconnects)
         self._span = TurnSpan(conversation.setup.body, request.text)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -281,7 +261,7 @@ class TurnDriver:
         turn = self.conversation.next_turn()
         body = self.conversation.message_body(text, self.request.output, self._uploaded)
         if turn.chat_id is not None:
-            await self._connection.open(turn.chat_id)
+            await self._connection.open(_stream_path(turn.chat_id))
         if self._posted:
             raise StreamError(
                 "sending this message was interrupted, and whether it has arrived is not known; "
@@ -306,14 +286,14 @@ class TurnDriver:
         chat_id = conversation.require_chat()
         turn = conversation.turn
         if turn is not None and not turn.driven and turn.is_current:
-            await self._connection.open(chat_id)
+            await self._connection.open(_stream_path(chat_id))
             turn.resume(self._now())
             return turn
         chat = await self._api.read_chat(chat_id)
         messages = await self._api.read_messages(chat, chat_id, lambda message: message.get("role") == Role.USER)
         turn = Turn.latest(chat_id, messages, self._now())
         if goes_on(chat) or conversation.has_pending_updates:
-            await self._connection.open(chat_id)
+            await self._connection.open(_stream_path(chat_id))
             turn.wants_reread = True
             conversation.attach_turn(turn)
         else:
@@ -461,13 +441,14 @@ class TurnDriver:
         """Count a lost connection; return the number of those in a row that brought nothing before it."""
         if self._transport.closed:
             raise InferenceError("the client was closed while this stream was open") from cause
-        return self._reconnects.count(turn.progress, turn.chat_id, cause)
+        advice = "the run may still be going on, agent.wait() takes it up again"
+        return self._reconnects.count(turn.progress, f"chat {turn.chat_id}", advice, cause)
 
     async def _reconnect(self, turn: Turn) -> None:
         assert turn.chat_id is not None
         is_first = not self._connection.was_open
         try:
-            await self._connection.open(turn.chat_id, retry=False)
+            await self._connection.open(_stream_path(turn.chat_id), retry=False)
         except (APIConnectionError, APIError, UnreadableError) as error:
             if isinstance(error, APIError) and error.status_code not in {408, 429} and error.status_code < 500:
                 raise
@@ -531,155 +512,5 @@ class TurnDriver:
         await self.aclose()
 
 
-class Connection:
-    """The connection over which a chat's events arrive; it may be opened again after it was lost.
-
-    Args:
-        transport: Makes the requests.
-
-    Attributes:
-        events: The decoded events that were not received yet.
-        has_events: Whether ``events`` may hold any.
-        problems: What could not be decoded and was skipped; cleared by the caller.
-        is_open: Whether there is a connection, as far as is known.
-        was_open: Whether there ever was one.
-        ended: Whether the server has closed the present one.
-    """
-
-    def __init__(self, transport: Transport) -> None:
-        self.events: Iterator[Event | GrownLine | TextPiece] = iter(())
-        self.has_events = False
-        self.problems: list[UnreadableError] = []
-        self.is_open = False
-        self.was_open = False
-        self.ended = False
-        self._transport = transport
-        self._bytes: ByteStream | None = None
-        self._decoder: EventDecoder | None = None
-
-    async def open(self, chat_id: str, *, retry: bool = True) -> None:
-        """Open the chat's stream.
-
-        Args:
-            chat_id: The chat's id.
-            retry: Whether a request that fails is retried.
-
-        Raises:
-            APIError, APIConnectionError: It could not be opened.
-            UnreadableError: The response is not an event stream.
-        """
-        stream = await self._transport.open_stream(chat_path(chat_id) + "/stream", repeat=retry)
-        try:
-            self._decoder = event_decoder(stream.content_type, self._transport.options.max_line_bytes)
-        except UnreadableError:
-            stream.close()
-            raise
-        self._bytes = stream
-        self.problems = self._decoder.problems
-        self.is_open = self.was_open = True
-        self.ended = False
-
-    async def read(self, until: float) -> bool:
-        """Wait for bytes and decode their events, of which there may be none yet.
-
-        Args:
-            until: The loop's time at which to stop waiting.
-
-        Returns:
-            Whether bytes, or the end of the stream, arrived; False when the time is over or ``wake`` was called.
-
-        Raises:
-            APIConnectionError: The connection was lost.
-            UnreadableError: The rest of the stream cannot be decoded.
-        """
-        if self._bytes is None or self._decoder is None:
-            return False
-        data = await self._bytes.read(until)
-        if data is None:
-            return False
-        self.ended = not data
-        self.events = iter(self._decoder.feed(data) if data else self._decoder.close())
-        self.has_events = True
-        return True
-
-    def read_now(self) -> bool:
-        """Decode what has arrived already; return whether there was anything.
-
-        Raises:
-            UnreadableError: The rest of the stream cannot be decoded.
-        """
-        data = self._bytes.read_now() if self._bytes is not None else b""
-        if not data or self._decoder is None:
-            return False
-        self.events = iter(self._decoder.feed(data))
-        self.has_events = True
-        return True
-
-    def wake(self) -> None:
-        """Make a ``read`` that is waiting return at once."""
-        if self._bytes is not None:
-            self._bytes.wake()
-
-    def close(self) -> None:
-        """Close the connection and drop the events that were not received; call it on the loop of ``open``."""
-        if self._bytes is not None:
-            self._bytes.close()
-            self._bytes = None
-        self.is_open = self.has_events = False
-        self.events = iter(())
-
-
-class ReconnectCounter:
-    """Counts the lost connections of one stream since the last one that brought something new.
-
-    Args:
-        limits: The limits of reconnecting.
-    """
-
-    def __init__(self, limits: Reconnects) -> None:
-        self._limits = limits
-        self._lost = 0
-        self._progress = 0
-
-    def count(self, progress: int, chat_id: str | None, cause: InferenceError) -> int:
-        """Count a lost connection.
-
-        Args:
-            progress: The number of snapshots or new events that the stream has had.
-            chat_id: The chat, for the error's text.
-            cause: Why the connection was lost.
-
-        Returns:
-            The number of connections in a row that brought nothing before this one.
-
-        Raises:
-            StreamError: There were too many.
-        """
-        if progress != self._progress:
-            self._progress = progress
-            self._lost = 0
-        before = self._lost
-        self._lost += 1
-        if before >= self._limits.most:
-            raise StreamError(
-                f"the stream of chat {chat_id} was lost {self._lost} times in a row without anything new; "
-                f"last: {cause}; the run may still be going on, agent.wait() takes it up again"
-            ) from cause
-        return before
-
-    def delay(self, attempt: int, cause: InferenceError) -> float:
-        """Return the seconds to wait before the next connection.
-
-        Args:
-            attempt: The number that ``count`` returned.
-            cause: Why the connection was lost; its ``Retry-After`` is honoured.
-
-        Raises:
-            APIError: The cause itself, when the server asks for a longer wait than ``longest_wait``.
-        """
-        wait = cause.retry_after if isinstance(cause, APIError) else None
-        if wait is None:
-            return self._limits.backoff.delay(attempt)
-        if wait > self._limits.longest_wait:
-            raise cause
-        return wait
+def _stream_path(chat_id: str) -> str:
+    return chat_path(chat_id) + "/stream"
