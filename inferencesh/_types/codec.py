@@ -321,6 +321,13 @@ def _with_meta(data: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**data, "meta": read_arguments(data.get("meta"))}
 
 
+def _with_usage(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a run with its usage, which some servers report in ``metadata``."""
+    metadata = data.get("metadata")
+    told = metadata.get("usage") if isinstance(metadata, Mapping) else None
+    return {**data, "usage": told} if told is not None and data.get("usage") is None else data
+
+
 def _lenient_hook(cls: type[T], prepared: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda data: data) -> None:
     """Register a hook for ``cls`` that treats null as absent and keeps the JSON value in ``raw``."""
     has_raw = "raw" in attrs.fields_dict(cast("type[attrs.AttrsInstance]", cls))
@@ -361,6 +368,6 @@ converter.register_structure_hook(ToolCall, _read_call)
 converter.register_structure_hook(Message, _read_message)
 _lenient_hook(FileRef)
 _lenient_hook(Interrupt, _with_meta)
-_lenient_hook(Run)
+_lenient_hook(Run, _with_usage)
 _lenient_hook(Chat)
 _lenient_hook(ChatTrace)

@@ -236,11 +236,12 @@ def test_another_configuration_is_used_from_the_next_message_on(serve: Serve, co
         side.result(agent.set_agent("nonsense"))
 
 
-@pytest.mark.parametrize("place", ["run", "message", "delta"])
+@pytest.mark.parametrize("place", ["run", "metadata of the run", "message", "delta"])
 def test_usage_is_read_wherever_the_server_reports_it(kind: Kind, place: str) -> None:
     """With the names of either form of it; a final form without it keeps what a delta has reported."""
     told = {"prompt_tokens": 10, "completion_tokens": 5, "cached_input_tokens": 4, "cost_usd": 0.25}
-    run = {"id": "run1", "chat_id": CHAT, "state": "completed", "user_message_id": "asked1", "usage": told}
+    run: dict[str, Any] = {"id": "run1", "chat_id": CHAT, "state": "completed", "user_message_id": "asked1"}
+    run |= {"usage": told} if place == "run" else {"usage": None, "metadata": {"usage": told}}
     reply: dict[str, Any] = {"id": "reply1", "chat_id": CHAT, "role": "assistant", "order": 2, "agent_run_id": "run1"}
     text = [{"type": "text", "text": "Hello"}]
     ready = {**reply, "status": "ready", "content": text, **({"usage": told} if place == "message" else {})}
@@ -263,7 +264,7 @@ def test_usage_is_read_wherever_the_server_reports_it(kind: Kind, place: str) ->
             message = yield agent.send_message("Hi")
             chat = yield agent.get_chat()
             assert chat.active_run.state is RunState.COMPLETED
-            return chat.active_run.usage if place == "run" else message.usage
+            return chat.active_run.usage if "run" in place else message.usage
 
         usage = call(kind, server, use)
     assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (10, 5, 15)
