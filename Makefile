@@ -4,10 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOWEST := .venv-lowest
+# The interpreters that make versions looks for, among pyenv's and in the search path; t is for free-threaded.
+VERSIONS ?= 3.11 3.12 3.13 3.14 3.14t
+# The tests that touch what differs between versions of Python and of the dependencies.
+LEAN := tests/protocol tests/types tests/tools tests/http tests/turns tests/local tests/clients tests/faults/test_turns.py tests/faults/test_hosts.py
 # Most tests wait for sockets or processes. PARALLEL= runs them one after the other.
 PARALLEL ?= -n 2
 
-.PHONY: help demo demo-web docs test test-browser architecture bench soak check lint types cover lowest format clean
+# The official SDKs, in environments of their own.
+CLIENTS := .venv-clients
+PYTHON_CLIENTS := 0.36.0 0.6.34
+JAVASCRIPT_CLIENT := 0.6.54
+
+.PHONY: help demo demo-web docs test test-browser test-clients architecture bench soak check lint types cover lowest versions format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -36,15 +45,28 @@ demo: .venv-demo/.ready  ## watch an agent stream a story and use a tool, offlin
 demo-web: .venv-demo/.ready-web  ## chat with an agent in the browser, offline
 	@.venv-demo/bin/python examples/fastapi_chat/serve.py
 
-docs: $(READY)  ## build the reference pages in build/docs
+docs: $(READY)  ## build the guides and the reference in build/docs
 	$(BIN)/python -W error -m docs
 	@echo "The first page is build/docs/index.html"
 
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest $(PARALLEL)
 
-test-browser: $(READY)  ## run the tests of the example's page, which need Chromium
+test-browser: $(READY)  ## run the tests of the pages, which need Chromium
 	$(BIN)/python -m pytest -m browser
+
+$(CLIENTS)/python-%/.ready: | $(READY)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(@D)
+	$(BIN)/uv pip install --quiet --python $(@D)/bin/python 'inferencesh==$*' aiohttp
+	@touch $@
+
+$(CLIENTS)/javascript-$(JAVASCRIPT_CLIENT)/.ready:
+	npm install --silent --no-audit --no-fund --prefix $(@D) @inferencesh/sdk@$(JAVASCRIPT_CLIENT)
+	@touch $@
+
+# Made once for each version.
+test-clients: $(READY) $(PYTHON_CLIENTS:%=$(CLIENTS)/python-%/.ready) $(CLIENTS)/javascript-$(JAVASCRIPT_CLIENT)/.ready  ## run programs of the official SDKs against the embedded runtime
+	$(BIN)/python -m pytest -m official tests/official
 
 architecture: $(READY)  ## print the proof that imports go downwards only
 	$(BIN)/python -m tests.architecture
@@ -59,8 +81,9 @@ lint: $(READY)  ## check format and style
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-types: $(READY)  ## check the types, strictly
+types: $(READY)  ## check the types, strictly, with mypy and pyright
 	$(BIN)/mypy
+	$(BIN)/python -m tests.typing
 
 cover: $(READY)  ## run the tests with coverage, of which at least 95 % is needed
 	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term --cov-fail-under=95
@@ -71,13 +94,27 @@ $(LOWEST)/.ready: pyproject.toml $(READY)
 	@touch $@
 
 lowest: $(LOWEST)/.ready  ## run the tests that touch dependencies with the oldest versions allowed
-	$(LOWEST)/bin/python -m pytest -q $(PARALLEL) tests/protocol tests/types tests/tools tests/http tests/turns tests/local tests/clients tests/faults/test_turns.py tests/faults/test_hosts.py
+	$(LOWEST)/bin/python -m pytest -q $(PARALLEL) $(LEAN)
 
-check: lint types architecture docs cover lowest test-browser  ## run everything that CI runs
+versions: $(READY)  ## run those tests with the other versions of Python on this machine
+	@own=$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	for version in $(VERSIONS); do \
+		test $$version = $$own && continue; \
+		for python in $${PYENV_ROOT:-$$HOME/.pyenv}/versions/*/bin/python$$version $$(command -v python$$version) ""; do \
+			"$$python" -c '' 2>/dev/null && break; \
+		done; \
+		test -n "$$python" || { echo "Python $$version is not on this machine"; continue; }; \
+		echo "Python $$version: $$python"; \
+		$(BIN)/uv venv --quiet --clear --python $$python .venv-$$version \
+			&& $(BIN)/uv pip install --quiet --python .venv-$$version/bin/python --editable '.[dev]' \
+			&& .venv-$$version/bin/python -m pytest -q $(PARALLEL) $(LEAN) || exit 1; \
+	done
+
+check: lint types architecture docs cover lowest test-browser test-clients  ## run everything that CI runs
 
 format: $(READY)  ## format the code and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove what the other targets created
-	rm -rf $(VENV) .venv-demo $(LOWEST) .mypy_cache .ruff_cache .hypothesis .coverage* build dist
+	rm -rf $(VENV) .venv-demo $(LOWEST) $(CLIENTS) $(VERSIONS:%=.venv-%) .mypy_cache .ruff_cache .hypothesis .coverage* build dist

@@ -1,115 +1,315 @@
-"""Build the reference pages, one for each public module, in ``build/docs``.
+"""Build the documentation site in ``build/docs``: the guides, and a reference page for each public class.
 
-    python -W error -m docs [directory]
+    python -m docs [directory]
 
-pdoc does the work. This program tells it the names under which things are imported, and leaves out what only the
-package itself can make or name.
+Zensical makes the site, and mkdocstrings the reference from the docstrings. Zensical is developed by the authors of
+Material for MkDocs, which is at the end of its life; it checks links, and its search and its two colour schemes need
+nothing from other hosts. This program writes what they read: the list of pages and the pages of the reference.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-import re
+import json
+import shutil
+import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
-import pdoc.doc
-import pdoc.render
 
-__all__ = ["PAGES", "build", "public_names"]
+__all__ = ["GUIDES", "MODULES", "REFERENCE", "build", "public_names"]
 
-PAGES = ("inferencesh", "inferencesh.local", "inferencesh.testing", "inferencesh.web")
-_OWN_NAME = re.compile(r"\binferencesh(?:\.\w+)+")
+ROOT = Path(__file__).parent.parent
+MODULES = ("inferencesh", "inferencesh.local", "inferencesh.testing", "inferencesh.web")
+
+GUIDES: Mapping[str, Sequence[str]] = {
+    "Guides": (
+        "streaming",
+        "tools",
+        "typed-tools",
+        "types",
+        "docstrings-and-results",
+        "structured-output",
+        "approvals",
+        "files",
+        "chats",
+        "errors",
+        "requests",
+        "migrating",
+        "services",
+        "testing",
+        "runtime",
+        "playground",
+        "other-clients",
+        "tracing",
+    ),
+    "About": ("guarantees", "performance", "architecture"),
+}
+
+REFERENCE: Mapping[str, Sequence[str]] = {
+    "Clients": ("Inference", "AsyncInference", "inference", "async_inference", "AgentConfig", "Timeout", "Backoff"),
+    "Conversations": ("Agent", "AsyncAgent", "MessageStream", "AsyncMessageStream", "EventStream", "AsyncEventStream"),
+    "Chats, agents, files": ("Chats", "AsyncChats", "Agents", "AsyncAgents", "Files", "AsyncFiles"),
+    "Requests": ("Response", "ResponseStream", "AsyncResponseStream"),
+    "Data": (
+        "Message",
+        "Delta",
+        "Event",
+        "Content",
+        "ToolCall",
+        "Run",
+        "Chat",
+        "Interrupt",
+        "FileRef",
+        "ChatTrace",
+        "Usage",
+        "MappingView",
+        "ChatStatus",
+        "ContentType",
+        "InterruptReason",
+        "InterruptStatus",
+        "MessageStatus",
+        "Role",
+        "RunState",
+        "ToolCallStatus",
+        "ToolType",
+    ),
+    "Tools": (
+        "tool",
+        "Tool",
+        "FunctionTool",
+        "ToolBuilder",
+        "ToolContext",
+        "inline",
+        "string",
+        "number",
+        "integer",
+        "boolean",
+        "enum_of",
+        "array",
+        "obj",
+        "optional",
+    ),
+    "Tools of the service": (
+        "app_tool",
+        "agent_tool",
+        "http_tool",
+        "call_tool",
+        "webhook_tool",
+        "mcp_tool",
+        "internal_tools",
+        "lifecycle_hook",
+        "learning_hooks",
+        "widget_action",
+        "AppToolBuilder",
+        "AgentToolBuilder",
+        "HTTPToolBuilder",
+        "WebhookToolBuilder",
+        "MCPToolBuilder",
+        "InternalToolsBuilder",
+        "LifecycleHookBuilder",
+        "BuiltinHook",
+        "HookEvent",
+    ),
+    "Errors": (
+        "InferenceError",
+        "ConfigurationError",
+        "APIError",
+        "AuthenticationError",
+        "PermissionDeniedError",
+        "NotFoundError",
+        "ConflictError",
+        "RequirementsNotMetError",
+        "RateLimitError",
+        "InternalServerError",
+        "APIConnectionError",
+        "APITimeoutError",
+        "StreamError",
+        "RunFailedError",
+        "InputRequiredError",
+        "OutputError",
+        "FileError",
+        "CallbackCancelledError",
+        "ConfigurationWarning",
+    ),
+    "Web": ("web.sse", "web.ndjson", "web.snapshot", "web.describe_error", "web.Problem", "web.WebStream"),
+    "Testing": ("testing.ScriptedRuntime", "testing.SentMessage", "testing.SentResult"),
+    "Embedded runtime": (
+        "local.LocalRuntime",
+        "local.BackgroundRuntime",
+        "local.RuntimeOptions",
+        "local.LocalAddress",
+        "local.Model",
+        "local.DemoModel",
+        "local.Conversation",
+        "local.ConversationMessage",
+        "local.OfferedTool",
+        "local.PastCall",
+        "local.Attachment",
+        "local.Text",
+        "local.Reasoning",
+        "local.ToolCall",
+        "local.Ask",
+        "local.Widget",
+        "local.Finish",
+        "local.Fail",
+        "local.DatabaseError",
+        "local.SentMessage",
+        "local.SentResult",
+    ),
+}
 
 
 def build(directory: Path) -> None:
-    """Write the pages.
+    """Write the site.
 
     Args:
-        directory: The directory to write to; it is created if it does not exist.
+        directory: The directory to write to. It is replaced if it exists.
+
+    Raises:
+        SystemExit: A page cannot be built without a warning, or a link leads nowhere; the text says which.
     """
-    public = public_names()
-    modules = {page: pdoc.doc.Module.from_name(page) for page in PAGES}
-    for module in modules.values():
-        for member in module.members.values():
-            if isinstance(member, pdoc.doc.Class):
-                _prepare_class(member, public)
-            elif isinstance(member, pdoc.doc.Function):
-                member.signature = _without_private(member.signature, public)
-    pdoc.render.configure(docformat="google", show_source=False)
-    for name, module in modules.items():
-        _write(directory / f"{name.replace('.', '/')}.html", pdoc.render.html_module(module, modules))
-    _write(directory / "index.html", pdoc.render.html_index(modules))
-    _write(directory / "search.js", pdoc.render.search_index(modules))
+    with tempfile.TemporaryDirectory() as scratch:
+        source = Path(scratch)
+        pages = source / "pages"
+        shutil.copytree(ROOT / "docs", pages, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+        navigation: list[Mapping[str, object]] = [
+            {"Home": "index.md"},
+            *_guides(),
+            {"Reference": list(_write_reference(pages))},
+        ]
+        (source / "zensical.toml").write_text(_configuration(navigation), encoding="utf-8")
+        command = [sys.executable, "-m", "zensical", "build", "--strict"]
+        done = subprocess.run(
+            command, cwd=source, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        if done.returncode or "griffe:" in done.stdout:  # griffe's warnings do not fail a strict build
+            raise SystemExit(f"the documentation cannot be built without warnings:\n{done.stdout}")
+        shutil.rmtree(directory, ignore_errors=True)
+        shutil.copytree(source / "site", directory)
 
 
 def public_names() -> dict[str, str]:
-    """Return the full public names of classes and functions, by the full names of their definitions."""
-    found: dict[str, str] = {}
-    for page in PAGES:
-        module = importlib.import_module(page)
-        for name in module.__all__:
-            thing = getattr(module, name)
-            setattr(module, name, thing)  # pdoc needs it there, also where it is imported lazily
-            if inspect.isclass(thing) or inspect.isfunction(thing):
-                found.setdefault(f"{thing.__module__}.{thing.__qualname__}", f"{page}.{name}")
+    """Return the public classes and functions as the reference names them, each with its full name."""
+    found = {}
+    for module in MODULES:
+        loaded = importlib.import_module(module)
+        for name in loaded.__all__:
+            if inspect.isclass(thing := getattr(loaded, name)) or inspect.isfunction(thing):
+                found[f"{module}.{name}".removeprefix("inferencesh.")] = f"{module}.{name}"
     return found
 
 
-def _prepare_class(cls: pdoc.doc.Class, public: dict[str, str]) -> None:
-    """Leave out what is not for users, and show members of internal bases as the class's own."""
-    for name, member in list(cls.members.items()):
-        module, qualname = member.taken_from
-        if _is_private(_described(member), public):
-            del cls.members[name]
-        elif module.partition(".")[0] == "inferencesh":
-            base = f"{module}.{qualname.rpartition('.')[0]}"
-            own = base == f"{cls.obj.__module__}.{cls.obj.__qualname__}"
-            page, _, class_name = (cls.fullname if own else public.get(base, cls.fullname)).rpartition(".")
-            member.taken_from = (page, f"{class_name}.{name}")
-        if name == "__init__" and attrs.has(cls.obj):
-            member.docstring = ""  # made by attrs, it says nothing
-    cls.bases = [_public_base(base, public) for base in cls.bases if not _is_private(f"{base[0]}.{base[1]}", public)]
+def _guides() -> Iterator[dict[str, list[str]]]:
+    for title, names in GUIDES.items():
+        yield {title: [f"{name}.md" for name in names]}
 
 
-def _public_base(base: tuple[str, str, str], public: dict[str, str]) -> tuple[str, str, str]:
-    module, qualname, text = base
-    full = public.get(f"{module}.{qualname}")
-    return base if full is None else (full.rpartition(".")[0], qualname, text.replace(f"{module}.{qualname}", full))
+def _write_reference(pages: Path) -> Iterator[dict[str, list[str | dict[str, str]]]]:
+    """Write the pages of the reference, and yield its groups for the navigation."""
+    public = public_names()
+    (pages / "reference").mkdir()
+    for title, names in REFERENCE.items():
+        group = title.lower().replace(",", "").replace(" ", "-")
+        classes = [name for name in names if inspect.isclass(_loaded(public[name]))]
+        functions = [name for name in names if name not in classes]
+        overview = [f"# {title}\n"]
+        for name in names:
+            target = f"{name}.md" if name in classes else f"#{public[name]}"
+            overview.append(f"- [`{name}`]({target}): {_summary(public[name])}")
+        overview += ["", *(_directive(public[name], heading=True) for name in functions)]
+        (pages / f"reference/{group}.md").write_text("\n".join(overview) + "\n", encoding="utf-8")
+        for name in classes:
+            text = f"# {name}\n\n{_directive(public[name], heading=_has_constructor(_loaded(public[name])))}"
+            (pages / f"reference/{name}.md").write_text(text, encoding="utf-8")
+        yield {title: [f"reference/{group}.md", *({name: f"reference/{name}.md"} for name in classes)]}
 
 
-def _described(member: pdoc.doc.Doc[object]) -> str:
-    """Return the annotations of a member."""
-    if isinstance(member, pdoc.doc.Function):
-        return str(member.signature)
-    return member.annotation_str if isinstance(member, pdoc.doc.Variable) else ""
+def _directive(full_name: str, *, heading: bool) -> str:
+    """Return what mkdocstrings replaces by the documentation of a class or function."""
+    return f"::: {full_name}\n    options:\n      show_root_heading: {str(heading).lower()}\n      heading_level: 2\n"
 
 
-def _is_private(text: str, public: dict[str, str]) -> bool:
-    """Whether a text names something of this package that is not public."""
-    return any(_is_ours_alone(name, public) for name in _OWN_NAME.findall(text))
+def _has_constructor(thing: object) -> bool:
+    """Whether a class is documented as one to be called, with arguments that the sources show.
+
+    mkdocstrings reads the sources, which do not have the ``__init__`` that attrs makes.
+    """
+    if not isinstance(thing, type) or "__init__" not in vars(thing) or attrs.has(thing):
+        return False
+    return bool(vars(thing)["__init__"].__doc__) or "Args:" in (thing.__doc__ or "")
 
 
-def _is_ours_alone(name: str, public: dict[str, str]) -> bool:
-    return name not in public and name not in PAGES
+def _loaded(full_name: str) -> object:
+    module, _, name = full_name.rpartition(".")
+    return getattr(importlib.import_module(module), name)
 
 
-def _without_private(signature: inspect.Signature, public: dict[str, str]) -> inspect.Signature:
-    """Return a signature without the annotations that name something internal."""
-
-    def parameters() -> Iterator[inspect.Parameter]:
-        for each in signature.parameters.values():
-            yield each.replace(annotation=each.empty) if _is_private(str(each), public) else each
-
-    return signature.replace(parameters=list(parameters()))
+def _summary(full_name: str) -> str:
+    """Return the first sentence of a docstring."""
+    text = " ".join((inspect.getdoc(_loaded(full_name)) or "").partition("\n\n")[0].split())
+    return text.replace("``", "`")
 
 
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+def _configuration(navigation: Sequence[Mapping[str, object]]) -> str:
+    """Return the text of ``zensical.toml``; JSON's strings and lists are also TOML's."""
+
+    def toml(value: object) -> str:
+        if isinstance(value, Mapping):
+            return "{ " + ", ".join(f"{json.dumps(key)} = {toml(each)}" for key, each in value.items()) + " }"
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            return "[" + ", ".join(map(toml, value)) + "]"
+        return json.dumps(value)
+
+    return f"""
+[project]
+site_name = "inferencesh"
+site_description = "Stream inference.sh agents from Python: every update is the complete message so far."
+docs_dir = "pages"
+site_dir = "site"
+nav = {toml(navigation)}
+
+[project.theme]
+font = false
+features = ["navigation.sections", "navigation.indexes", "content.code.copy", "toc.follow"]
+
+[[project.theme.palette]]
+media = "(prefers-color-scheme: light)"
+scheme = "default"
+toggle.icon = "lucide/sun"
+toggle.name = "Use the dark colours"
+
+[[project.theme.palette]]
+media = "(prefers-color-scheme: dark)"
+scheme = "slate"
+toggle.icon = "lucide/moon"
+toggle.name = "Use the light colours"
+
+[project.plugins.mkdocstrings.handlers.python]
+paths = [{toml(str(ROOT))}]
+inventories = []
+
+[project.plugins.mkdocstrings.handlers.python.options]
+docstring_style = "google"
+docstring_options = {{ warn_unknown_params = false, warn_missing_types = false }}
+docstring_section_style = "list"
+filters = ["!^_"]
+merge_init_into_class = true
+inherited_members = true
+members_order = "source"
+separate_signature = true
+show_bases = false
+show_overloads = false
+show_signature_annotations = true
+show_source = false
+show_symbol_type_heading = true
+show_symbol_type_toc = true
+signature_crossrefs = true
+"""
 
 
 if __name__ == "__main__":

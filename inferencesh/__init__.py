@@ -50,7 +50,7 @@ if TYPE_CHECKING:
         widget_action,
     )
     from .client import AsyncAgents, AsyncInference, async_inference
-    from .compat import *  # noqa: F403 - names of the official SDK, which are not in __all__
+    from .compat import *  # noqa: F403 - names of the official SDK
     from .config import AgentConfig, Backoff, Timeout
     from .endpoints import AsyncResponseStream, Response
     from .errors import (

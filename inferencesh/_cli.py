@@ -68,7 +68,7 @@ terminated with SIGTERM.
 _SERVE = """
 Run the embedded runtime: a local server with the API of inference.sh, for development and tests. It needs no account
 and no network, and answers with a stand-in that is not a language model. Chats and files are kept in memory, or in a
-file with --db. Press Ctrl-C to stop it.
+file with --db. Its address opened in a browser is a page for trying agents. Press Ctrl-C to stop it.
 """
 _SERVE_STATUS = "Exit status: 0 when stopped with Ctrl-C or SIGTERM, 1 after an error, 2 for wrong arguments."
 
@@ -180,11 +180,33 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         help="the version of the API's response format (default: %(default)s)",
     )
     parser.add_argument(
+        "--replay",
+        action="store_true",
+        help="begin each stream of a chat with all its messages (default: with the reply that is being written)",
+    )
+    parser.add_argument(
+        "--cors-origin",
+        type=_origin,
+        action="append",
+        default=[],
+        dest="cors_origins",
+        metavar="ORIGIN",
+        help="let web pages of this origin, such as http://localhost:3000, use the runtime from a browser; may be "
+        "repeated; * allows all",
+    )
+    parser.add_argument(
         "--approvals",
         choices=("api_key", "sign_in"),
         default="api_key",
         help="who may approve or reject tool calls: holders of an API key, or only people who have signed in, as at "
         "the service (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--playground",
+        choices=("loopback", "everywhere", "off"),
+        default="loopback",
+        help="where the page for trying agents can be opened: on this machine only, wherever the runtime can be "
+        "reached, or nowhere (default: %(default)s)",
     )
     parser.add_argument(
         "--pace",
@@ -215,6 +237,16 @@ def _seconds(text: str) -> float:
     if not 0 <= seconds <= 60:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 60")
     return seconds
+
+
+def _origin(text: str) -> str:
+    from .local import LocalRuntime
+
+    try:
+        LocalRuntime(cors_origins=[text])
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def _file(text: str) -> str:
@@ -327,9 +359,12 @@ async def _serve_until_stopped(options: argparse.Namespace, key: str) -> None:
         port=options.port,
         updates=options.updates,
         envelope=options.envelope,
+        replay=options.replay,
+        cors_origins=options.cors_origins,
         approvals=options.approvals,
         pace=options.pace,
         db=options.db,
+        playground=options.playground,
     )
     try:
         await runtime.start()
@@ -340,7 +375,8 @@ async def _serve_until_stopped(options: argparse.Namespace, key: str) -> None:
     async with runtime:
         export = "set" if sys.platform == "win32" else "export"
         shown = key if options.api_key_env is None else f"${options.api_key_env}"
-        print(f"The embedded runtime listens on {runtime.base_url} (Ctrl-C stops it). In another terminal, set:")
+        page = "" if options.playground == "off" else "; open it in a browser to try agents"
+        print(f"The embedded runtime listens on {runtime.base_url}{page} (Ctrl-C stops it). In another terminal, set:")
         print(f"{export} INFERENCE_BASE_URL={runtime.base_url}")
         print(f"{export} INFERENCE_API_KEY={shown}", flush=True)
         await stopped.wait()

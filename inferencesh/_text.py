@@ -25,6 +25,7 @@ __all__ = [
     "decode_json",
     "decoded",
     "encode_json",
+    "safe_markdown",
     "whole_characters",
 ]
 
@@ -129,6 +130,44 @@ def _decode_exactly(text: bytes | str, refusal: Exception, *, strict: bool) -> A
         return json.loads(whole)
     except (ValueError, RecursionError):
         raise UnreadableError(f"not JSON: {refusal}") from None
+
+
+_FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})[^`\n]*\n(.*?)(?:^ {0,3}\1[`~]*[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
+_CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
+_SCRIPT = re.compile(r"(javascript|vbscript)(\\?:)(?=\S)", re.IGNORECASE)
+
+
+def safe_markdown(text: str) -> str:
+    """Return Markdown from an untrusted source without raw HTML, for a viewer that would pass that on to a browser.
+
+    Code becomes HTML elements with every special character as an entity: in Markdown itself no character can be
+    escaped inside code, and viewers differ in what they take for code.
+
+    Args:
+        text: The Markdown.
+    """
+    parts, end = [], 0
+    for block in _FENCE.finditer(text):
+        parts += [_prose(text[end : block.start()]), f"\n\n<pre><code>{_as_entities(block[2])}</code></pre>\n\n"]
+        end = block.end()
+    return "".join([*parts, _prose(text[end:])])
+
+
+def _prose(text: str) -> str:
+    parts, end = [], 0
+    for span in _CODE_SPAN.finditer(text):
+        parts += [_without_html(text[end : span.start()]), f"<code>{_as_entities(span[2].strip())}</code>"]
+        end = span.end()
+    return "".join([*parts, _without_html(text[end:])])
+
+
+def _without_html(text: str) -> str:
+    text = text.replace("&", "&amp;").replace("<", "&lt;")
+    return _SCRIPT.sub(r"\1 \2", text)  # with a space it is no link
+
+
+def _as_entities(text: str) -> str:
+    return re.sub(r"[^\w\s]", lambda found: f"&#{ord(found[0])};", text)
 
 
 class TextLog:

@@ -11,15 +11,16 @@ import attrs
 from ._http.api import ChatAPI
 from ._http.sources import FileSource, OnProgress
 from ._http.transport import Transport
-from ._http.uploads import check_result_files, upload_all
-from ._loops.invoke import Invoker, ThreadInvoker
+from ._http.uploads import check_result_files
+from ._loops.invoke import Invoker, ThreadInvoker, invoke
 from ._loops.threads import Uncopied
 from ._turns.conversation import AgentSetup, Conversation
 from ._turns.driver import AgentOptions, TurnDriver
 from ._turns.request import OnApproval, OnDelta, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest, Until
-from ._types.codec import result_text, structure
+from ._types.codec import structure
+from ._types.encoding import encode_result, plain_result
 from .config import AgentConfig
-from .errors import ConfigurationError
+from .errors import ConfigurationError, refusing, short_tracebacks
 from .events import AsyncEventStream
 from .models import Chat, FileRef, Interrupt, Message, ToolCall
 from .resources import AsyncFiles
@@ -38,6 +39,7 @@ __all__ = ["AsyncAgent"]
 T = TypeVar("T")
 
 
+@short_tracebacks
 class AsyncAgent(_AgentNames):
     """One conversation with an agent; made by ``AsyncInference.agent``.
 
@@ -78,17 +80,22 @@ class AsyncAgent(_AgentNames):
 
     @overload
     def send_message(
-        self, text: str, *, stream: Literal[True], **options: Unpack[TurnOptions]
+        self, text: str, *, stream: Literal[True], output_type: type[T], **options: Unpack[TurnOptions]
+    ) -> AsyncMessageStream[T]: ...
+
+    @overload
+    def send_message(
+        self, text: str, *, stream: Literal[True], output_type: Any = None, **options: Unpack[TurnOptions]
     ) -> AsyncMessageStream: ...
 
     @overload
     def send_message(
-        self, text: str, *, stream: Literal[False] = False, **options: Unpack[TurnOptions]
+        self, text: str, *, stream: Literal[False] = False, output_type: Any = None, **options: Unpack[TurnOptions]
     ) -> Coroutine[Any, Any, Message]: ...
 
     @overload
     def send_message(
-        self, text: str, *, stream: bool, **options: Unpack[TurnOptions]
+        self, text: str, *, stream: bool, output_type: Any = None, **options: Unpack[TurnOptions]
     ) -> AsyncMessageStream | Coroutine[Any, Any, Message]: ...
 
     def send_message(
@@ -96,6 +103,7 @@ class AsyncAgent(_AgentNames):
         text: str,
         *,
         stream: bool = False,
+        output_type: Any = None,
         files: Sequence[FileSource] = (),
         on_message: OnMessage | None = None,
         on_delta: OnDelta | None = None,
@@ -117,6 +125,8 @@ class AsyncAgent(_AgentNames):
         Args:
             text: The message.
             stream: Whether to return a stream of snapshots, each the whole message so far, instead of the final one.
+            output_type: The type of the structured output that the agent is to give, as for ``run``: the reply has it
+                as ``output``, a stream returns it from ``get_final_output``.
             files: The files that go with it, as for ``client.files.upload``; uploaded before the message is sent.
             on_message: Called as ``on_message(text, done)`` with the whole text so far: for each snapshot with
                 ``done=False``, and once at the end with ``done=True``. A function that takes one argument only is
@@ -140,6 +150,8 @@ class AsyncAgent(_AgentNames):
         Raises:
             RunFailedError: The run failed.
             InputRequiredError: The chat waits for a tool's result, an approval or the like; the message was withdrawn.
+            ConfigurationError: ``output_type`` has no JSON Schema. Raised by the call itself; nothing is sent.
+            OutputError: The run has ended without an output of the type ``output_type``.
             StreamError: The reply was lost for good, or the message was withdrawn while it was queued.
             FileError: A file cannot be read; the message was not sent.
             PermissionDeniedError: The server takes approvals from signed-in people only (code ``requires_sign_in``).
@@ -163,6 +175,7 @@ class AsyncAgent(_AgentNames):
         """
         request = TurnRequest.of_message(
             text,
+            output_type=output_type,
             files=files,
             on_message=on_message,
             on_delta=on_delta,
@@ -174,7 +187,7 @@ class AsyncAgent(_AgentNames):
         opened = self._open_stream(request)
         if stream:
             return opened
-        reply = cast("CoroutineType[Any, Any, Message]", opened.get_final_message())
+        reply = cast("CoroutineType[Any, Any, Message]", opened._result())
         reply.__qualname__ = self.send_message.__qualname__  # the name in the warning about a forgotten await
         return reply
 
@@ -207,8 +220,8 @@ class AsyncAgent(_AgentNames):
 
         Args:
             text: The message.
-            output_type: The type of the output: an attrs class, dataclass, TypedDict, enum, or anything made of builtin
-                types. None returns the output as it is.
+            output_type: The type of the output: an attrs class, dataclass, TypedDict, model of pydantic, enum, or
+                anything made of builtin types. None returns the output as it is.
             files: As for ``send_message``.
             on_message: As for ``send_message``.
             on_delta: As for ``send_message``.
@@ -250,7 +263,7 @@ class AsyncAgent(_AgentNames):
             on_approval=on_approval,
             conflate=conflate,
         )
-        return _output(self._open_stream(request), request)
+        return self._open_stream(request).get_final_output()
 
     def stream_messages(
         self,
@@ -370,11 +383,13 @@ class AsyncAgent(_AgentNames):
 
         Args:
             tool_call_id: The call, or its id.
-            result: A string, or anything that can be encoded as JSON (mappings, sequences, numbers, attrs classes).
+            result: A string, or a value of any type that an argument of a tool may have, which is sent as JSON; images
+                of PIL in it are uploaded as files.
             files: At most 20 files that go with it, as for ``client.files.upload``; the model sees images as images.
 
         Raises:
-            TypeError: The result cannot be encoded as JSON, or an item of ``files`` is not a file.
+            TypeError: The result holds something that has no JSON form, which the error names, or an item of ``files``
+                is not a file.
             FileError: A file cannot be read; the result was not sent.
             ConflictError: The call does not wait for a result.
             APIError, APIConnectionError: The server refused it or could not be reached.
@@ -394,9 +409,10 @@ class AsyncAgent(_AgentNames):
             The look_up tool answered: {"meaning":"a bird"}
             ```
         """
-        text, sources = result_text(result), check_result_files(files)
-        uploaded = await upload_all(self._transport, sources) if sources else ()
-        await self._conversation.submit(_id_of(tool_call_id), text, files=uploaded)
+        encoded = plain_result(result) or await invoke(ThreadInvoker(1), encode_result, lambda: encode_result(result))
+        sources = check_result_files([*check_result_files(files), *encoded.images])
+        uploaded = await self._conversation.upload(sources)
+        await self._conversation.submit(_id_of(tool_call_id), encoded.text, files=uploaded)
 
     async def upload_file(
         self,
@@ -684,7 +700,15 @@ class AsyncAgent(_AgentNames):
         driver = TurnDriver(self._transport, self._conversation, request, self._options, invoker)
         return AsyncMessageStream(driver)
 
-    if not TYPE_CHECKING:  # type checkers see the methods in the base class
+    if not TYPE_CHECKING:  # hidden from type checkers, which then refuse these themselves
+        __await__ = refusing("an agent is not awaited: write «agent = client.agent(...)», then await its methods")
+        __iter__ = __aiter__ = refusing(
+            "an agent is not iterated: write «async for message in agent.send_message(text, stream=True)»"
+        )
+        __enter__ = __exit__ = __aenter__ = __aexit__ = refusing(
+            "an agent has nothing to close: write «agent = client.agent(...)»; «async with» is for the client and for "
+            "streams"
+        )
 
         def __getattr__(self, name: str) -> Any:
             from .compat import official_method
@@ -697,7 +721,3 @@ class AsyncAgent(_AgentNames):
 
 def _id_of(thing: str | ToolCall | Interrupt) -> str:
     return thing.id if isinstance(thing, ToolCall | Interrupt) else thing
-
-
-async def _output(stream: AsyncMessageStream, request: TurnRequest) -> Any:
-    return request.read_output(await stream.get_final_output(), stream.message, stream.chat_id)

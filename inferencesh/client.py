@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack, overloa
 from ._http.retry import RetryPolicy
 from ._loops.threads import Uncopied
 from .config import MAX_LINE_BYTES, Backoff, Secret, Timeout, check_count, read_api_key, read_base_url
-from .errors import ConfigurationError
+from .errors import ConfigurationError, refusing, short_tracebacks
 
 # What the first client needs is imported by its constructor: importing the class is to cost as little as possible.
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ._http.transport import Address
     from .agent import AsyncAgent
     from .compat import ClientNames
-    from .config import AgentConfig
+    from .config import AgentConfig, AgentFields
     from .endpoints import AsyncResponseStream, Endpoints
     from .local import BackgroundRuntime, RuntimeOptions
     from .resources import AsyncChats, AsyncFiles
@@ -31,6 +31,7 @@ else:
 __all__ = ["MAX_LINE_BYTES", "AsyncAgents", "AsyncInference", "ClientOptions", "async_inference"]
 
 
+@short_tracebacks
 class AsyncAgents(Uncopied):
     """Makes agents, under the name that the official SDKs use: ``client.agents``.
 
@@ -46,10 +47,11 @@ class AsyncAgents(Uncopied):
 
     def create(
         self,
-        config: str | AgentConfig | Mapping[str, Any],
+        config: str | AgentConfig | Mapping[str, Any] | None = None,
         *,
         chat_id: str | None = None,
         context: Mapping[str, str] | None = None,
+        **fields: Unpack[AgentFields],
     ) -> AsyncAgent:
         """Make an agent; as ``AsyncInference.agent``.
 
@@ -58,7 +60,7 @@ class AsyncAgents(Uncopied):
             agent = client.agents.create("acme/support@v2", context={"language": "fr"})
             ```
         """
-        return self._client.agent(config, chat_id=chat_id, context=context)
+        return self._client.agent(config, chat_id=chat_id, context=context, **fields)
 
 
 T = TypeVar("T")
@@ -67,6 +69,7 @@ _DEFAULT_TIMEOUT = Timeout()
 _DEFAULT_BACKOFF = Backoff()
 
 
+@short_tracebacks
 class AsyncInference(_ClientNames):
     """The client for asyncio programs.
 
@@ -180,10 +183,11 @@ class AsyncInference(_ClientNames):
 
     def agent(
         self,
-        config: str | AgentConfig | Mapping[str, Any],
+        config: str | AgentConfig | Mapping[str, Any] | None = None,
         *,
         chat_id: str | None = None,
         context: Mapping[str, str] | None = None,
+        **fields: Unpack[AgentFields],
     ) -> AsyncAgent:
         """Make an agent, which holds one conversation; nothing is sent yet.
 
@@ -192,24 +196,31 @@ class AsyncInference(_ClientNames):
                 ``{"system_prompt": ..., "core_app": {"ref": ...}, "tools": [...]}``. Handlers of tools are not sent.
             chat_id: An existing chat to continue; None begins a new one.
             context: The variables of a new chat: texts by name.
+            fields: The names of the configuration by keyword, instead of a mapping or in addition to it. With the name
+                of a stored agent only ``tools``: the handlers of the tools that it has.
 
         Raises:
-            ConfigurationError: The configuration cannot be sent.
+            TypeError: A keyword is not a name of the configuration.
+            ConfigurationError: The configuration cannot be sent, or a name is given twice.
 
         Example:
             ```python
-            agent = client.agent(
-                {"name": "guide", "system_prompt": "Answer in one sentence."},
-                context={"city": "Paris"},
-            )
+            def weather(city: str) -> str:
+                "Tell the weather."
+                return f"Rain in {city}"
+
+
+            agent = client.agent(name="guide", system_prompt="Answer in one sentence.", tools=[weather])
             message = await agent.send_message("Hello")
-            same_chat = client.agent({"name": "guide"}, chat_id=message.chat_id)
+            same_chat = client.agent(chat_id=message.chat_id)
+            stored = client.agent("acme/guide", tools=[weather], context={"city": "Paris"})
             ```
         """
         from ._turns.conversation import AgentSetup, read_context
         from .agent import AsyncAgent
 
-        return AsyncAgent(self._transport, AgentSetup.read(config), chat_id, read_context(context), self._agent_options)
+        setup = AgentSetup.read(config, fields, chat_id)
+        return AsyncAgent(self._transport, setup, chat_id, read_context(context), self._agent_options)
 
     @property
     def agents(self) -> AsyncAgents:
@@ -472,7 +483,10 @@ class AsyncInference(_ClientNames):
     ) -> None:
         await self.aclose()
 
-    if not TYPE_CHECKING:  # type checkers see the methods in the base class
+    if not TYPE_CHECKING:  # hidden from type checkers, which then refuse these themselves
+        __enter__ = __exit__ = refusing(
+            "this client is asynchronous: write «async with AsyncInference(...) as client», or use Inference"
+        )
 
         def __getattr__(self, name: str) -> Any:
             from .compat import official_method

@@ -20,10 +20,12 @@ __all__ = [
     "DEFAULT_BASE_URL",
     "MAX_LINE_BYTES",
     "AgentConfig",
+    "AgentFields",
     "Backoff",
     "Secret",
     "Timeout",
     "check_count",
+    "check_fields",
     "warn_of_unknown_names",
 ]
 
@@ -246,7 +248,39 @@ class ContextField(TypedDict, total=False):
     in_prompt: bool
 
 
-class AgentConfig(TypedDict, total=False):
+class AgentFields(TypedDict, total=False):
+    """The names of an agent's configuration that are also keyword arguments of ``client.agent``.
+
+    Attributes:
+        name: The agent's name.
+        description: What it is for.
+        system_prompt: Its instructions.
+        example_prompts: What a user could ask it.
+        core_app: Its model: ``{"ref": "namespace/name"}``.
+        core_app_ref: The same as a name alone.
+        tools: Its tools: functions, and what is made with ``tool`` and the other builders.
+        skills: Instructions that it reads when it needs them.
+        internal_tools: Which of the service's own tools it has, made with ``internal_tools``.
+        permissions: What it may do without asking.
+        hooks: What is called when something happens, made with ``lifecycle_hook``.
+        output_schema: The JSON Schema of its output.
+    """
+
+    name: str
+    description: str
+    system_prompt: str
+    example_prompts: Sequence[str]
+    core_app: CoreApp
+    core_app_ref: str
+    tools: Sequence[Mapping[str, Any] | Callable[..., Any]]
+    skills: Sequence[Skill]
+    internal_tools: Mapping[str, bool]
+    permissions: Mapping[str, Any]
+    hooks: Sequence[Mapping[str, Any]]
+    output_schema: Mapping[str, Any]
+
+
+class AgentConfig(AgentFields, total=False):
     """The configuration of an agent, for editors and type checkers; a plain dict with these keys.
 
     Attributes:
@@ -256,7 +290,7 @@ class AgentConfig(TypedDict, total=False):
         example_prompts: What a user could ask it.
         core_app: Its model: ``{"ref": "namespace/name"}``.
         core_app_ref: The same as a name alone.
-        tools: Its tools, made with ``tool`` and the other builders.
+        tools: Its tools: functions, and what is made with ``tool`` and the other builders.
         skills: Instructions that it reads when it needs them.
         context: The variables that are set when a chat begins; set them with ``client.agent(..., context=...)``.
         internal_tools: Which of the service's own tools it has, made with ``internal_tools``.
@@ -271,22 +305,11 @@ class AgentConfig(TypedDict, total=False):
         ```
     """
 
-    name: str
-    description: str
-    system_prompt: str
-    example_prompts: Sequence[str]
-    core_app: CoreApp
-    core_app_ref: str
-    tools: Sequence[Mapping[str, Any]]
-    skills: Sequence[Skill]
     context: Sequence[ContextField]
-    internal_tools: Mapping[str, bool]
-    permissions: Mapping[str, Any]
-    hooks: Sequence[Mapping[str, Any]]
-    output_schema: Mapping[str, Any]
 
 
-_CONFIG = frozenset(AgentConfig.__annotations__)
+_FIELDS = frozenset(AgentFields.__annotations__)
+_CONFIG = _FIELDS | AgentConfig.__annotations__.keys()
 _PARTS: Mapping[str, frozenset[str]] = {
     "core_app": frozenset(CoreApp.__annotations__),
     "skills": frozenset(Skill.__annotations__),
@@ -305,6 +328,19 @@ _ELSEWHERE: Mapping[str, str] = {
     "functions": "'tools'",
     "chat_id": "client.agent(..., chat_id=...)",
 }
+
+
+def check_fields(fields: Mapping[str, object]) -> None:
+    """Check the keyword arguments of ``client.agent``.
+
+    Raises:
+        TypeError: One of them is unknown. In a mapping it would only be warned of: the service may be newer than this.
+    """
+    for name in fields.keys() - _FIELDS:
+        raise TypeError(
+            f"agent() has no argument {name!r}: {_advice(name, _FIELDS, _ELSEWHERE)}"
+            " A name that is newer than this version can be given in a mapping, as in agent({...})"
+        )
 
 
 def warn_of_unknown_names(config: Mapping[str, Any]) -> None:
@@ -334,11 +370,15 @@ def _unknown(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _unknown_name_text(name: str, known: Iterable[str], where: str, elsewhere: Mapping[str, str]) -> str:
+    advice = _advice(name, known, elsewhere)
+    return f"{name!r} is not a known name in {where}; it is sent, but may have no effect: {advice}"
+
+
+def _advice(name: str, known: Iterable[str], elsewhere: Mapping[str, str]) -> str:
     import difflib
 
     near = elsewhere.get(name) or next(map(repr, difflib.get_close_matches(name, sorted(known), 1)), None)
-    advice = f"did you mean {near}?" if near else f"known are {', '.join(sorted(known))}."
-    return f"{name!r} is not a known name in {where}; it is sent, but may have no effect: {advice}"
+    return f"did you mean {near}?" if near else f"known are {', '.join(sorted(known))}."
 
 
 def _frames_to_user() -> int:

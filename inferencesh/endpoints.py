@@ -19,7 +19,8 @@ from ._loops.threads import Uncopied
 from ._protocol.wire import LineSplitter, SSEValues
 from ._text import decode_json
 from ._types.codec import structure
-from ._types.reading import reader_of, told
+from ._types.output import JsonTypes
+from ._types.reading import told
 from .config import check_count
 from .errors import ConfigurationError, InferenceError, NotFoundError, UnreadableError
 from .models import Chat, ChatTrace, FileRef, Interrupt, Message, Run, ToolCall
@@ -192,7 +193,7 @@ def _value_reader(cast_to: Any) -> Callable[[object], Any]:
         (model,) = get_args(cast_to)
         return lambda value: [structure(item, model) for item in _list(value)]
     try:
-        strict = reader_of(cast_to)
+        strict = JsonTypes().add(cast_to).node.read
     except ConfigurationError as error:
         raise ConfigurationError(f"cast_to={cast_to!r} cannot be read from JSON: {error}") from None
 

@@ -7,10 +7,13 @@ every other module can import it.
 from __future__ import annotations
 
 import copyreg
-from typing import TYPE_CHECKING, Any
+import functools
+import os
+from types import FunctionType, TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from .models import Interrupt, Message, ToolCall
 
@@ -36,12 +39,21 @@ __all__ = [
     "StreamError",
     "error_class",
     "exception_text",
+    "no_attribute",
+    "refusing",
+    "short_tracebacks",
+    "shorten_traceback",
     "typed_text",
 ]
+
+T = TypeVar("T")
 
 
 class InferenceError(Exception):
     """Base class of all errors of this package; catch it to handle any of them.
+
+    Tracebacks have only that frame of this package that has raised the error; set the environment variable
+    ``INFERENCESH_FULL_TRACEBACKS`` to see all of them.
 
     Attributes:
         message: The last snapshot received in the turn that this error ended, or None.
@@ -494,3 +506,82 @@ def typed_text(error: BaseException) -> str:
     """
     name, text = type(error).__name__, exception_text(error)
     return f"{name}: {text}" if text else name
+
+
+def refusing(text: str) -> Callable[..., NoReturn]:
+    """Return a method for a syntax that a class does not support, such as ``__await__``.
+
+    Args:
+        text: The text of the TypeError that it raises: what to write instead.
+    """
+
+    def refuse(*_: object) -> NoReturn:
+        raise TypeError(text)
+
+    return refuse
+
+
+def no_attribute(thing: object, name: str, advice: str = "") -> AttributeError:
+    """Return the error about an attribute that an object does not have.
+
+    Args:
+        thing: The object.
+        name: The attribute.
+        advice: What to write instead, or "".
+    """
+    text = f"{type(thing).__name__!r} object has no attribute {name!r}" + (f": {advice}" if advice else "")
+    return AttributeError(text, name=name, obj=thing)
+
+
+_PACKAGE = __name__.partition(".")[0]
+_COROUTINE = 0x80  # a flag of the code of async functions; the module inspect takes long to import
+_ENTRIES = frozenset(
+    {"__init__", "__anext__", "__next__", "__aenter__", "__aexit__", "__enter__", "__exit__", "_open", "_result"}
+)
+
+
+def shorten_traceback(error: BaseException) -> None:
+    """Leave this package's frames out of an exception's traceback, except for the one that has raised it.
+
+    So the caller's own line is at the top, and that of a callback which has failed is next to it. The environment
+    variable ``INFERENCESH_FULL_TRACEBACKS`` keeps all frames.
+    """
+    entries, entry = [], error.__traceback__
+    while entry is not None:
+        entries.append(entry)
+        entry = entry.tb_next
+    if len(entries) < 2 or os.environ.get("INFERENCESH_FULL_TRACEBACKS"):
+        return
+    shortened = None
+    for each in reversed(entries):
+        if shortened is None or each.tb_frame.f_globals.get("__name__", "").partition(".")[0] != _PACKAGE:
+            shortened = TracebackType(shortened, each.tb_frame, each.tb_lasti, each.tb_lineno)
+    error.__traceback__ = shortened
+
+
+def short_tracebacks(cls: type[T]) -> type[T]:
+    """Have the public methods of a class raise exceptions with short tracebacks; for use as a decorator."""
+    for name, member in list(vars(cls).items()):
+        if isinstance(member, FunctionType) and (name in _ENTRIES or not name.startswith("_")):
+            setattr(cls, name, _shortening(member))
+    return cls
+
+
+def _shortening(function: FunctionType) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def shortening(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            shorten_traceback(error)
+            raise
+
+    @functools.wraps(function)
+    async def shortening_async(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return await function(*args, **kwargs)
+        except Exception as error:
+            shorten_traceback(error)
+            raise
+
+    return shortening_async if function.__code__.co_flags & _COROUTINE else shortening

@@ -9,12 +9,13 @@ values come from the official Python, JavaScript and Swift SDKs.
 from __future__ import annotations
 
 from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
+from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeAlias, TypeVar
 
 import attrs
 
-from ._text import Form, GrowingText, TextLog, UndecodedMessage, block_of, copied, decoded
+from ._text import Form, GrowingText, TextLog, UndecodedMessage, block_of, copied, decoded, safe_markdown
 
 __all__ = [
     "FINISH",
@@ -40,7 +41,10 @@ __all__ = [
     "ToolType",
     "Usage",
     "is_finish",
+    "json_output",
     "read_partial",
+    "read_time",
+    "type_output",
     "written_output",
 ]
 
@@ -252,6 +256,26 @@ def _read(text: str, *, partial: bool) -> object:
     return value
 
 
+def read_time(text: object) -> datetime | None:
+    """Read an RFC 3339 time, which the service writes with ``Z`` or an offset.
+
+    Args:
+        text: The JSON value. Digits after the microseconds are dropped.
+
+    Returns:
+        The time with its offset; None if there is none, or if it is not a time or has no offset.
+    """
+    if not isinstance(text, str) or not text:
+        return None
+    try:
+        time = datetime.fromisoformat(text.upper())  # RFC 3339 allows t and z as well
+    except ValueError:  # the text itself remains in ``raw``
+        return None
+    return time if time.tzinfo is not None and time.year > 1 else None  # the year 1 is a time that Go has not set
+
+
+ReadPartial: TypeAlias = Callable[[Any, bool], Any]
+
 FINAL_MESSAGE = frozenset({MessageStatus.READY, MessageStatus.FAILED, MessageStatus.CANCELLED})
 FINAL_CALL = frozenset({ToolCallStatus.COMPLETED, ToolCallStatus.FAILED, ToolCallStatus.CANCELLED})
 # The JavaScript SDK takes in_progress for a call that waits for its client, the Python one awaiting_input.
@@ -301,6 +325,7 @@ class FileRef(MappingView):
         filename: Its name, or "".
         content_type: Its MIME type, or "".
         size: Its size in bytes, or 0 if unknown.
+        created_at: The time of its upload, with its offset; None if unknown.
 
     Example:
         ```python
@@ -315,6 +340,7 @@ class FileRef(MappingView):
     filename: str = ""
     content_type: str = ""
     size: int = 0
+    created_at: datetime | None = attrs.field(default=None, eq=False)
 
     def _wire(self) -> dict[str, Any]:
         return attrs.asdict(self)
@@ -502,7 +528,8 @@ class ToolCall(MappingView):
 class _WeaklyReferable(MappingView):
     """The common base of ``Message`` and ``_NewMessage``, which must have the same layout."""
 
-    __slots__ = ("__weakref__",)
+    # Not a field of attrs: a snapshot that is copied into another process has no need of the type.
+    __slots__ = ("__weakref__", "_read_output")
 
 
 @attrs.frozen
@@ -516,7 +543,7 @@ class Message(_WeaklyReferable):
         status: Its status.
         content: Its blocks, in order.
         tool_calls: The tools the agent called in it.
-        created_at: RFC 3339 time of its creation, or "".
+        created_at: The time of its creation, with its offset; None if the server gave none that can be read.
         order: Its place in the chat; the sort key.
         run_id: The run it belongs to, or "".
         delta: What this snapshot added to the text of the one before it: "" when only the status or a tool changed,
@@ -545,7 +572,7 @@ class Message(_WeaklyReferable):
     status: MessageStatus = MessageStatus.PENDING
     content: tuple[Content, ...] = attrs.field(default=(), hash=False)
     tool_calls: tuple[ToolCall, ...] = ()
-    created_at: str = ""
+    created_at: datetime | None = None
     order: int = 0
     run_id: str = ""
     delta: str | None = attrs.field(default=None, eq=False)
@@ -616,9 +643,37 @@ class Message(_WeaklyReferable):
 
         Objects and lists hold the entries that are complete so far: a string or number that is still being written is
         not there yet. It comes from a language model: check it before you act on it.
+
+        What ``send_message(..., output_type=...)`` returns has it complete and as an instance of that type. So have the
+        snapshots of its stream, as far as it is complete: a class when all of its required fields are. Until then, or
+        where the output does not match the type, it is None.
         """
-        written = written_output(self.tool_calls, self.content)
-        return read_partial(written, over=self.done) if isinstance(written, str) else written
+        written = json_output(self)
+        read: ReadPartial | None = getattr(self, "_read_output", None)
+        return written if read is None else read(written, self.done)
+
+    def _repr_markdown_(self) -> str:
+        """Return what a notebook shows: the text without raw HTML, and what the message waits for."""
+        waiting = [f"`{call.name}` ({call.status})" for call in self.tool_calls if not call.done]
+        state = [] if self.done else [self.status, *waiting]
+        told = safe_markdown(", ".join(state))
+        return safe_markdown(self.text) + (f"\n\n*{told}*" if told else "")
+
+
+def json_output(message: Message) -> Any:
+    """Return the output of a message as far as it is complete, as a JSON value whatever its type is."""
+    written = written_output(message.tool_calls, message.content)
+    return read_partial(written, over=message.done) if isinstance(written, str) else written
+
+
+def type_output(message: Message, read: ReadPartial) -> None:
+    """Have a function read the output of a message whenever ``output`` is read.
+
+    Args:
+        message: The message.
+        read: Takes the JSON value so far, and whether the message is complete.
+    """
+    object.__setattr__(message, "_read_output", read)
 
 
 def _joined(content: tuple[Content, ...], wanted: ContentType) -> str:
@@ -836,8 +891,8 @@ class Chat(MappingView):
         pending_interrupts: What holds up the run at present.
         output: The structured output of the agent, if it has one.
         context: The variables given at its creation.
-        created_at: RFC 3339 time of its creation, or "".
-        updated_at: RFC 3339 time of its last change, or "".
+        created_at: The time of its creation, with its offset; None if the server gave none that can be read.
+        updated_at: The time of its last change, likewise.
         raw: The last whole form of it that the server sent.
 
     Example:
@@ -859,8 +914,8 @@ class Chat(MappingView):
     pending_interrupts: tuple[Interrupt, ...] = ()
     output: Any = attrs.field(default=None, hash=False)
     context: Mapping[str, object] = attrs.field(factory=dict, hash=False)
-    created_at: str = ""
-    updated_at: str = ""
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
     raw: Mapping[str, object] = attrs.field(factory=dict, repr=False, eq=False)
 
     def _wire(self) -> dict[str, Any]:

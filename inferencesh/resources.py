@@ -11,12 +11,13 @@ from ._http.uploads import upload
 from ._loops.threads import Uncopied
 from ._types.codec import structure
 from .config import check_count
-from .errors import ConfigurationError
+from .errors import ConfigurationError, short_tracebacks
 from .models import Chat, ChatStatus, ChatTrace, FileRef, Message
 
 __all__ = ["AsyncChats", "AsyncFiles"]
 
 
+@short_tracebacks
 class AsyncChats(Uncopied):
     """The chats of the account; ``client.chats``.
 
@@ -213,6 +214,7 @@ def _newest_first(page: Page) -> Sequence[Message]:
     return sorted((structure(item, Message) for item in page), key=lambda message: message.order, reverse=True)
 
 
+@short_tracebacks
 class AsyncFiles(Uncopied):
     """The account's files; ``client.files``.
 

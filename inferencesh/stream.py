@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import attrs
 
@@ -16,13 +16,34 @@ from ._loops.invoke import in_callback_of, invoke, runs_on_loop
 from ._loops.threads import Uncopied, hand_over, wait_for_end
 from ._turns.driver import TurnDriver
 from ._turns.request import Reports
-from .errors import InferenceError, StreamError
-from .models import Message, ToolCall
+from .errors import (
+    InferenceError,
+    InputRequiredError,
+    StreamError,
+    no_attribute,
+    refusing,
+    short_tracebacks,
+    shorten_traceback,
+)
+from .models import Message, ToolCall, type_output
 
-__all__ = ["AsyncMessageStream", "OneReader"]
+if TYPE_CHECKING:  # a type checker has it without the package; a default lets AsyncMessageStream stand alone in hints
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    OutputT = TypeVarWithDefault("OutputT", default=Any)
+else:
+    OutputT = TypeVar("OutputT")
+
+__all__ = ["MESSAGE_NAMES", "AsyncMessageStream", "OneReader"]
+
+# What people look for in a stream that they take for a message.
+MESSAGE_NAMES = frozenset(
+    ("content", "delta", "done", "id", "output", "pending_tool_calls", "reasoning", "status", "text", "tool_calls")
+)
 
 
-class AsyncMessageStream(Uncopied):
+@short_tracebacks
+class AsyncMessageStream(Uncopied, Generic[OutputT]):
     """The snapshots of one turn's assistant messages, each the whole message so far.
 
     Iterate over it with ``async for``, get the result with ``get_final_message``, or both. Nothing is sent before the
@@ -55,6 +76,8 @@ class AsyncMessageStream(Uncopied):
         self._driver = driver
         self._source = Conflator(driver) if driver.request.conflate else driver
         self._reports = Reports.of(driver.request)
+        output = driver.request.output
+        self._read_output = output.read_partial if output is not None else None
         self._batch: Iterator[Message] = iter(())  # what the source returned last, as far as it was not taken yet
         self._entered = False
         self._over = False
@@ -110,6 +133,9 @@ class AsyncMessageStream(Uncopied):
                 self._end()
                 self._error = error
                 raise
+        if self._read_output is not None:
+            for message in batch:
+                type_output(message, self._read_output)
         if not batch:
             self._end()
             final = self._final()
@@ -151,21 +177,21 @@ class AsyncMessageStream(Uncopied):
             raise error
         return final
 
-    async def get_final_output(self) -> Any:
+    async def get_final_output(self) -> OutputT:
         """Consume the rest of the stream and return the agent's structured output.
 
         Returns:
-            The JSON value that the agent gave to its ``finish`` tool; None if it ended without calling it.
+            An instance of the ``output_type`` that was given; without one the JSON value that the agent gave to its
+            ``finish`` tool, None if it ended without calling it.
 
         Raises:
             InputRequiredError: The run waits for input instead of ending.
-            OutputError: The run was cancelled, or the output is incomplete.
+            OutputError: The run was cancelled, the output is incomplete, or it does not match ``output_type``.
             RunFailedError, StreamError, APIError, APIConnectionError: As for ``get_final_message``.
 
         Example:
             ```python
-            agent = client.agent({"name": "rater", "output_schema": obj({"stars": integer()})})
-            stream = agent.send_message("It gets 4 stars", stream=True)
+            stream = agent.send_message("It gets 4 stars", stream=True, output_type=dict[str, int])
             async for message in stream:
                 print(message.output)  # what is complete so far
             print(await stream.get_final_output())
@@ -173,11 +199,30 @@ class AsyncMessageStream(Uncopied):
 
             ```text
             ...
-            {'stars': 4}
+            {...}
             ```
         """
         await self.get_final_message()
-        return await self._driver.read_output()
+        value = await self._driver.read_output()
+        output: OutputT = self._driver.request.read_output(value, self.message, self.chat_id)
+        return output
+
+    async def _result(self) -> Message:
+        """Return the turn's result, with its output as the type that was asked for, if one was.
+
+        Raises:
+            OutputError: The run has ended without such an output.
+            Exception: As for ``get_final_message``.
+        """
+        message = await self.get_final_message()
+        if self._driver.request.output is None:
+            return message
+        try:
+            output = await self.get_final_output()
+        except InputRequiredError:  # what it waits for is in the message
+            return message
+        type_output(message, lambda *_: output)  # it may stand in the run and not in the message
+        return message
 
     async def stop(self) -> None:
         """End the run on the server; a stream that is still being read ends normally.
@@ -223,16 +268,26 @@ class AsyncMessageStream(Uncopied):
     def __await__(self) -> Generator[Any, None, Self]:
         return self._open().__await__()
 
-    if not TYPE_CHECKING:  # hidden from type checkers, which then refuse a plain «for» themselves
+    if not TYPE_CHECKING:  # hidden from type checkers, which then refuse these themselves
+        __iter__ = refusing(
+            "this stream is asynchronous: write «async for message in ...» instead of «for message in ...»"
+        )
+        __enter__ = __exit__ = refusing(
+            "this stream is asynchronous: write «async with ... as stream» instead of «with ... as stream»"
+        )
 
-        def __iter__(self) -> NoReturn:
-            raise TypeError(
-                "this stream is asynchronous: write «async for message in ...» instead of «for message in ...»"
-            )
+        def __getattr__(self, name):
+            advice = f"its messages have it, as in «async for message in stream: message.{name}»; or write "
+            advice += "«message = await agent.send_message(...)», without stream=True"
+            raise no_attribute(self, name, advice if name in MESSAGE_NAMES else "")
 
     def __del__(self) -> None:
         if hasattr(self, "_source"):
             self._leave()
+
+    def _repr_markdown_(self) -> str | None:
+        """Return what a notebook shows: the latest snapshot; None before the first."""
+        return None if self.message is None else self.message._repr_markdown_()
 
     def _leave(self) -> None:
         """Close the connection at once, from any thread; iterating again takes the turn up where it is."""
@@ -261,7 +316,10 @@ class AsyncMessageStream(Uncopied):
 
     def _final(self) -> Message | None:
         turn = self._driver.turn
-        return turn.outcome.message if turn is not None and turn.outcome is not None else None
+        final = turn.outcome.message if turn is not None and turn.outcome is not None else None
+        if final is not None and self._read_output is not None:
+            type_output(final, self._read_output)
+        return final
 
     async def _report(self, message: Message, *, done: bool) -> None:
         if self._reports is None:
@@ -309,6 +367,8 @@ class _Reporting:
     ) -> None:
         if self._mark is not None:
             self._mark.__exit__(kind, error, traceback)
+        if isinstance(error, Exception):
+            error.add_note(f"raised by on_message, which was called about the message {self._message.id}")
         if isinstance(error, InferenceError):
             error.message = error.message or self._message
             error.chat_id = error.chat_id or self._stream.chat_id
@@ -336,7 +396,11 @@ class _Loop(Uncopied):
             return message
         if self._claim is None:
             self._claim = stream._reader.begin()
-        message = await stream._next()
+        try:
+            message = await stream._next()
+        except Exception as error:
+            shorten_traceback(error)
+            raise
         if stream._reports is None:
             self._batch = stream._batch
         return message

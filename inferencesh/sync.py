@@ -16,6 +16,7 @@ import attrs
 from ._loops.threads import Uncopied, check_threads
 from .client import AsyncInference
 from .config import MAX_LINE_BYTES, Backoff, Secret, Timeout
+from .errors import no_attribute, refusing, short_tracebacks, shorten_traceback
 
 # What a client, a stream or a turn needs is imported when the first is made, so that importing this costs little.
 if TYPE_CHECKING:
@@ -38,18 +39,20 @@ if TYPE_CHECKING:
     from .agent import AsyncAgent
     from .client import AsyncAgents, ClientOptions
     from .compat import AgentNames, ClientNames
-    from .config import AgentConfig
+    from .config import AgentConfig, AgentFields
     from .endpoints import AsyncItemStream, AsyncResponseStream
     from .events import AsyncEventStream, Event  # noqa: F401 - named in a string
     from .local import BackgroundRuntime, RuntimeOptions
     from .models import Chat, ChatStatus, ChatTrace, FileRef, Interrupt, Message, ToolCall
     from .resources import AsyncChats, AsyncFiles
+    from .stream import AsyncMessageStream, OutputT
 
     class _ClientNames(ClientNames, Uncopied): ...
 
     class _AgentNames(AgentNames, Uncopied): ...
 
 else:
+    OutputT = TypeVar("OutputT")
     _ClientNames = _AgentNames = Uncopied  # the methods of the base classes come from ``__getattr__``
 
 __all__ = [
@@ -70,6 +73,7 @@ _DEFAULT_TIMEOUT = Timeout()
 _DEFAULT_BACKOFF = Backoff()
 
 
+@short_tracebacks
 class Inference(_ClientNames):
     """The client for programs without an event loop; it also works inside one, for instance in a notebook.
 
@@ -182,24 +186,28 @@ class Inference(_ClientNames):
 
     def agent(
         self,
-        config: str | AgentConfig | Mapping[str, Any],
+        config: str | AgentConfig | Mapping[str, Any] | None = None,
         *,
         chat_id: str | None = None,
         context: Mapping[str, str] | None = None,
+        **fields: Unpack[AgentFields],
     ) -> Agent:
         """Make an agent, which is one conversation; as ``AsyncInference.agent``.
 
         Example:
             ```python
-            agent = client.agent(
-                {"name": "guide", "system_prompt": "Answer in one sentence."},
-                context={"city": "Paris"},
-            )
+            def weather(city: str) -> str:
+                "Tell the weather."
+                return f"Rain in {city}"
+
+
+            agent = client.agent(name="guide", system_prompt="Answer in one sentence.", tools=[weather])
             message = agent.send_message("Hello")
-            same_chat = client.agent({"name": "guide"}, chat_id=message.chat_id)
+            same_chat = client.agent(chat_id=message.chat_id)
+            stored = client.agent("acme/guide", tools=[weather], context={"city": "Paris"})
             ```
         """
-        return Agent(self._thread, self._client.agent(config, chat_id=chat_id, context=context))
+        return Agent(self._thread, self._client.agent(config, chat_id=chat_id, context=context, **fields))
 
     @overload
     def request(
@@ -377,7 +385,10 @@ class Inference(_ClientNames):
     ) -> None:
         self.close()
 
-    if not TYPE_CHECKING:  # type checkers see the methods in the base class
+    if not TYPE_CHECKING:  # hidden from type checkers, which then refuse these themselves
+        __aenter__ = __aexit__ = refusing(
+            "this client is blocking: write «with Inference(...) as client», or use AsyncInference"
+        )
 
         def __getattr__(self, name: str) -> Any:
             from .compat import official_method
@@ -399,6 +410,7 @@ def inference(api_key: str | None = None, **options: Unpack[ClientOptions]) -> I
     return Inference(api_key, **options)
 
 
+@short_tracebacks
 class Agent(_AgentNames):
     """One conversation with an agent; made by ``Inference.agent``.
 
@@ -430,19 +442,31 @@ class Agent(_AgentNames):
         return self._agent.chat_id
 
     @overload
-    def send_message(self, text: str, *, stream: Literal[True], **options: Unpack[TurnOptions]) -> MessageStream: ...
+    def send_message(
+        self, text: str, *, stream: Literal[True], output_type: type[T], **options: Unpack[TurnOptions]
+    ) -> MessageStream[T]: ...
 
     @overload
-    def send_message(self, text: str, *, stream: Literal[False] = False, **options: Unpack[TurnOptions]) -> Message: ...
+    def send_message(
+        self, text: str, *, stream: Literal[True], output_type: Any = None, **options: Unpack[TurnOptions]
+    ) -> MessageStream: ...
 
     @overload
-    def send_message(self, text: str, *, stream: bool, **options: Unpack[TurnOptions]) -> MessageStream | Message: ...
+    def send_message(
+        self, text: str, *, stream: Literal[False] = False, output_type: Any = None, **options: Unpack[TurnOptions]
+    ) -> Message: ...
+
+    @overload
+    def send_message(
+        self, text: str, *, stream: bool, output_type: Any = None, **options: Unpack[TurnOptions]
+    ) -> MessageStream | Message: ...
 
     def send_message(
         self,
         text: str,
         *,
         stream: bool = False,
+        output_type: Any = None,
         files: Sequence[FileSource] = (),
         on_message: OnMessage | None = None,
         on_delta: OnDelta | None = None,
@@ -458,6 +482,8 @@ class Agent(_AgentNames):
         Args:
             text: The message.
             stream: Whether to return a stream of snapshots, each the whole message so far, instead of the final one.
+            output_type: The type of the structured output that the agent is to give, as for ``run``: the reply has it
+                as ``output``, a stream returns it from ``get_final_output``.
             files: What goes with it, as for ``client.files.upload``; uploaded before the message is sent.
             on_message: Called as ``on_message(text, done)`` with the whole text so far; a function that takes one
                 argument only is called with each snapshot.
@@ -475,6 +501,8 @@ class Agent(_AgentNames):
         Raises:
             RunFailedError: The run failed.
             InputRequiredError: The chat waits for a tool's result, an approval or the like; the message was withdrawn.
+            ConfigurationError: ``output_type`` has no JSON Schema; nothing is sent.
+            OutputError: The run has ended without an output of the type ``output_type``.
             StreamError: The reply was lost for good, or the message, queued behind another turn, was withdrawn.
             FileError: A file cannot be read; the message was not sent.
             PermissionDeniedError: The server takes approvals from signed-in people only (code ``requires_sign_in``).
@@ -500,6 +528,7 @@ class Agent(_AgentNames):
 
         request = TurnRequest.of_message(
             text,
+            output_type=output_type,
             files=files,
             on_message=on_message,
             on_delta=on_delta,
@@ -534,8 +563,8 @@ class Agent(_AgentNames):
 
         Args:
             text: The message.
-            output_type: What the output is to be: an attrs class, dataclass, TypedDict, enum, or anything of builtin
-                types. None takes the output as it is.
+            output_type: What the output is to be: an attrs class, dataclass, TypedDict, model of pydantic, enum, or
+                anything of builtin types. None takes the output as it is.
             files: As for ``send_message``.
             on_message: As for ``send_message``.
             on_delta: As for ``send_message``.
@@ -580,10 +609,9 @@ class Agent(_AgentNames):
         )
         stream = self._open(request)
         try:
-            output = stream.get_final_output()
+            return stream.get_final_output()
         finally:
             stream._leave()
-        return request.read_output(output, stream.message, stream.chat_id)
 
     def stream_messages(
         self,
@@ -873,7 +901,14 @@ class Agent(_AgentNames):
     def _open(self, request: TurnRequest) -> MessageStream:
         return MessageStream(self._thread, self._agent, attrs.evolve(request, agent=self))
 
-    if not TYPE_CHECKING:  # type checkers see the methods in the base class
+    if not TYPE_CHECKING:  # hidden from type checkers, which then refuse these themselves
+        __await__ = refusing("this agent is blocking: its methods need no await; for asyncio use AsyncInference")
+        __iter__ = __aiter__ = refusing(
+            "an agent is not iterated: write «for message in agent.send_message(text, stream=True)»"
+        )
+        __enter__ = __exit__ = __aenter__ = __aexit__ = refusing(
+            "an agent has nothing to close: write «agent = client.agent(...)»; «with» is for the client and for streams"
+        )
 
         def __getattr__(self, name: str) -> Any:
             from .compat import official_method
@@ -887,12 +922,13 @@ class Agent(_AgentNames):
 def _finish(stream: MessageStream) -> Message:
     """Return the result of a stream that nobody else reads; its connection is closed whatever happens."""
     try:
-        return stream.get_final_message()
+        return stream._result()
     finally:
         stream._leave()
 
 
-class MessageStream(Uncopied):
+@short_tracebacks
+class MessageStream(Uncopied, Generic[OutputT]):
     """The snapshots of one turn's assistant messages, each the whole message so far, for a plain ``for`` loop.
 
     Callbacks and sync tool handlers run on the thread that iterates, async ones on the background loop. Leaving the
@@ -923,7 +959,9 @@ class MessageStream(Uncopied):
         self._thread = thread
         self._reports = Reports.of(request)
         self._pump: Pump[Message] = Pump(thread)
-        self._stream = agent._open_stream(attrs.evolve(request, on_message=None, on_delta=None), self._pump)
+        self._stream: AsyncMessageStream[OutputT] = agent._open_stream(
+            attrs.evolve(request, on_message=None, on_delta=None), self._pump
+        )
         self._pump.source = self._stream._next_batch
         self._batch: Iterator[Message] = iter(())  # what is left of the batch that was handed over last
         self._entered = False
@@ -1004,21 +1042,21 @@ class MessageStream(Uncopied):
             continue
         return self._thread.call(self._stream.get_final_message())
 
-    def get_final_output(self) -> Any:
+    def get_final_output(self) -> OutputT:
         """Consume the rest of the stream and return the agent's structured output.
 
         Returns:
-            What the agent gave to its ``finish`` tool, as JSON has it; None when it ended without that.
+            An instance of the ``output_type`` that was given; without one the JSON value that the agent gave to its
+            ``finish`` tool, None if it ended without calling it.
 
         Raises:
             InputRequiredError: The run waits for input instead of ending.
-            OutputError: The run was cancelled, or only a part of the output came.
+            OutputError: The run was cancelled, the output is incomplete, or it does not match ``output_type``.
             RunFailedError, StreamError, APIError, APIConnectionError: As for ``get_final_message``.
 
         Example:
             ```python
-            agent = client.agent({"name": "rater", "output_schema": obj({"stars": integer()})})
-            stream = agent.send_message("It gets 4 stars", stream=True)
+            stream = agent.send_message("It gets 4 stars", stream=True, output_type=dict[str, int])
             for message in stream:
                 print(message.output)  # what is complete so far
             print(stream.get_final_output())
@@ -1026,12 +1064,18 @@ class MessageStream(Uncopied):
 
             ```text
             ...
-            {'stars': 4}
+            {...}
             ```
         """
         for _ in self:
             continue
         return self._thread.call(self._stream.get_final_output())
+
+    def _result(self) -> Message:
+        """Return the turn's result, with its output as the type that was asked for, if one was."""
+        for _ in self:
+            continue
+        return self._thread.call(self._stream._result())
 
     def stop(self) -> None:
         """End the run on the server; a stream that is still read then ends normally.
@@ -1063,6 +1107,10 @@ class MessageStream(Uncopied):
         self._reader.end_all()
         self._thread.call_close(self._stream.aclose)
 
+    def _repr_markdown_(self) -> str | None:
+        """Return what a notebook shows: the latest snapshot; None before the first."""
+        return None if self.message is None else self.message._repr_markdown_()
+
     def _leave(self) -> None:
         """Close the connection at once, from any thread; iterating again resumes the turn where it is."""
         self._stream._leave()
@@ -1080,6 +1128,22 @@ class MessageStream(Uncopied):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    if not TYPE_CHECKING:  # hidden from type checkers, which then refuse these themselves
+        __await__ = __aenter__ = __aexit__ = refusing(
+            "this stream is blocking: leave «await» and «async» out; for asyncio use AsyncInference"
+        )
+        __aiter__ = refusing(
+            "this stream is blocking: write «for message in ...» instead of «async for message in ...», or use "
+            "AsyncInference"
+        )
+
+        def __getattr__(self, name):
+            from .stream import MESSAGE_NAMES
+
+            advice = f"its messages have it, as in «for message in stream: message.{name}»; or write "
+            advice += "«message = agent.send_message(...)», without stream=True"
+            raise no_attribute(self, name, advice if name in MESSAGE_NAMES else "")
 
     def __del__(self) -> None:
         if hasattr(self, "_ended"):
@@ -1121,7 +1185,11 @@ class _Loop(Uncopied):
         if stream._reports is None and (message := next(stream._batch, None)) is not None:
             stream.message = message
             return message
-        return stream._next()
+        try:
+            return stream._next()
+        except Exception as error:
+            shorten_traceback(error)
+            raise
 
     def __del__(self) -> None:
         if self._claim is not None:
@@ -1130,6 +1198,7 @@ class _Loop(Uncopied):
                 self._stream._leave()
 
 
+@short_tracebacks
 class Agents(Uncopied):
     """The other way to make agents; ``client.agents``.
 
@@ -1146,10 +1215,11 @@ class Agents(Uncopied):
 
     def create(
         self,
-        config: str | AgentConfig | Mapping[str, Any],
+        config: str | AgentConfig | Mapping[str, Any] | None = None,
         *,
         chat_id: str | None = None,
         context: Mapping[str, str] | None = None,
+        **fields: Unpack[AgentFields],
     ) -> Agent:
         """Make an agent; as ``Inference.agent``.
 
@@ -1158,9 +1228,10 @@ class Agents(Uncopied):
             agent = client.agents.create("acme/support@v2", context={"language": "fr"})
             ```
         """
-        return Agent(self._thread, self._agents.create(config, chat_id=chat_id, context=context))
+        return Agent(self._thread, self._agents.create(config, chat_id=chat_id, context=context, **fields))
 
 
+@short_tracebacks
 class Chats(Uncopied):
     """The chats of the account; ``client.chats``.
 
@@ -1273,6 +1344,7 @@ class Chats(Uncopied):
         self._thread.call(self._chats.cancel_message(message_id))
 
 
+@short_tracebacks
 class Files(Uncopied):
     """The account's files; ``client.files``.
 
@@ -1513,6 +1585,7 @@ class EventStream(_ItemStream["Event"]):
         return self._stream.reconnects
 
 
+@short_tracebacks
 class _BlockingItems(Uncopied, Generic[T]):
     """The items of an async iterator, for a plain ``for`` loop; no connection stays open between two of them."""
 

@@ -21,7 +21,7 @@ which status.
 
 Events, by name, with the fields of their JSON object:
 
-- ``message``: a snapshot, the whole message so far: id, chat_id, text, delta, status, done, tool_calls
+- ``message``: a snapshot, the whole message so far: id, chat_id, text, delta, status, done, tool_calls, output
 - ``done``: the end: the final message as a snapshot
 - ``input_required``: a pause: the message whose tool_calls include some with "pending": true
 - ``error``: the end: type, detail and status, without internals of this program
@@ -35,7 +35,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterable, Callable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterator, Mapping
 from functools import partial
 from typing import Final, NamedTuple, Self, TypeAlias
 
@@ -43,7 +43,7 @@ import anyio
 import attrs
 
 from ._loops.threads import hand_over, running_loop
-from ._types.codec import dump_json
+from ._types.encoding import dump_json
 from .errors import (
     APIConnectionError,
     APIError,
@@ -57,7 +57,7 @@ from .errors import (
     RunFailedError,
     StreamError,
 )
-from .models import Message, ToolCall
+from .models import Message, ToolCall, json_output
 from .stream import AsyncMessageStream
 
 __all__ = ["NDJSON_HEADERS", "SSE_HEADERS", "Problem", "WebStream", "describe_error", "ndjson", "snapshot", "sse"]
@@ -140,7 +140,8 @@ def snapshot(message: Message, *, paused: bool = False) -> dict[str, object]:
 
     Returns:
         A new JSON-serializable dict: id, chat_id, role, text, delta, status, done, tool_calls (each with id, name,
-        arguments, status, pending).
+        arguments, status, pending), output (the structured output as far as it is complete, as a JSON value whatever
+        its ``output_type``; None without one).
 
     Example:
         ```python
@@ -161,6 +162,7 @@ def snapshot(message: Message, *, paused: bool = False) -> dict[str, object]:
         "status": message.status.value,
         "done": message.done,
         "tool_calls": [_call(call, paused=paused) for call in message.tool_calls],
+        "output": json_output(message),
     }
 
 
@@ -268,7 +270,7 @@ class WebStream:
         self, stream: AsyncMessageStream, form: _Form, keep_alive: float | None, *, stop_on_disconnect: bool
     ) -> None:
         self._closed = True  # for __del__, until the arguments have been checked
-        if not isinstance(stream, AsyncIterable):
+        if not isinstance(stream, AsyncIterable) or isinstance(stream, Iterator):  # the blocking one is both
             raise TypeError(
                 f"the stream must be the async client's send_message(..., stream=True) or stream_messages(), "
                 f"not {type(stream).__name__}"

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast, get_args
 
+import httpx
 import pytest
 
 from inferencesh import Inference, RunState, __version__, string, tool
@@ -241,7 +242,15 @@ def test_warnings_are_shown_when_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [(), ("talk",), ("chat", "--key", "inf_x"), ("serve", "--port", "70000"), ("serve", "--pace", "soon")]
+    "arguments",
+    [
+        (),
+        ("talk",),
+        ("chat", "--key", "inf_x"),
+        ("serve", "--port", "70000"),
+        ("serve", "--pace", "soon"),
+        ("serve", "--cors-origin", "localhost"),
+    ],
 )
 def test_wrong_arguments_are_refused(arguments: tuple[str, ...]) -> None:
     """With the usage and status 2; there is no option for a key, which every user of the machine could read."""
@@ -554,6 +563,19 @@ def test_serve_is_used_by_another_process_and_ends_when_told(number: signal.Sign
         assert process.returncode == 0
 
 
+@pytest.mark.parametrize(("arguments", "status"), [((), 200), (("--playground", "off"), 401)])
+def test_serve_shows_a_page_unless_told_not_to(arguments: tuple[str, ...], status: int) -> None:
+    """It is at the address that is printed, and no key is needed to open it."""
+    with piped("serve", "--port", "0", *arguments) as process:
+        line = cast("IO[str]", process.stdout).readline()
+        assert ("open it in a browser to try agents" in line) is (status == 200)
+        address = re.search(r"http://[\d.:]*\d", line)
+        assert address is not None
+        assert httpx.get(address[0], trust_env=False).status_code == status
+        process.terminate()
+        process.communicate(timeout=LIMIT)
+
+
 def test_serve_ends_when_ctrl_c_is_ignored() -> None:
     """As in the background of a shell script, where SIGINT is ignored: SIGTERM still ends it."""
     script = 'trap "" INT; exec "$@"'
@@ -604,6 +626,27 @@ def test_serve_speaks_as_it_is_told() -> None:
             assert json.load(refusal)["error"]["code"] == "requires_sign_in"
     assert body["success"] is True
     assert done.stdout.endswith("thirsty.\n")
+
+
+def test_serve_replays_and_lets_pages_in_when_it_is_told() -> None:
+    """--replay and --cors-origin, which may be repeated, reach the runtime; without them nothing of it happens."""
+    pages = ["http://localhost:3000", "https://app.example"]
+    for told in ((), ("--replay", *(word for page in pages for word in ("--cors-origin", page)))):
+        with piped("serve", "--port", "0", "--pace", "0", *told) as process:
+            where = hear_address(process)
+            with Inference(where["INFERENCE_API_KEY"], base_url=where["INFERENCE_BASE_URL"]) as client:
+                chat_id = client.agent("a/b").send_message("Hello").chat_id
+            url = f"{where['INFERENCE_BASE_URL']}/chats/{chat_id}/stream"
+            headers = {"Authorization": f"Bearer {where['INFERENCE_API_KEY']}", "Accept": "application/x-ndjson"}
+            for page in pages:
+                request = urllib.request.Request(url, headers={**headers, "Origin": page})
+                with urllib.request.urlopen(request) as stream:
+                    assert stream.headers.get("Access-Control-Allow-Origin") == (page if told else None)
+                    assert json.loads(stream.readline())["event"] == "chats"
+                    if told:
+                        assert json.loads(stream.readline())["data"]["role"] == "user"
+            process.send_signal(signal.SIGTERM)
+            assert process.communicate(timeout=LIMIT) == ("", "")
 
 
 def test_a_port_that_is_taken_is_one_line(served: Served) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import html
 import importlib
+import inspect
 import itertools
 import re
 import subprocess
@@ -14,79 +15,120 @@ from pathlib import Path
 
 import pytest
 
-from docs.__main__ import PAGES, public_names
+from docs.__main__ import GUIDES, REFERENCE, public_names
+from inferencesh._types.docstrings import _SECTIONS
+from inferencesh._types.encoding import encode_result
 
 from .architecture import FLOORS, IO_FREE, LEAST_LINES, MOST_MODULES, PACKAGE, read_house
 from .command_line import LIMIT, ROOT
 
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
-GUIDES = [
-    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
-    *("docs/architecture.md", "docs/performance.md", "docs/migrating.md", "docs/requests.md"),
+FOR_DEVELOPERS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/architecture.md",
+    "docs/docstrings-and-results.md",
+    "docs/migrating.md",
+    "docs/other-clients.md",
+    "docs/performance.md",
+    "docs/playground.md",
+    "docs/requests.md",
+    "docs/types.md",
 ]
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The pages' HTML by the names of their modules, as ``make docs`` builds them."""
-    directory = tmp_path_factory.mktemp("docs")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, as ``make docs`` builds it; a warning or a link that leads nowhere fails the build."""
+    directory = tmp_path_factory.mktemp("docs") / "site"
     command = [sys.executable, "-W", "error", "-m", "docs", str(directory)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=LIMIT, cwd=ROOT)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=10 * LIMIT, cwd=ROOT)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert (directory / "index.html").is_file()
-    assert (directory / "search.js").is_file()
-    return {page: (directory / f"{page.replace('.', '/')}.html").read_text(encoding="utf-8") for page in PAGES}
+    return directory
 
 
-def text_of(page: str) -> str:
-    """What a reader sees of a page."""
-    return html.unescape(re.sub(r"<[^>]+>", "", page))
+def text_of(page: Path) -> str:
+    """What a reader sees of a page's content."""
+    content = page.read_text(encoding="utf-8").partition("<article")[2].partition("</article>")[0]
+    return html.unescape(re.sub(r"<[^>]+>", "", content))
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_every_public_name_has_its_place(page: str, built: dict[str, str]) -> None:
-    """On the page of the module that people import it from, and no other name has."""
-    places = set(re.findall(r'<section id="(\w+)">', built[page]))
-    assert places == set(importlib.import_module(page).__all__)
+def test_every_public_name_has_its_place_in_the_reference() -> None:
+    """In one group, and no other name has."""
+    places = [name for names in REFERENCE.values() for name in names]
+    assert sorted(places) == sorted(public_names())
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_nothing_private_is_named(page: str, built: dict[str, str]) -> None:
-    """Neither a module that nobody should import from, nor what only such a module has."""
-    known = {*PAGES, *public_names().values(), "inferencesh.testing.plugin"}  # that one's name is for pytest -p
-    named = set(re.findall(r"\binferencesh(?:\.[a-z]\w*)*(?:\.[A-Z]\w*)?", text_of(built[page])))
-    assert named - known == set()
+def test_every_guide_is_in_the_navigation() -> None:
+    """And the index leads to each."""
+    listed = [name for names in GUIDES.values() for name in names]
+    assert sorted([*listed, "index"]) == sorted(path.stem for path in (ROOT / "docs").glob("*.md"))
+    index = (ROOT / "docs/index.md").read_text(encoding="utf-8")
+    assert [name for name in listed if f"({name}.md)" not in index] == []
 
 
+@pytest.mark.timeout(120)
+def test_the_site_has_every_page(built: Path) -> None:
+    """The guides, and a page for each public class."""
+    classes = {name for name, full in public_names().items() if inspect.isclass(attribute(full))}
+    for page in (
+        "",
+        *(name for names in GUIDES.values() for name in names),
+        *(f"reference/{name}" for name in classes),
+    ):
+        assert (built / page / "index.html").is_file(), page
+    assert (built / "search.json").is_file()
+
+
+@pytest.mark.timeout(120)
+def test_nothing_private_is_named(built: Path) -> None:
+    """Neither an internal module nor what only such a module has."""
+    for page in built.glob("reference/*/index.html"):
+        assert re.findall(r"\binferencesh\._\w+", text_of(page)) == [], page
+
+
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize(
-    "place",
+    ("page", "member"),
     [
-        "Agent.send_message",
-        "AsyncAgent.run",
-        "ToolBuilder.describe",
-        "AppToolBuilder.build",
-        "Chats.list",
-        "Run.output",
+        ("Agent", "send_message"),
+        ("AsyncAgent", "run"),
+        ("ToolBuilder", "describe"),
+        ("AppToolBuilder", "build"),
+        ("Chats", "list"),
+        ("Run", "output"),
     ],
 )
-def test_members_are_documented_where_they_are_used(place: str, built: dict[str, str]) -> None:
+def test_members_are_documented_where_they_are_used(built: Path, page: str, member: str) -> None:
     """What comes from a base that is not public stands with the class that is."""
-    assert f'<div id="{place}" class="classattr">' in built["inferencesh"]
+    assert member in text_of(built / f"reference/{page}/index.html")
 
 
-def test_what_only_this_package_can_call_is_left_out(built: dict[str, str]) -> None:
-    """Constructors of what a client makes, and bridges between its own modules."""
-    for place in ("Agent.__init__", "AsyncMessageStream.__init__", "Chats.__init__"):
-        assert f'id="{place}"' not in built["inferencesh"]
-    assert 'id="AsyncInference.__init__"' in built["inferencesh"]
+@pytest.mark.timeout(120)
+def test_sections_and_examples_are_laid_out(built: Path) -> None:
+    """Arguments as lists and examples as code; no mark of the docstrings' own is left over."""
+    shown = text_of(built / "reference/AsyncAgent/index.html")
+    assert "Parameters:" in shown
+    assert "Raises:" in shown
+    assert "Args:" not in shown
+    assert "``" not in shown
 
 
-def test_sections_and_examples_are_laid_out(built: dict[str, str]) -> None:
-    """Arguments as lists, examples as code; no mark of the docstrings' own is left over."""
-    shown = built["inferencesh"]
-    assert re.search(r"<h6[^>]*>Arguments:</h6>\s*<ul>", shown)
-    assert re.search(r"<h6[^>]*>Example:</h6>\s*<blockquote>\s*<div class=\"pdoc-code codehilite\">", shown)
-    assert "``" not in text_of(shown)
+@pytest.mark.timeout(120)
+def test_the_site_needs_no_other_host(built: Path) -> None:
+    """Neither scripts nor fonts nor images; links of the text lead where they say."""
+    for page in built.rglob("*.html"):
+        loaded = re.findall(
+            r"""<(?:script|img|link)[^>]+(?:src|href)=["']?https?://[^"' >]+""", page.read_text("utf-8")
+        )
+        assert [tag for tag in loaded if 'rel="canonical"' not in tag] == [], page
+
+
+def attribute(full_name: str) -> object:
+    """What a full name stands for."""
+    module, _, name = full_name.rpartition(".")
+    return getattr(importlib.import_module(module), name)
 
 
 # -- the pages for developers ------------------------------------------------------------------------------------------
@@ -121,7 +163,7 @@ def test_the_architecture_names_what_there_is() -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("page", GUIDES)
+@pytest.mark.parametrize("page", FOR_DEVELOPERS)
 def test_every_path_exists(page: str) -> None:
     """Links and files that are named; those of the package may be named without its folder."""
     text = (ROOT / page).read_text(encoding="utf-8")
@@ -178,3 +220,69 @@ def test_one_snapshot_takes_six_steps() -> None:
     """And one hand-over more in the blocking client."""
     path = ARCHITECTURE.partition("## The path of one snapshot")[2].partition("\n## ")[0]
     assert [int(number) for number in re.findall(r"^\| (\d) \|", path, re.MULTILINE)] == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+# -- the page about docstrings and results -----------------------------------------------------------------------------
+
+RESULTS = (ROOT / "docs/docstrings-and-results.md").read_text(encoding="utf-8")
+FORMS = re.findall(r"^\| `([^|]+)` \| `([^|]+)` \|$", RESULTS, re.MULTILINE)
+NAMES = """
+import enum, numpy, pandas
+from collections import deque
+from dataclasses import make_dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from math import nan
+from pathlib import PurePosixPath
+from types import MappingProxyType
+from typing import NamedTuple
+from uuid import UUID
+import attrs, msgspec, pydantic
+from PIL import Image
+
+Size = enum.Enum("Size", {"SMALL": "s"})
+Attrs = attrs.make_class("Attrs", ["x"])
+Data = make_dataclass("Data", ["x"])
+Named = NamedTuple("Named", [("x", int)])
+Struct = msgspec.defstruct("Struct", ["x"])
+Model = pydantic.create_model("Model", x=int)
+"""
+
+
+@pytest.fixture(scope="module")
+def names() -> dict[str, object]:
+    """What the values on the page are made of."""
+    found: dict[str, object] = {"__name__": __name__}
+    exec(NAMES, found)  # noqa: S102 - the text above
+    return found
+
+
+def test_the_page_shows_many_results() -> None:
+    """The table is found."""
+    assert len(FORMS) > 25
+
+
+@pytest.mark.parametrize(("value", "form"), FORMS, ids=[value for value, _ in FORMS])
+def test_a_result_has_the_form_that_the_page_shows(value: str, form: str, names: dict[str, object]) -> None:
+    """Each row of the table."""
+    assert encode_result(eval(value, names)).text == form  # noqa: S307 - the project's own page
+
+
+def test_the_page_names_every_section() -> None:
+    """With what becomes of it."""
+    table = RESULTS.partition("| part of the docstring |")[2].partition("\n\n")[0].lower()
+    left_out = {
+        "arg",
+        "param",
+        "parameter",
+        "argument",
+        "kwargs",
+        "attribute",
+        "todos",
+        "authors",
+        "copyright",
+        "since",
+    }
+    alike = {"return", "raise", "except", "exceptions", "yield", "receive", "warn", "reference"}
+    other = {"keyword arguments", "other args", "other arguments", "other params", "version added", "version changed"}
+    assert {name for name in _SECTIONS if f"`{name}`" not in table} == left_out | alike | other

@@ -15,13 +15,13 @@ from pathlib import Path
 import attrs
 import pytest
 
-from docs.__main__ import PAGES
+from docs.__main__ import MODULES
 from inferencesh.local import Ask, Conversation, DemoModel, Piece
 
 from .command_line import LIMIT, address, environment
 from .run_examples import is_async
 from .support import Served
-from .test_readme import pattern
+from .test_pages import pattern
 
 _BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 
@@ -84,7 +84,7 @@ class Example:
 def documented() -> Iterator[tuple[str, str, str]]:
     """Name, page and docstring of everything public that has one; what two pages have is told once."""
     seen: set[int] = set()
-    for page in PAGES:
+    for page in MODULES:
         module = importlib.import_module(page)
         yield page, page, inspect.getdoc(module) or ""
         for name in module.__all__:

@@ -9,13 +9,13 @@ from typing import Any, Generic, Self, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from inferencesh._loops.threads import Uncopied
-from inferencesh._types.codec import result_text
 from inferencesh.errors import APIError, ConfigurationError, ConflictError, NotFoundError, UnreadableError
 from inferencesh.models import FileRef
 
 from .retry import Safety
+from .sources import FileSource
 from .transport import Transport
-from .uploads import attachments
+from .uploads import attachments, upload_all
 
 __all__ = ["ChatAPI", "Items", "Page", "Pages", "chat_path", "delete", "objects"]
 
@@ -209,13 +209,13 @@ class ChatAPI:
         return answer is not None
 
     async def submit(
-        self, call_id: str, result: object, *, accept_existing: bool = False, files: Sequence[FileRef] = ()
+        self, call_id: str, result: str, *, accept_existing: bool = False, files: Sequence[FileRef] = ()
     ) -> None:
         """Post a tool call's result until the server has acknowledged it.
 
         Args:
             call_id: The call's id.
-            result: A string, or anything with a JSON form.
+            result: The result's text.
             accept_existing: Whether to accept that another client has submitted a result.
             files: The files to attach.
 
@@ -223,10 +223,14 @@ class ChatAPI:
             APIError: The server refused it; a ConflictError when the call does not wait for a result.
         """
         path = f"/tools/{path_segment('tool call', call_id)}"
-        body: dict[str, Any] = {"result": result_text(result)}
+        body: dict[str, Any] = {"result": result}
         if files:
             body["attachments"] = attachments(files)
         await self._settle(path, body, accept_existing=accept_existing)
+
+    async def upload(self, files: Sequence[FileSource]) -> list[FileRef]:
+        """Upload files, several at once; return references to them, in the same order."""
+        return await upload_all(self._transport, files)
 
     async def decide(self, call_id: str, *, approved: bool, reason: str, accept_existing: bool = False) -> bool:
         """Post the decision about a tool call that waits for approval, until the server has acknowledged it.

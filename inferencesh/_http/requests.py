@@ -17,7 +17,7 @@ import attrs
 
 from inferencesh import __version__
 from inferencesh._text import decode_json
-from inferencesh._types.codec import result_text
+from inferencesh._types.encoding import dump_json
 from inferencesh.config import MAX_LINE_BYTES, Secret, Timeout, is_loopback
 from inferencesh.errors import APIError, ConfigurationError, UnreadableError, error_class
 
@@ -318,7 +318,11 @@ def query_of(params: Mapping[str, object] | None) -> Mapping[str, str] | None:
         return None
     if not isinstance(params, Mapping):
         raise TypeError(f"params must be a mapping, not {type(params).__name__}")
-    return {str(name): result_text(value) for name, value in params.items() if value is not None}
+    return {
+        str(name): value if isinstance(value, str) else dump_json(value).decode()
+        for name, value in params.items()
+        if value is not None
+    }
 
 
 @attrs.frozen

@@ -15,7 +15,7 @@ import attrs
 
 from inferencesh._loops.invoke import start_in_thread
 from inferencesh._loops.threads import OpenConnection, WeakRegistry
-from inferencesh._types.codec import dump_json
+from inferencesh._types.encoding import dump_json
 from inferencesh.errors import APIConnectionError, APIError, APITimeoutError, InferenceError
 
 from .requests import Address, ServiceRequest, StorageRequest, TransportOptions, read_response, storage_address

@@ -73,7 +73,8 @@ async def upload_all(transport: Transport, sources: Sequence[FileSource]) -> lis
 
 def attachments(refs: Sequence[FileRef]) -> list[Mapping[str, Any]]:
     """Return the JSON form of the files attached to a message or to a tool's result."""
-    return [{name: value for name, value in attrs.asdict(ref).items() if value} for ref in refs]
+    names = ("id", "uri", "filename", "content_type", "size")
+    return [{name: value for name in names if (value := getattr(ref, name))} for ref in refs]
 
 
 def check_result_files(files: object) -> tuple[FileSource, ...]:

@@ -7,6 +7,7 @@ if the response to the POST names it, if it belongs to the turn's run, or if it 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 import attrs
@@ -66,7 +67,7 @@ class Replies:
         self._earlier: Ids = dict.fromkeys(earlier)
         self._others: Ids = {}  # ids of messages of other turns
         self._named = ""  # the id in the response to the POST
-        self._since = ""  # when the user's message was created, for messages without an order
+        self._since: datetime | None = None  # when the user's message was created, for messages without an order
         self._live: dict[str, LiveMessage] = {}
         self._unknown: dict[str, LiveMessage] = {}  # messages of which only deltas have arrived
         self.growing: LiveMessage | None = None
@@ -265,6 +266,6 @@ class Replies:
             return True
         if self.after is not None and message.order > 0:
             return message.order > self.after
-        if self._since and message.created_at:
+        if self._since is not None and message.created_at is not None:
             return message.created_at >= self._since
         return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -12,18 +13,21 @@ from typing import Any
 import attrs
 
 from inferencesh._http.api import ChatAPI
+from inferencesh._http.sources import FileSource
 from inferencesh._http.uploads import attachments
 from inferencesh._loops.invoke import is_reentrant
 from inferencesh._protocol.turn import Turn
 from inferencesh._text import decode_json
-from inferencesh._types.codec import dump_json, structure
+from inferencesh._types.codec import structure
+from inferencesh._types.encoding import dump_json
 from inferencesh._types.output import OutputType
 from inferencesh.builders import reference_problem
-from inferencesh.config import AgentConfig, warn_of_unknown_names
+from inferencesh.config import AgentConfig, check_fields, warn_of_unknown_names
 from inferencesh.errors import ConfigurationError, InferenceError
 from inferencesh.models import FINISH, Chat, FileRef, Interrupt
 from inferencesh.tools.builder import Builder
-from inferencesh.tools.handler import Tool
+from inferencesh.tools.function import make_function_tool
+from inferencesh.tools.handler import Tool, ToolInfo, may_be_method
 
 __all__ = ["AgentSetup", "Conversation", "read_context"]
 
@@ -158,18 +162,29 @@ class Conversation:
     # -- what a turn waits for -------------------------------------------------------------------------------------
 
     async def submit(
-        self, call_id: str, result: object, *, accept_existing: bool = False, files: Sequence[FileRef] = ()
+        self, call_id: str, result: str, *, accept_existing: bool = False, files: Sequence[FileRef] = ()
     ) -> None:
         """Post a tool call's result; the turn that waits for it goes on.
 
         Args:
             call_id: The call.
-            result: The result.
+            result: The result's text.
             accept_existing: Whether a result that somebody else has posted will do as well.
             files: The uploaded files that go with the result.
         """
         await self.api.submit(call_id, result, accept_existing=accept_existing, files=files)
         self._update(lambda turn: turn.call_answered(call_id, _now()))
+
+    async def upload(self, files: Sequence[FileSource]) -> Sequence[FileRef]:
+        """Upload the files that go with a tool's result.
+
+        Args:
+            files: The files, or what has been uploaded already.
+
+        Raises:
+            APIError: The service or its storage refused one.
+        """
+        return await self.api.upload(files) if files else ()
 
     async def decide(self, call_id: str, *, approved: bool, reason: str = "", accept_existing: bool = False) -> bool:
         """Approve or reject a tool call; the turn that waits for the decision goes on.
@@ -256,26 +271,36 @@ class AgentSetup:
         return {**body, "agent_config": {**config, "output_schema": schema, "internal_tools": tools}}
 
     @classmethod
-    def read(cls, config: str | AgentConfig | Mapping[str, Any]) -> AgentSetup:
+    def read(
+        cls,
+        config: str | AgentConfig | Mapping[str, Any] | None,
+        fields: Mapping[str, Any] | None = None,
+        chat_id: str | None = None,
+    ) -> AgentSetup:
         """Read the configuration that a caller gave.
 
         Args:
             config: ``namespace/name[@version]`` of an agent stored at the service, or the description of an agent.
+            fields: What was given by keyword.
+            chat_id: The chat that is continued, if any.
 
         Raises:
-            ConfigurationError: It is neither, or cannot be sent as JSON.
+            TypeError: A keyword is unknown.
+            ConfigurationError: ``config`` is neither, repeats a keyword, or cannot be sent as JSON.
         """
+        fields = fields or {}
+        check_fields(fields)
         if isinstance(config, str):
             if problem := reference_problem(config):
                 raise ConfigurationError(problem)
-            return cls({"agent": config}, {})
-        if not isinstance(config, Mapping):
-            raise ConfigurationError(
-                f"an agent must be a mapping (its configuration) or a str (namespace/name), not {type(config).__name__}"
-            )
-        tools_given = _listed(config, "tools")
+            return cls({"agent": config}, _handlers_for(config, fields))
+        return cls._described(_with_fields(config, fields, chat_id))
+
+    @classmethod
+    def _described(cls, config: Mapping[str, Any]) -> AgentSetup:
+        tools_given = [_tool(item) for item in _listed(config, "tools")]
         lists = {
-            "tools": [_tool(item) for item in tools_given],
+            "tools": [dict(item) for item in tools_given],
             "hooks": [_hook(item) for item in _listed(config, "hooks")],
         }
         plain = {**config, **{key: value for key, value in lists.items() if key in config}}
@@ -285,14 +310,58 @@ class AgentSetup:
         except TypeError as error:
             raise ConfigurationError(f"the agent's configuration cannot be sent as JSON: {error}") from None
         warn_of_unknown_names(sent)
-        names = Counter(
-            item["name"] for item in tools_given if isinstance(item, Mapping) and isinstance(item.get("name"), str)
-        )
+        names = Counter(item["name"] for item in tools_given if isinstance(item.get("name"), str))
         for name, count in names.items():
             if count > 1:
                 raise ConfigurationError(f"two tools have the name {name!r}")
         tools = {item.name: item for item in tools_given if isinstance(item, Tool)}
         return cls({"agent_config": sent, "agent_name": sent.get("name")}, tools)
+
+
+def _with_fields(config: Mapping[str, Any] | None, fields: Mapping[str, Any], chat_id: str | None) -> Mapping[str, Any]:
+    """Return the configuration that a mapping and keywords make together.
+
+    Raises:
+        ConfigurationError: There is none, it is not a mapping, or something is given twice.
+    """
+    if config is None:
+        if not fields and chat_id is None:
+            raise ConfigurationError(
+                "an agent needs a name or a configuration: agent('namespace/name'), agent(name=..., system_prompt=...) "
+                "or agent({...}); agent(chat_id=...) takes up a chat with the agent it has"
+            )
+        return fields
+    if not isinstance(config, Mapping):
+        raise ConfigurationError(
+            f"an agent must be a mapping (its configuration) or a str (namespace/name), not {type(config).__name__}"
+        )
+    for name in config.keys() & fields.keys():
+        raise ConfigurationError(f"{name!r} is given twice, in the configuration and by keyword: leave one out")
+    return {**config, **fields}
+
+
+def _handlers_for(reference: str, fields: Mapping[str, Any]) -> dict[str, Tool]:
+    """Return the tools whose handlers answer the calls of a stored agent.
+
+    Raises:
+        ConfigurationError: Anything else is given, which only the stored agent itself can define.
+    """
+    for name in fields.keys() - {"tools"}:
+        raise ConfigurationError(
+            f"{name!r} cannot be given for {reference!r}, an agent that the service has stored with its configuration: "
+            "leave it out, or describe the agent instead of naming it"
+        )
+    tools = [_tool(item) for item in _listed(fields, "tools")]
+    handlers = {item.name: item for item in tools if isinstance(item, Tool) and item.handler is not None}
+    for item in tools:
+        if item.get("name") not in handlers:
+            raise ConfigurationError(
+                f"the tool {item.get('name')!r} has no handler: {reference!r} has its tools at the service, and only "
+                "the handlers of those that run in this program are given here"
+            )
+    if len(handlers) < len(tools):
+        raise ConfigurationError("two of the tools have the same name")
+    return handlers
 
 
 def read_context(context: Mapping[Any, Any] | None) -> dict[str, str] | None:
@@ -304,7 +373,10 @@ def read_context(context: Mapping[Any, Any] | None) -> dict[str, str] | None:
     if context is None:
         return None
     if not isinstance(context, Mapping):
-        raise ConfigurationError(f"context must be a mapping of names to strings, not {type(context).__name__}")
+        raise ConfigurationError(
+            f"context must be a mapping of names to strings, not {type(context).__name__}; the variables themselves "
+            "are described in the configuration: agent({'context': [...]})"
+        )
     for name, value in context.items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise ConfigurationError(
@@ -328,16 +400,22 @@ def _listed(config: Mapping[str, Any], key: str) -> list[object]:
     return given
 
 
-def _tool(item: object) -> dict[str, Any]:
+def _tool(item: object) -> Mapping[str, Any]:
+    """Return a tool as it was given, or made of a function that was given."""
+    if callable(item) and not isinstance(item, Mapping):
+        # Beginning with this frame, the scopes are searched whose local names its hints may refer to.
+        made = make_function_tool(item, ToolInfo(), sys._getframe())
+        parameters = list(made["client"]["input_schema"]["properties"])
+        made.is_method = may_be_method(made.function) and parameters[:1] == ["self"]
+        item = made
     if isinstance(item, Tool) and item.is_method:
         raise ConfigurationError(
             f"the tool {item.name!r} is a method without its object: take the tool of an object, as in shop.{item.name}"
         )
     if isinstance(item, Mapping):
-        return dict(item)
-    hint = "; make one of a function with tool(function)" if callable(item) else ""
+        return item
     raise ConfigurationError(
-        f"a tool must be what tool(...).build() returns, or a mapping, not {type(item).__name__}{hint}"
+        f"a tool must be a function, what tool(...).build() returns, or a mapping, not {type(item).__name__}"
     )
 
 

@@ -16,8 +16,10 @@ from typing import Any, TypeAlias
 
 import attrs
 
+from inferencesh._http.uploads import check_result_files
 from inferencesh._loops.invoke import (
     Invoker,
+    ThreadInvoker,
     checked_await,
     checked_call,
     in_callback_of,
@@ -31,7 +33,7 @@ from inferencesh._loops.threads import hand_over, wait_for_end
 from inferencesh._protocol.calls import CallOutcome, Step, step_of
 from inferencesh._protocol.outcome import End
 from inferencesh._protocol.turn import Turn
-from inferencesh._types.codec import result_text
+from inferencesh._types.encoding import EncodedResult, encode_result, plain_result
 from inferencesh.errors import APIError, CallbackCancelledError, InferenceError, exception_text, typed_text
 from inferencesh.models import ToolCall
 from inferencesh.tools.handler import ArgumentsError, Tool, ToolContext
@@ -194,7 +196,7 @@ class ToolRunner:
         if ask is None or call.id in calls.decided:
             return calls.decision(call.id)
         calls.ask(call.id)
-        answer = await invoke(self._invoker, ask, lambda: ask(call))
+        answer = await self._call_back("on_approval", ask, call)
         decision = _read_decision(answer)
         if decision is None or call.id in calls.decided:  # the callback may itself have called approve_tool
             return calls.decision(call.id)
@@ -210,7 +212,7 @@ class ToolRunner:
         callback = self._request.on_tool_call
         if callback is not None:
             async with self._one_callback:
-                await invoke(self._invoker, callback, lambda: callback(call))
+                await self._call_back("on_tool_call", callback, call)
         if call.id in self._turn.calls.answered:
             return CallOutcome.ANSWERED
         tool = self._conversation.setup.tools.get(call.name)
@@ -230,38 +232,56 @@ class ToolRunner:
             return CallOutcome.ANSWERED if call.id in claimed.calls.answered else CallOutcome.LEFT
         async with self._slots:
             result = await self._execute(tool, tool.handler, call)
-        try:
-            await self._conversation.submit(call.id, result, accept_existing=True)
-        except APIError as error:
-            if error.status_code != _TOO_LARGE:
-                raise
-            logger.warning("the result of the tool %s is too large; the agent was told so", tool.name)
-            told = _error_text(f"the tool's result was refused as too large: it has {len(result):,} characters")
-            await self._conversation.submit(call.id, told, accept_existing=True)
+        await self._submit(tool, call, result)
         return CallOutcome.ANSWERED
 
-    async def _execute(self, tool: Tool, handler: Callable[..., Any], call: ToolCall) -> str:
-        """Call the handler; return the text to post, which for a failure says what went wrong."""
+    async def _submit(self, tool: Tool, call: ToolCall, result: EncodedResult) -> None:
+        """Post a result with its images; where the service refuses them, the agent is told so instead."""
+        refused = ""
+        try:
+            files = await self._conversation.upload(result.images)
+        except APIError as error:
+            refused = f"the images in the tool's result could not be uploaded: {exception_text(error)}"
+        else:
+            try:
+                await self._conversation.submit(call.id, result.text, accept_existing=True, files=files)
+            except APIError as error:
+                if error.status_code != _TOO_LARGE:
+                    raise
+                refused = f"the tool's result was refused as too large: it has {len(result.text):,} characters"
+        if refused:
+            logger.warning(
+                "the result of the tool %s was refused, or its images were; the agent was told so", tool.name
+            )
+            await self._conversation.submit(call.id, _error_result(refused).text, accept_existing=True)
+
+    async def _execute(self, tool: Tool, handler: Callable[..., Any], call: ToolCall) -> EncodedResult:
+        """Call the handler; return the result to post, which for a failure says what went wrong."""
         try:
             if call.undecoded_arguments is not None:
-                return _error_text("the arguments are not a JSON object")
+                return _error_result("the arguments are not a JSON object")
             context = ToolContext(self._turn.chat_id or "", call.id, tool.name, self._request.agent)
             bound = tool.bind(call.arguments, context)
             async with asyncio.timeout(None) as limit:
-                return result_text(await self._call_handler(handler, call, self._timed(bound, limit)))
+                result = await self._call_handler(handler, call, self._timed(bound, limit))
+                # Not on the loop, for code of the user may run, such as a pydantic serializer.
+                invoker = ThreadInvoker(1) if runs_on_loop(self._invoker, handler) else self._invoker
+                encoded = plain_result(result) or await invoke(invoker, encode_result, lambda: encode_result(result))
+                check_result_files(encoded.images)
+                return encoded
         except _CallbackFailedError:
             raise
         except ArgumentsError as error:
             logger.info("the agent gave the tool %s arguments that do not fit; it was told so", tool.name)
-            return _error_text(exception_text(error))
+            return _error_result(exception_text(error))
         except Exception as error:
             if raised_by_signal_handler(error):
                 raise  # such as a time limit: it is meant for the caller of the turn
             if isinstance(error, TimeoutError) and limit.expired():
                 logger.warning("the handler of the tool %s took longer than %g s", tool.name, self._limits.timeout)
-                return _error_text(f"the tool took longer than {self._limits.timeout:g} seconds")
+                return _error_result(f"the tool took longer than {self._limits.timeout:g} seconds")
             logger.warning("the handler of the tool %s failed; the agent was told so", tool.name, exc_info=error)
-            return _error_text(typed_text(error))
+            return _error_result(typed_text(error))
 
     async def _call_handler(self, handler: Callable[..., Any], call: ToolCall, bound: Callable[[], Any]) -> Any:
         """Call a handler, on the loop or where it may block, and report what it yields.
@@ -286,9 +306,17 @@ class ToolRunner:
             return
         try:
             async with self._one_callback:
-                await invoke(self._invoker, callback, lambda: callback(call, value))
+                await self._call_back("on_tool_progress", callback, call, value)
         except Exception as error:
             raise _CallbackFailedError(error) from error
+
+    async def _call_back(self, name: str, callback: Callable[..., Any], call: ToolCall, *more: object) -> Any:
+        """Call a callback about a tool call; what it raises has a note that says so."""
+        try:
+            return await invoke(self._invoker, callback, lambda: callback(call, *more))
+        except Exception as error:
+            error.add_note(f"raised by {name}, which was called about the call {call.id} of the tool {call.name}")
+            raise
 
     def _timed(self, call: Callable[[], Any], limit: asyncio.Timeout) -> Callable[[], Any]:
         """Return a call whose time limit begins when it does, not while it waits for a thread."""
@@ -346,9 +374,9 @@ def _cancelled_by_others(call: ToolCall, error: asyncio.CancelledError) -> Callb
 _TOO_LARGE = 413  # the HTTP status of a request body that a server does not take
 
 
-def _error_text(text: str) -> str:
-    """Return the text of a result that reports a failure, in the form that the JavaScript SDK uses."""
-    return json.dumps({"error": text}, ensure_ascii=False)
+def _error_result(text: str) -> EncodedResult:
+    """Return a result that reports a failure, in the form that the JavaScript SDK uses."""
+    return EncodedResult(json.dumps({"error": text}, ensure_ascii=False))
 
 
 _Key: TypeAlias = tuple[str, str, Step]

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from inferencesh._protocol.turn import Turn
-from inferencesh._types.codec import dump_json
+from inferencesh._types.encoding import dump_json
 from inferencesh.models import ToolCall
 
 if TYPE_CHECKING:

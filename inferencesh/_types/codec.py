@@ -1,4 +1,4 @@
-"""Convert the service's JSON to models and values to JSON, with one lenient cattrs converter.
+"""Convert the service's JSON to models, with one lenient cattrs converter.
 
 Fields may be missing or of another type. Messages are by far the most frequent and have hand-written hooks; cattrs
 generates the others. A value that cannot be read at all, such as a message without an id, raises UnreadableError.
@@ -6,18 +6,15 @@ generates the others. A value that cannot be read at all, such as a message with
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, NoReturn, TypeVar, cast
+from datetime import datetime
+from typing import Any, Generic, TypeVar, cast
 
 import attrs
-import orjson
-from cattrs.cols import is_mapping
 from cattrs.gen import make_dict_structure_fn
 from cattrs.preconf.orjson import make_converter
 
-from inferencesh._text import decode_json, encode_json, whole_characters
+from inferencesh._text import decode_json, encode_json
 from inferencesh.errors import UnreadableError
 from inferencesh.models import (
     Chat,
@@ -35,9 +32,10 @@ from inferencesh.models import (
     ToolCallStatus,
     ToolType,
     Usage,
+    read_time,
 )
 
-__all__ = ["UnreadableError", "converter", "decode_json", "dump_json", "result_text", "structure"]
+__all__ = ["UnreadableError", "converter", "decode_json", "structure"]
 
 T = TypeVar("T")
 E = TypeVar("E", bound=OpenEnum)
@@ -62,82 +60,6 @@ def structure(data: object, cls: type[T]) -> T:
     if not isinstance(data, Mapping):
         raise UnreadableError(f"the server sent {_kind(data)} where a {cls.__name__.lower()} was expected")
     return converter.structure(data, cls)
-
-
-def dump_json(value: object) -> bytes:
-    """Encode a value as JSON, also attrs classes, dataclasses, enums and datetimes; lone surrogates become U+FFFD.
-
-    Raises:
-        TypeError: It holds something that has no JSON form, such as bytes, NaN or a tuple as a key.
-    """
-    plain = converter.unstructure(value)
-    try:
-        encoded = encode_json(plain, _refuse)
-    except TypeError:
-        # orjson also refuses lone surrogates and deep nesting; the standard library does not.
-        try:
-            text = json.dumps(plain, default=_plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        except (ValueError, RecursionError) as error:
-            raise TypeError(f"the value has no JSON form: {error}") from None
-        return whole_characters(text).encode()
-    # orjson writes null for NaN and Infinity, which a reader would take for a missing value.
-    if b"null" in encoded and _has_non_finite_float(plain):
-        raise TypeError("NaN and Infinity have no JSON form: put None or a text in their place")
-    return encoded
-
-
-def result_text(result: object) -> str:
-    """Return the text of a tool's result: a string unchanged, everything else as JSON.
-
-    Raises:
-        TypeError: It holds something that has no JSON form.
-    """
-    return result if isinstance(result, str) else dump_json(result).decode()
-
-
-def _plain(value: object) -> object:
-    """Return a plain value for a type that only orjson encodes, such as a datetime."""
-    try:
-        return orjson.loads(orjson.dumps(value))
-    except TypeError:
-        _refuse(value)
-
-
-def _refuse(value: object) -> NoReturn:
-    raise TypeError(f"{type(value).__name__} has no JSON form: convert it to a str, dict or list first")
-
-
-def _refuse_bytes(_: bytes) -> NoReturn:
-    raise TypeError("bytes have no JSON form: decode them to text, or upload them as a file")
-
-
-def _has_non_finite_float(value: object) -> bool:
-    pending = [value]
-    for item in pending:  # the list grows during the iteration
-        if isinstance(item, dict):
-            pending.extend(item.values())
-        elif isinstance(item, list | tuple):
-            pending.extend(item)
-        elif isinstance(item, float) and not math.isfinite(item):
-            return True
-    return False
-
-
-def _unstructure_mapping(value: Mapping[Any, Any]) -> dict[str, Any]:
-    plain = {_key(key): converter.unstructure(item) for key, item in value.items()}
-    if len(plain) != len(value):
-        raise TypeError("two keys of one mapping, such as 1 and '1', have the same JSON form")
-    return plain
-
-
-def _key(value: object) -> str:
-    """Return the JSON form of a mapping's key, without quotes."""
-    if type(value) is str:
-        return value
-    text = dump_json(value).decode()
-    if text[0] in "[{":
-        raise TypeError(f"{type(value).__name__} has no JSON form as a key")
-    return str(json.loads(text)) if text[0] == '"' else text
 
 
 def _kind(value: object) -> str:
@@ -215,7 +137,7 @@ def _read_message(data: Mapping[str, Any], _: object) -> Message:
         status=_message_status(get("status")),
         content=read_blocks(get("content")),
         tool_calls=_read_calls(get("tool_invocations")),
-        created_at=_text(get("created_at")),
+        created_at=read_time(get("created_at")),
         order=_whole(get("order")),
         run_id=_text(get("agent_run_id")),
         raw=data,
@@ -345,10 +267,9 @@ def _lenient_hook(cls: type[T], prepared: Callable[[Mapping[str, Any]], Mapping[
 
 
 # Hooks are found by class, the nearest base first, so enums of strings use the hook of OpenEnum and not that of str.
-converter.register_unstructure_hook(bytes, _refuse_bytes)  # the default would be base85 text
-converter.register_unstructure_hook_func(is_mapping, _unstructure_mapping)  # by default any key would become its str()
 converter.register_structure_hook(str, lambda value, _: _text(value))
 converter.register_structure_hook(int, lambda value, _: _whole(value))
+converter.register_structure_hook_func(lambda cls: cls == datetime | None, lambda value, _: read_time(value))
 converter.register_structure_hook(OpenEnum, lambda value, cls: cls(_text(value)))
 converter.register_structure_hook_func(
     lambda cls: getattr(cls, "__origin__", None) is Mapping,

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import re
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, TypeVar, Union
 
-__all__ = ["hints_of", "local_names", "members_of", "resolve", "type_name", "underlying"]
+__all__ = [
+    "alias_of",
+    "bare",
+    "filled",
+    "hints_of",
+    "is_typed_dict",
+    "local_names",
+    "members_of",
+    "origin_of",
+    "resolve",
+    "type_name",
+    "underlying",
+]
 
 _MARKERS = {typing.Generic, typing.Protocol}
 _QUALIFIER = re.compile(r"(?<!['\"\w.>])(?:[\w<>]+\.)+(?=\w)")  # of a name in a type's repr
@@ -65,7 +79,8 @@ def resolve(hint: object, function: Callable[..., Any], names: Mapping[str, Any]
     """
     holder = types.SimpleNamespace(__annotations__={"hint": hint})
     names_there = getattr(underlying(function), "__globals__", {})
-    return typing.get_type_hints(holder, names_there, dict(names or {}), include_extras=True)["hint"]
+    parameters = {each.__name__: each for each in getattr(underlying(function), "__type_params__", ())}
+    return typing.get_type_hints(holder, names_there, {**parameters, **(names or {})}, include_extras=True)["hint"]
 
 
 def members_of(hint: Any) -> Iterator[Any]:
@@ -80,6 +95,46 @@ def members_of(hint: Any) -> Iterator[Any]:
         yield hint
 
 
+_QUALIFIERS = frozenset({"Required", "NotRequired", "ReadOnly", "Final", "ClassVar", "InitVar"})
+
+
+def origin_of(kind: Any) -> Any:
+    """Return a generic type without its arguments; any other type unchanged."""
+    return typing.get_origin(kind) or kind
+
+
+def bare(hint: Any) -> tuple[Any, frozenset[str]]:
+    """Return a hint without ``Required``, ``NotRequired``, ``ReadOnly``, ``Final`` and ``InitVar``, and their names."""
+    found: set[str] = set()
+    while True:
+        if isinstance(hint, dataclasses.InitVar):
+            found.add("InitVar")
+            hint = hint.type
+            continue
+        origin = typing.get_origin(hint)
+        name = getattr(origin, "_name", None) or getattr(origin, "__name__", None)
+        if name not in _QUALIFIERS or isinstance(origin, type):
+            return (Any if hint is typing.Final else hint), frozenset(found)
+        found.add(str(name))
+        hint = typing.get_args(hint)[0]
+
+
+def alias_of(hint: Any) -> Any:
+    """Return what the alias of a ``type`` statement stands for; None if the hint is no such alias."""
+    alias = origin_of(hint)
+    if type(alias).__name__ != "TypeAliasType":
+        return None
+    names = {**vars(sys.modules.get(alias.__module__, typing)), alias.__name__: alias}
+    holder = types.SimpleNamespace(__annotations__={"value": alias.__value__})  # which may hold strings
+    value = typing.get_type_hints(holder, names, include_extras=True)["value"]
+    return filled(value, dict(zip(alias.__type_params__, typing.get_args(hint), strict=False)))
+
+
+def is_typed_dict(cls: Any) -> bool:
+    """Whether a class is a TypedDict, made by typing or typing_extensions."""
+    return isinstance(cls, type) and issubclass(cls, dict) and hasattr(cls, "__required_keys__")
+
+
 def hints_of(kind: Any) -> dict[str, Any]:
     """Return the hints of a class's fields, with the type arguments of a generic class filled in.
 
@@ -91,16 +146,23 @@ def hints_of(kind: Any) -> dict[str, Any]:
     inherited: dict[str, Any] = {}
     for base in reversed(vars(cls).get("__orig_bases__") or getattr(cls, "__bases__", ())):
         if isinstance(typing.get_origin(base) or base, type) and typing.get_origin(base) not in _MARKERS:
-            inherited.update(hints_of(_filled(base, given)))
+            inherited.update(hints_of(filled(base, given)))
     # A TypedDict's own annotations include those of its bases.
-    own = () if typing.is_typeddict(cls) else inspect.get_annotations(cls)
+    own = () if is_typed_dict(cls) else inspect.get_annotations(cls)
     return {
-        name: inherited[name] if name in inherited and name not in own else _filled(hint, given)
-        for name, hint in typing.get_type_hints(cls, include_extras=True).items()
+        name: inherited[name] if name in inherited and name not in own else filled(hint, given)
+        for name, hint in typing.get_type_hints(cls, localns=_names_in(cls), include_extras=True).items()
     }
 
 
-def _filled(hint: Any, given: Mapping[Any, Any]) -> Any:
+def _names_in(cls: Any) -> dict[str, Any] | None:
+    """Return the names that a class's hints may use if it has type parameters, which Python 3.12 does not look up."""
+    parameters = {each.__name__: each for base in cls.__mro__ for each in getattr(base, "__type_params__", ())}
+    return {**vars(cls), **parameters} if parameters else None
+
+
+def filled(hint: Any, given: Mapping[Any, Any]) -> Any:
+    """Return a hint with type arguments in place of its type variables."""
     if isinstance(hint, TypeVar):
         return given.get(hint, hint)
     variables = getattr(hint, "__parameters__", ()) if given and typing.get_origin(hint) else ()

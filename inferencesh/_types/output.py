@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import types
-import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 import attrs
@@ -12,74 +10,74 @@ import attrs
 from inferencesh.errors import ConfigurationError, OutputError
 from inferencesh.models import Message
 
-from .hints import hints_of, type_name
-from .reading import reader_of, told
-from .schemas import VALUE, Schema, TypeSchemas, finish_schema
+from .factory import TypeNodes
+from .hints import type_name
+from .nodes import FieldError, Node
+from .reading import told
+from .schemas import VALUE, Definitions, Schema, finish_schema
 
-__all__ = ["JsonTypes", "OutputType"]
+__all__ = ["JsonType", "JsonTypes", "OutputType"]
+
+
+@attrs.frozen
+class JsonType:
+    """The JSON Schema and the reader of a type.
+
+    Attributes:
+        schema: The JSON Schema; recursive types are references to the definitions of ``JsonTypes``.
+        node: The description of the type that both come from.
+    """
+
+    schema: Schema
+    node: Node
+
+    def read(self, value: object) -> Any:
+        """Read a JSON value as this type.
+
+        Raises:
+            MismatchError: It does not fit.
+            RecursionError: It is nested too deeply.
+        """
+        return self.node.read(value)
 
 
 class JsonTypes:
-    """The JSON Schemas and readers of some types.
-
-    Args:
-        hints: Attrs classes, dataclasses, TypedDicts, NamedTuples, enums, and anything of builtin types, resolved.
+    """Types that are described together, such as the parameters of a tool.
 
     Attributes:
-        schemas: Their JSON Schemas, in the same order; recursive classes are references to ``definitions``.
-        definitions: The schemas of those classes, by name.
-        readers: Functions that read JSON values as these types, in the same order.
-
-    Raises:
-        ConfigurationError: One of them has no JSON Schema, or cannot be read; the error names the reason and the field.
+        definitions: The schemas of recursive types, by name.
     """
 
-    schemas: Sequence[Schema]
-    definitions: Mapping[str, Schema]
-    readers: Sequence[Callable[[object], Any]]
+    def __init__(self) -> None:
+        self._nodes = TypeNodes()
+        self._definitions = Definitions()
 
-    def __init__(self, hints: Sequence[Any]) -> None:
+    @property
+    def definitions(self) -> Mapping[str, Schema]:
+        """The schemas of recursive types, by name."""
+        return self._definitions.schemas
+
+    def add(self, hint: Any) -> JsonType:
+        """Describe a type.
+
+        Args:
+            hint: The type hint, resolved.
+
+        Raises:
+            ConfigurationError: It has no JSON Schema, or cannot be read; the error names the reason and the field.
+        """
         try:
-            found, self.readers = _examined(hints)
-        except Exception as error:  # an odd class may make them raise anything
-            path = next(filter(None, map(_path_to_culprit, hints)), ())
-            where = f"in its field {'.'.join(path)}: " if path else ""
-            raise ConfigurationError(f"{where}{_reason(error)}") from error
-        self.schemas, self.definitions = found.schemas, found.definitions
-
-
-def _examined(hints: Sequence[Any]) -> tuple[TypeSchemas, list[Callable[[object], Any]]]:
-    return TypeSchemas(hints), [reader_of(hint) for hint in hints]
-
-
-def _reason(error: Exception) -> str:
-    """Return the message of an error from msgspec or cattrs, without the type's name, which the caller adds."""
-    if isinstance(error, KeyError):
-        return f"a class's field {error} has no hint"
-    said = (str(error).splitlines() or [""])[0].partition(" - type ")[0] or type(error).__name__
-    advice = "; what a class's hints name must be at the top of its module" if isinstance(error, NameError) else ""
-    return said + advice
-
-
-def _path_to_culprit(hint: Any, seen: frozenset[int] = frozenset()) -> tuple[str, ...]:
-    """Return the path to the innermost field whose type has no JSON form; empty if there is none."""
-    inside = seen | {id(hint)}
-    for name, inner in (_fields(hint) if id(hint) not in seen else {}).items():
-        try:
-            _examined([inner])
-        except Exception:  # noqa: BLE001 - any exception means that this field is the cause
-            return (name, *_path_to_culprit(inner, inside))
-    return next(filter(None, (_path_to_culprit(each, inside) for each in typing.get_args(hint))), ())
-
-
-def _fields(hint: Any) -> Mapping[str, Any]:
-    cls = typing.get_origin(hint) or hint
-    if not isinstance(cls, type) or cls is types.UnionType:
-        return {}
-    try:
-        return hints_of(hint)
-    except Exception:  # noqa: BLE001 - an odd class may raise anything; the caller then reports the class itself
-        return {}
+            node = self._nodes.of(hint)
+            return JsonType(node.schema(self._definitions), node)
+        except FieldError as error:
+            raise ConfigurationError(str(error)) from error.__cause__
+        except ConfigurationError:
+            raise
+        except NameError as error:
+            raise ConfigurationError(f"{error}; what a class's hints name must be at the top of its module") from error
+        except Exception as error:  # an odd class may raise anything
+            said = (str(error).splitlines() or [""])[0]
+            raise ConfigurationError(said or type(error).__name__) from error
 
 
 T = TypeVar("T")
@@ -98,28 +96,30 @@ class OutputType(Generic[T]):
     name: str
     schema: Mapping[str, Any]
     in_object: bool
-    _read: Callable[[object], T]
+    _read: Callable[..., T]
 
     @classmethod
     def of(cls, output_type: type[T]) -> OutputType[T]:
         """Return the output type for a type hint.
 
         Args:
-            output_type: An attrs class, dataclass, TypedDict, NamedTuple, enum, or anything of builtin types.
+            output_type: An attrs class, dataclass, TypedDict, NamedTuple, enum, model of pydantic, or anything of
+                builtin types.
 
         Raises:
             ConfigurationError: It has no schema, or cannot be read.
         """
         name = type_name(output_type)
         try:
-            found = JsonTypes([output_type])
+            types = JsonTypes()
+            found = types.add(output_type)
         except ConfigurationError as error:
             raise ConfigurationError(
-                f"output_type={name} has no JSON Schema: {error}; take attrs classes, dataclasses, TypedDicts, enums "
-                "and builtin types, and the same for their fields"
+                f"output_type={name} has no JSON Schema: {error}; take attrs classes, dataclasses, TypedDicts, "
+                "models of pydantic, enums and builtin types, and the same for their fields"
             ) from error
-        schema, in_object = finish_schema(found.schemas[0], found.definitions)
-        return cls(name, schema, in_object, found.readers[0])
+        schema, in_object = finish_schema(found.schema, types.definitions)
+        return cls(name, schema, in_object, found.node.read)
 
     def read(self, output: object, message: Message | None = None, chat_id: str | None = None) -> T:
         """Read an output as this type.
@@ -141,10 +141,35 @@ class OutputType(Generic[T]):
     def _checked(self, output: object) -> T:
         if output is None:
             raise OutputError(f"the agent ended without an output; expected {self.name}")
-        value = output
-        if self.in_object and isinstance(output, dict) and set(output) == {VALUE}:
-            value = output[VALUE]  # otherwise the service has unwrapped it
         try:
-            return self._read(value)
+            return self._read(self._unwrapped(output))
         except Exception as error:  # noqa: BLE001 - a class's own validators may raise anything
             raise OutputError(f"the agent's output is no valid {self.name}: {told(error)}", output) from None
+
+    def read_partial(self, output: object, over: bool = False) -> T | None:  # noqa: FBT001 - see ReadPartial
+        """Read an output that is still being written, as far as it is complete.
+
+        Lists and dicts hold the entries that are complete so far. A class is complete when all fields are that it
+        requires.
+
+        Args:
+            output: The JSON value so far, or None if there is none.
+            over: Whether the output has been written to its end, so that all of it must fit.
+
+        Returns:
+            The value; None if it is not complete, or does not match the type.
+        """
+        if output is None:
+            return None
+        value = self._unwrapped(output)
+        if value is None and self.in_object:
+            return None
+        try:
+            return self._read(value, growing=not over)
+        except Exception:  # noqa: BLE001 - a class's own validators may raise anything; get_final_output tells of it
+            return None
+
+    def _unwrapped(self, output: object) -> object:
+        if self.in_object and isinstance(output, dict) and set(output) == {VALUE}:
+            return output[VALUE]  # otherwise the service has unwrapped it
+        return output

@@ -1,24 +1,32 @@
-"""Build JSON Schemas of type hints with msgspec, self-contained and with descriptions.
+"""JSON Schemas: their definitions, those that pydantic makes, and whether two of them can be told apart.
 
-msgspec supports attrs classes, dataclasses, TypedDicts, enums, unions and constraints. This module inlines nested
-definitions (not every provider of language models follows references), takes descriptions from docstrings and strings
-in ``Annotated``, and leaves out fields that a class's ``__init__`` does not take.
+Schemas are self-contained: what a type refers to is inlined, since not every provider of language models follows
+references, and only recursive types are under ``$defs``.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
 import inspect
-import typing
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Final, NotRequired, Required
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import attrs
 
-from .hints import hints_of, members_of
+from .reading import same_json, short
 
-__all__ = ["VALUE", "Schema", "TypeSchemas", "annotated_text", "docs_of", "finish_schema"]
+__all__ = [
+    "VALUE",
+    "Definitions",
+    "Schema",
+    "choices_of",
+    "finish_schema",
+    "inlined",
+    "overlap",
+    "tag_of",
+    "with_required",
+]
 
 Schema = dict[str, Any]
 
@@ -43,169 +51,129 @@ def finish_schema(schema: Schema, definitions: Mapping[str, Schema]) -> tuple[Sc
     return ({**root, "$defs": dict(definitions)} if definitions else root), wrapped
 
 
-_REF = "#/$defs/{name}"
-_FORMATS: Mapping[Any, str] = {datetime.datetime: "date-time", datetime.time: "time"}
-
-
-class TypeSchemas:
-    """The schemas of some type hints.
-
-    Args:
-        hints: The hints, resolved.
+class Definitions:
+    """The schemas of recursive types, which other schemas refer to.
 
     Attributes:
-        schemas: Their schemas, in the same order; recursive classes are references to ``definitions``.
-        definitions: The schemas of those classes, by name.
-
-    Raises:
-        Exception: Raised by msgspec for a type without JSON Schema; mostly a TypeError.
+        schemas: The schemas by name.
     """
 
-    def __init__(self, hints: Sequence[Any]) -> None:
-        import msgspec
+    def __init__(self) -> None:
+        self.schemas: dict[str, Schema] = {}
+        self._names: dict[object, str] = {}
 
-        for hint in hints:
-            msgspec.json.Decoder(hint)  # raises for unions whose members cannot be distinguished
-        classes = list(dict.fromkeys(_classes_in(msgspec.inspect.multi_type_info(hints))))
-        found, components = msgspec.json.schema_components(
-            [*hints, *classes], schema_hook=_schema_of_other, ref_template=_REF
-        )
-        for schema, hint in zip(found, hints, strict=False):
-            _tell_formats(schema, hint)
-        for cls, reference in zip(classes, found[len(hints) :], strict=True):
-            _describe(components[_name_in(reference)], cls)
-        kept = {name for name in components if name in _reachable(name, components)}
-        self.schemas = [_inlined(schema, components, kept) for schema in found[: len(hints)]]
-        used = {name for schema in self.schemas for name in _reachable_from(schema, components)} & kept
-        self.definitions = {name: _inlined(components[name], components, kept) for name in sorted(used)}
+    def reference(self, key: object, name: str, make: Callable[[], Schema]) -> Schema:
+        """Return a reference to a schema, which is made when it is first referred to.
 
+        Args:
+            key: Tells the schema from others of the same name.
+            name: The name, to which a number is added if it is taken.
+            make: Makes the schema; it may refer to itself.
+        """
+        if key not in self._names:
+            plain = re.sub(r"\W+", "_", name).strip("_") or "type"
+            numbered = (f"{plain}_{number}" for number in itertools.count(2))
+            free = next(each for each in itertools.chain([plain], numbered) if each not in self.schemas)
+            self._names[key] = free
+            self.schemas[free] = {}
+            self.schemas[free] = make()
+        return {"$ref": f"#/$defs/{self._names[key]}"}
 
-def annotated_text(hint: Any) -> str:
-    """Return the description in a hint's ``Annotated``, a string or a ``msgspec.Meta``; "" if there is none."""
-    if typing.get_origin(hint) is Annotated:
-        texts = [each if isinstance(each, str) else getattr(each, "description", None) for each in hint.__metadata__]
-        return next((text for text in texts if text and isinstance(text, str)), "") or annotated_text(hint.__origin__)
-    if next(members_of(hint)) is hint:
-        return ""
-    return next(filter(None, map(annotated_text, typing.get_args(hint))), "")
-
-
-def docs_of(docstring: str | None) -> tuple[str, dict[str, str]]:
-    """Return the description in a docstring, and those of the parameters or attributes by name."""
-    if not docstring:
-        return "", {}
-    import docstring_parser
-
-    parsed = docstring_parser.parse(docstring)
-    named = {each.arg_name: (each.description or "").strip() for each in parsed.params}
-    return (parsed.description or "").strip(), {name: text for name, text in named.items() if text}
+    def resolved(self, schema: Schema) -> Schema:
+        """Return a schema with a reference at its top replaced by what it refers to."""
+        seen = 0
+        while "$ref" in schema and seen < 10:  # of an alias of an alias
+            rest = {key: value for key, value in schema.items() if key != "$ref"}
+            schema, seen = {**self.schemas[schema["$ref"].rpartition("/")[2]], **rest}, seen + 1
+        return schema
 
 
-def _schema_of_other(cls: type) -> Schema:
-    if cls is object:
-        return {"title": "anything"}  # msgspec treats an empty schema as none; titles are removed later
-    raise TypeError(f"{cls.__name__} has no JSON form")
+_LISTED = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
+_SINGLE = frozenset({"items", "additionalProperties", "contains", "propertyNames", "not"})
+_NAMED = frozenset({"properties", "patternProperties", "dependentSchemas"})
+_LEFT_OUT = frozenset({"title", "$defs", "discriminator", "$ref"})
 
 
-def _classes_in(node: object, seen: set[int] | None = None) -> Iterator[type]:
-    """Yield the classes with fields in msgspec's type descriptions; a class may be repeated."""
-    import msgspec
+def inlined(schema: Schema, definitions: Definitions, key: object) -> Schema:
+    """Return a schema made by pydantic in the form of ours: inlined, without titles and defaults of null.
 
-    seen = set() if seen is None else seen
-    if isinstance(node, tuple | list):
-        for each in node:
-            yield from _classes_in(each, seen)
-    elif isinstance(node, msgspec.inspect.Type | msgspec.inspect.Field) and id(node) not in seen:
-        seen.add(id(node))
-        if isinstance(
-            node, msgspec.inspect.DataclassType | msgspec.inspect.TypedDictType | msgspec.inspect.NamedTupleType
-        ):
-            yield node.cls
-        for name in node.__struct_fields__:
-            yield from _classes_in(getattr(node, name), seen)
+    Args:
+        schema: The schema with its ``$defs``.
+        definitions: Where those of its definitions go that are recursive.
+        key: Tells its definitions from those of other types.
+    """
+    made: Schema = _Inliner(schema.get("$defs", {}), definitions, key).inlined(schema)
+    if made.get("type") == "object" and "properties" in made:
+        made.setdefault("required", [])
+    return made
 
 
-def _describe(component: Schema, kind: Any) -> None:
-    """Add descriptions of the fields to a class's schema, and remove fields that ``__init__`` does not take."""
-    cls = typing.get_origin(kind) or kind
-    general, named = docs_of(component.pop("description", None))
-    if general:
-        component["description"] = general
-    fields = component.get("properties") or dict(
-        zip(getattr(cls, "_fields", ()), component.get("prefixItems", ()), strict=False)
-    )
-    for name, hint in hints_of(kind).items():
-        if name not in fields:
-            continue
-        _tell_formats(fields[name], hint)
-        if text := annotated_text(hint) or named.get(name):
-            fields[name]["description"] = text
-    unsettable = _fields_without_argument(cls)
-    for name in unsettable:
-        fields.pop(name, None)
-    if unsettable:
-        component["required"] = [name for name in component["required"] if name not in unsettable]
+@attrs.frozen
+class _Inliner:
+    """Inlines the definitions of one schema.
+
+    Attributes:
+        theirs: The definitions.
+        definitions: Where those go that are recursive.
+        key: Tells them from those of other types.
+    """
+
+    theirs: Mapping[str, Schema]
+    definitions: Definitions
+    key: object
+
+    def inlined(self, schema: Any) -> Any:
+        """Return a schema, or a bool that stands for one, inlined."""
+        if not isinstance(schema, dict):
+            return schema
+        result = {
+            word: self._inner(word, each)
+            for word, each in schema.items()
+            if word not in _LEFT_OUT and not (word == "default" and each is None)
+        }
+        if len(result.get("allOf", ())) == 1:  # as pydantic before 2.9 writes a reference with a description
+            result = {**result.pop("allOf")[0], **result}
+        tag = schema["discriminator"].get("propertyName") if isinstance(schema.get("discriminator"), dict) else None
+        if tag is not None and "oneOf" in result:
+            result["oneOf"] = [with_required(each, tag) for each in result["oneOf"]]
+        return {**self._referred(schema["$ref"].rpartition("/")[2]), **result} if "$ref" in schema else result
+
+    def _inner(self, word: str, value: Any) -> Any:
+        if word in _LISTED:
+            return [self.inlined(each) for each in value]
+        if word in _NAMED:
+            return {name: self.inlined(each) for name, each in value.items()}
+        if word == "description":
+            return inspect.cleandoc(value)
+        return self.inlined(value) if word in _SINGLE else value
+
+    def _referred(self, name: str) -> Schema:
+        if self._refers_to_itself(name):
+            return self.definitions.reference((self.key, name), name, lambda: self.inlined(self.theirs[name]))
+        referred: Schema = self.inlined(self.theirs[name])
+        return referred
+
+    def _refers_to_itself(self, name: str) -> bool:
+        seen: set[str] = set()
+        waiting = [*_references(self.theirs[name])]
+        while waiting:
+            found = waiting.pop()
+            if found not in seen:
+                seen.add(found)
+                waiting += _references(self.theirs[found])
+        return name in seen
 
 
-def _tell_formats(schema: Schema, hint: Any) -> None:
-    """Add the formats of dates and times without a time zone constraint, which msgspec leaves out."""
-    if typing.get_origin(hint) in {Annotated, Required, NotRequired, Final}:
-        if not any(getattr(note, "tz", None) is False for note in getattr(hint, "__metadata__", ())):
-            _tell_formats(schema, typing.get_args(hint)[0])
-        return
-    hint = getattr(hint, "__supertype__", hint)  # of a NewType
-    kind, inside = schema.get("type"), typing.get_args(hint)
-    for choice in schema.get("anyOf", ()):  # a union has at most one member of each type below
-        for member in inside:
-            _tell_formats(choice, member)
-    if kind == "string" and hint in _FORMATS:
-        schema.setdefault("format", _FORMATS[hint])
-    elif kind == "array" and "prefixItems" in schema:
-        for item, place in zip(schema["prefixItems"], inside, strict=False):
-            _tell_formats(item, place)
-    elif kind == "array" and "items" in schema and inside:
-        _tell_formats(schema["items"], inside[0])
-    elif kind == "object" and "additionalProperties" in schema and len(inside) == 2:
-        _tell_formats(schema["additionalProperties"], inside[1])
-
-
-def _inlined(schema: Mapping[str, Any], components: Mapping[str, Schema], kept: set[str]) -> Schema:
-    """Return a schema with references inlined, without titles and null defaults, and with the type of each enum."""
-
-    def inner(value: Any) -> Any:
-        return _inlined(value, components, kept) if isinstance(value, Mapping) else value
-
-    if "$ref" in schema and (name := _name_in(schema)) not in kept:
-        schema = {**components[name], **{key: value for key, value in schema.items() if key != "$ref"}}
-        return _inlined(schema, components, kept)
-    result: Schema = {}
-    for key, value in schema.items():
-        if key == "title" or (key == "default" and value is None):
-            continue
-        if key == "description":
-            result[key] = inspect.cleandoc(value)
-        elif key == "properties":
-            result[key] = {name: inner(each) for name, each in value.items()}
-        elif key in {"items", "additionalProperties"}:
-            result[key] = inner(value)
-        elif key in {"anyOf", "prefixItems"}:
-            result[key] = [inner(each) for each in value]
-        else:
-            result[key] = value
-    kinds = {type(choice) for choice in result.get("enum", ())}
-    if "type" not in result and (kinds == {str} or kinds == {int}):
-        result = {"type": "string" if kinds == {str} else "integer", **result}
-    return result
-
-
-def _name_in(schema: Mapping[str, Any]) -> str:
-    return str(schema["$ref"]).removeprefix(_REF.format(name=""))
+def with_required(schema: Schema, key: str) -> Schema:
+    """Return the schema of an object that also requires a certain property."""
+    required = schema.get("required", ())
+    return schema if key in required else {**schema, "required": [*required, key]}
 
 
 def _references(node: object) -> Iterator[str]:
     if isinstance(node, Mapping):
         if isinstance(node.get("$ref"), str):
-            yield _name_in(node)
+            yield node["$ref"].rpartition("/")[2]
         for each in node.values():
             yield from _references(each)
     elif isinstance(node, list):
@@ -213,24 +181,139 @@ def _references(node: object) -> Iterator[str]:
             yield from _references(each)
 
 
-def _reachable(name: str, components: Mapping[str, Schema]) -> set[str]:
-    return _reachable_from(components[name], components)
+# -- whether two schemas can be told apart ---------------------------------------------------------------------------
+
+_KINDS = ("null", "boolean", "integer", "number", "string", "array", "object")
+# Texts that are read as something else than a str, and that look like any other text.
+_LIKE_TEXT = {
+    "base64": "bytes in base64 look like any other text",
+    "path": "a path looks like any other text",
+    "password": "a secret looks like any other text",
+}
 
 
-def _reachable_from(schema: Schema, components: Mapping[str, Schema]) -> set[str]:
-    """Return the names of all components that a schema refers to, directly or indirectly."""
-    found: set[str] = set()
-    waiting = list(_references(schema))
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting += _references(components[name])
-    return found
+def choices_of(schema: Schema) -> list[Any] | None:
+    """Return the values of a schema that lists them; None for any other schema."""
+    if "const" in schema:
+        return [schema["const"]]
+    return list(schema["enum"]) if "enum" in schema else None
 
 
-def _fields_without_argument(cls: type) -> list[str]:
-    """Return the names of the fields that ``__init__`` does not take."""
-    if attrs.has(cls):
-        return [field.name for field in attrs.fields(cls) if not field.init]
-    return [field.name for field in dataclasses.fields(cls) if not field.init] if dataclasses.is_dataclass(cls) else []
+def _kinds(schema: Schema) -> set[str]:
+    choices = choices_of(schema)
+    if choices is not None:
+        return {_kind_of(each) for each in choices}
+    stated = schema.get("type", _KINDS)
+    found = {stated} if isinstance(stated, str) else set(stated)
+    if schema.get("format") == "decimal":
+        found |= {"number", "integer"}
+    return found | {"integer"} if "number" in found else found
+
+
+def _kind_of(value: object) -> str:
+    kinds = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
+    return kinds.get(type(value), "null")
+
+
+def _branches(schema: Schema, definitions: Definitions) -> list[Schema]:
+    schema = definitions.resolved(schema)
+    for word in ("anyOf", "oneOf"):
+        if word in schema:
+            return [branch for each in schema[word] for branch in _branches(each, definitions)]
+    return [schema]
+
+
+def _apart(one: Schema, other: Schema, definitions: Definitions) -> bool:
+    """Whether no value fits both schemas, as far as their types, choices and forms say."""
+    return all(_are_apart(a, b) for a in _branches(one, definitions) for b in _branches(other, definitions))
+
+
+def _are_apart(a: Schema, b: Schema) -> bool:
+    of_a, of_b = choices_of(a), choices_of(b)
+    if of_a is not None and of_b is not None:
+        return not any(same_json(x, y) for x in of_a for y in of_b)
+    forms = {a.get("format"), b.get("format")} - {None, "decimal", "path", "password", "email"}
+    return not _kinds(a) & _kinds(b) or len(forms) == 2
+
+
+def overlap(one: Schema, other: Schema, definitions: Definitions) -> str:
+    """Return why a value that fits two schemas could be meant as either; "" if it is clear which of them is meant.
+
+    Where a value fits both, the more special one is meant: a choice before a date, a date before any other text.
+    """
+    for a in _branches(one, definitions):
+        for b in _branches(other, definitions):
+            reason = "" if _are_apart(a, b) else _overlap(a, b, definitions)
+            if reason:
+                return reason
+    return ""
+
+
+def _overlap(a: Schema, b: Schema, definitions: Definitions) -> str:
+    of_a, of_b = choices_of(a), choices_of(b)
+    if of_a is not None and of_b is not None:
+        both = next(x for x in of_a for y in of_b if same_json(x, y))
+        return f"{short(both)} may be meant as either"
+    if of_a is not None or of_b is not None or not _kinds_stated(a) or not _kinds_stated(b):
+        return ""
+    shared = _kinds(a) & _kinds(b)
+    if "object" in shared:
+        return _overlap_of_objects(a, b, definitions)
+    if "array" in shared:
+        return _overlap_of_arrays(a, b, definitions)
+    if "decimal" in {a.get("format"), b.get("format")}:
+        return "a decimal is written as a text or as a number"
+    forms = {each.get("contentEncoding") or each.get("format") for each in (a, b)}
+    like = next((text for form, text in _LIKE_TEXT.items() if form in forms), "")
+    return like if "string" in shared else ""
+
+
+def _kinds_stated(schema: Schema) -> bool:
+    return "type" in schema
+
+
+def _overlap_of_arrays(a: Schema, b: Schema, definitions: Definitions) -> str:
+    if a.get("maxItems", float("inf")) < b.get("minItems", 0) or b.get("maxItems", float("inf")) < a.get("minItems", 0):
+        return ""
+    places = itertools.zip_longest(a.get("prefixItems", ()), b.get("prefixItems", ()))
+    pairs = [(x or a.get("items") or {}, y or b.get("items") or {}) for x, y in places]
+    pairs = pairs or [(a.get("items", {}), b.get("items", {}))]
+    if any(_apart(x, y, definitions) for x, y in pairs):
+        return ""
+    if ("prefixItems" in a, a.get("uniqueItems")) != ("prefixItems" in b, b.get("uniqueItems")) or a == b:
+        return "the same list may be meant as either"
+    return next(filter(None, (overlap(x, y, definitions) for x, y in pairs)), "")
+
+
+def _overlap_of_objects(a: Schema, b: Schema, definitions: Definitions) -> str:
+    if ("properties" in a) != ("properties" in b):
+        return "an object with those fields may be meant as either"
+    if "properties" not in a:
+        one, other = a.get("additionalProperties"), b.get("additionalProperties")
+        if not isinstance(one, dict) or not isinstance(other, dict):
+            return "any object may be meant as either"
+        return overlap(one, other, definitions)
+    required = {*a.get("required", ())}, {*b.get("required", ())}
+    if required[0] - {*b["properties"]} or required[1] - {*a["properties"]}:
+        return ""
+    shared = required[0] & required[1]
+    if any(_apart(a["properties"].get(key, {}), b["properties"].get(key, {}), definitions) for key in shared):
+        return ""
+    return (
+        "neither requires a field that the other one lacks; give each class a field such as kind: Literal['...'] with "
+        "a value of its own"
+    )
+
+
+def tag_of(schemas: list[Schema]) -> str | None:
+    """Return the property that tells some objects apart, because each lists values of its own for it; None without."""
+    if len(schemas) < 2 or not all("properties" in each for each in schemas):
+        return None
+    for key in schemas[0]["properties"]:
+        listed = [choices_of(each["properties"].get(key, {})) for each in schemas]
+        if None in listed:
+            continue
+        pairs = itertools.combinations([each for each in listed if each is not None], 2)
+        if not any(same_json(x, y) for one, other in pairs for x in one for y in other):
+            return str(key)
+    return None

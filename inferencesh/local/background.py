@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from ._api.problems import Envelope
+    from ._playground.access import PlaygroundAccess
     from .approvals import ApprovedBy
     from .feed import Updates
     from .model import Model
@@ -43,10 +44,12 @@ class RuntimeOptions(TypedDict, total=False):
     pace: float
     heartbeat: float
     replay: bool
+    cors_origins: Collection[str]
     db: str | os.PathLike[str] | None
     max_file_bytes: int
     approvals: ApprovedBy
     observer: Observer | None
+    playground: PlaygroundAccess
 
 
 @attrs.frozen

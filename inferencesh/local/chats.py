@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TypeAlias
 
 import attrs
 import orjson
 
-from .errors import not_found
+from .errors import ProblemError, not_found
 from .feed import Feed
 from .model import OfferedTool
 from .records import Invocation, Published, Recorder, StoredInterrupt, StoredMessage, Wire, new_id
@@ -170,6 +170,12 @@ class StoredChat(Published):
         reply = self.reply
         return [each for each in reply.invocations if each.waits] if reply else []
 
+    def replies_under_way(self) -> list[StoredMessage]:
+        """Return what the agent and its tools have said in the current run, nothing once it has ended."""
+        if self.run is None or self.run.ended:
+            return []
+        return [each for each in self.messages if each.run_id == self.run.id and each.role != "user"]
+
     def interrupts(self, *, run_id: str | None = None) -> list[tuple[Invocation, StoredInterrupt]]:
         """Return all interrupts of the chat, or of one run, each with its call, oldest first."""
         return [
@@ -180,8 +186,12 @@ class StoredChat(Published):
             if run_id is None or invocation.run_id == run_id
         ]
 
-    def wire(self) -> Wire:
-        """Return the chat in wire form, without its messages."""
+    def wire(self, messages: Sequence[StoredMessage] | None = None) -> Wire:
+        """Return the chat in wire form.
+
+        Args:
+            messages: The messages to include; None for those events and lists that leave them out.
+        """
         return {
             **self.base(),
             "parent_id": None,
@@ -198,7 +208,7 @@ class StoredChat(Published):
             "agent_version": None,
             "name": self.name,
             "description": "",
-            "chat_messages": None,
+            "chat_messages": None if messages is None else [each.wire() for each in messages],
             "agent_data": {
                 "plan_steps": [],
                 "memory": {},
@@ -260,12 +270,20 @@ class ChatStore:
     def get(self, chat_id: str) -> StoredChat:
         """Return a chat.
 
+        Args:
+            chat_id: Its identifier, or its short one.
+
         Raises:
-            ProblemError: 404 if there is no such chat.
+            ProblemError: 404 if there is no such chat; 409 if the short identifier is that of several chats.
         """
-        if chat_id not in self.chats:
+        if chat_id in self.chats:
+            return self.chats[chat_id]
+        found = [chat for chat in self.chats.values() if chat.short_id == chat_id]
+        if not found:
             raise not_found("chat", chat_id)
-        return self.chats[chat_id]
+        if len(found) > 1:
+            raise ProblemError(409, f"Several chats have the short id {chat_id!r}; use the id of one of them.")
+        return found[0]
 
     def message(self, message_id: str) -> tuple[StoredChat, StoredMessage]:
         """Return a message and its chat.

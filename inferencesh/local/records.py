@@ -63,6 +63,11 @@ class Record:
     created_at: str = attrs.field(factory=now)
     updated_at: str = attrs.Factory(lambda self: self.created_at, takes_self=True)
 
+    @property
+    def short_id(self) -> str:
+        """The beginning of the identifier, which people use."""
+        return self.id[:8]
+
     def touch(self) -> None:
         """Set ``updated_at`` to the current time."""
         self.updated_at = now()
@@ -71,7 +76,7 @@ class Record:
         """Return the fields that all objects have on the wire."""
         return {
             "id": self.id,
-            "short_id": self.id[:8],
+            "short_id": self.short_id,
             "created_at": self.created_at,
             "updated_at": self.updated_at,
             "deleted_at": None,
@@ -110,10 +115,7 @@ class Arguments:
 
 @attrs.define(eq=False)
 class Block:
-    """One part of a message's content.
-
-    For files, only ``uri`` is part of the wire form; ``filename``, ``content_type`` and ``size`` are for the model.
-    """
+    """One part of a message's content."""
 
     type: Literal["text", "reasoning", "image", "file", "tool"]
     text: str | None = None
@@ -125,8 +127,11 @@ class Block:
     tool_calls: list[Wire] = attrs.field(factory=list)
 
     def wire(self) -> Wire:
-        """Return the block in wire form."""
-        return {
+        """Return the block in wire form.
+
+        Its own fields of a file are an address alone; name, type and size are added, so that readers can show them.
+        """
+        block: Wire = {
             "type": self.type,
             "error": self.error,
             "text": self.text,
@@ -134,6 +139,9 @@ class Block:
             "file": self.uri if self.type == "file" else None,
             "tool_calls": self.tool_calls or None,
         }
+        if self.uri is not None:
+            block |= {"filename": self.filename, "content_type": self.content_type, "size": self.size}
+        return block
 
 
 @attrs.define(eq=False, kw_only=True)

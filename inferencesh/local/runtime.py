@@ -11,8 +11,10 @@ from aiohttp import web
 
 from ._api.approvals import ApprovalApi
 from ._api.chats import ChatApi, Settings
+from ._api.cors import Cors
 from ._api.files import FileApi
 from ._api.problems import Envelope, add_request_id, guard
+from ._playground.access import PlaygroundAccess
 from .approvals import Approvals, ApprovedBy
 from .chats import ChatStore
 from .engine import Engine
@@ -50,7 +52,10 @@ class LocalRuntime:
         updates: What chat streams contain while a message grows: whole messages, token deltas, or both.
         pace: Seconds between the pieces of an answer, and ten times that before the first; 0 for no delays.
         heartbeat: Seconds without an event after which a stream sends a heartbeat.
-        replay: Whether a chat stream begins with the existing messages of the chat.
+        replay: Whether a chat stream begins with all existing messages of the chat. Otherwise it begins with what the
+            agent has said so far in a run that is under way; the rest is to be read from the list of messages.
+        cors_origins: The origins of web pages that may use the runtime from a browser, such as
+            ``http://localhost:3000``, or ``*`` for all.
         db: The SQLite file for chats and files, which is created if it does not exist; only one runtime at a time can
             use it. After a restart, a run that was active has failed, and a run that was paused can continue. None
             keeps everything in memory.
@@ -58,6 +63,8 @@ class LocalRuntime:
         approvals: What decisions on tool calls require: ``api_key``, any key, or ``sign_in``, a signed-in person. With
             ``sign_in``, keys are refused with 403 ``requires_sign_in``, as on the service.
         observer: Called with each message and tool result that clients send; for tests.
+        playground: Whether ``/`` is a page for trying agents: ``off``, ``loopback``, on this machine only, or
+            ``everywhere``. Unless the page is opened on this machine and the key is the default one, it asks for a key.
 
     Raises:
         TypeError, ValueError: An option is invalid.
@@ -86,11 +93,13 @@ class LocalRuntime:
         updates: Updates = "both",
         pace: float = 0.02,
         heartbeat: float = 10.0,
-        replay: bool = True,
+        replay: bool = False,
+        cors_origins: Collection[str] = (),
         db: str | os.PathLike[str] | None = None,
         max_file_bytes: int = 100 * 1024 * 1024,
         approvals: ApprovedBy = "api_key",
         observer: Observer | None = None,
+        playground: PlaygroundAccess = "off",
     ) -> None:
         if isinstance(api_keys, str) or not api_keys or not all(api_keys):
             raise ValueError("api_keys must be a list or tuple with one key or more, none empty.")
@@ -100,6 +109,8 @@ class LocalRuntime:
             raise ValueError(f"updates must be snapshots, deltas or both, not {updates!r}.")
         if approvals not in get_args(ApprovedBy):
             raise ValueError(f"approvals must be api_key or sign_in, not {approvals!r}.")
+        if playground not in get_args(PlaygroundAccess):
+            raise ValueError(f"playground must be off, loopback or everywhere, not {playground!r}.")
         if not pace >= 0:
             raise ValueError(f"pace must be 0 seconds or more, not {pace!r}.")
         if not heartbeat > 0:
@@ -109,10 +120,13 @@ class LocalRuntime:
         self._api_keys = tuple(api_keys)
         self._host, self._port = host, port
         self._store = ChatStore()
-        self._engine = Engine(self._store, model or _demo_model(), pace)
+        self._model = model or _demo_model()
+        self._engine = Engine(self._store, self._model, pace)
+        self._playground: PlaygroundAccess = playground
         self._files = FileStore()
         self._db = None if db is None else _path(db)
         self._storage: Storage | None = None
+        self._cors = Cors.allowing(cors_origins, envelope)
         settings = Settings(envelope, updates, heartbeat, replay, observer)
         self._chat_api = ChatApi(self._store, self._engine, settings, self._files)
         self._file_api = FileApi(self._files, envelope, max_file_bytes)
@@ -201,12 +215,17 @@ class LocalRuntime:
         return await Storage.open(self._db, self._store, self._files)
 
     async def _listen(self, storage: Storage | None) -> web.AppRunner:
-        middlewares = [guard(self._api_keys, self._envelope)]
+        middlewares = [self._cors.middleware(), guard(self._api_keys, self._envelope)]
         if storage is not None:
             middlewares.append(storage.middleware())
+        if self._playground != "off":
+            from ._playground.server import Playground  # reads the page's files
+
+            page = Playground(self._api_keys, self._playground, self._store, self._model)
+            middlewares.insert(0, page.middleware())
         app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
         app.add_routes([*self._chat_api.routes(), *self._approval_api.routes(), *self._file_api.routes()])
-        app.on_response_prepare.append(add_request_id)
+        app.on_response_prepare.extend([add_request_id, self._cors.add_headers])
         # Handlers are cancelled as soon as the client disconnects, so that streams do not end only at the next write.
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_TIMEOUT)
         await runner.setup()

@@ -45,7 +45,7 @@ class ScriptedRuntime:
         self.tool_results: list[SentResult] = []
         self._script = Script()
         model = ScriptedModel(self._script, lambda: self._background.runtime)
-        self._background = BackgroundRuntime(model=model, pace=0.0, observer=self._take)
+        self._background = BackgroundRuntime(model=model, pace=0.0, replay=True, observer=self._take)
 
     def reply(
         self,

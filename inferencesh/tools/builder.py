@@ -8,7 +8,7 @@ from __future__ import annotations
 import abc
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, ParamSpec, Self, TypeVar
+from typing import Any, ClassVar, ParamSpec, Self, TypeVar, overload
 
 import attrs
 
@@ -153,6 +153,22 @@ class ToolBuilder(ParameterSteps):
     """
 
     _type = "client"
+
+    # By the number of parameters, because with ``...`` alone a type checker does not know those of a lambda.
+    @overload
+    def handler(self, function: Callable[[Any], Any]) -> Self: ...
+
+    @overload
+    def handler(self, function: Callable[[Any, Any], Any]) -> Self: ...
+
+    @overload
+    def handler(self, function: Callable[[Any, Any, Any], Any]) -> Self: ...
+
+    @overload
+    def handler(self, function: Callable[[Any, Any, Any, Any], Any]) -> Self: ...
+
+    @overload
+    def handler(self, function: Callable[P, Any]) -> Self: ...
 
     def handler(self, function: Handler) -> Self:
         """Set the function that runs the calls, sync or async; without one, results are submitted by hand.

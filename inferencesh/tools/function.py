@@ -10,15 +10,18 @@ import copy
 import functools
 import inspect
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast, overload
 
 import attrs
 
+from inferencesh._types.constraints import NO_DEFAULT, Default
+from inferencesh._types.docstrings import annotated_text, docs_of, marker_text
+from inferencesh._types.factory import default_note
 from inferencesh._types.hints import local_names, resolve, underlying
-from inferencesh._types.output import JsonTypes
+from inferencesh._types.output import JsonType, JsonTypes
 from inferencesh._types.reading import short, told
-from inferencesh._types.schemas import Schema, annotated_text, docs_of
+from inferencesh._types.schemas import Schema
 from inferencesh.errors import ConfigurationError
 
 from .handler import HIDDEN, ArgumentsError, Tool, ToolContext, ToolInfo, called_signature, is_context, may_be_method
@@ -159,17 +162,12 @@ class TypedArguments:
     def __init__(self, signature: TypedSignature, what: str) -> None:
         self._parameters = {each.name: each for each in signature.parameters}
         self._contexts = signature.contexts
-        for each in signature.parameters:  # one by one first, so that the error names the parameter
-            _types_of([each], what)
-        self._types = _types_of(signature.parameters, what)
-        self._readers = dict(zip(self._parameters, self._types.readers, strict=True))
+        self._types = JsonTypes()
+        self._read = {each.name: _type_of(each, self._types, what) for each in signature.parameters}
 
     def schema(self) -> Schema:
         """Return the JSON Schema of all arguments."""
-        properties = {
-            each.name: _described(schema, each)
-            for each, schema in zip(self._parameters.values(), self._types.schemas, strict=True)
-        }
+        properties = {name: _described(self._read[name].schema, each) for name, each in self._parameters.items()}
         required = [each.name for each in self._parameters.values() if each.required]
         schema: Schema = {"type": "object", "properties": properties, "required": required}
         return {**schema, "$defs": self._types.definitions} if self._types.definitions else schema
@@ -192,19 +190,28 @@ class TypedArguments:
         """
         problems = [f"there is no argument {short(name)}" for name in arguments if name not in self._parameters]
         converted: dict[str, Any] = {}
-        for name, read in self._readers.items():
+        for name, kind in self._read.items():
             if name in arguments:
                 try:
-                    converted[name] = read(arguments[name])
+                    converted[name] = kind.read(arguments[name])
                 except Exception as error:  # noqa: BLE001 - whatever a class's validation raises is for the agent
                     problems.append(told(error, name))
             elif self._parameters[name].required:
                 problems.append(f"{name}: is missing")
-            elif isinstance(default := self._parameters[name].default, list | dict | set):
-                converted[name] = copy.deepcopy(default)  # a mutable default must not carry over to the next call
+            else:
+                converted |= self._defaults(name)
         if problems:
             raise ArgumentsError(f"invalid arguments: {'; '.join(problems)}")
         return converted
+
+    def _defaults(self, name: str) -> dict[str, Any]:
+        """Return the default of a parameter, by its name, if the function does not have it itself."""
+        default = self._parameters[name].default
+        if default.make is not None:
+            return {name: default.make()}
+        if isinstance(default.value, list | dict | set):  # one that can be changed must not carry over to the next call
+            return {name: copy.deepcopy(default.value)}
+        return {}
 
 
 @attrs.frozen
@@ -255,8 +262,9 @@ class TypedSignature:
             if is_context(hint, function):  # ToolContext under a local name
                 contexts.add(each.name)
                 continue
-            text = annotated_text(hint) or texts.get(each.name, "")
-            parameters.append(Parameter(each.name, hint, text, each.default))
+            text = annotated_text(hint) or marker_text(each.default) or texts.get(each.name, "")
+            hint, default = _default_of(each, hint, what)
+            parameters.append(Parameter(each.name, hint, default, text))
         return cls(description, tuple(parameters), frozenset(contexts))
 
     def without_first(self) -> TypedSignature:
@@ -271,28 +279,29 @@ class Parameter:
     Attributes:
         name: Its name.
         hint: Its resolved hint; Any if it has none.
+        default: What it is when the agent does not give it.
         description: What it means, or "".
-        default: Its default, or ``inspect.Parameter.empty``.
     """
 
     name: str
     hint: Any
+    default: Default
     description: str = ""
-    default: Any = inspect.Parameter.empty
 
     @property
     def required(self) -> bool:
         """Whether it has no default."""
-        return self.default is inspect.Parameter.empty
+        return self.default.required
 
 
 def _docstring(function: Callable[..., Any]) -> str | None:
-    """Return a function's docstring; for a callable object, that of its ``__call__`` or of its class."""
+    """Return a function's docstring; for a callable object, that of its ``__call__``, class or ``__init__``."""
     if isinstance(function, functools.partial):  # its own docstring describes functools.partial
         return _docstring(function.func)
     if inspect.isroutine(function):
         return inspect.getdoc(function)
-    return underlying(function).__doc__ or type(function).__doc__
+    init = vars(type(function)).get("__init__")
+    return underlying(function).__doc__ or type(function).__doc__ or (init.__doc__ if init is not None else None)
 
 
 def _name_of(function: Callable[..., Any]) -> str:
@@ -331,26 +340,28 @@ def _hint_of(parameter: inspect.Parameter, function: Callable[..., Any], names: 
         ) from error
 
 
-def _types_of(parameters: Sequence[Parameter], what: str) -> JsonTypes:
+def _default_of(parameter: inspect.Parameter, hint: Any, what: str) -> tuple[Any, Default]:
+    """Return a parameter's hint and default, which pydantic's ``Field`` may state in either."""
+    default = NO_DEFAULT if parameter.default is parameter.empty else parameter.default
     try:
-        return JsonTypes([each.hint for each in parameters])
+        return Default.of(hint, default)
     except ConfigurationError as error:
-        names = ", ".join(repr(each.name) for each in parameters)
         raise ConfigurationError(
-            f"the hint of the parameter {names} of {what} has no JSON Schema, so the agent cannot be told what to "
-            f"give: {error}"
+            f"the default of the parameter {parameter.name!r} of {what} has a meaning that is lost: {error}"
+        ) from error
+
+
+def _type_of(parameter: Parameter, types: JsonTypes, what: str) -> JsonType:
+    try:
+        return types.add(parameter.hint)
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"the hint of the parameter {parameter.name!r} of {what} has no JSON Schema, so the agent cannot be told "
+            f"what to give: {error}"
         ) from error
 
 
 def _described(schema: Schema, parameter: Parameter) -> Schema:
     """Return a parameter's schema with its description and default."""
-    if parameter.description:
-        schema = {**schema, "description": parameter.description}
-    if parameter.required or parameter.default is None:
-        return schema
-    import msgspec
-
-    try:
-        return {**schema, "default": msgspec.to_builtins(parameter.default)}
-    except TypeError:  # without a JSON form; the agent can leave the argument out without knowing its default
-        return schema
+    text = {"description": parameter.description} if parameter.description else {}
+    return {**schema, **text, **default_note(parameter.default.value)}

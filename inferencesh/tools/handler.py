@@ -15,7 +15,7 @@ from typing import Any, NoReturn, ParamSpec, TypeAlias, TypeVar
 
 import attrs
 
-from inferencesh._types.codec import dump_json
+from inferencesh._types.encoding import dump_json
 from inferencesh._types.hints import members_of, resolve
 from inferencesh.errors import ConfigurationError
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import inferencesh
-from inferencesh import AsyncInference, Inference
+from inferencesh import AsyncInference, AsyncMessageStream, Inference
 from inferencesh._loops.loop_thread import LoopThread
 
 from .conftest import Connect, Serve
@@ -47,7 +47,7 @@ PARTS: dict[str, Callable[[Any], Any]] = {
 
 
 def _loop(stream: Any) -> Any:
-    return stream.__aiter__() if hasattr(stream, "__aiter__") else iter(stream)
+    return stream.__aiter__() if isinstance(stream, AsyncMessageStream) else iter(stream)
 
 
 @pytest.mark.parametrize("used", [False, True], ids=["new", "used"])

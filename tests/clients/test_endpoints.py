@@ -220,7 +220,7 @@ def test_a_path_that_may_lead_elsewhere_is_refused_before_anything_is_sent(kind:
         ({"method": b"GET"}, TypeError, "the method must be a str"),
         ({"path": b"/x"}, TypeError, "the path must be a str"),
         ({"params": "a=b"}, TypeError, "params must be a mapping"),
-        ({"params": {"a": b"b"}}, TypeError, "bytes have no JSON form"),
+        ({"params": {"a": object()}}, TypeError, "no JSON form|cannot"),
         ({"json": {"a": float("nan")}}, TypeError, "NaN"),
         ({"cast_to": Odd}, ConfigurationError, "cannot be read from JSON"),
     ],

@@ -9,7 +9,7 @@ import pytest
 
 # What a client needs sooner or later, or what comes with it, and what is slow to import.
 HEAVY = (
-    *("aiohttp", "anyio", "cattrs", "docstring_parser", "jiter", "msgspec", "opentelemetry", "orjson", "puremagic"),
+    *("aiohttp", "anyio", "cattrs", "jiter", "opentelemetry", "orjson", "puremagic"),
     *("asyncio", "concurrent", "difflib", "email", "http", "ipaddress", "json", "logging", "multiprocessing"),
     *("pathlib", "selectors", "socket", "sqlite3", "ssl", "tempfile", "urllib"),
 )
@@ -45,7 +45,7 @@ def test_importing_a_client_imports_neither_an_event_loop_nor_what_reads_and_sen
 def test_making_a_client_does_not_import_what_sends(name: str) -> None:
     """Nor what only typed tools, uploads and whole documents of types need."""
     modules = imported_by(f"from inferencesh import *; {name}")
-    assert modules & {"aiohttp", "docstring_parser", "msgspec", "puremagic", "sqlite3"} == set()
+    assert modules & {"aiohttp", "puremagic", "sqlite3"} == set()
 
 
 @pytest.mark.parametrize("name", ["APIError", "Timeout", "Backoff"])

@@ -50,20 +50,21 @@ SYNC_NAMES = {
     "__aiter__": "__iter__",
     "__anext__": "__next__",
 }
-# Awaiting a stream has no blocking counterpart, and a plain loop over an async one is refused.
-ASYNC_ALONE = {"__await__", "__iter__"}
+# Awaiting a stream has no blocking counterpart.
+ASYNC_ALONE = {"__await__"}
 # Agents and streams are made by their client, each with what it needs.
 UNCOMPARED = {"__init__"}
 
 
 def interface(cls: type) -> dict[str, Any]:
-    """The public members of a class, and the special methods it defines."""
+    """The public members of a class, and the special methods it defines, but for those that only refuse."""
     return {
         name: member
         for name, member in vars(cls).items()
         if (not name.startswith("_") or name.startswith("__"))
         and (inspect.isfunction(member) or isinstance(member, property | classmethod))
         and name not in {"__del__", "__repr__"}
+        and not getattr(member, "__qualname__", "").startswith("refusing.")
     }
 
 

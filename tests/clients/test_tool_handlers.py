@@ -152,8 +152,8 @@ def test_text_is_sent_as_it_is_and_the_rest_as_json(
 
 @pytest.mark.parametrize(
     "returned",
-    [object(), {"a": object()}, {1, object()}, {"mean": float("nan")}, {(1, 2): "pair"}],
-    ids=["object", "inside", "in a set", "NaN", "a tuple as key"],
+    [object(), {"a": object()}, {1, object()}, {"mean": float("nan")}, {object(): "key"}],
+    ids=["object", "inside", "in a set", "NaN", "an object as key"],
 )
 def test_a_result_without_a_json_form_is_told_to_the_agent(serve: Serve, connect: Connect, returned: object) -> None:
     """The turn goes on; the model learns that its tool failed, and why."""

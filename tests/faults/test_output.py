@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, assert_type
 
@@ -19,6 +20,7 @@ from inferencesh import (
     RunFailedError,
     string,
     tool,
+    web,
 )
 from tests.support import Kind
 
@@ -260,6 +262,95 @@ def test_a_stream_shows_what_is_complete_so_far(kind: Kind) -> None:
 
         outputs = call(kind, server, use)
     assert outputs == [{}, {"name": "Paris"}, {"name": "Paris"}, PARIS, PARIS, PARIS]
+
+
+# -- with send_message()
+
+
+def sending(kind: Kind, play: Scenario, use: Any) -> tuple[Any, Json]:
+    """Use an agent; returns what came of it, and the body that was posted."""
+    with FaultServer(play) as server:
+        value = call(kind, server, lambda client: use(client.agent({"name": "tester"})))
+        (request,) = server.seen(POST)
+    return value, request.json
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [(finished(), DONE), (READY, run("completed", output=PARIS)), (READY, chat("completed", output=PARIS))],
+    ids=["in a finish call", "in the run", "in the chat"],
+)
+def test_a_message_has_the_output_as_the_type_that_was_asked_for(lines: tuple[Json, ...], kind: Kind) -> None:
+    """Wherever it stands, and the schema was posted as by run()."""
+    reply, body = sending(kind, scenario(BUSY, *lines), lambda agent: agent.send_message("Hi", output_type=City))
+    assert reply.output == City("Paris", 2_000_000)
+    assert reply.done
+    _, by_run = asking(kind, scenario(BUSY, *lines), output_type=City)
+    assert body == by_run
+
+
+def test_a_stream_returns_the_output_as_the_type_that_was_asked_for(kind: Kind) -> None:
+    """From get_final_output()."""
+
+    def use(agent: Any) -> Generator[Any, Any, Any]:
+        stream = agent.send_message("Hi", stream=True, output_type=City)
+        return (yield stream.get_final_output())
+
+    value, _ = sending(kind, scenario(BUSY, finished(), DONE), use)
+    assert value == City("Paris", 2_000_000)
+
+
+def test_a_message_without_the_output_that_was_asked_for_is_an_error(kind: Kind) -> None:
+    """As by run(): missing, of another shape, or of a run that was cancelled."""
+    for lines, says in (
+        ((message("No idea.", "ready"), DONE), "without an output"),
+        ((finished({"name": "Paris", "people": "many"}), DONE), "people: expected int"),
+        ((finished(TEXT[:20], "pending", "cancelled"), chat("canceled")), "cancelled"),
+    ):
+        with pytest.raises(OutputError, match=says):
+            sending(kind, scenario(BUSY, *lines), lambda agent: agent.send_message("Hi", output_type=City))
+
+
+def test_a_message_that_waits_is_returned_before_there_is_an_output(kind: Kind) -> None:
+    """The caller has to answer it first."""
+    play = scenario(BUSY, message("", calls=[call_of()]), PAUSED, STALL)
+    reply, _ = sending(kind, play, lambda agent: agent.send_message("Hi", output_type=City))
+    assert ([each.id for each in reply.pending_tool_calls], reply.output) == ([CALL], None)
+
+
+def test_a_type_without_a_schema_is_refused_by_the_call(kind: Kind) -> None:
+    """Nothing is sent, whether a stream is asked for or not."""
+    for options in ({}, {"stream": True}):
+        with FaultServer(Scenario()) as server:
+
+            def use(client: Any, options: Any = options) -> Any:
+                return client.agent({}).send_message("Hi", output_type=socket.socket, **options)
+
+            with pytest.raises(ConfigurationError, match="output_type=socket has no JSON Schema"):
+                call(kind, server, use)
+            assert server.seen(POST) == []
+
+
+def test_a_stream_with_a_type_shows_values_of_it(kind: Kind) -> None:
+    """As far as they are complete: a class when all that it requires is there; the end is read in whole, or refused."""
+    lines = (BUSY, message(""), piece('{"name": "Paris", "peo', 1), hold("more"), piece('ple": 2000000, "x": [1', 2))
+    with FaultServer(Scenario(streams=[(*lines, piece("]}", 3), finished(), DONE)])) as server:
+
+        def use(client: Any) -> Generator[Any, Any, list[Any]]:
+            stream = client.agent({"name": "tester"}).send_message("Hi", stream=True, output_type=City)
+            outputs = [(yield advance(kind, stream)).output]
+            server.release("more")
+            snapshots = yield from rest_of(kind, stream)
+            outputs += [message.output for message in snapshots]
+            assert web.snapshot(snapshots[-1])["output"] == PARIS
+            assert stream.message.output == City("Paris", 2_000_000)
+            return [*outputs, (yield stream.get_final_output())]
+
+        outputs = call(kind, server, use)
+    whole = City("Paris", 2_000_000)
+    complete = outputs.index(whole)
+    assert complete > 0
+    assert outputs == [None] * complete + [whole] * (len(outputs) - complete)
 
 
 # -- other ends --------------------------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ BUILT = [
     tool("mcp", mcp={"integration_id": "i", "tool_name": "list_issues"}),
     tool("internal", internal={"category": "plan", "operation": "write"}),
     tool("harness"),
+    tool("teleport", teleport={"to": "the moon"}),
 ]
 HOOKS = [
     {"event": "agent.start", "type": "webhook", "handler": URL, "async": True, "timeout": 10},
@@ -67,7 +68,6 @@ AUTH = "tools[0].http.auth"
         ({"tools": [tool("client", require_approval="yes")]}, "tools[0].require_approval"),
         ({"tools": [{**CALCULATOR, "display_name": 7}]}, "tools[0].display_name"),
         ({"tools": [{**CALCULATOR, "approval_timeout": -1}]}, "tools[0].approval_timeout"),
-        ({"tools": [tool("teleport")]}, "tools[0].type"),
         ({"tools": [tool("app")]}, "tools[0].app"),
         ({"tools": [tool("app", app={})]}, "tools[0].app.ref"),
         ({"tools": [tool("app", app={"ref": ""})]}, "tools[0].app.ref"),

@@ -301,7 +301,7 @@ async def test_api_keys_are_refused_where_only_people_may_decide(envelope: Liter
         forms: Mapping[str, object] = {
             "v1": {"success": True, "status": 200, "data": [interrupt]},
             "v2": [interrupt],
-            "v3": {"data": [interrupt], "messages": []},
+            "v3": {"success": True, "data": [interrupt], "messages": []},
         }
         assert listed == forms[envelope]
 

@@ -138,3 +138,48 @@ async def test_files_elsewhere_are_taken_as_they_are(uri: str) -> None:
     async with calling(model=Scripted([Text("Done.")])) as caller:
         _, reply = await caller.send("", input={"attachments": [{"uri": uri}]}, agent="a/b")
         assert (await caller.finish(reply["chat_id"]))[0]["content"][1]["file"] == uri
+
+
+async def test_a_message_shows_what_an_attachment_says_of_its_file() -> None:
+    """Name, type and size, beside the address; a block of text has none of them."""
+    async with calling(model=Scripted([Text("Done.")])) as caller:
+        mine = await uploaded(caller)
+        renamed = {"uri": mine["uri"], "filename": "n.txt", "content_type": "text/plain"}
+        _, reply = await caller.send("", input={"text": "Look", "attachments": [renamed]}, agent="a/b")
+        text, file = (await caller.finish(reply["chat_id"]))[0]["content"]
+    assert text.keys() == {"type", "error", "text", "image", "file", "tool_calls"}
+    assert (file["type"], file["file"]) == ("file", mine["uri"])
+    assert (file["filename"], file["content_type"], file["size"]) == ("n.txt", "text/plain", len(PNG))
+
+
+@pytest.mark.parametrize(
+    ("uri", "kind", "content_type"),
+    [
+        ("data:image/png;base64,iVBORw0KGgo=", "image", "image/png"),
+        ("data:text/plain;charset=utf-8,Hello", "file", "text/plain"),
+        ("data:,Hello", "file", ""),
+        ("data:IMAGE/GIF,x", "image", "IMAGE/GIF"),
+    ],
+)
+async def test_a_data_uri_says_its_type_itself(uri: str, kind: str, content_type: str) -> None:
+    """Unless the attachment says another."""
+    model = Scripted([Text("Done.")])
+    async with calling(model=model) as caller:
+        files = [{"uri": uri}, {"uri": uri, "content_type": "text/html"}]
+        _, reply = await caller.send("", input={"text": "Look", "attachments": files}, agent="a/b")
+        blocks = (await caller.finish(reply["chat_id"]))[0]["content"][1:]
+    assert [block["type"] for block in blocks] == [kind, "file"]
+    assert [file.content_type for file in model.asked[0].messages[0].attachments] == [content_type, "text/html"]
+
+
+async def test_a_file_that_is_sent_as_an_image_is_one() -> None:
+    """The older fields have no room for a type: the field says what the file is for."""
+    async with calling(model=Scripted([Text("Done.")])) as caller:
+        plain = await uploaded(caller, content_type="application/octet-stream")
+        files = {"text": "Look", "images": [plain["uri"]], "files": [plain["uri"]]}
+        _, reply = await caller.send("", input=files, agent="a/b")
+        blocks = (await caller.finish(reply["chat_id"]))[0]["content"][1:]
+    assert [(block["type"], block["image"], block["file"]) for block in blocks] == [
+        ("image", plain["uri"], None),
+        ("file", None, plain["uri"]),
+    ]

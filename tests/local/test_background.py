@@ -40,7 +40,7 @@ def test_it_answers_until_it_is_stopped() -> None:
     assert address.api_key == "inf_mine"
     assert runtime.start() == address
     status, answer = call(address, "POST", "/agents/run", {"agent": "acme/helper", "input": {"text": "Hello"}})
-    assert (status, set(answer)) == (200, {"data", "messages"})
+    assert (status, set(answer)) == (200, {"success", "data", "messages"})
     runtime.stop()
     assert threads() == before
     with pytest.raises(ConnectionRefusedError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inferencesh.local import Text
+from inferencesh.local import Finish, Text
 
 from .caller import Caller, Json, Scripted, calling
 
@@ -91,3 +91,106 @@ async def test_a_wrong_update_is_refused() -> None:
         assert (await caller.ask("POST", f"/chats/{chat_id}", {"name": 7}, status=422))["field"] == "name"
         await caller.ask("POST", "/chats/nothing", {"name": "Second"}, status=404)
         assert (await caller.get(f"/chats/{chat_id}"))["name"] == "First"
+
+
+@pytest.mark.parametrize(
+    ("field", "operator", "value", "names"),
+    [
+        ("name", "eq", "Fox", ["Fox"]),
+        ("name", "neq", "Fox", ["", "red fox 10%", "Hound"]),
+        ("name", "in", ["Fox", "Hound", 7], ["Fox", "Hound"]),
+        ("name", "not_in", ["Fox", "Hound"], ["", "red fox 10%"]),
+        ("name", "gt", "Fox", ["red fox 10%", "Hound"]),
+        ("name", "gte", "Fox", ["red fox 10%", "Fox", "Hound"]),
+        ("name", "lt", "Hound", ["", "Fox"]),
+        ("name", "lte", "Hound", ["", "Fox", "Hound"]),
+        ("name", "gt", 7, []),
+        ("name", "like", "%fox%", ["red fox 10%"]),
+        ("name", "ilike", "%FOX%", ["red fox 10%", "Fox"]),
+        ("name", "like", "F_x", ["Fox"]),
+        ("name", "like", "[F]*", []),
+        ("name", "contains", "FOX", ["red fox 10%", "Fox"]),
+        ("name", "not_contains", "fox", ["", "Hound"]),
+        ("name", "is_empty", None, [""]),
+        ("name", "is_not_empty", None, ["red fox 10%", "Fox", "Hound"]),
+        ("parent_id", "is_null", None, ["", "red fox 10%", "Fox", "Hound"]),
+        ("parent_id", "is_not_null", None, []),
+        ("active_run.state", "eq", "completed", []),
+        ("active_run.state", "is_null", None, ["", "red fox 10%", "Fox", "Hound"]),
+        ("name.first", "eq", "Fox", []),
+        ("agent_data.disable_hooks", "eq", False, ["", "red fox 10%", "Fox", "Hound"]),
+        ("agent_data.disable_hooks", "eq", 0, []),
+        ("agent_data.always_allowed_tools", "contains", "calculator", []),
+        ("created_at", "gt", "2020-01-01", ["", "red fox 10%", "Fox", "Hound"]),
+        ("created_at", "lt", "2020-01-01T00:00:00+01:00", []),
+        ("created_at", "gt", "2020-99-01", []),
+    ],
+)
+async def test_a_filter_chooses_by_a_field(field: str, operator: str, value: object, names: list[str]) -> None:
+    """Every operator of the service; times are compared as times, and what is of another type is not compared."""
+    async with calling() as caller:
+        await opened(caller, "Hound", "Fox", "red fox 10%", "")
+        page = await listed(caller, filters=[{"field": field, "operator": operator, "value": value}])
+        assert [each["name"] for each in page["items"]] == names
+
+
+async def test_filters_look_into_contexts_and_outputs() -> None:
+    """Whatever is in them; a chat that has no such field is not chosen."""
+    schema: Json = {"type": "object", "properties": {"stars": {"type": "integer"}}}
+    async with calling(model=Scripted([Finish({"stars": 4})], [Finish({"stars": 2})], [Text("Hi.")])) as caller:
+        agent = {"output_schema": schema}
+        for city, config in [("Paris", agent), ("Rome", agent), ("Oslo", {})]:
+            _, reply = await caller.send("Rate it", agent_config=config, context={"city": city})
+            await caller.finish(reply["chat_id"])
+        await opened(caller, "Empty")
+        for path, operator, value, cities in [
+            ("context.city", "eq", "Paris", ["Paris"]),
+            ("output.stars", "gte", 2, ["Rome", "Paris"]),
+            ("active_run.output.stars", "gt", 2, ["Paris"]),
+            ("output", "is_null", None, [None, "Oslo"]),
+        ]:
+            page = await listed(caller, filters=[{"field": path, "operator": operator, "value": value}])
+            assert [each["context"].get("city") for each in page["items"]] == cities
+
+
+async def test_filters_searches_and_pages_go_together() -> None:
+    """All filters must hold, and pages count only what is wanted; a search may be an object."""
+    async with calling() as caller:
+        await opened(caller, "Fox 1", "Hound", "Fox 2", "Fox 3")
+        wanted: Json = {
+            "filters": [
+                {"field": "name", "operator": "neq", "value": "Fox 3"},
+                {"field": "status", "operator": "eq", "value": "idle"},
+            ],
+            "search": {"term": "fox", "exact": False},
+            "limit": 1,
+        }
+        page = await listed(caller, **wanted)
+        assert [each["name"] for each in page["items"]] == ["Fox 2"]
+        page = await listed(caller, **wanted, cursor=page["next_cursor"])
+        assert ([each["name"] for each in page["items"]], page["has_next"]) == (["Fox 1"], False)
+        page = await listed(caller, search={"term": "fox 3", "exact": True})
+        assert [each["name"] for each in page["items"]] == ["Fox 3"]
+        assert (await listed(caller, search={"term": "fox", "exact": True}))["items"] == []
+        assert len((await listed(caller, search={}, filters=None))["items"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"filters": {}}, "filters"),
+        ({"filters": [{"operator": "eq", "value": 1}]}, "filters[0].field"),
+        ({"filters": [{"field": "name", "value": 1}]}, "filters[0].operator"),
+        ({"filters": [{"field": "name", "operator": "is"}]}, "filters[0].operator"),
+        ({"filters": [{"field": "moon", "operator": "eq"}]}, "filters[0].field"),
+        ({"filters": [{"field": "moon.phase", "operator": "is_null"}]}, "filters[0].field"),
+        ({"filters": [{"field": "name", "operator": "in", "value": "Fox"}]}, "filters[0].value"),
+        ({"filters": [{"field": "name", "operator": "like", "value": 7}]}, "filters[0].value"),
+        ({"search": {"term": 7}}, "search.term"),
+    ],
+)
+async def test_a_malformed_filter_is_refused(body: Json, field: str) -> None:
+    """With its place."""
+    async with calling() as caller:
+        await opened(caller, "Fox")
+        assert (await caller.ask("POST", "/chats/list", body, status=422))["field"] == field

@@ -201,7 +201,8 @@ async def test_a_queue_behind_a_run_that_waits_still_waits(db: Path) -> None:
     for _ in range(2):
         async with calling(db=db) as caller:
             assert (await caller.messages(message["chat_id"]))[-1]["status"] == "queued"
-    async with calling(db=db, model=Scripted([Text("714.")], [Text("Then that.")])) as caller:
+    model = Scripted([Text("714.")], [Text("Then that.")])
+    async with calling(db=db, model=model, replay=True) as caller:
         await caller.post(f"/tools/{invocations(message)[0]['id']}", {"result": "714"})
         async with caller.follow(message["chat_id"]) as events:
             await events.until("chat_messages", lambda each: text_of(each) == "Then that.", status="ready")

@@ -178,6 +178,27 @@ async def test_other_tools_are_picked_by_the_words_they_share_with_the_prompt(pr
     assert await answer(prompt, *TOOLS) == [call]
 
 
+def of_numbers(name: str) -> OfferedTool:
+    """A tool that takes two numbers."""
+    number = {"type": "integer"}
+    return OfferedTool(name, "", {"properties": {"a": number, "b": number}, "required": ["a", "b"]})
+
+
+@pytest.mark.parametrize(
+    ("prompt", "name"),
+    [
+        ("What's 42 * 17?", "multiply"),
+        ("How much is 42 plus 17?", "add_numbers"),
+        ("42-17?", "subtract"),
+        ("42 / 17 please", "divide"),
+    ],
+)
+async def test_arithmetic_goes_to_a_tool_named_by_the_operation(prompt: str, name: str) -> None:
+    """If none takes an expression; its parameters are the numbers."""
+    tools = [of_numbers(each) for each in ("multiply", "add_numbers", "subtract", "divide")]
+    assert await answer(prompt, *tools) == [ToolCall(name, {"a": 42, "b": 17})]
+
+
 async def test_without_a_tool_that_fits_it_says_what_it_is() -> None:
     """It repeats what it was asked, names its tools, and does not do arithmetic by itself."""
     said = await text("Who are\nyou?", CALCULATOR)

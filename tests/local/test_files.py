@@ -158,6 +158,9 @@ async def test_an_upload_must_be_what_was_announced() -> None:
             assert (status, problem["field"]) == (422, "size")
         assert (await fetch(record["uri"]))[0] == 404
         assert await put(url, PNG) == (200, {})
+        # Clients that do not know the type for the upload say so; the announced one stays.
+        assert await put(url, PNG, "application/octet-stream") == (200, {})
+        assert (await caller.get(f"/files/{record['id']}"))["content_type"] == "image/png"
 
 
 async def test_a_file_over_the_limit_is_refused() -> None:

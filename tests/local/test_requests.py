@@ -64,14 +64,14 @@ async def test_every_answer_has_a_request_id_of_its_own() -> None:
 
 @pytest.mark.parametrize("envelope", ["v1", "v2", "v3"])
 async def test_results_and_refusals_have_the_form_of_their_generation(envelope: Literal["v1", "v2", "v3"]) -> None:
-    """v1 says success, v2 is bare, v3 has data and messages; errors are problem details since v2."""
+    """v1 says success, v2 is bare, v3 has both; errors are problem details since v2, in v3 with those of v1 as well."""
     async with calling(envelope=envelope) as caller:
         answer = await caller.ask("POST", "/chats", {"agent": "acme/helper"})
         chat = answer if envelope == "v2" else answer["data"]
         if envelope == "v1":
             assert answer == {"success": True, "status": 200, "data": chat}
         if envelope == "v3":
-            assert answer == {"data": chat, "messages": []}
+            assert answer == {"success": True, "data": chat, "messages": []}
         assert chat["status"] == "idle"
         refusal = await caller.ask("POST", "/chats", {"agent": "helper"}, status=422)
         detail = "agent: must be written namespace/name or namespace/name@version."
@@ -82,8 +82,11 @@ async def test_results_and_refusals_have_the_form_of_their_generation(envelope: 
             assert refusal["type"] == "https://api.inference.sh/errors/validation_error"
             assert (refusal["title"], refusal["status"]) == (HTTPStatus(422).phrase, 422)
             assert (refusal["detail"], refusal["field"]) == (detail, "agent")
+        if envelope == "v3":
+            assert refusal["success"] is False
+            assert refusal["error"] == {"code": "validation_error", "message": detail}
         missing = await caller.ask("GET", "/chats/nothing", status=404)
-        assert ("error" in missing) == (envelope == "v1")
+        assert ("error" in missing) == (envelope != "v2")
         # Streams are never wrapped.
         async with caller.follow(chat["id"]) as events:
             assert (await events.until("chats"))["id"] == chat["id"]
@@ -180,6 +183,24 @@ async def test_an_address_that_does_not_exist_or_takes_another_method_says_so() 
             assert (response.status, response.headers["Allow"]) == (405, "POST")
             problem = await response.json(content_type=None)
     assert problem["type"] == "https://api.inference.sh/errors/method_not_allowed"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "missing"),
+    [
+        ("GET", "/flows", "/flows; of the service's parts it has /agent-runs, /agents, /chats,"),
+        ("POST", "/flows/run/now?key=1", "/flows; of"),
+        ("POST", "/agents/list", "/agents/list for POST."),
+        ("GET", "/chats/7/moon%0A", "/chats/7/moon%0A for GET."),
+        ("GET", "/", "/; of"),
+    ],
+)
+async def test_an_address_that_is_not_here_is_named(method: str, path: str, missing: str) -> None:
+    """The part of the service if all of it is missing, and otherwise the address in it."""
+    async with calling() as caller:
+        problem = await caller.ask(method, path, status=404)
+        assert problem["detail"].startswith(f"The embedded runtime has no {missing}")
+        assert "uploads" not in problem["detail"]
 
 
 async def test_a_body_that_is_too_large_is_refused() -> None:

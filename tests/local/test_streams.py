@@ -37,9 +37,9 @@ def joined(deltas: list[Json], field: str = "response") -> str:
 
 
 @pytest.mark.parametrize("accept", [NDJSON, SSE])
-async def test_a_stream_begins_with_the_chat_and_its_messages(accept: str) -> None:
+async def test_with_replay_a_stream_begins_with_the_chat_and_its_messages(accept: str) -> None:
     """The reader knows where the chat stands before anything new happens."""
-    async with calling(model=Scripted([Text("Hi.")])) as caller:
+    async with calling(model=Scripted([Text("Hi.")]), replay=True) as caller:
         _, reply = await caller.send("Hello")
         await caller.finish(reply["chat_id"])
         async with caller.follow(reply["chat_id"], accept) as events:
@@ -49,21 +49,51 @@ async def test_a_stream_begins_with_the_chat_and_its_messages(accept: str) -> No
     assert [data["role"] for data in events.named("chat_messages")] == ["user", "assistant"]
 
 
-async def test_without_replay_a_stream_begins_with_the_chat_alone() -> None:
-    """Old messages are to be read from their own address then."""
+async def test_without_replay_a_stream_begins_with_the_chat_and_the_reply_that_is_being_written() -> None:
+    """What users said, and earlier replies, are to be read from their own address."""
     go = asyncio.Event()
-    async with calling(model=Scripted([Text("Hi.")], [go, Text("Again.")]), replay=False) as caller:
+    async with calling(model=Scripted([Text("Hi.")], [Text("Once"), go, Text(" again.")])) as caller:
         _, reply = await caller.send("Hello")
         chat_id = reply["chat_id"]
         async with caller.follow(chat_id) as events:
             await events.until_idle()
-        await caller.send("Once more", chat_id=chat_id)
+            await caller.send("Once more", chat_id=chat_id)
+            await events.until("chat_messages", lambda message: text_of(message) == "Once")
         async with caller.follow(chat_id) as events:
-            await events.until("chats")
+            await events.until("chat_messages")
             go.set()
             await events.until_idle()
     assert events.seen[0][0] == "chats"
-    assert {text_of(message) for message in events.named("chat_messages")} == {"Again."}
+    assert [text_of(message) for message in events.named("chat_messages")] == ["Once", "Once again.", "Once again."]
+
+
+async def test_without_replay_the_stream_of_an_idle_chat_begins_with_the_chat_alone() -> None:
+    """A program that is called with every message is not called with the reply to an earlier question."""
+    go = asyncio.Event()
+    async with calling(model=Scripted([Text("Hi.")], [go, Text("Again.")])) as caller:
+        _, reply = await caller.send("Hello")
+        await caller.finish(reply["chat_id"])
+        async with caller.follow(reply["chat_id"]) as events:
+            await events.until("chats")
+            await caller.send("Once more", chat_id=reply["chat_id"])
+            go.set()
+            await events.until("chat_messages", role="assistant", status="ready")
+    assert events.seen[0][0] == "chats"
+    said = [text_of(message) for message in events.named("chat_messages")]
+    assert said[0] == "Once more"
+    assert "Hi." not in said
+
+
+async def test_without_replay_a_reader_of_a_paused_run_gets_what_it_waits_for() -> None:
+    """With the call that is to be answered, whichever of them comes first."""
+    call = ToolCall("calculator", {"expression": "1"})
+    async with calling(model=Scripted([Text("Let me see."), call], [Text("Done.")])) as caller:
+        _, reply = await caller.send("Go")
+        async with caller.follow(reply["chat_id"]) as events:
+            await events.until("chats", status="awaiting_input")
+        async with caller.follow(reply["chat_id"]) as events:
+            message = await events.until("chat_messages")
+            assert (message["id"], len(invocations(message))) == (reply["id"], 1)
 
 
 async def test_an_answer_that_does_not_ask_for_ndjson_is_server_sent_events() -> None:

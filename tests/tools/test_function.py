@@ -146,7 +146,7 @@ def test_a_tool_made_of_a_function() -> None:
     assert dict(find) == {
         "name": "find",
         "display_name": "find",
-        "description": "Find things.\n\nAnywhere.",
+        "description": "Find things.\n\nAnywhere.\n\nReturns: Things.",
         "type": "client",
         "require_approval": False,
         "client": {
@@ -191,7 +191,7 @@ def sphinx(query: str, limit: int = 1) -> None:
 
     :param str query: What to look for.
     :param limit: How many.
-    :returns: Nothing.
+    :rtype: None
     """
 
 
@@ -313,7 +313,12 @@ HINTS: list[tuple[object, dict[str, Any], object, object]] = [
     (list[Literal["a"]], {"type": "array", "items": {"type": "string", "enum": ["a"]}}, ["a"], ["a"]),
     (Sequence[int], {"type": "array", "items": {"type": "integer"}}, [1], [1]),
     (Mapping[str, int], {"type": "object", "additionalProperties": {"type": "integer"}}, {"a": 1}, {"a": 1}),
-    (dict[int, object], {"type": "object", "additionalProperties": {}}, {"1": "a"}, {1: "a"}),
+    (
+        dict[int, object],
+        {"type": "object", "propertyNames": {"pattern": "^-?(0|[1-9][0-9]*)$"}, "additionalProperties": {}},
+        {"1": "a"},
+        {1: "a"},
+    ),
     (dt.date, {"type": "string", "format": "date"}, "2026-01-02", dt.date(2026, 1, 2)),
     (uuid.UUID, {"type": "string", "format": "uuid"}, str(uuid.UUID(int=5)), uuid.UUID(int=5)),
     (bytes, {"type": "string", "contentEncoding": "base64"}, "YWI=", b"ab"),
@@ -429,22 +434,25 @@ def test_two_classes_of_one_name_are_told_apart() -> None:
     assert sent["properties"]["a"] != sent["properties"]["b"]
 
 
-def test_two_classes_that_no_name_tells_apart_are_refused() -> None:
+def test_two_classes_that_no_name_tells_apart() -> None:
     """Local ones made twice by the same lines, for instance."""
 
     def make() -> Any:
         @attrs.define
         class Node:
             value: int
+            inside: Any = None
 
+        Node.__annotations__["inside"] = Node | None
         return Node
 
     def f(a: Any, b: Any) -> None:
         """F."""
 
     f.__annotations__.update(a=make(), b=make())
-    with pytest.raises(ConfigurationError, match="'a', 'b'"):
-        tool(f)
+    sent = schema_of(tool(f))
+    assert [sent["properties"][name] for name in "ab"] == [{"$ref": "#/$defs/Node"}, {"$ref": "#/$defs/Node_2"}]
+    assert sent["$defs"].keys() == {"Node", "Node_2"}
 
 
 def test_a_default_that_can_be_changed_is_not_shared_between_calls() -> None:
@@ -940,7 +948,7 @@ class Dangling:
 
 
 BAD_HINTS = [complex, NoFields, Callable[[int], int], list[NoFields], dict[str, NoFields], HoldsNoFields, Dangling]
-BAD_UNIONS = [Point | Box, Color | str, Point | dict[str, int]]
+BAD_UNIONS = [Point | Query | Mapping[str, int], bytes | str, Point | dict[str, int]]
 
 
 @pytest.mark.parametrize("hint", [*BAD_HINTS, *BAD_UNIONS], ids=str)

@@ -179,7 +179,7 @@ def test_a_tool_with_nothing_but_a_name() -> None:
         pytest.param(lambda: tool("t").param("a", "string"), "must be a mapping", id="schema"),  # type: ignore[arg-type]  # what is tested
         pytest.param(lambda: tool("t").param("", string()), "name must be text", id="parameter without name"),
         pytest.param(lambda: tool("t").param(5, string()), "name must be text", id="parameter 5"),  # type: ignore[arg-type]  # what is tested
-        pytest.param(lambda: tool("t").handler("f"), "must be a function", id="handler"),  # type: ignore[arg-type]  # what is tested
+        pytest.param(lambda: tool("t").handler("f"), "must be a function", id="handler"),  # type: ignore[call-overload]  # what is tested
         pytest.param(lambda: tool("t").param("a", {"default": object()}), "JSON", id="no JSON form"),
         pytest.param(lambda: tool("t").param("a", {"properties": {"b": "string"}}), "'b'", id="nested schema"),
         pytest.param(lambda: tool("t").param("a", {"items": {"properties": {"b": 5}}}), "'b'", id="schema in items"),

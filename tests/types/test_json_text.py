@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferencesh._text import UndecodedMessage, copied, decode_json, encode_json
-from inferencesh._types.codec import dump_json, structure
+from inferencesh._types.codec import structure
+from inferencesh._types.encoding import dump_json
 from inferencesh.errors import UnreadableError
 from inferencesh.models import Chat, Message, read_partial
 

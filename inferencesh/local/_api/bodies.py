@@ -75,7 +75,7 @@ class RunRequest:
         if not files:
             message.require("text")
         body.text("agent_name")
-        chat_id = body.text("chat_id")
+        chat_id = body.text("chat_id") or None  # some clients send "" for a new chat
         agent = read_agent(body, required=chat_id is None)
         # A reference contains no definition: an existing chat keeps the one it was created with.
         update = agent if "agent_config" in body or "config" in body else None
@@ -141,8 +141,9 @@ class AttachmentReader:
         for each in fields.objects("attachments"):
             each.require("uri")
             size = max(0, each.count("size") or 0)
-            block = _block(each.text("uri") or "", each.text("filename") or "", each.text("content_type") or "", size)
-            yield self._complete(block, each.path("uri"))
+            uri = each.text("uri") or ""
+            content_type = each.text("content_type") or _type_of_data(uri)
+            yield self._complete(_block(uri, each.text("filename") or "", content_type, size), each.path("uri"))
 
     def _read_older_fields(self, fields: Fields) -> Iterator[Block]:
         for index, uri in enumerate(fields.texts("images")):
@@ -162,9 +163,18 @@ class AttachmentReader:
             return block
         if file.content is None:
             raise invalid(path, "refers to a file that was never uploaded; PUT its bytes to its upload_url first.")
-        return _block(uri, block.filename or file.filename, block.content_type or file.content_type, file.size)
+        known = _block(uri, block.filename or file.filename, block.content_type or file.content_type, file.size)
+        if block.type == "image":  # sent as one, whatever its type was announced to be
+            known.type = "image"
+        return known
 
 
 def _block(uri: str, filename: str, content_type: str, size: int) -> Block:
     kind: Literal["image", "file"] = "image" if content_type.lower().startswith("image/") else "file"
     return Block(kind, uri=uri, filename=filename, content_type=content_type, size=size)
+
+
+def _type_of_data(uri: str) -> str:
+    """Return the MIME type that a ``data:`` URI begins with, "" for other addresses."""
+    scheme, _, rest = uri.partition(":")
+    return rest.partition(",")[0].partition(";")[0] if scheme.lower() == "data" else ""

@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING
 import attrs
 from aiohttp import web
 
-from inferencesh._text import copied
+from inferencesh._text import copied, decode_json, encode_json
 from inferencesh.local.observer import SentMessage, SentResult
+from inferencesh.local.records import new_id
 
 from .bodies import AttachmentReader, NewChat, NewMessage, NewResult, RunRequest
 from .fields import read_body
-from .paging import message_page, newest_page, page_wire, read_page_limit
+from .filters import read_filters, read_search
+from .forms import read_agent
+from .paging import MAX_PAGE, message_page, newest_page, page_wire, read_page_limit
 from .problems import Envelope, answer
 from .streams import bare_messages, choose_format, stream
+from .trace import trace
 
 if TYPE_CHECKING:
     from inferencesh.local.chats import ChatStore, StoredChat, StoredRun
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from inferencesh.local.observer import Observer
     from inferencesh.local.records import StoredMessage, Wire
 
+    from .filters import Condition
     from .streams import Format
 
 __all__ = ["ChatApi", "Settings"]
@@ -37,7 +42,7 @@ class Settings:
         envelope: The generation of response bodies.
         updates: Whether chat streams contain whole messages, deltas or both.
         heartbeat: Seconds without an event after which a stream sends a heartbeat.
-        replay: Whether a chat stream starts with the existing messages.
+        replay: Whether a chat stream starts with all existing messages.
         observer: Called with what clients send, if any.
     """
 
@@ -70,6 +75,8 @@ class ChatApi:
             web.get("/chats/{id}", self.get_chat, allow_head=False),
             web.post("/chats/{id}", self.update_chat),
             web.delete("/chats/{id}", self.delete_chat),
+            web.post("/chats/{id}/agent", self.set_agent),
+            web.get("/chats/{id}/trace", self.get_trace, allow_head=False),
             web.get("/chats/{id}/messages", self.list_messages, allow_head=False),
             web.post("/chats/{id}/messages", self.send_message),
             web.get("/chats/{id}/status", self.get_status, allow_head=False),
@@ -94,8 +101,7 @@ class ChatApi:
     async def create_chat(self, request: web.Request) -> web.StreamResponse:
         """Create an empty chat."""
         new = NewChat.from_body(await read_body(request))
-        chat = self._store.create(new.agent, new.context)
-        return self._answer(chat.wire())
+        return self._answer(_with_messages(self._store.create(new.agent, new.context)))
 
     async def send_message(self, request: web.Request) -> web.StreamResponse:
         """Post a message to a chat; the response is the user's message."""
@@ -106,19 +112,19 @@ class ChatApi:
         return self._answer(user.wire())
 
     async def list_chats(self, request: web.Request) -> web.StreamResponse:
-        """List the chats, newest first; ``search`` selects those whose name contains a text. Filters are ignored."""
+        """List the chats, newest first: those whose name is searched for, and for which all filters hold."""
         wanted = await read_body(request)
-        search = (wanted.text("search") or "").strip().casefold()
+        searched, filters = read_search(wanted), read_filters(wanted)
         chats, cursor = newest_page(
-            (chat for chat in self._store.chats.values() if search in chat.name.casefold()),
+            (chat for chat in self._store.chats.values() if searched(chat.name) and _passes(chat, filters)),
             read_page_limit(wanted.count("limit")),
             wanted.text("cursor"),
         )
         return self._answer(page_wire([chat.wire() for chat in chats], cursor))
 
     async def get_chat(self, request: web.Request) -> web.StreamResponse:
-        """Return a chat."""
-        return self._answer(self._chat(request).wire())
+        """Return a chat with its newest messages, from which clients that poll learn what was said."""
+        return self._answer(_with_messages(self._chat(request)))
 
     async def update_chat(self, request: web.Request) -> web.StreamResponse:
         """Rename a chat; other fields of the body are ignored."""
@@ -128,7 +134,22 @@ class ChatApi:
             chat.name = name
             chat.touch()
             chat.feed.publish_chat(chat)
-        return self._answer(chat.wire())
+        return self._answer(_with_messages(chat))
+
+    async def set_agent(self, request: web.Request) -> web.StreamResponse:
+        """Let another agent answer from the next message on; a run that is under way ends with its own."""
+        agent = read_agent(await read_body(request), required=True)
+        assert agent is not None
+        chat = self._chat(request)
+        chat.agent_id, chat.config = new_id(), agent
+        chat.touch()
+        chat.feed.publish_chat(chat)
+        changed: Wire = {"chat_id": chat.id, "agent_id": chat.agent_id, "agent": None}
+        return self._answer({**changed, "agent_version_id": "", "agent_version": None})
+
+    async def get_trace(self, request: web.Request) -> web.StreamResponse:
+        """Return the steps of a chat as a graph."""
+        return self._answer(trace(self._chat(request)))
 
     async def get_status(self, request: web.Request) -> web.StreamResponse:
         """Return only the status of a chat, for polling."""
@@ -148,7 +169,7 @@ class ChatApi:
     async def stream_chat(self, request: web.Request) -> web.StreamResponse:
         """Stream the events of a chat until it is deleted or the reader disconnects."""
         chat = self._chat(request)
-        replay = chat.messages if self._settings.replay else ()
+        replay = chat.messages if self._settings.replay else chat.replies_under_way()
         subscription = chat.feed.subscribe(self._settings.updates, chat, replay)
         return await self._stream(request, chat, subscription, choose_format(request))
 
@@ -217,6 +238,17 @@ class ChatApi:
         finally:
             self.open_streams -= 1
             chat.feed.unsubscribe(subscription)
+
+
+def _passes(chat: StoredChat, filters: list[Condition]) -> bool:
+    if not filters:
+        return True
+    record = decode_json(encode_json(chat.wire()))  # outputs and arguments are text until they are encoded
+    return all(holds(record) for holds in filters)
+
+
+def _with_messages(chat: StoredChat) -> Wire:
+    return chat.wire(chat.messages[-MAX_PAGE:])
 
 
 def _posted(user: StoredMessage, reply: StoredMessage | None) -> Wire:

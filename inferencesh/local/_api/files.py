@@ -30,6 +30,7 @@ __all__ = ["FileApi"]
 
 _logger = logging.getLogger("inferencesh.local")
 
+_UNKNOWN_TYPE = "application/octet-stream"
 _CONTENT_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+( *;[ -~]*)?", re.ASCII)
 
 
@@ -121,7 +122,8 @@ class FileApi:
         if request.headers.get("Content-Encoding", "identity") != "identity":
             raise ProblemError(415, "A file is uploaded as it is, without a Content-Encoding.")
         wanted = _media_type(file.content_type)
-        if request.content_type.lower() != wanted:
+        # The JavaScript SDK guesses a type from the file's name for the announcement, but not for the upload.
+        if request.content_type.lower() not in {wanted, _UNKNOWN_TYPE}:
             raise ProblemError(415, f"The file was announced as {wanted}; send that as Content-Type.")
         if request.content_length is not None:
             if request.content_length > self._limit:

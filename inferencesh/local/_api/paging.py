@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from inferencesh.local.records import Record, Wire
 
-__all__ = ["message_page", "newest_page", "page_wire", "read_page_limit"]
+__all__ = ["MAX_PAGE", "message_page", "newest_page", "page_wire", "read_page_limit"]
 
 DEFAULT_PAGE, MAX_PAGE = 50, 200
 

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from inferencesh._text import encode_json
 from inferencesh.local.errors import ProblemError
+from inferencesh.local.files import CONTENT_PATH, UPLOAD_PATH
 from inferencesh.local.records import new_id
 
 if TYPE_CHECKING:
@@ -20,13 +21,16 @@ if TYPE_CHECKING:
 
     from inferencesh.local.records import Wire
 
-__all__ = ["KEYLESS_READ", "KEYLESS_UPLOAD", "Envelope", "add_request_id", "answer", "guard"]
+__all__ = ["KEYLESS_READ", "KEYLESS_UPLOAD", "Envelope", "add_request_id", "answer", "guard", "refuse"]
 
 Envelope: TypeAlias = Literal["v1", "v2", "v3"]
 """The generation of response bodies."""
 
 KEYLESS_UPLOAD, KEYLESS_READ = "upload", "content"
 """The names of the routes that need no API key, since their URLs contain a secret token."""
+
+_SHOWN = 200
+"""The maximum number of characters of a path that an error quotes."""
 
 _logger = logging.getLogger("inferencesh.local")
 
@@ -41,15 +45,15 @@ def guard(api_keys: Collection[str], envelope: Envelope) -> Middleware:
             _authorize(request, keys)
             return await handler(request)
         except ProblemError as problem:
-            return _refuse(envelope, problem)
+            return refuse(envelope, problem)
         except web.HTTPException as error:
-            return _refuse(envelope, _from_http(error))
+            return refuse(envelope, _from_http(request, error))
         except web.RequestPayloadError as error:
-            return _refuse(envelope, ProblemError(400, f"The body could not be read: {error}."))
+            return refuse(envelope, ProblemError(400, f"The body could not be read: {error}."))
         except Exception:
             _logger.exception("A request could not be answered.")
             detail = "Internal error; the log of the runtime has the traceback."
-            return _refuse(envelope, ProblemError(500, detail))
+            return refuse(envelope, ProblemError(500, detail))
 
     return middleware
 
@@ -71,11 +75,12 @@ def answer(envelope: Envelope, data: object, status: int = 200) -> web.Response:
     if envelope == "v1":
         body = {"success": True, "status": status, "data": data}
     elif envelope == "v3":
-        body = {"data": data, "messages": []}
+        # The official Python SDK treats a response without ``success`` as a failure, although v3 does not name it.
+        body = {"success": True, "data": data, "messages": []}
     return web.Response(body=encode_json(body), status=status, content_type="application/json")
 
 
-def _refuse(envelope: Envelope, problem: ProblemError) -> web.Response:
+def refuse(envelope: Envelope, problem: ProblemError) -> web.Response:
     """Return the error response of the given generation; that of v2 and v3 is RFC 9457 problem details."""
     body: Wire
     if envelope == "v1":
@@ -93,6 +98,8 @@ def _refuse(envelope: Envelope, problem: ProblemError) -> web.Response:
         }
         if problem.field:
             body["field"] = problem.field
+        if envelope == "v3":  # where the official Python SDK looks for the reason
+            body |= {"success": False, "error": {"code": problem.code, "message": problem.detail}}
         content_type = "application/problem+json"
     return web.Response(
         body=encode_json(body),
@@ -102,15 +109,26 @@ def _refuse(envelope: Envelope, problem: ProblemError) -> web.Response:
     )
 
 
-def _from_http(error: web.HTTPException) -> ProblemError:
+def _from_http(request: web.Request, error: web.HTTPException) -> ProblemError:
     """Return an error of aiohttp, such as an unknown path, as a ``ProblemError``."""
     headers = {name: error.headers[name] for name in ("Allow", "Location") if name in error.headers}
     detail = {
-        404: "There is no such endpoint in this runtime.",
+        404: _missing(request),
         405: "This endpoint does not allow that method.",
         413: "The body is larger than this runtime takes.",
     }.get(error.status, error.reason)
     return ProblemError(error.status, detail, headers=headers)
+
+
+def _missing(request: web.Request) -> str:
+    """Return which part of the service, or which endpoint of a part, this runtime does not have."""
+    path = request.rel_url.raw_path  # percent-encoded, so that it cannot contain control characters
+    part = f"/{path.split('/')[1]}"
+    parts = {f"/{resource.canonical.split('/')[1]}" for resource in request.app.router.resources()}
+    if part in parts:
+        return f"The embedded runtime has no {path[:_SHOWN]} for {request.method}."
+    listed = ", ".join(sorted(parts - {"/", UPLOAD_PATH.rstrip("/"), CONTENT_PATH.rstrip("/")}))
+    return f"The embedded runtime has no {part[:_SHOWN]}; of the service's parts it has {listed}."
 
 
 async def add_request_id(_request: web.Request, response: web.StreamResponse) -> None:

@@ -34,8 +34,11 @@ _NAME_WEIGHT = 3
 
 
 def choose_tool(prompt: str, tools: Sequence[OfferedTool]) -> OfferedTool | None:
-    """Return the tool with the most words in common with the prompt, or None if no tool has any."""
-    asked = _words(prompt)
+    """Return the tool with the most words in common with the prompt, or None if no tool has any.
+
+    An arithmetic expression counts as the words for its operators, so that "What's 42 * 17?" fits a tool ``multiply``.
+    """
+    asked = _words(prompt) | _words(_operations(prompt))
     best, best_score = None, 0
     for tool in tools:
         named, described = _words(tool.name), _words(tool.description)
@@ -212,6 +215,25 @@ def find_expressions(sentence: str) -> list[str]:
             found.append(sentence[start.start() : end])
         at = max(end, start.start() + 1)
     return found
+
+
+_OPERATION = re.compile(r"(?<=[\d)])\s*(\*\*|//|[-+*/%])")
+_OPERATIONS = {
+    "+": "add addition plus sum",
+    "-": "difference minus subtract subtraction",
+    "*": "multiplication multiply product times",
+    "/": "divide division quotient",
+    "//": "divide division quotient",
+    "%": "modulo remainder",
+    "**": "exponent power",
+}
+
+
+def _operations(sentence: str) -> str:
+    """Return the words for the operators of the arithmetic expressions in a sentence."""
+    signs = [sign for expression in find_expressions(sentence) for sign in _OPERATION.findall(expression)]
+    general = ["arithmetic calculate calculation calculator compute math"] if signs else []
+    return " ".join([*general, *(_OPERATIONS[sign] for sign in signs)])
 
 
 def _expression(text: str, at: int, depth: int) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""What a type checker knows about every form of a call; mypy checks this file, nothing runs it."""
+"""What a type checker knows about every form of a call; mypy and pyright check this file, nothing runs it."""
 
 from __future__ import annotations
 

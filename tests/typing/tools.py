@@ -1,4 +1,4 @@
-"""What a type checker knows about tools; mypy checks this file, nothing runs it."""
+"""What a type checker knows about tools; mypy and pyright check this file, nothing runs it."""
 
 from __future__ import annotations
 

@@ -1,0 +1,274 @@
+"""Types of pydantic: their JSON Schemas and readers, both by pydantic itself.
+
+Pydantic is imported only when one of its classes or its metadata is met. Values are validated in its strict mode for
+JSON, so that nothing is converted unless a model or field asks for that: with ``strict=False``, or with validators that
+run before or around pydantic's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from inferencesh._text import encode_json
+from inferencesh.errors import ConfigurationError
+
+from .constraints import package_of
+from .hints import type_name
+from .reading import MismatchError, short
+from .schemas import Definitions, Schema, inlined
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter, ValidationError
+
+__all__ = ["PydanticReader"]
+
+
+class PydanticReader:
+    """The JSON Schema and the reader of a type that pydantic knows.
+
+    Args:
+        hint: The type, with the metadata of its ``Annotated``.
+
+    Raises:
+        ConfigurationError: Pydantic does not know it, or has no JSON Schema for it.
+    """
+
+    def __init__(self, hint: Any) -> None:
+        from pydantic import PydanticUserError, TypeAdapter
+
+        self._hint = hint
+        self.name = type_name(hint)
+        try:
+            adapter: TypeAdapter[Any] = TypeAdapter(hint)
+            self._schema: Schema = adapter.json_schema(by_alias=True, mode="validation")
+        except (PydanticUserError, TypeError, NameError) as error:
+            said = _first_line(error).partition(". Set ")[0]
+            raise ConfigurationError(
+                f"pydantic cannot read {self.name}: {said}; inside of its models and metadata pydantic knows "
+                "dataclasses, TypedDicts and its own models, but no attrs classes"
+            ) from error
+        self._validate = _validator_of(adapter)
+
+    def schema(self, definitions: Definitions) -> Schema:
+        """Return the JSON Schema; recursive models are in ``definitions``."""
+        return inlined(self._schema, definitions, self._hint if _is_hashable(self._hint) else id(self))
+
+    def read(self, value: object, *, growing: bool = False) -> Any:
+        """Read a JSON value.
+
+        Args:
+            value: The value.
+            growing: Whether the value is still being written, so that its last part may be incomplete.
+
+        Raises:
+            MismatchError: It does not fit.
+        """
+        from pydantic import ValidationError
+
+        try:
+            data = encode_json(_with_integers(value))
+        except (TypeError, RecursionError):
+            raise MismatchError([("", "is nested too deeply")]) from None
+        try:
+            return self._validate(data, growing)
+        except ValidationError as error:
+            problems = _told(error, value)
+            of_itself = all(place == "" for place, _ in problems) and self._is_of_other_kind(value)
+            raise (MismatchError.of(self.name, value) if of_itself else MismatchError(problems)) from None
+        except Exception as error:
+            raise MismatchError([("", _first_line(error))]) from error
+
+    def _is_of_other_kind(self, value: object) -> bool:
+        definitions = Definitions()
+        return "properties" in definitions.resolved(self.schema(definitions)) and not isinstance(value, dict)
+
+
+def _is_hashable(value: object) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0] or type(error).__name__
+
+
+def _with_integers(value: Any) -> Any:
+    """Return a JSON value in which numbers such as 3.0 are integers, as for JSON Schema."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {key: _with_integers(each) for key, each in value.items()}
+    return [_with_integers(each) for each in value] if isinstance(value, list) else value
+
+
+# -- strictness --------------------------------------------------------------------------------------------------------
+
+# The kinds of core schemas that have a flag for strictness of their own.
+_STRICTABLE = frozenset(
+    [
+        *("int", "float", "decimal", "bool", "str", "bytes", "date", "time", "datetime", "timedelta", "enum", "list"),
+        *("tuple", "set", "frozenset", "dict", "uuid", "url", "multi-host-url", "complex", "union", "model"),
+        *("dataclass", "typed-dict", "lax-or-strict"),
+    ]
+)
+_OWN_CODE = frozenset({"function-before", "function-wrap", "function-plain"})
+_UNTOUCHED = frozenset({"metadata", "serialization", "config", "cls", "function", "default", "ref"})
+
+
+def _validator_of(adapter: TypeAdapter[Any]) -> Callable[[bytes, bool], Any]:
+    """Return a function that validates JSON strictly, but for the parts that ask for something else.
+
+    It takes the JSON, and whether the value is still being written.
+    """
+    from pydantic_core import SchemaError, SchemaValidator
+
+    strict = _StrictSchema()
+    schema = strict.made_strict(adapter.core_schema)
+    if not strict.found_lenient:
+        return lambda data, growing: _validate_all_strictly(adapter, data, growing)
+    try:
+        validator = SchemaValidator(schema, None, _use_prebuilt=False)
+    except TypeError:
+        # Before 2.11 models have no validators that are built already. Those of 2.11 and 2.12 are used in any case, and
+        # with them a type that asks for leniency anywhere is validated as pydantic does by default.
+        try:
+            validator = SchemaValidator(schema, None)
+        except SchemaError:  # pydantic before 2.7, which describes some types so that no validator can be made of it
+            return lambda data, growing: _validate_all_strictly(adapter, data, growing)
+    return lambda data, _: validator.validate_json(data)
+
+
+def _validate_all_strictly(adapter: TypeAdapter[Any], data: bytes, growing: bool) -> Any:  # noqa: FBT001 - as its caller
+    if growing:
+        partly: dict[str, Any] = {"experimental_allow_partial": "trailing-strings"}
+        try:
+            return adapter.validate_json(data, strict=True, **partly)
+        except TypeError:  # pydantic before 2.10 validates whole values only
+            return adapter.validate_json(data, strict=True)
+    return adapter.validate_json(data, strict=True)
+
+
+class _StrictSchema:
+    """Makes pydantic's description of a type strict, except for the parts that are to be lenient.
+
+    The flag that ``validate_json`` takes would override what models say themselves.
+
+    Attributes:
+        found_lenient: Whether there is such a part.
+    """
+
+    def __init__(self) -> None:
+        self.found_lenient = False
+
+    def made_strict(self, schema: Any, *, after_code: bool = False, lenient: bool = False) -> Any:
+        """Return a core schema that is strict.
+
+        Args:
+            schema: The schema or a part of it.
+            after_code: Whether a user's validator runs before it; that may return Python objects instead of JSON.
+            lenient: Whether the model that it belongs to says ``strict=False``.
+        """
+        if isinstance(schema, list | tuple):
+            parts = [self.made_strict(each, after_code=after_code, lenient=lenient) for each in schema]
+            return tuple(parts) if isinstance(schema, tuple) else parts
+        if not isinstance(schema, Mapping):
+            return schema
+        kind = schema.get("type")
+        after_code = after_code or _runs_own_code(schema)
+        if kind in {"model", "dataclass", "typed-dict"} and ("config" in schema or kind != "typed-dict"):
+            lenient = (schema.get("config") or {}).get("strict") is False
+        result = {
+            key: each if key in _UNTOUCHED else self.made_strict(each, after_code=after_code, lenient=lenient)
+            for key, each in schema.items()
+        }
+        self.found_lenient |= after_code or lenient or schema.get("strict") is False
+        if kind in _STRICTABLE and "strict" not in schema:
+            result["strict"] = not (after_code or lenient)
+        return result
+
+
+def _runs_own_code(schema: Mapping[str, Any]) -> bool:
+    """Whether a part of a core schema runs a validator of the user's, which is not one of pydantic's own."""
+    if schema.get("type") not in _OWN_CODE:
+        return False
+    function = schema["function"]
+    function = function.get("function") if isinstance(function, Mapping) else function
+    return package_of(function) not in {"pydantic", "pydantic_core"}
+
+
+# -- errors ------------------------------------------------------------------------------------------------------------
+
+# What pydantic's errors say in our words, with the values of their context.
+_WORDS: Mapping[str, str] = {
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "multiple_of": "must be a multiple of {multiple_of}",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_pattern_mismatch": "must match '{pattern}'",
+    "too_short": "must have at least {min_length} items",
+    "too_long": "must have at most {max_length} items",
+    "literal_error": "expected one of {expected}",
+    "enum": "expected one of {expected}",
+    "int_type": "expected int",
+    "float_type": "expected float",
+    "string_type": "expected str",
+    "bool_type": "expected bool",
+    "list_type": "expected list",
+    "dict_type": "expected dict",
+    "none_required": "expected None",
+}
+_WITHOUT_VALUE = {"missing": "is missing", "extra_forbidden": "there is no such field"}
+_OF_TAG = frozenset({"union_tag_invalid", "union_tag_not_found"})
+
+
+def _told(error: ValidationError, value: object) -> list[tuple[str, str]]:
+    """Return the problems with their places, one for each place."""
+    found: dict[str, list[str]] = {}
+    for each in error.errors(include_url=False):
+        kind = each["type"]
+        place = _place(each["loc"], value, lacks=kind == "missing")
+        if kind in _OF_TAG and (tag := str(each["ctx"]["discriminator"]).strip("'")).isidentifier():
+            place, text = f"{place}.{tag}", _words_of_tag(tag, each)
+        else:
+            text = _WITHOUT_VALUE.get(kind) or f"{_words(kind, each)}, got {short(each['input'])}"
+        texts = found.setdefault(place, [])
+        if text not in texts:
+            texts.append(text)
+    return [(place, " or ".join(texts)) for place, texts in found.items()]
+
+
+def _words(kind: str, error: Mapping[str, Any]) -> str:
+    if kind in _WORDS:
+        try:
+            return _WORDS[kind].format(**error.get("ctx", {}))
+        except KeyError:  # another version of pydantic gives other values
+            return str(error["msg"])
+    text = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    return f"{text[:1].lower()}{text[1:]}" if text.startswith("Input ") else text
+
+
+def _words_of_tag(tag: str, error: Mapping[str, Any]) -> str:
+    given = error["input"]
+    if not isinstance(given, dict) or tag not in given:
+        return "is missing"
+    return f"expected one of {error['ctx'].get('expected_tags')}, got {short(given[tag])}"
+
+
+def _place(path: tuple[int | str, ...], value: Any, *, lacks: bool) -> str:
+    """Return a place as it is written in code, without the names of a union's members that pydantic adds."""
+    place = ""
+    for number, part in enumerate(path):
+        if isinstance(value, list) and isinstance(part, int) and 0 <= part < len(value):
+            place, value = f"{place}[{part}]", value[part]
+        elif isinstance(value, dict) and (part in value or (lacks and number == len(path) - 1)):
+            name = str(part)
+            place = f"{place}.{name}" if name.isidentifier() else f"{place}[{name!r}]"
+            value = value.get(part)
+    return place

@@ -1,0 +1,1 @@
+"""The official SDKs for Python and JavaScript against plain ``inferencesh serve``; ``make test-clients`` runs these."""

@@ -1,0 +1,1 @@
+"""Programs as users write them, for mypy and pyright in strict mode; nothing runs them."""
