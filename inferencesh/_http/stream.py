@@ -40,8 +40,6 @@ class ByteStream(OpenConnection):
 
     Attributes:
         content_type: The same.
-        status: The HTTP status of the response.
-        headers: Its headers.
     """
 
     def __init__(self, response: aiohttp.ClientResponse, content_type: str, idle: float | None) -> None:
@@ -50,8 +48,16 @@ class ByteStream(OpenConnection):
         self._idle = idle
         self._waiting: asyncio.Timeout | None = None
         self.content_type = content_type
-        self.status = response.status
-        self.headers: Mapping[str, str] = response.headers
+
+    @property
+    def status(self) -> int:
+        """The HTTP status of the response."""
+        return self._response.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers of the response."""
+        return self._response.headers
 
     async def read(self, until: float) -> bytes | None:
         """Return the next bytes.
