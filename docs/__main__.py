@@ -39,6 +39,8 @@ GUIDES: Mapping[str, Sequence[str]] = {
         "chats",
         "apps-and-tasks",
         "errors",
+        "requests",
+        "migrating",
         "services",
         "testing",
         "runtime",
@@ -52,7 +54,7 @@ GUIDES: Mapping[str, Sequence[str]] = {
 
 REFERENCE: Mapping[str, Sequence[str]] = {
     "Clients": ("Inference", "AsyncInference", "inference", "async_inference", "AgentConfig", "Timeout", "Backoff"),
-    "Conversations": ("Agent", "AsyncAgent", "MessageStream", "AsyncMessageStream"),
+    "Conversations": ("Agent", "AsyncAgent", "MessageStream", "AsyncMessageStream", "EventStream", "AsyncEventStream"),
     "Chats, agents, files": ("Chats", "AsyncChats", "Agents", "AsyncAgents", "Files", "AsyncFiles"),
     "Apps, tasks, sessions": (
         "Tasks",
@@ -73,14 +75,20 @@ REFERENCE: Mapping[str, Sequence[str]] = {
         "SessionStatus",
         "DeletedFiles",
     ),
+    "Requests": ("Response", "ResponseStream", "AsyncResponseStream"),
     "Data": (
         "Message",
+        "Delta",
+        "Event",
         "Content",
         "ToolCall",
         "Run",
         "Chat",
         "Interrupt",
         "FileRef",
+        "ChatTrace",
+        "Usage",
+        "MappingView",
         "ChatStatus",
         "ContentType",
         "InterruptReason",

@@ -50,7 +50,9 @@ if TYPE_CHECKING:
         widget_action,
     )
     from .client import AsyncAgents, AsyncInference, async_inference
+    from .compat import *  # noqa: F403 - names of the official SDK
     from .config import AgentConfig, Backoff, Timeout
+    from .endpoints import AsyncResponseStream, Response
     from .errors import (
         APIConnectionError,
         APIError,
@@ -77,15 +79,19 @@ if TYPE_CHECKING:
         TaskTimeoutError,
         WorkerLostError,
     )
+    from .events import AsyncEventStream, Event
     from .models import (
         Chat,
         ChatStatus,
+        ChatTrace,
         Content,
         ContentType,
+        Delta,
         FileRef,
         Interrupt,
         InterruptReason,
         InterruptStatus,
+        MappingView,
         Message,
         MessageStatus,
         Role,
@@ -94,6 +100,7 @@ if TYPE_CHECKING:
         ToolCall,
         ToolCallStatus,
         ToolType,
+        Usage,
     )
     from .resources import AsyncChats, AsyncFiles
     from .sessions import AsyncSession, AsyncSessions
@@ -102,9 +109,11 @@ if TYPE_CHECKING:
         Agent,
         Agents,
         Chats,
+        EventStream,
         Files,
         Inference,
         MessageStream,
+        ResponseStream,
         Session,
         Sessions,
         Tasks,
@@ -155,9 +164,11 @@ __all__ = [
     "AsyncAgent",
     "AsyncAgents",
     "AsyncChats",
+    "AsyncEventStream",
     "AsyncFiles",
     "AsyncInference",
     "AsyncMessageStream",
+    "AsyncResponseStream",
     "AsyncSession",
     "AsyncSessions",
     "AsyncTaskStream",
@@ -168,6 +179,7 @@ __all__ = [
     "CallbackCancelledError",
     "Chat",
     "ChatStatus",
+    "ChatTrace",
     "Chats",
     "ConfigurationError",
     "ConfigurationWarning",
@@ -175,6 +187,9 @@ __all__ = [
     "Content",
     "ContentType",
     "DeletedFiles",
+    "Delta",
+    "Event",
+    "EventStream",
     "FileError",
     "FileRef",
     "Files",
@@ -191,6 +206,7 @@ __all__ = [
     "InterruptStatus",
     "LifecycleHookBuilder",
     "MCPToolBuilder",
+    "MappingView",
     "Message",
     "MessageStatus",
     "MessageStream",
@@ -199,6 +215,8 @@ __all__ = [
     "PermissionDeniedError",
     "RateLimitError",
     "RequirementsNotMetError",
+    "Response",
+    "ResponseStream",
     "Role",
     "Run",
     "RunFailedError",
@@ -226,6 +244,7 @@ __all__ = [
     "ToolCallStatus",
     "ToolContext",
     "ToolType",
+    "Usage",
     "WebhookToolBuilder",
     "WorkerLostError",
     "__version__",
@@ -260,17 +279,20 @@ _MODULES = {
     "learning_hooks lifecycle_hook mcp_tool webhook_tool widget_action",
     "client": "AsyncAgents AsyncInference async_inference",
     "config": "AgentConfig Backoff Timeout",
+    "endpoints": "AsyncResponseStream Response",
     "errors": "APIConnectionError APIError APITimeoutError AuthenticationError CallbackCancelledError "
     "ConfigurationError ConfigurationWarning ConflictError FileError InferenceError InputRequiredError "
     "InternalServerError NotFoundError OutputError PermissionDeniedError RateLimitError RequirementsNotMetError "
     "RunFailedError SessionExpiredError StreamError TaskCancelledError TaskFailedError TaskTimeoutError "
     "WorkerLostError",
-    "models": "Chat ChatStatus Content ContentType FileRef Interrupt InterruptReason InterruptStatus Message "
-    "MessageStatus Role Run RunState ToolCall ToolCallStatus ToolType",
+    "events": "AsyncEventStream Event",
+    "models": "Chat ChatStatus ChatTrace Content ContentType Delta FileRef Interrupt InterruptReason InterruptStatus "
+    "MappingView Message MessageStatus Role Run RunState ToolCall ToolCallStatus ToolType Usage",
     "resources": "AsyncChats AsyncFiles",
     "sessions": "AsyncSession AsyncSessions",
     "stream": "AsyncMessageStream",
-    "sync": "Agent Agents Chats Files Inference MessageStream Session Sessions TaskStream Tasks inference",
+    "sync": "Agent Agents Chats EventStream Files Inference MessageStream ResponseStream Session Sessions TaskStream "
+    "Tasks inference",
     "task_models": "AppSession DeletedFiles SessionStatus Task TaskEvent TaskFile TaskLog TaskStatus TaskUsage",
     "tasks": "AsyncTaskStream AsyncTasks",
     "tools": "FunctionTool Tool ToolBuilder array boolean enum_of inline integer number obj optional string tool",
@@ -281,11 +303,22 @@ _HOMES = {name: module for module, names in _MODULES.items() for name in names.s
 
 def __getattr__(name: str) -> object:
     module = _HOMES.get(name)
-    if module is None:
+    if module is not None:
+        value = getattr(importlib.import_module(f".{module}", __name__), name)
+    elif name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{module}", __name__), name)
+    else:
+        value = _official(name)
     globals()[name] = value
     return value
+
+
+def _official(name: str) -> object:
+    """Return what has a name of the official SDK that is not one of this package's own."""
+    compat = importlib.import_module(".compat", __name__)
+    if name not in compat.ALIASES and name not in compat.__all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(compat, name)
 
 
 def __dir__() -> list[str]:

@@ -16,13 +16,23 @@ from ._loops.invoke import Invoker, ThreadInvoker, invoke
 from ._loops.threads import Uncopied
 from ._turns.conversation import AgentSetup, Conversation
 from ._turns.driver import AgentOptions, TurnDriver
-from ._turns.request import OnApproval, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest, Until
+from ._turns.request import OnApproval, OnDelta, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest, Until
 from ._types.codec import structure
 from ._types.encoding import encode_result, plain_result
+from .config import AgentConfig
 from .errors import ConfigurationError, refusing, short_tracebacks
+from .events import AsyncEventStream
 from .models import Chat, FileRef, Interrupt, Message, ToolCall
 from .resources import AsyncFiles
 from .stream import AsyncMessageStream
+
+if TYPE_CHECKING:
+    from .compat import AgentNames
+
+    class _AgentNames(AgentNames, Uncopied): ...
+
+else:
+    _AgentNames = Uncopied  # the methods of the base class come from ``__getattr__``
 
 __all__ = ["AsyncAgent"]
 
@@ -30,7 +40,7 @@ T = TypeVar("T")
 
 
 @short_tracebacks
-class AsyncAgent(Uncopied):
+class AsyncAgent(_AgentNames):
     """One conversation with an agent; made by ``AsyncInference.agent``.
 
     The first message begins a chat, and later messages continue it. Send one message at a time; for several
@@ -96,6 +106,7 @@ class AsyncAgent(Uncopied):
         output_type: Any = None,
         files: Sequence[FileSource] = (),
         on_message: OnMessage | None = None,
+        on_delta: OnDelta | None = None,
         on_tool_call: OnToolCall | None = None,
         on_tool_progress: OnToolProgress | None = None,
         on_approval: OnApproval | None = None,
@@ -118,7 +129,11 @@ class AsyncAgent(Uncopied):
                 as ``output``, a stream returns it from ``get_final_output``.
             files: The files that go with it, as for ``client.files.upload``; uploaded before the message is sent.
             on_message: Called as ``on_message(text, done)`` with the whole text so far: for each snapshot with
-                ``done=False``, and once at the end with ``done=True``. Sync or async.
+                ``done=False``, and once at the end with ``done=True``. A function that takes one argument only is
+                called with each snapshot, a Message. Sync or async.
+            on_delta: Called as ``on_delta(delta)`` with a Delta, what was added: for each snapshot in which the text or
+                the reasoning has changed, before ``on_message``. Where the earlier text is no longer valid,
+                ``delta.rewritten`` is true and ``delta.text`` is the whole text. Sync or async.
             on_tool_call: Called with each call of a client tool before its handler. Sync or async.
             on_tool_progress: Called as ``on_tool_progress(tool_call, value)`` with each value that a handler yields
                 before its result. Sync or async.
@@ -163,6 +178,7 @@ class AsyncAgent(Uncopied):
             output_type=output_type,
             files=files,
             on_message=on_message,
+            on_delta=on_delta,
             on_tool_call=on_tool_call,
             on_tool_progress=on_tool_progress,
             on_approval=on_approval,
@@ -190,6 +206,7 @@ class AsyncAgent(Uncopied):
         output_type: Any = None,
         files: Sequence[FileSource] = (),
         on_message: OnMessage | None = None,
+        on_delta: OnDelta | None = None,
         on_tool_call: OnToolCall | None = None,
         on_tool_progress: OnToolProgress | None = None,
         on_approval: OnApproval | None = None,
@@ -207,6 +224,7 @@ class AsyncAgent(Uncopied):
                 anything made of builtin types. None returns the output as it is.
             files: As for ``send_message``.
             on_message: As for ``send_message``.
+            on_delta: As for ``send_message``.
             on_tool_call: As for ``send_message``.
             on_tool_progress: As for ``send_message``.
             on_approval: As for ``send_message``.
@@ -239,6 +257,7 @@ class AsyncAgent(Uncopied):
             output_type=output_type,
             files=files,
             on_message=on_message,
+            on_delta=on_delta,
             on_tool_call=on_tool_call,
             on_tool_progress=on_tool_progress,
             on_approval=on_approval,
@@ -250,6 +269,7 @@ class AsyncAgent(Uncopied):
         self,
         *,
         on_message: OnMessage | None = None,
+        on_delta: OnDelta | None = None,
         on_tool_call: OnToolCall | None = None,
         on_tool_progress: OnToolProgress | None = None,
         on_approval: OnApproval | None = None,
@@ -259,6 +279,7 @@ class AsyncAgent(Uncopied):
 
         Args:
             on_message: As for ``send_message``.
+            on_delta: As for ``send_message``.
             on_tool_call: As for ``send_message``.
             on_tool_progress: As for ``send_message``.
             on_approval: As for ``send_message``.
@@ -283,12 +304,45 @@ class AsyncAgent(Uncopied):
         return self._open_stream(
             TurnRequest(
                 on_message=on_message,
+                on_delta=on_delta,
                 on_tool_call=on_tool_call,
                 on_tool_progress=on_tool_progress,
                 on_approval=on_approval,
                 conflate=conflate,
             )
         )
+
+    def stream_events(self) -> AsyncEventStream:
+        """Follow all events of the chat as the service sends them, for programs that want more than snapshots.
+
+        Handlers and callbacks are not called, and tool calls are not answered: that is what ``stream_messages`` does.
+
+        Returns:
+            A stream, which goes on until it is left, whatever turns begin and end meanwhile; nothing is sent before it
+            is iterated, entered or awaited.
+
+        Raises:
+            InferenceError: There is no chat yet.
+            NotFoundError: From the stream, when there is no such chat, or not any more.
+            StreamError: From the stream, when it was lost for good.
+            APIError, APIConnectionError: From the stream, when it cannot be opened.
+
+        Example:
+            ```python
+            await agent.send_message("Hello")
+            async with agent.stream_events() as events:
+                await agent.send_message("Hello again")
+                async for event in events:
+                    if event.message is not None and event.message.done:
+                        print(event.message.text)
+                        break
+            ```
+
+            ```text
+            ...
+            ```
+        """
+        return AsyncEventStream(self._transport, self._conversation.require_chat(), self._options.reconnects)
 
     async def wait(self, *, until: Until = "input") -> Message:
         """Wait until the current turn ends or needs input.
@@ -473,6 +527,91 @@ class AsyncAgent(Uncopied):
             raise ConfigurationError(f"the decision about an interrupt is 'allow' or 'deny', not {decision!r}")
         return await self._conversation.resolve(_id_of(interrupt_id), allow=decision == "allow")
 
+    async def always_allow_tool(self, tool_call_id: str | ToolCall, option: str | None = None) -> None:
+        """Approve a call that waits for approval, and later calls like it in this chat.
+
+        ``wait`` or ``stream_messages`` continues the turn, as after ``approve_tool``.
+
+        Args:
+            tool_call_id: One of ``message.pending_approvals``, or its id.
+            option: The key of one of the options that the server offers for this call
+                (``GET /chats/{id}/tools/{call}/always-allow/options``). None allows every call of the tool.
+
+        Raises:
+            InferenceError: There is no chat yet.
+            ConflictError: The call does not wait for an approval, or there is no such option any more.
+            PermissionDeniedError, APIError, APIConnectionError: As for ``approve_tool``.
+
+        Example:
+            ```python
+            delete = tool("delete").handler(lambda name: "deleted").param("name", string()).require_approval().build()
+            agent = client.agent({"name": "janitor", "tools": [delete]})
+            message = await agent.send_message('Delete "notes.txt"')
+            for call in message.pending_approvals:
+                await agent.always_allow_tool(call)
+            await agent.wait()
+            print((await agent.send_message('Delete "draft.txt"')).paused)
+            ```
+
+            ```text
+            False
+            ```
+        """
+        await self._conversation.always_allow(_id_of(tool_call_id), option)
+
+    async def interrupts(self) -> list[Interrupt]:
+        """Read what the current or last run has waited for, oldest first; ``status`` says which are still pending.
+
+        Returns:
+            The interrupts; an empty list if there were none.
+
+        Raises:
+            InferenceError: There is no chat yet.
+            APIError, APIConnectionError: The server refused or could not be reached.
+
+        Example:
+            ```python
+            message = await agent.send_message("Publish the report")
+            for interrupt in await agent.interrupts():
+                print(interrupt.reason, interrupt.status)
+                await agent.resolve_interrupt(interrupt, "allow")
+            ```
+
+            ```text
+            confirmation pending
+            ```
+        """
+        return await self._conversation.interrupts()
+
+    async def set_agent(self, config: str | AgentConfig | Mapping[str, Any]) -> None:
+        """Continue the conversation with another agent, which takes the next message.
+
+        An agent that is stored at the service is set for the chat at once, also for other programs. A configuration is
+        sent with the next message, whose tools are from then on those of the configuration.
+
+        Args:
+            config: As for ``client.agent``.
+
+        Raises:
+            ConfigurationError: The configuration cannot be sent.
+            InferenceError: This was called from a handler or callback of a turn of this conversation.
+            NotFoundError: There is no such agent; the present one remains.
+            APIError, APIConnectionError: The server refused or could not be reached; the present agent remains.
+
+        Example:
+            ```python
+            await agent.send_message("Hello")
+            await agent.set_agent({"name": "editor", "system_prompt": "Improve what was written so far."})
+            message = await agent.send_message("Go on")
+            print(message.chat_id == agent.chat_id)
+            ```
+
+            ```text
+            True
+            ```
+        """
+        await self._conversation.set_agent(AgentSetup.read(config))
+
     async def stop(self) -> None:
         """End the run on the server; a stream of it ends normally. Does nothing if there is no chat yet.
 
@@ -570,6 +709,11 @@ class AsyncAgent(Uncopied):
             "an agent has nothing to close: write «agent = client.agent(...)»; «async with» is for the client and for "
             "streams"
         )
+
+        def __getattr__(self, name: str) -> Any:
+            from .compat import official_method
+
+            return official_method(self, "agent", name)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(chat_id={self.chat_id!r})"

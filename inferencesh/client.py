@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, TypeVar, Unpack, overload
 
 from ._http.retry import RetryPolicy
@@ -18,12 +18,19 @@ if TYPE_CHECKING:
     from ._http.transport import Address
     from ._tasks.request import RunOptions
     from .agent import AsyncAgent
+    from .compat import ClientNames
     from .config import AgentConfig, AgentFields
+    from .endpoints import AsyncResponseStream, Endpoints
     from .local import BackgroundRuntime, RuntimeOptions
     from .resources import AsyncChats, AsyncFiles
     from .sessions import AsyncSession, AsyncSessions
     from .task_models import Task
     from .tasks import AsyncTasks, AsyncTaskStream
+
+    class _ClientNames(ClientNames, Uncopied): ...
+
+else:
+    _ClientNames = Uncopied  # the methods of the base class come from ``__getattr__``
 
 __all__ = ["MAX_LINE_BYTES", "AsyncAgents", "AsyncInference", "ClientOptions", "async_inference"]
 
@@ -68,7 +75,7 @@ _DEFAULT_BACKOFF = Backoff()
 
 
 @short_tracebacks
-class AsyncInference(Uncopied):
+class AsyncInference(_ClientNames):
     """The client for asyncio programs.
 
     It may be made anywhere, also at import time, and used from any event loop: nothing is bound to a loop before the
@@ -345,6 +352,215 @@ class AsyncInference(Uncopied):
         """
         return self.tasks.run(app, input, **options)
 
+    @overload
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        params: Mapping[str, object] | None = None,
+        cast_to: type[T],
+        idempotent: bool | None = None,
+    ) -> Coroutine[Any, Any, T]: ...
+
+    @overload
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        params: Mapping[str, object] | None = None,
+        cast_to: Any = None,
+        idempotent: bool | None = None,
+    ) -> Coroutine[Any, Any, Any]: ...
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        params: Mapping[str, object] | None = None,
+        cast_to: Any = None,
+        idempotent: bool | None = None,
+    ) -> Coroutine[Any, Any, Any]:
+        """Make a request to any endpoint, with the client's retries, errors and time limits.
+
+        Args:
+            method: GET, POST, PUT, PATCH, DELETE, HEAD or OPTIONS.
+            path: The path below the client's base URL, such as ``"/chats/list"``. Requests go nowhere else.
+            json: The body, anything with a JSON form; None for no body.
+            params: The query: texts, numbers and booleans by name. None is left out, lists and mappings become JSON.
+            cast_to: What to make of the response. None returns the decoded data without its envelope, ``bytes`` the
+                body, and ``Response`` all of it. Message, Chat, Run, FileRef and the like are read as everywhere in
+                this package; any other class or type hint is read strictly.
+            idempotent: Whether making the request twice does no more than making it once, so that it may be retried
+                after any failure that may pass. None says so of GET, HEAD, OPTIONS, PUT and DELETE. Other requests are
+                retried only if the server cannot have processed them.
+
+        Returns:
+            A coroutine that returns what ``cast_to`` says; None where the response has no data, or where the repetition
+            of a DELETE found nothing more to delete.
+
+        Raises:
+            ConfigurationError: The method, the path or ``cast_to`` cannot be used; nothing was sent.
+            TypeError: The body or the query has no JSON form; nothing was sent.
+            APIError: The server refused it.
+            APIConnectionError: The server could not be reached or did not answer.
+            InferenceError: The response is not what ``cast_to`` says.
+
+        Example:
+            ```python
+            chat = await client.request("POST", "/chats", json={"agent": "acme/support"}, cast_to=Chat)
+            renamed = await client.request("POST", f"/chats/{chat.id}", json={"name": "Notes"})
+            print(renamed["name"])
+            ```
+
+            ```text
+            Notes
+            ```
+        """
+        return self._endpoints.request(method, path, json, params, cast_to, again=idempotent)
+
+    @overload
+    def paginate(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        params: Mapping[str, object] | None = None,
+        cast_to: type[T],
+        page_size: int | None = None,
+    ) -> AsyncIterator[T]: ...
+
+    @overload
+    def paginate(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        params: Mapping[str, object] | None = None,
+        cast_to: Any = None,
+        page_size: int | None = None,
+    ) -> AsyncIterator[Any]: ...
+
+    def paginate(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        params: Mapping[str, object] | None = None,
+        cast_to: Any = None,
+        page_size: int | None = None,
+    ) -> AsyncIterator[Any]:
+        """Read the items of a list from any endpoint that answers in pages; pages are read as they are needed.
+
+        Args:
+            method: GET, whose cursor goes into the query, or POST, whose cursor goes into the body.
+            path: As for ``request``.
+            json: The body, a mapping; such as ``{"search": "invoice"}``.
+            params: As for ``request``.
+            cast_to: What to make of each item, as for ``request``; None leaves it a dict.
+            page_size: How many items are read with one request; None leaves it to the server.
+
+        Returns:
+            An async iterator. It raises when a page cannot be read, and tries that page again when it is asked again.
+
+        Raises:
+            ConfigurationError: As for ``request``, or ``page_size`` is not a positive whole number.
+            TypeError: As for ``request``.
+            APIError, APIConnectionError, InferenceError: From the iterator, as for ``request``.
+
+        Example:
+            ```python
+            await agent.send_message("Hello")
+            async for chat in client.paginate("POST", "/chats/list", cast_to=Chat, page_size=100):
+                print(chat.id, chat.name)
+            ```
+        """
+        return self._endpoints.paginate(method, path, json, params, cast_to, page_size)
+
+    @overload
+    def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        params: Mapping[str, object] | None = None,
+        cast_to: type[T],
+        idempotent: bool | None = None,
+    ) -> AsyncResponseStream[T]: ...
+
+    @overload
+    def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        params: Mapping[str, object] | None = None,
+        cast_to: Any = None,
+        idempotent: bool | None = None,
+    ) -> AsyncResponseStream[Any]: ...
+
+    def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        params: Mapping[str, object] | None = None,
+        cast_to: Any = None,
+        idempotent: bool | None = None,
+    ) -> AsyncResponseStream[Any]:
+        """Make a request to any endpoint whose response is a stream, and read it as it arrives.
+
+        Opening it is retried as for ``request``. A stream that is lost raises an error and is not opened again; for the
+        events of a chat ``agent.stream_events`` does that.
+
+        Args:
+            method: As for ``request``.
+            path: As for ``request``.
+            json: As for ``request``.
+            params: As for ``request``.
+            cast_to: What to return: ``bytes`` pieces of the body, ``str`` lines of text; with None the JSON value of
+                each line or server-sent event, and with a type each value read as that. Heartbeats are left out of
+                values. A server-sent event with a name is ``{"event": name, "data": value}``.
+            idempotent: As for ``request``.
+
+        Returns:
+            An async iterator and context manager; nothing is sent before it is iterated, entered or awaited.
+
+        Raises:
+            ConfigurationError, TypeError: As for ``request``.
+            APIError, APIConnectionError: From the stream, as for ``request``.
+            InferenceError: From the stream: a line cannot be read.
+
+        Example:
+            ```python
+            await agent.send_message("Hello")
+            async with client.stream("GET", f"/chats/{agent.chat_id}/stream", cast_to=str) as stream:
+                print(stream.headers["content-type"])
+            ```
+
+            ```text
+            application/x-ndjson
+            ```
+        """
+        return self._endpoints.stream(method, path, json, params, cast_to, again=idempotent)
+
+    @property
+    def _endpoints(self) -> Endpoints:
+        from .endpoints import Endpoints
+
+        return Endpoints(self._transport)
+
     async def aclose(self) -> None:
         """Close all connections and streams, and cancel the tool handlers that run. May be called more than once.
 
@@ -381,6 +597,11 @@ class AsyncInference(Uncopied):
         __enter__ = __exit__ = refusing(
             "this client is asynchronous: write «async with AsyncInference(...) as client», or use Inference"
         )
+
+        def __getattr__(self, name: str) -> Any:
+            from .compat import official_method
+
+            return official_method(self, "client", name)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({'local' if self._runtime is not None else 'api_key=***'})"

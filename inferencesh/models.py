@@ -8,7 +8,7 @@ values come from the official Python, JavaScript and Swift SDKs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar, Self, TypeAlias, TypeVar
@@ -21,12 +21,15 @@ __all__ = [
     "FINISH",
     "Chat",
     "ChatStatus",
+    "ChatTrace",
     "Content",
     "ContentType",
+    "Delta",
     "FileRef",
     "Interrupt",
     "InterruptReason",
     "InterruptStatus",
+    "MappingView",
     "Message",
     "MessageStatus",
     "OpenEnum",
@@ -36,6 +39,7 @@ __all__ = [
     "ToolCall",
     "ToolCallStatus",
     "ToolType",
+    "Usage",
     "is_finish",
     "json_output",
     "read_partial",
@@ -43,6 +47,59 @@ __all__ = [
     "type_output",
     "written_output",
 ]
+
+
+class MappingView:
+    """The base of objects that can also be read as the dict that the service sends.
+
+    ``message["content"]``, ``message.get("content")``, ``"content" in message``, ``for key in message`` and
+    ``dict(message)`` work as on the dict, and so do nested values, which are plain dicts and lists. The view is built
+    each time it is used, and changing what it returns changes nothing else. The object does not become a mapping: it is
+    equal to no dict, and is always true.
+
+    Example:
+        ```python
+        message = agent.send_message("Hello")
+        print(message["role"], message["content"][0]["text"])
+        print("chat_id" in message, message.get("no_such_field", "none"))
+        ```
+
+        ```text
+        assistant You said: "Hello". ...
+        True none
+        ```
+    """
+
+    __slots__ = ()
+
+    def _wire(self) -> dict[str, Any]:
+        """Return the object in the service's form; the caller may change it."""
+        raise NotImplementedError
+
+    def __getitem__(self, key: str) -> Any:
+        return self._wire()[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._wire()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._wire())
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value of a field, or ``default`` if the object has no such field."""
+        return self._wire().get(key, default)
+
+    def keys(self) -> KeysView[str]:
+        """Return the names of the fields."""
+        return self._wire().keys()
+
+    def values(self) -> ValuesView[Any]:
+        """Return the values of the fields."""
+        return self._wire().values()
+
+    def items(self) -> ItemsView[str, Any]:
+        """Return the names and values of the fields."""
+        return self._wire().items()
 
 
 class OpenEnum(StrEnum):
@@ -259,7 +316,7 @@ def copied_when_read(*names: str) -> Callable[[type[T]], type[T]]:
 
 
 @attrs.frozen
-class FileRef:
+class FileRef(MappingView):
     """A file the service knows.
 
     Attributes:
@@ -285,9 +342,65 @@ class FileRef:
     size: int = 0
     created_at: datetime | None = attrs.field(default=None, eq=False)
 
+    def _wire(self) -> dict[str, Any]:
+        return attrs.asdict(self)
+
+
+@copied_when_read("raw")
+@attrs.frozen
+class Usage:
+    """The tokens that a language model has used, and what they cost, as far as the service says.
+
+    Attributes:
+        prompt_tokens: The tokens that it read, those from a cache included.
+        completion_tokens: The tokens that it wrote, those of its reasoning included.
+        total_tokens: Both together.
+        cached_tokens: Those of ``prompt_tokens`` that came from the provider's cache.
+        cache_write_tokens: Those of ``prompt_tokens`` that were put into that cache.
+        reasoning_tokens: Those of ``completion_tokens`` that were reasoning.
+        cost: The cost in US dollars, or None if the service does not say.
+        stop_reason: Why the model has stopped, in its provider's words, or "".
+        raw: The usage as the server sent it.
+
+    Example:
+        ```python
+        from inferencesh import Usage
+
+        usages = [Usage(prompt_tokens=10, completion_tokens=5, total_tokens=15), Usage(total_tokens=7, cost=0.25)]
+        print(sum(usages, Usage()).total_tokens, sum(usages, Usage()).cost)
+        ```
+
+        ```text
+        22 0.25
+        ```
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost: float | None = None
+    stop_reason: str = ""
+    raw: Mapping[str, object] = attrs.field(factory=dict, repr=False, eq=False)
+
+    def __add__(self, other: Usage) -> Usage:
+        costs = [each for each in (self.cost, other.cost) if each is not None]
+        return Usage(
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            total_tokens=self.total_tokens + other.total_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            cache_write_tokens=self.cache_write_tokens + other.cache_write_tokens,
+            reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
+            cost=sum(costs) if costs else None,
+            stop_reason=other.stop_reason or self.stop_reason,
+        )
+
 
 @attrs.frozen(repr=False)
-class Content:
+class Content(MappingView):
     """One block of a message: text, reasoning, an image, a file, or something newer.
 
     Attributes:
@@ -328,6 +441,10 @@ class Content:
         """Its text, for text and reasoning; "" for the rest."""
         return str(self._text)
 
+    def _wire(self) -> dict[str, Any]:
+        fields = {"error": self.error, "text": self.text or None, "image": self.image, "file": self.file}
+        return {"tool_calls": None, **self.raw, "type": self.type.value, **fields}
+
     def __repr__(self) -> str:
         told = {"text": self.text, "image": self.image, "file": self.file, "error": self.error}
         shown = "".join(f", {name}={value!r}" for name, value in told.items() if value)
@@ -336,7 +453,7 @@ class Content:
 
 @copied_when_read("arguments", "raw", "data", "widget")
 @attrs.frozen
-class ToolCall:
+class ToolCall(MappingView):
     """One call of a tool by the agent.
 
     Attributes:
@@ -378,6 +495,19 @@ class ToolCall:
     widget: Mapping[str, Any] | None = attrs.field(default=None, repr=False, hash=False)
 
     @property
+    def args(self) -> dict[str, Any]:
+        """The arguments, under the name of the official SDK's ``ToolCallInfo``; the same as ``arguments``."""
+        return self.arguments
+
+    def _wire(self) -> dict[str, Any]:
+        raw = dict(self.raw)
+        known = raw.get("function")
+        arguments = self.undecoded_arguments if self.undecoded_arguments is not None else self.arguments
+        function = {**(known if isinstance(known, Mapping) else {}), "name": self.name, "arguments": arguments}
+        fields = {"id": self.id, "type": self.type.value, "status": self.status.value, "result": self.result}
+        return {"data": None, "widget": None, **raw, **fields, "function": function}
+
+    @property
     def pending(self) -> bool:
         """Whether it is a client tool's call that waits for its result."""
         return self.type == ToolType.CLIENT and self.status in AWAITS_CLIENT
@@ -395,7 +525,7 @@ class ToolCall:
         return self.status in FINAL_CALL
 
 
-class _WeaklyReferable:
+class _WeaklyReferable(MappingView):
     """The common base of ``Message`` and ``_NewMessage``, which must have the same layout."""
 
     # Not a field of attrs: a snapshot that is copied into another process has no need of the type.
@@ -421,6 +551,7 @@ class Message(_WeaklyReferable):
         pending_interrupts: What a person is asked, such as a confirmation or a sign-in, where this is the message at
             which a turn has paused; each is answered with ``resolve_interrupt``. Empty in all other snapshots. One
             without an id stands for a pause about which the server says no more.
+        usage: The tokens that the model has used for it, where the server says so, or None.
 
     Example:
         ```python
@@ -448,6 +579,7 @@ class Message(_WeaklyReferable):
     _raw: Form = attrs.field(factory=dict, repr=False, eq=False)
     pending_interrupts: tuple[Interrupt, ...] = attrs.field(default=(), repr=False, eq=False)
     _length: int = attrs.field(default=0, repr=False, eq=False)  # of the text, where ``_stored`` is a log
+    usage: Usage | None = attrs.field(default=None, repr=False, eq=False)
     # The slot of ``content``: the blocks, or the log of a text that grows.
     _stored: ClassVar[tuple[Content, ...] | TextLog]
 
@@ -456,6 +588,19 @@ class Message(_WeaklyReferable):
         """The last whole form of it that the server sent."""
         form: Mapping[str, object] = copied(decoded(self._raw))
         return form
+
+    def _wire(self) -> dict[str, Any]:
+        calls = [call._wire() for call in self.tool_calls]
+        fields = {
+            "id": self.id,
+            "chat_id": self.chat_id,
+            "role": self.role.value,
+            "status": self.status.value,
+            "content": [block._wire() for block in self.content],
+            "order": self.order,
+            "tool_invocations": calls or None,
+        }
+        return {"agent_run_id": self.run_id or None, **self.raw, **fields}
 
     @property
     def text(self) -> str:
@@ -466,7 +611,8 @@ class Message(_WeaklyReferable):
     @property
     def reasoning(self) -> str:
         """The model's reasoning so far, where the agent shows it."""
-        return _joined(self.content, ContentType.REASONING)
+        content = self._stored
+        return "" if isinstance(content, TextLog) else _joined(content, ContentType.REASONING)
 
     @property
     def done(self) -> bool:
@@ -595,9 +741,63 @@ def with_text(seen: Message, log: TextLog, length: int, delta: str, form: Form) 
         form,
         seen.pending_interrupts,
         length,
+        seen.usage,
     )
     message.__class__ = Message
     return message
+
+
+@attrs.frozen
+class Delta:
+    """What a snapshot has added to a message; the argument of ``on_delta``.
+
+    To show a text while it is written, append ``text``; when ``rewritten`` is true, replace what is shown of
+    ``message_id`` by it. Texts joined so are always the message's text. ``message_id``, ``delta``, ``output`` and
+    ``seq`` are those of the official SDK's ``AgentDelta``.
+
+    Attributes:
+        text: What was added to the text, "" if only the reasoning grew; the whole text where ``rewritten`` is true.
+        reasoning: What was added to the reasoning; all of it where ``rewritten`` is true.
+        rewritten: Whether the message's earlier text is no longer valid, for instance because what was sent while a
+            connection was lost differs from what was shown before.
+        message: The snapshot.
+        seq: The number of this delta within its message, from 1.
+
+    Example:
+        ```python
+        def show(delta):
+            print("\\n" if delta.rewritten else "", delta.text, sep="", end="", flush=True)
+
+
+        message = agent.send_message("Hello", on_delta=show)
+        ```
+
+        ```text
+        You said: "Hello". ...
+        ```
+    """
+
+    text: str
+    reasoning: str
+    rewritten: bool
+    message: Message
+    seq: int = 1
+
+    @property
+    def message_id(self) -> str:
+        """The id of the message."""
+        return self.message.id
+
+    @property
+    def delta(self) -> dict[str, str]:
+        """What was added, in the form of the service: ``response`` and ``reasoning``, each if there is any."""
+        return {name: text for name, text in (("response", self.text), ("reasoning", self.reasoning)) if text}
+
+    @property
+    def output(self) -> dict[str, str]:
+        """Everything so far, in the form of the service: ``response`` and ``reasoning``, each if there is any."""
+        so_far = (("response", self.message.text), ("reasoning", self.message.reasoning))
+        return {name: text for name, text in so_far if text}
 
 
 @copied_when_read("output")
@@ -613,6 +813,7 @@ class Run:
         error: Why it failed, or "".
         interrupt_tool_id: The tool call it waits for, or "".
         output: The structured output, if the agent has one.
+        usage: The tokens that the run has used, where the server says so, or None.
 
     Example:
         ```python
@@ -633,11 +834,12 @@ class Run:
     error: str = ""
     interrupt_tool_id: str = ""
     output: Any = attrs.field(default=None, hash=False)
+    usage: Usage | None = None
 
 
 @copied_when_read("meta", "raw")
 @attrs.frozen
-class Interrupt:
+class Interrupt(MappingView):
     """Something that holds up a run until somebody acts.
 
     Attributes:
@@ -670,10 +872,15 @@ class Interrupt:
     meta: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
     raw: Mapping[str, object] = attrs.field(factory=dict, repr=False, eq=False)
 
+    def _wire(self) -> dict[str, Any]:
+        fields = ("id", "resource_id", "resource_type", "run_id", "chat_id", "meta")
+        known = {name: getattr(self, name) for name in fields}
+        return {**known, "reason": self.reason.value, "status": self.status.value, **self.raw, "meta": known["meta"]}
+
 
 @copied_when_read("output", "context", "raw")
 @attrs.frozen
-class Chat:
+class Chat(MappingView):
     """A conversation with an agent.
 
     Attributes:
@@ -709,6 +916,46 @@ class Chat:
     context: Mapping[str, object] = attrs.field(factory=dict, hash=False)
     created_at: datetime | None = None
     updated_at: datetime | None = None
+    raw: Mapping[str, object] = attrs.field(factory=dict, repr=False, eq=False)
+
+    def _wire(self) -> dict[str, Any]:
+        known = {"id": self.id, "status": self.status.value, "name": self.name, "output": self.output}
+        return {"active_run": None, "pending_interrupts": [], "context": self.context, **known, **self.raw}
+
+
+@copied_when_read("nodes", "edges", "raw")
+@attrs.frozen
+class ChatTrace:
+    """What has happened in a chat, step by step, as a graph.
+
+    Attributes:
+        graph_id: The id of the graph, or "".
+        nodes: The steps, each as the server describes it.
+        edges: Which step follows on which, each as the server describes it.
+        total_steps: How many steps there are.
+        completed_steps: How many of them have ended well.
+        running_steps: How many are under way.
+        failed_steps: How many have failed.
+        raw: The trace as the server sent it.
+
+    Example:
+        ```python
+        trace = ChatTrace(total_steps=3, completed_steps=2, failed_steps=1)  # what client.chats.trace(...) returns
+        print(f"{trace.completed_steps} of {trace.total_steps} steps completed")
+        ```
+
+        ```text
+        2 of 3 steps completed
+        ```
+    """
+
+    graph_id: str = ""
+    nodes: list[dict[str, Any]] = attrs.field(factory=list, hash=False)
+    edges: list[dict[str, Any]] = attrs.field(factory=list, hash=False)
+    total_steps: int = 0
+    completed_steps: int = 0
+    running_steps: int = 0
+    failed_steps: int = 0
     raw: Mapping[str, object] = attrs.field(factory=dict, repr=False, eq=False)
 
 

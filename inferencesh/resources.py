@@ -16,8 +16,8 @@ from ._loops.invoke import ThreadInvoker, check_callback, invoke, start_in_threa
 from ._loops.threads import Uncopied
 from ._types.codec import structure
 from .config import check_count
-from .errors import short_tracebacks
-from .models import Chat, FileRef, Message
+from .errors import ConfigurationError, short_tracebacks
+from .models import Chat, ChatStatus, ChatTrace, FileRef, Message
 from .task_models import TaskFile
 
 __all__ = ["AsyncChats", "AsyncFiles"]
@@ -125,6 +125,69 @@ class AsyncChats(Uncopied):
             ```
         """
         await self._api.delete_chat(chat_id)
+
+    async def update(self, chat_id: str, *, name: str | None = None, visibility: str | None = None) -> Chat:
+        """Change a chat; what is None stays as it is.
+
+        Args:
+            chat_id: The chat's id.
+            name: Its new title.
+            visibility: Who can open it, such as ``"private"``, ``"team"`` or ``"public"``.
+
+        Returns:
+            The chat after the change.
+
+        Raises:
+            ConfigurationError: Nothing is to be changed.
+            NotFoundError: There is no such chat.
+            APIError, APIConnectionError: The server refused or could not be reached.
+
+        Example:
+            ```python
+            message = await agent.send_message("Hello")
+            chat = await client.chats.update(message.chat_id, name="First steps")
+            print(chat.name)
+            ```
+
+            ```text
+            First steps
+            ```
+        """
+        fields = {name: value for name, value in (("name", name), ("visibility", visibility)) if value is not None}
+        if not fields:
+            raise ConfigurationError("nothing of the chat is to be changed: pass name= or visibility=")
+        return structure(await self._api.update_chat(chat_id, fields), Chat)
+
+    async def status(self, chat_id: str) -> ChatStatus:
+        """Read only the status of a chat, which costs the server less than reading the chat.
+
+        Args:
+            chat_id: The chat's id.
+
+        Raises:
+            NotFoundError: There is no such chat.
+            APIError, APIConnectionError: The server refused or could not be reached.
+
+        Example:
+            ```python
+            message = await agent.send_message("Hello")
+            if await client.chats.status(message.chat_id) == ChatStatus.BUSY:
+                print("The agent is still at work.")
+            ```
+        """
+        return structure(await self._api.read_status(chat_id), Chat).status
+
+    async def trace(self, chat_id: str) -> ChatTrace:
+        """Read what has happened in a chat, step by step.
+
+        Args:
+            chat_id: The chat's id.
+
+        Raises:
+            NotFoundError: There is no such chat.
+            APIError, APIConnectionError: The server refused or could not be reached.
+        """
+        return structure(await self._api.read_trace(chat_id), ChatTrace)
 
     async def cancel_message(self, message_id: str) -> None:
         """Withdraw a message that is queued behind a run; a ``send_message`` that waits for its reply raises an error.
@@ -299,3 +362,78 @@ class AsyncFiles(Uncopied):
             paths.append(path)
             before += each.size
         return paths
+
+    def list(self, *, page_size: int = 50) -> AsyncIterator[FileRef]:
+        """List the account's files, the newest first; pages are read as they are needed.
+
+        Args:
+            page_size: How many files are read with one request.
+
+        Returns:
+            An async iterator. It raises when a page cannot be read, and tries that page again when it is asked again.
+
+        Raises:
+            ConfigurationError: ``page_size`` is not a positive whole number.
+            APIError, APIConnectionError: From the iterator, when the server refuses or cannot be reached.
+
+        Example:
+            ```python
+            await client.files.upload(b"Buy milk.", filename="notes.txt")
+            async for file in client.files.list():
+                print(file.filename, file.size)
+                break
+            ```
+
+            ```text
+            notes.txt 9
+            ```
+        """
+        return Items(ChatAPI(self._transport).file_pages(check_count("page_size", page_size, 1)), _files)
+
+    async def get(self, file_id: str | FileRef) -> FileRef:
+        """Read what the service knows of a file: its name, type, size and present URI.
+
+        Args:
+            file_id: The file, or its id.
+
+        Raises:
+            NotFoundError: There is no such file.
+            APIError, APIConnectionError: The server refused or could not be reached.
+
+        Example:
+            ```python
+            notes = await client.files.upload(b"Buy milk.", filename="notes.txt")
+            print((await client.files.get(notes.id)).filename)
+            ```
+
+            ```text
+            notes.txt
+            ```
+        """
+        return structure(await ChatAPI(self._transport).read_file(_file_id(file_id)), FileRef)
+
+    async def delete(self, file_id: str | FileRef) -> None:
+        """Delete a file; messages that it was sent with keep their text, and its URI ceases to work.
+
+        Args:
+            file_id: The file, or its id.
+
+        Raises:
+            NotFoundError: There is no such file.
+            APIError, APIConnectionError: The server refused or could not be reached.
+
+        Example:
+            ```python
+            notes = await client.files.upload(b"Buy milk.", filename="notes.txt")
+            await client.files.delete(notes)
+            ```
+        """
+        await ChatAPI(self._transport).delete_file(_file_id(file_id))
+
+
+def _files(page: Page) -> Iterator[FileRef]:
+    return (structure(item, FileRef) for item in page)
+
+
+def _file_id(file: str | FileRef) -> str:
+    return file.id if isinstance(file, FileRef) else file

@@ -6,16 +6,17 @@ import asyncio
 import functools
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 import attrs
 
-from ._loops.invoke import Invoker, in_callback_of, invoke, runs_on_loop
+from ._loops.invoke import Callback, Invoker, in_callback_of, invoke
 from ._loops.threads import Uncopied, hand_over, wait_for_end
 from ._turns.driver import TurnDriver
+from ._turns.request import Reports
 from .errors import (
     InferenceError,
     InputRequiredError,
@@ -66,14 +67,13 @@ class AsyncStream(Uncopied, Generic[S]):
 
     Args:
         source: Where the snapshots come from.
-        callback: The caller's function that is called with the snapshots, or None.
+        reports: Whether callbacks of the user are called with the snapshots.
     """
 
-    def __init__(self, source: Source[S], callback: Callable[..., Any] | None) -> None:
+    def __init__(self, source: Source[S], *, reports: bool) -> None:
         self._last: S | None = None
         self._source = source
-        self._callback = callback
-        self._on_loop: bool | None = None  # whether that is called on the loop; found out when it is first called
+        self._reports = reports
         self._batch: Iterator[S] = iter(())  # what the source returned last, as far as it was not taken yet
         self._entered = False
         self._over = False
@@ -95,7 +95,7 @@ class AsyncStream(Uncopied, Generic[S]):
             if snapshot is None:
                 raise StopAsyncIteration
         self._last = snapshot
-        if self._callback is not None:
+        if self._reports:
             await self._report(snapshot, done=False)
         return snapshot
 
@@ -196,17 +196,17 @@ class AsyncStream(Uncopied, Generic[S]):
         self._reader.end_all()
 
     async def _call_back(
-        self, invoker: Invoker, call: Callable[[], Any], context: AbstractContextManager[None]
+        self,
+        invoker: Invoker,
+        calls: Iterable[tuple[Callback, tuple[object, ...]]],
+        context: AbstractContextManager[None],
     ) -> None:
-        """Call the callback in a context, and leave the stream when it raises."""
-        callback = self._callback
-        if callback is None:
-            return
+        """Call callbacks in a context, each with its arguments, and leave the stream when one raises."""
         try:
             with context:
-                if self._on_loop is None:
-                    self._on_loop = runs_on_loop(invoker, callback)
-                await invoke(invoker, callback, call, on_loop=self._on_loop)
+                for callback, arguments in calls:
+                    call = functools.partial(callback.function, *arguments)
+                    await invoke(invoker, callback.function, call, on_loop=callback.is_on_loop(invoker))
         except GeneratorExit:  # a closed coroutine cannot await
             self._leave()
             raise
@@ -242,7 +242,9 @@ class AsyncMessageStream(AsyncStream[Message], Generic[OutputT]):
     _instead = "keep its messages, which can be copied, and its chat_id, with which another agent can take the chat up"
 
     def __init__(self, driver: TurnDriver) -> None:
-        super().__init__(Conflator(driver) if driver.request.conflate else driver, driver.request.on_message)
+        self._callbacks = Reports.of(driver.request)
+        source = Conflator(driver) if driver.request.conflate else driver
+        super().__init__(source, reports=self._callbacks is not None)
         self._driver = driver
         output = driver.request.output
         self._read_output = output.read_partial if output is not None else None
@@ -361,7 +363,7 @@ class AsyncMessageStream(AsyncStream[Message], Generic[OutputT]):
         await self._driver.stop()
 
     def _reporting(self, message: Message, *, done: bool) -> _Reporting:
-        """Return the context in which ``on_message`` is called, for the blocking client too.
+        """Return the context in which callbacks are called with a snapshot, for the blocking client too.
 
         Args:
             message: The snapshot that is reported.
@@ -396,18 +398,13 @@ class AsyncMessageStream(AsyncStream[Message], Generic[OutputT]):
         return None if self._last is None else self._last._repr_markdown_()
 
     async def _report(self, snapshot: Message, *, done: bool) -> None:
-        callback = self._callback
-        if callback is not None:
-            call = functools.partial(_told, callback, snapshot, done=done)
-            await self._call_back(self._driver.invoker, call, self._reporting(snapshot, done=done))
-
-
-def _told(callback: Callable[[str, bool], Any], message: Message, *, done: bool) -> Any:
-    return callback(message.text, done)
+        if self._callbacks is not None:
+            calls = self._callbacks.calls(snapshot, done=done)
+            await self._call_back(self._driver.invoker, calls, self._reporting(snapshot, done=done))
 
 
 class _Reporting(AbstractContextManager[None]):
-    """The context in which ``on_message`` is called with a snapshot.
+    """The context in which ``on_message`` and ``on_delta`` are called with a snapshot.
 
     The turn counts as waiting for the callback, and this package's errors that it raises get the message and chat.
 
@@ -465,7 +462,7 @@ class _Loop(Uncopied, Generic[S]):
         except Exception as error:
             shorten_traceback(error)
             raise
-        if stream._callback is None:
+        if not stream._reports:
             self._batch = stream._batch
         return snapshot
 

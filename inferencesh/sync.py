@@ -22,36 +22,57 @@ from .errors import no_attribute, refusing, short_tracebacks, shorten_traceback
 if TYPE_CHECKING:
     import os
     import ssl as tls
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
     from types import TracebackType
 
     from ._http.downloads import RemoteFile
     from ._http.sources import FileSource, OnProgress
+    from ._loops.invoke import Callback
     from ._loops.loop_thread import LoopThread, Pump
     from ._tasks.request import OnUpdate, RunOptions, SessionRunOptions, TaskRequest
-    from ._turns.request import OnApproval, OnMessage, OnToolCall, OnToolProgress, TurnOptions, TurnRequest, Until
+    from ._turns.request import (
+        OnApproval,
+        OnDelta,
+        OnMessage,
+        OnToolCall,
+        OnToolProgress,
+        TurnOptions,
+        TurnRequest,
+        Until,
+    )
     from .agent import AsyncAgent
     from .client import AsyncAgents, ClientOptions
+    from .compat import AgentNames, ClientNames
     from .config import AgentConfig, AgentFields
+    from .endpoints import AsyncItemStream, AsyncResponseStream
+    from .events import AsyncEventStream, Event  # noqa: F401 - named in a string
     from .local import BackgroundRuntime, RuntimeOptions
-    from .models import Chat, FileRef, Interrupt, Message, ToolCall
+    from .models import Chat, ChatStatus, ChatTrace, FileRef, Interrupt, Message, ToolCall
     from .resources import AsyncChats, AsyncFiles
     from .sessions import AsyncSession, AsyncSessions
     from .stream import AsyncMessageStream, AsyncStream, OutputT
     from .task_models import AppSession, DeletedFiles, Task, TaskFile
     from .tasks import AsyncTasks
+
+    class _ClientNames(ClientNames, Uncopied): ...
+
+    class _AgentNames(AgentNames, Uncopied): ...
+
 else:
     OutputT = TypeVar("OutputT")
+    _ClientNames = _AgentNames = Uncopied  # the methods of the base classes come from ``__getattr__``
 
 __all__ = [
     "Agent",
     "Agents",
     "Chats",
+    "EventStream",
     "Files",
     "Inference",
     "MessageStream",
+    "ResponseStream",
     "Session",
     "Sessions",
     "TaskStream",
@@ -67,7 +88,7 @@ _DEFAULT_BACKOFF = Backoff()
 
 
 @short_tracebacks
-class Inference(Uncopied):
+class Inference(_ClientNames):
     """The client for programs without an event loop; it also works inside one, for instance in a notebook.
 
     It may be used from several threads. Close it with ``with`` or ``close``; one that is never closed ends quietly with
@@ -150,7 +171,7 @@ class Inference(Uncopied):
 
     @property
     def files(self) -> Files:
-        """The account's files: uploads."""
+        """The files of the account."""
         return Files(self._thread, self._client.files)
 
     @property
@@ -286,6 +307,155 @@ class Inference(Uncopied):
         """
         return Agent(self._thread, self._client.agent(config, chat_id=chat_id, context=context, **fields))
 
+    @overload
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        params: Mapping[str, object] | None = None,
+        cast_to: type[T],
+        idempotent: bool | None = None,
+    ) -> T: ...
+
+    @overload
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        params: Mapping[str, object] | None = None,
+        cast_to: Any = None,
+        idempotent: bool | None = None,
+    ) -> Any: ...
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        params: Mapping[str, object] | None = None,
+        cast_to: Any = None,
+        idempotent: bool | None = None,
+    ) -> Any:
+        """Make a request to any endpoint; as ``AsyncInference.request``, blocking.
+
+        Example:
+            ```python
+            chat = client.request("POST", "/chats", json={"agent": "acme/support"}, cast_to=Chat)
+            renamed = client.request("POST", f"/chats/{chat.id}", json={"name": "Notes"})
+            print(renamed["name"])
+            ```
+
+            ```text
+            Notes
+            ```
+        """
+        return self._thread.call(
+            self._client.request(method, path, json=json, params=params, cast_to=cast_to, idempotent=idempotent)
+        )
+
+    @overload
+    def paginate(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        params: Mapping[str, object] | None = None,
+        cast_to: type[T],
+        page_size: int | None = None,
+    ) -> Iterator[T]: ...
+
+    @overload
+    def paginate(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        params: Mapping[str, object] | None = None,
+        cast_to: Any = None,
+        page_size: int | None = None,
+    ) -> Iterator[Any]: ...
+
+    def paginate(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        params: Mapping[str, object] | None = None,
+        cast_to: Any = None,
+        page_size: int | None = None,
+    ) -> Iterator[Any]:
+        """Read the items of a list from any endpoint that answers in pages; as ``AsyncInference.paginate``, blocking.
+
+        Example:
+            ```python
+            agent.send_message("Hello")
+            for chat in client.paginate("POST", "/chats/list", cast_to=Chat, page_size=100):
+                print(chat.id, chat.name)
+            ```
+        """
+        items = self._client.paginate(method, path, json=json, params=params, cast_to=cast_to, page_size=page_size)
+        return _BlockingItems(self._thread, items)
+
+    @overload
+    def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        params: Mapping[str, object] | None = None,
+        cast_to: type[T],
+        idempotent: bool | None = None,
+    ) -> ResponseStream[T]: ...
+
+    @overload
+    def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        params: Mapping[str, object] | None = None,
+        cast_to: Any = None,
+        idempotent: bool | None = None,
+    ) -> ResponseStream[Any]: ...
+
+    def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        params: Mapping[str, object] | None = None,
+        cast_to: Any = None,
+        idempotent: bool | None = None,
+    ) -> ResponseStream[Any]:
+        """Make a request to any endpoint whose response is a stream; as ``AsyncInference.stream``, blocking.
+
+        Example:
+            ```python
+            agent.send_message("Hello")
+            with client.stream("GET", f"/chats/{agent.chat_id}/stream", cast_to=str) as stream:
+                print(stream.headers["content-type"])
+            ```
+
+            ```text
+            application/x-ndjson
+            ```
+        """
+        return ResponseStream(
+            self._thread,
+            self._client.stream(method, path, json=json, params=params, cast_to=cast_to, idempotent=idempotent),
+        )
+
     def close(self) -> None:
         """Close all connections and streams and stop the background loop. May be called more than once.
 
@@ -318,6 +488,11 @@ class Inference(Uncopied):
             "this client is blocking: write «with Inference(...) as client», or use AsyncInference"
         )
 
+        def __getattr__(self, name: str) -> Any:
+            from .compat import official_method
+
+            return official_method(self, "client", name)
+
     def __repr__(self) -> str:
         return repr(self._client).replace(type(self._client).__name__, type(self).__name__)
 
@@ -334,7 +509,7 @@ def inference(api_key: str | None = None, **options: Unpack[ClientOptions]) -> I
 
 
 @short_tracebacks
-class Agent(Uncopied):
+class Agent(_AgentNames):
     """One conversation with an agent; made by ``Inference.agent``.
 
     The first message begins a chat, later ones continue it. Send one message at a time; for several conversations make
@@ -392,6 +567,7 @@ class Agent(Uncopied):
         output_type: Any = None,
         files: Sequence[FileSource] = (),
         on_message: OnMessage | None = None,
+        on_delta: OnDelta | None = None,
         on_tool_call: OnToolCall | None = None,
         on_tool_progress: OnToolProgress | None = None,
         on_approval: OnApproval | None = None,
@@ -407,7 +583,10 @@ class Agent(Uncopied):
             output_type: The type of the structured output that the agent is to give, as for ``run``: the reply has it
                 as ``output``, a stream returns it from ``get_final_output``.
             files: What goes with it, as for ``client.files.upload``; uploaded before the message is sent.
-            on_message: Called as ``on_message(text, done)`` with the whole text so far.
+            on_message: Called as ``on_message(text, done)`` with the whole text so far; a function that takes one
+                argument only is called with each snapshot.
+            on_delta: Called with a Delta, what was added; ``delta.rewritten`` says that its text replaces the text
+                before.
             on_tool_call: Called with each client tool's call before its handler.
             on_tool_progress: Called as ``on_tool_progress(tool_call, value)`` with what a handler yields.
             on_approval: Asked once about each call that needs a person's approval: True approves it, False or a text
@@ -450,6 +629,7 @@ class Agent(Uncopied):
             output_type=output_type,
             files=files,
             on_message=on_message,
+            on_delta=on_delta,
             on_tool_call=on_tool_call,
             on_tool_progress=on_tool_progress,
             on_approval=on_approval,
@@ -471,6 +651,7 @@ class Agent(Uncopied):
         output_type: Any = None,
         files: Sequence[FileSource] = (),
         on_message: OnMessage | None = None,
+        on_delta: OnDelta | None = None,
         on_tool_call: OnToolCall | None = None,
         on_tool_progress: OnToolProgress | None = None,
         on_approval: OnApproval | None = None,
@@ -484,6 +665,7 @@ class Agent(Uncopied):
                 anything of builtin types. None takes the output as it is.
             files: As for ``send_message``.
             on_message: As for ``send_message``.
+            on_delta: As for ``send_message``.
             on_tool_call: As for ``send_message``.
             on_tool_progress: As for ``send_message``.
             on_approval: As for ``send_message``.
@@ -517,6 +699,7 @@ class Agent(Uncopied):
             output_type=output_type,
             files=files,
             on_message=on_message,
+            on_delta=on_delta,
             on_tool_call=on_tool_call,
             on_tool_progress=on_tool_progress,
             on_approval=on_approval,
@@ -532,6 +715,7 @@ class Agent(Uncopied):
         self,
         *,
         on_message: OnMessage | None = None,
+        on_delta: OnDelta | None = None,
         on_tool_call: OnToolCall | None = None,
         on_tool_progress: OnToolProgress | None = None,
         on_approval: OnApproval | None = None,
@@ -553,12 +737,33 @@ class Agent(Uncopied):
         return self._open(
             TurnRequest(
                 on_message=on_message,
+                on_delta=on_delta,
                 on_tool_call=on_tool_call,
                 on_tool_progress=on_tool_progress,
                 on_approval=on_approval,
                 conflate=conflate,
             )
         )
+
+    def stream_events(self) -> EventStream:
+        """Follow all events of the chat as the service sends them; as ``AsyncAgent.stream_events``, blocking.
+
+        Example:
+            ```python
+            agent.send_message("Hello")
+            with agent.stream_events() as events:
+                agent.send_message("Hello again")
+                for event in events:
+                    if event.message is not None and event.message.done:
+                        print(event.message.text)
+                        break
+            ```
+
+            ```text
+            ...
+            ```
+        """
+        return EventStream(self._thread, self._agent.stream_events())
 
     def wait(self, *, until: Until = "input") -> Message:
         """Wait until the current turn ends or needs input; as ``AsyncAgent.wait``, blocking.
@@ -676,6 +881,60 @@ class Agent(Uncopied):
         """
         return self._thread.call(self._agent.resolve_interrupt(interrupt_id, decision))
 
+    def always_allow_tool(self, tool_call_id: str | ToolCall, option: str | None = None) -> None:
+        """Approve a call and later calls like it; as ``AsyncAgent.always_allow_tool``, blocking.
+
+        Example:
+            ```python
+            delete = tool("delete").handler(lambda name: "deleted").param("name", string()).require_approval().build()
+            agent = client.agent({"name": "janitor", "tools": [delete]})
+            message = agent.send_message('Delete "notes.txt"')
+            for call in message.pending_approvals:
+                agent.always_allow_tool(call)
+            agent.wait()
+            print(agent.send_message('Delete "draft.txt"').paused)
+            ```
+
+            ```text
+            False
+            ```
+        """
+        self._thread.call(self._agent.always_allow_tool(tool_call_id, option))
+
+    def interrupts(self) -> list[Interrupt]:
+        """Read what the current or last run has waited for; as ``AsyncAgent.interrupts``, blocking.
+
+        Example:
+            ```python
+            message = agent.send_message("Publish the report")
+            for interrupt in agent.interrupts():
+                print(interrupt.reason, interrupt.status)
+                agent.resolve_interrupt(interrupt, "allow")
+            ```
+
+            ```text
+            confirmation pending
+            ```
+        """
+        return self._thread.call(self._agent.interrupts())
+
+    def set_agent(self, config: str | AgentConfig | Mapping[str, Any]) -> None:
+        """Continue the conversation with another agent; as ``AsyncAgent.set_agent``, blocking.
+
+        Example:
+            ```python
+            agent.send_message("Hello")
+            agent.set_agent({"name": "editor", "system_prompt": "Improve what was written so far."})
+            message = agent.send_message("Go on")
+            print(message.chat_id == agent.chat_id)
+            ```
+
+            ```text
+            True
+            ```
+        """
+        self._thread.call(self._agent.set_agent(config))
+
     def stop(self) -> None:
         """End the run on the server; as ``AsyncAgent.stop``, blocking.
 
@@ -749,6 +1008,11 @@ class Agent(Uncopied):
             "an agent has nothing to close: write «agent = client.agent(...)»; «with» is for the client and for streams"
         )
 
+        def __getattr__(self, name: str) -> Any:
+            from .compat import official_method
+
+            return official_method(self, "agent", name)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}(chat_id={self.chat_id!r})"
 
@@ -768,17 +1032,15 @@ class _Stream(Uncopied, Generic[S]):
         thread: The loop.
         pump: Hands the snapshots over.
         stream: The async stream, which calls no callback.
-        callback: The caller's function that is called with the snapshots, or None.
+        reports: Whether callbacks of the user are called with the snapshots.
     """
 
-    def __init__(
-        self, thread: LoopThread, pump: Pump[S], stream: AsyncStream[S], callback: Callable[..., Any] | None
-    ) -> None:
+    def __init__(self, thread: LoopThread, pump: Pump[S], stream: AsyncStream[S], *, reports: bool) -> None:
         from .stream import OneReader
 
         self._last: S | None = None
         self._thread = thread
-        self._callback = callback
+        self._reports = reports
         self._pump = pump
         self._source = stream
         pump.source = stream._next_batch
@@ -879,12 +1141,14 @@ class _Stream(Uncopied, Generic[S]):
         """Call the callback."""
         raise NotImplementedError
 
-    def _call_back(self, context: AbstractContextManager[None], *arguments: object) -> None:
-        """Call the callback in a context, and leave the stream when it raises."""
-        assert self._callback is not None
+    def _call_back(
+        self, calls: Iterable[tuple[Callback, tuple[object, ...]]], context: AbstractContextManager[None]
+    ) -> None:
+        """Call callbacks in a context, each with its arguments, and leave the stream when one raises."""
         try:
             with context:
-                self._thread.call_back(self._callback, *arguments)
+                for callback, arguments in calls:
+                    self._thread.call_back(callback.function, *arguments)
         except BaseException:
             self._pump.cancel()
             self._thread.clean_up(self._source._leave_and_wait())
@@ -913,10 +1177,14 @@ class MessageStream(_Stream["Message"], Generic[OutputT]):
 
     def __init__(self, thread: LoopThread, agent: AsyncAgent, request: TurnRequest) -> None:
         from ._loops.loop_thread import Pump
+        from ._turns.request import Reports
 
         pump: Pump[Message] = Pump(thread)
-        self._stream: AsyncMessageStream[OutputT] = agent._open_stream(attrs.evolve(request, on_message=None), pump)
-        super().__init__(thread, pump, self._stream, request.on_message)
+        self._stream: AsyncMessageStream[OutputT] = agent._open_stream(
+            attrs.evolve(request, on_message=None, on_delta=None), pump
+        )
+        self._callbacks = Reports.of(request)
+        super().__init__(thread, pump, self._stream, reports=self._callbacks is not None)
 
     @property
     def message(self) -> Message | None:
@@ -1023,8 +1291,8 @@ class MessageStream(_Stream["Message"], Generic[OutputT]):
             self._report(final, done=True)
 
     def _report(self, snapshot: Message, *, done: bool) -> None:
-        if self._callback is not None:
-            self._call_back(self._stream._reporting(snapshot, done=done), snapshot.text, done)
+        if self._callbacks is not None:
+            self._call_back(self._callbacks.calls(snapshot, done=done), self._stream._reporting(snapshot, done=done))
 
 
 class TaskStream(_Stream["Task"]):
@@ -1051,11 +1319,13 @@ class TaskStream(_Stream["Task"]):
     _instead = "keep its tasks, which can be copied, and their id, which tasks.stream() takes"
 
     def __init__(self, thread: LoopThread, tasks: AsyncTasks, request: TaskRequest) -> None:
+        from ._loops.invoke import Callback
         from ._loops.loop_thread import Pump
 
         pump: Pump[Task] = Pump(thread)
         self._stream = tasks._open_stream(attrs.evolve(request, on_update=None), pump)
-        super().__init__(thread, pump, self._stream, request.on_update)
+        self._callback = Callback(request.on_update) if request.on_update is not None else None
+        super().__init__(thread, pump, self._stream, reports=request.on_update is not None)
 
     @property
     def task(self) -> Task | None:
@@ -1129,7 +1399,7 @@ class TaskStream(_Stream["Task"]):
 
     def _report(self, snapshot: Task, *, done: bool) -> None:
         if self._callback is not None and not done:
-            self._call_back(self._stream._reporting(snapshot), snapshot)
+            self._call_back([(self._callback, (snapshot,))], self._stream._reporting(snapshot))
 
 
 class _Loop(Uncopied, Generic[S]):
@@ -1151,7 +1421,7 @@ class _Loop(Uncopied, Generic[S]):
         if self._claim is None:
             self._claim = stream._reader.begin()
         # The fast path: with a snapshot left in the batch, and without a callback, this call is all that one costs.
-        if stream._callback is None and (snapshot := next(stream._batch, None)) is not None:
+        if not stream._reports and (snapshot := next(stream._batch, None)) is not None:
             stream._last = snapshot
             return snapshot
         try:
@@ -1267,6 +1537,38 @@ class Chats(Uncopied):
         """
         self._thread.call(self._chats.delete(chat_id))
 
+    def update(self, chat_id: str, *, name: str | None = None, visibility: str | None = None) -> Chat:
+        """Change a chat; as ``AsyncChats.update``, blocking.
+
+        Example:
+            ```python
+            message = agent.send_message("Hello")
+            chat = client.chats.update(message.chat_id, name="First steps")
+            print(chat.name)
+            ```
+
+            ```text
+            First steps
+            ```
+        """
+        return self._thread.call(self._chats.update(chat_id, name=name, visibility=visibility))
+
+    def status(self, chat_id: str) -> ChatStatus:
+        """Read only the status of a chat; as ``AsyncChats.status``, blocking.
+
+        Example:
+            ```python
+            message = agent.send_message("Hello")
+            if client.chats.status(message.chat_id) == ChatStatus.BUSY:
+                print("The agent is still at work.")
+            ```
+        """
+        return self._thread.call(self._chats.status(chat_id))
+
+    def trace(self, chat_id: str) -> ChatTrace:
+        """Read what has happened in a chat, step by step; as ``AsyncChats.trace``, blocking."""
+        return self._thread.call(self._chats.trace(chat_id))
+
     def cancel_message(self, message_id: str) -> None:
         """Withdraw a queued message; as ``AsyncChats.cancel_message``, blocking.
 
@@ -1358,6 +1660,49 @@ class Files(Uncopied):
 
         check_callback("on_progress", on_progress)
         return self._thread.call_with_callbacks(lambda relay: self._files._download(file, to, relay(on_progress)))
+
+    def list(self, *, page_size: int = 50) -> Iterator[FileRef]:
+        """List the account's files, the newest first; as ``AsyncFiles.list``, blocking.
+
+        Example:
+            ```python
+            client.files.upload(b"Buy milk.", filename="notes.txt")
+            for file in client.files.list():
+                print(file.filename, file.size)
+                break
+            ```
+
+            ```text
+            notes.txt 9
+            ```
+        """
+        return _BlockingItems(self._thread, self._files.list(page_size=page_size))
+
+    def get(self, file_id: str | FileRef) -> FileRef:
+        """Read what the service knows of a file; as ``AsyncFiles.get``, blocking.
+
+        Example:
+            ```python
+            notes = client.files.upload(b"Buy milk.", filename="notes.txt")
+            print(client.files.get(notes.id).filename)
+            ```
+
+            ```text
+            notes.txt
+            ```
+        """
+        return self._thread.call(self._files.get(file_id))
+
+    def delete(self, file_id: str | FileRef) -> None:
+        """Delete a file; as ``AsyncFiles.delete``, blocking.
+
+        Example:
+            ```python
+            notes = client.files.upload(b"Buy milk.", filename="notes.txt")
+            client.files.delete(notes)
+            ```
+        """
+        self._thread.call(self._files.delete(file_id))
 
 
 class Tasks(Uncopied):
@@ -1868,6 +2213,156 @@ class Session(Uncopied):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._thread.call_close(lambda: self._session.__aexit__(kind, error, traceback))
+
+
+class _ItemStream(Uncopied, Generic[T]):
+    """A stream that is opened when it is first read; its connection is closed when its reader leaves."""
+
+    _instead = "open another stream where it is needed"
+
+    def __init__(self, thread: LoopThread, stream: AsyncItemStream[T]) -> None:
+        from ._loops.loop_thread import Pump
+
+        self._thread = thread
+        self._stream = stream
+        self._pump: Pump[T] = Pump(thread)
+        self._pump.source = stream._next_batch
+        self._items: Iterator[T] = iter(())
+        self._entered = False
+
+    def __iter__(self) -> Iterator[T]:
+        return _ItemLoop(self, leaves=not self._entered)
+
+    def __next__(self) -> T:
+        for item in self._items:
+            return item
+        try:
+            self._items = iter(self._pump.take())
+        except BaseException:
+            self._stream._leave()
+            raise
+        for item in self._items:
+            return item
+        raise StopIteration
+
+    def close(self) -> None:
+        """Close the connection. May be called more than once.
+
+        Example:
+            ```python
+            agent.send_message("Hello")
+            stream = client.stream("GET", f"/chats/{agent.chat_id}/stream")
+            try:
+                print(next(stream)["event"])
+            finally:
+                stream.close()
+            ```
+
+            ```text
+            chats
+            ```
+        """
+        self._items = iter(())
+        self._pump.cancel()
+        self._thread.call_close(self._stream.aclose)
+
+    def _leave(self) -> None:
+        """Close the connection at once, from any thread."""
+        self._pump.cancel()
+        self._stream._leave()
+
+    def __enter__(self) -> Self:
+        self._entered = True
+        self._thread.call(self._stream._open())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_entered"):
+            self._leave()
+
+
+class _ItemLoop(Uncopied, Generic[T]):
+    """The iterator of one ``for`` loop over a stream, which is deleted as soon as the loop ends or is left."""
+
+    _instead = _ItemStream._instead
+
+    def __init__(self, stream: _ItemStream[T], *, leaves: bool) -> None:
+        self._stream = stream
+        self._leaves = leaves
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        return next(self._stream)
+
+    def __del__(self) -> None:
+        if self._leaves:
+            self._stream._leave()
+
+
+class ResponseStream(_ItemStream[T]):
+    """The response of ``client.stream``, as it arrives; as ``AsyncResponseStream``, for a plain ``for`` loop.
+
+    Example:
+        ```python
+        agent.send_message("Hello")
+        for event in client.stream("GET", f"/chats/{agent.chat_id}/stream"):
+            print(event["event"], event["data"]["status"])
+            break
+        ```
+
+        ```text
+        chats ...
+        ```
+    """
+
+    _stream: AsyncResponseStream[T]
+
+    def __init__(self, thread: LoopThread, stream: AsyncResponseStream[T]) -> None:
+        super().__init__(thread, stream)
+
+    @property
+    def status_code(self) -> int:
+        """The HTTP status, once the stream is open; 0 before."""
+        return self._stream.status_code
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers, with names in lower case, once the stream is open; empty before."""
+        return self._stream.headers
+
+
+class EventStream(_ItemStream["Event"]):
+    """All events of a chat as the service sends them; as ``AsyncEventStream``, for a plain ``for`` loop.
+
+    Example:
+        ```python
+        agent.send_message("Hello")
+        for event in agent.stream_events():
+            print(event.name)
+            break
+        ```
+
+        ```text
+        chats
+        ```
+    """
+
+    _stream: AsyncEventStream
+
+    def __init__(self, thread: LoopThread, stream: AsyncEventStream) -> None:
+        super().__init__(thread, stream)
+
+    @property
+    def reconnects(self) -> int:
+        """How often the connection was lost and opened again."""
+        return self._stream.reconnects
 
 
 @short_tracebacks

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import attrs
 
-from .models import OpenEnum, copied_when_read
+from .models import MappingView, OpenEnum, copied_when_read
 
 __all__ = [
     "AppSession",
@@ -146,7 +146,7 @@ class TaskUsage:
 
 
 @attrs.frozen
-class TaskFile:
+class TaskFile(MappingView):
     """A file that a task was given, or that it has made.
 
     Attributes:
@@ -165,6 +165,9 @@ class TaskFile:
     content_type: str = ""
     size: int = 0
 
+    def _wire(self) -> dict[str, Any]:
+        return attrs.asdict(self)
+
 
 @attrs.frozen
 class DeletedFiles:
@@ -181,7 +184,7 @@ class DeletedFiles:
 
 @copied_when_read("input", "output", "raw")
 @attrs.frozen
-class Task:
+class Task(MappingView):
     """A snapshot of a task, which is one run of an app. It never changes.
 
     Attributes:
@@ -250,10 +253,14 @@ class Task:
             return None
         return self.updated_at - self.created_at
 
+    def _wire(self) -> dict[str, Any]:
+        known = {"id": self.id, "status": int(self.status), "output": self.output, "error": self.error or None}
+        return {"app": self.app, "function": self.function, "session_id": self.session_id, **self.raw, **known}
+
 
 @copied_when_read("raw")
 @attrs.frozen
-class AppSession:
+class AppSession(MappingView):
     """A session: a worker that keeps an app's state between runs.
 
     Attributes:
@@ -283,3 +290,6 @@ class AppSession:
     call_count: int = 0
     idle_timeout: int | None = None
     raw: Mapping[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
+
+    def _wire(self) -> dict[str, Any]:
+        return {"id": self.id, "status": self.status.value, **self.raw}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -16,7 +15,7 @@ from ._http.events import Reconnects
 from ._http.sources import OnProgress
 from ._http.tasks import TaskAPI
 from ._http.transport import Transport
-from ._loops.invoke import Invoker, ThreadInvoker
+from ._loops.invoke import Callback, Invoker, ThreadInvoker
 from ._loops.threads import Uncopied
 from ._tasks.driver import TaskDriver
 from ._tasks.request import OnUpdate, RunOptions, TaskRequest
@@ -60,7 +59,9 @@ class AsyncTaskStream(AsyncStream[Task]):
     _instead = "keep its tasks, which can be copied, and their id, which tasks.stream() takes"
 
     def __init__(self, driver: TaskDriver) -> None:
-        super().__init__(driver, driver.request.on_update)
+        on_update = driver.request.on_update
+        self._callback = Callback(on_update) if on_update is not None else None
+        super().__init__(driver, reports=on_update is not None)
         self._driver = driver
 
     @property
@@ -165,10 +166,9 @@ class AsyncTaskStream(AsyncStream[Task]):
             await self.aclose()
 
     async def _report(self, snapshot: Task, *, done: bool) -> None:
-        callback = self._callback
-        if callback is not None and not done:
-            call = functools.partial(callback, snapshot)
-            await self._call_back(self._driver.invoker, call, self._reporting(snapshot))
+        if self._callback is not None and not done:
+            calls = [(self._callback, (snapshot,))]
+            await self._call_back(self._driver.invoker, calls, self._reporting(snapshot))
 
     def _reporting(self, snapshot: Task) -> AbstractContextManager[None]:
         """Return the context in which ``on_update`` is called, for the blocking client too."""

@@ -31,9 +31,11 @@ FOR_DEVELOPERS = [
     "docs/architecture.md",
     "docs/docstrings-and-results.md",
     "docs/models.md",
+    "docs/migrating.md",
     "docs/other-clients.md",
     "docs/performance.md",
     "docs/playground.md",
+    "docs/requests.md",
     "docs/types.md",
 ]
 

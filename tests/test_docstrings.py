@@ -50,13 +50,14 @@ WITHOUT_EXAMPLE = {
 }
 # Beside the classes and functions: what people call most.
 _MOST_CALLED = {
-    "Inference": "agent local close",
-    "Agent": "send_message stream_messages wait run submit_tool_result approve_tool reject_tool resolve_interrupt "
-    "upload_file stop get_chat history reset",
+    "Inference": "agent local request paginate stream close",
+    "Agent": "send_message stream_messages stream_events "
+    "wait run submit_tool_result approve_tool reject_tool resolve_interrupt "
+    "always_allow_tool interrupts set_agent upload_file stop get_chat history reset",
     "MessageStream": "get_final_message get_final_output stop close",
     "Agents": "create",
-    "Chats": "list get messages delete cancel_message",
-    "Files": "upload download",
+    "Chats": "list get messages delete update status cancel_message",
+    "Files": "upload list get delete download",
     "Tasks": "run get stream wait cancel delete list files download delete_files",
     "TaskStream": "get_final_task get_output cancel",
     "Sessions": "list get keepalive end",

@@ -33,7 +33,7 @@ CLIENT = (
     *("base_url", "timeout", "max_retries", "max_reconnects", "backoff", "proxy", "trust_env", "ssl"),
     *("tool_timeout", "max_parallel_tools", "max_line_bytes"),
 )
-FOLLOW = ("on_message", "on_tool_call", "on_tool_progress", "on_approval", "conflate")
+FOLLOW = ("on_message", "on_delta", "on_tool_call", "on_tool_progress", "on_approval", "conflate")
 UPLOAD = ("filename", "content_type", "on_progress")
 RUN = (
     *("stream", "wait", "output_type", "function", "session", "session_timeout", "setup", "infra", "workers"),
@@ -48,6 +48,9 @@ BOTH: dict[str, Signature] = {
     "Inference": (("api_key",), CLIENT),
     "Inference.local": ((), ()),
     "Inference.agent": (("self", "config"), ("chat_id", "context")),
+    "Inference.request": (("self", "method", "path"), ("json", "params", "cast_to", "idempotent")),
+    "Inference.paginate": (("self", "method", "path"), ("json", "params", "cast_to", "page_size")),
+    "Inference.stream": (("self", "method", "path"), ("json", "params", "cast_to", "idempotent")),
     "Inference.close": (("self",), ()),
     "Inference.run": (("self", "app", "input"), ()),
     "Inference.session": (("self", "app"), ("session_timeout",)),
@@ -76,12 +79,16 @@ BOTH: dict[str, Signature] = {
     "Agent.send_message": (("self", "text"), ("stream", "files", *FOLLOW)),
     "Agent.run": (("self", "text"), ("output_type", "files", *FOLLOW)),
     "Agent.stream_messages": (("self",), FOLLOW),
+    "Agent.stream_events": (("self",), ()),
     "Agent.wait": (("self",), ()),
     "Agent.submit_tool_result": (("self", "tool_call_id", "result"), ("files",)),
     "Agent.upload_file": (("self", "source"), UPLOAD),
     "Agent.approve_tool": (("self", "tool_call_id"), ()),
     "Agent.reject_tool": (("self", "tool_call_id", "reason"), ()),
     "Agent.resolve_interrupt": (("self", "interrupt_id", "decision"), ()),
+    "Agent.always_allow_tool": (("self", "tool_call_id", "option"), ()),
+    "Agent.interrupts": (("self",), ()),
+    "Agent.set_agent": (("self", "config"), ()),
     "Agent.stop": (("self",), ()),
     "Agent.get_chat": (("self",), ()),
     "Agent.history": (("self",), ()),
@@ -92,8 +99,14 @@ BOTH: dict[str, Signature] = {
     "Chats.messages": (("self", "chat_id"), ("page_size",)),
     "Chats.delete": (("self", "chat_id"), ()),
     "Chats.cancel_message": (("self", "message_id"), ()),
+    "Chats.update": (("self", "chat_id"), ("name", "visibility")),
+    "Chats.status": (("self", "chat_id"), ()),
+    "Chats.trace": (("self", "chat_id"), ()),
     "Files.upload": (("self", "source"), UPLOAD),
     "Files.download": (("self", "file", "to"), ("on_progress",)),
+    "Files.list": (("self",), ("page_size",)),
+    "Files.get": (("self", "file_id"), ()),
+    "Files.delete": (("self", "file_id"), ()),
     "MessageStream.get_final_message": (("self",), ()),
     "MessageStream.get_final_output": (("self",), ()),
     "MessageStream.stop": (("self",), ()),
@@ -107,7 +120,10 @@ ALONE: dict[str, Signature] = {
     "Backoff": (("initial", "factor", "maximum", "jitter"), ()),
     "Backoff.delay": (("self", "attempt"), ()),
     "FileRef": (("id", "uri", "filename", "content_type", "size"), ()),
+    "Response.json": (("self",), ()),
     "ToolContext": (("chat_id", "call_id", "tool_name", "agent"), ()),
+    "MappingView.get": (("self", "key", "default"), ()),
+    **{f"MappingView.{name}": (("self",), ()) for name in ("keys", "values", "items")},
 }
 BUILDERS: dict[str, Signature] = {
     "tool": (("name",), ("description", "display_name", "require_approval")),

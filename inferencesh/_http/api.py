@@ -17,7 +17,7 @@ from .sources import FileSource
 from .transport import Transport
 from .uploads import attachments, upload_all
 
-__all__ = ["ChatAPI", "Items", "Page", "Pages", "chat_path", "objects", "path_segment"]
+__all__ = ["ChatAPI", "Items", "Page", "Pages", "chat_path", "delete", "objects", "path_segment"]
 
 T = TypeVar("T")
 Page: TypeAlias = list[Mapping[str, Any]]
@@ -152,11 +152,56 @@ class ChatAPI:
 
     async def delete_chat(self, chat_id: str) -> None:
         """Delete a chat."""
-        try:
-            await self._transport.request("DELETE", chat_path(chat_id), safety=Safety.UNTIL_ACKNOWLEDGED)
-        except NotFoundError as error:
-            if not error.repetitions:  # otherwise an earlier attempt, whose response was lost, has deleted it
-                raise
+        await delete(self._transport, chat_path(chat_id))
+
+    async def update_chat(self, chat_id: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Change fields of a chat and return it."""
+        path = chat_path(chat_id)
+        return _object(await self._transport.request("POST", path, json=fields, safety=Safety.REPEATABLE))
+
+    async def read_status(self, chat_id: str) -> Mapping[str, Any]:
+        """Read the status of a chat, and when it has last changed."""
+        path = f"{chat_path(chat_id)}/status"
+        return _object(await self._transport.request("GET", path, safety=Safety.REPEATABLE))
+
+    async def read_trace(self, chat_id: str) -> Mapping[str, Any]:
+        """Read the steps of a chat's runs."""
+        path = f"{chat_path(chat_id)}/trace"
+        return _object(await self._transport.request("GET", path, safety=Safety.REPEATABLE))
+
+    async def set_agent(self, chat_id: str, agent: str) -> None:
+        """Continue a chat with another stored agent."""
+        path = f"{chat_path(chat_id)}/agent"
+        await self._transport.request("POST", path, json={"agent": agent}, safety=Safety.REPEATABLE)
+
+    async def read_interrupts(self, run_id: str) -> Page:
+        """Read the interrupts of a run, ended ones included."""
+        path = f"/agent-runs/{path_segment('run', run_id)}/interrupts"
+        answer = await self._transport.request("GET", path, safety=Safety.REPEATABLE)
+        return objects(answer.get("items") if isinstance(answer, dict) else answer)
+
+    async def always_allow(self, chat_id: str, call_id: str, option: str | None) -> bool:
+        """Approve a call and what else an option covers; return False if the call was decided before."""
+        path = f"{chat_path(chat_id)}/tools/{path_segment('tool call', call_id)}/always-allow"
+        return await self._settle(path, {"option": option} if option is not None else {}) is not None
+
+    def file_pages(self, size: int = _PAGE_SIZE) -> Pages:
+        """Read the account's files a page at a time, the newest page first."""
+
+        async def read(cursor: Mapping[str, str]) -> object:
+            body = {"limit": size, **cursor}
+            return await self._transport.request("POST", "/files/list", json=body, safety=Safety.REPEATABLE)
+
+        return Pages(read)
+
+    async def read_file(self, file_id: str) -> Mapping[str, Any]:
+        """Read what the service knows of a file."""
+        path = f"/files/{path_segment('file', file_id)}"
+        return _object(await self._transport.request("GET", path, safety=Safety.REPEATABLE))
+
+    async def delete_file(self, file_id: str) -> None:
+        """Delete a file."""
+        await delete(self._transport, f"/files/{path_segment('file', file_id)}")
 
     async def cancel_message(self, message_id: str) -> bool:
         """Withdraw a queued message; return False if that was done before, probably by an earlier attempt."""
@@ -233,6 +278,21 @@ class ChatAPI:
     async def stop(self, chat_id: str) -> None:
         """End the chat's run on the server."""
         await self._transport.request("POST", f"{chat_path(chat_id)}/stop", safety=Safety.REPEATABLE)
+
+
+async def delete(transport: Transport, path: str) -> object:
+    """Delete what a path stands for, and return the data of the response.
+
+    Raises:
+        NotFoundError: There was nothing before the first attempt; afterwards an attempt whose response was lost has
+            probably deleted it.
+    """
+    try:
+        return await transport.request("DELETE", path, safety=Safety.UNTIL_ACKNOWLEDGED)
+    except NotFoundError as error:
+        if not error.repetitions:
+            raise
+        return None
 
 
 def chat_path(chat_id: str) -> str:

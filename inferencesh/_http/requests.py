@@ -11,14 +11,15 @@ import email.utils
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeAlias
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import attrs
 
 from inferencesh import __version__
 from inferencesh._text import decode_json
+from inferencesh._types.encoding import dump_json
 from inferencesh.config import MAX_LINE_BYTES, Secret, Timeout, is_loopback
-from inferencesh.errors import APIError, UnreadableError, error_class
+from inferencesh.errors import APIError, ConfigurationError, UnreadableError, error_class
 
 from .retry import RetryPolicy
 
@@ -35,8 +36,11 @@ __all__ = [
     "ServiceRequest",
     "StorageRequest",
     "TransportOptions",
+    "check_method",
+    "check_path",
     "error_from_response",
     "file_address",
+    "query_of",
     "read_response",
     "refused_upload",
     "retry_after",
@@ -267,6 +271,69 @@ _STREAM_HEADERS = {
 }
 
 
+_METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
+_REFUSED_IN_PATHS = re.compile(r"[\x00-\x20\x7f\\?#]")
+
+
+def check_method(method: object) -> str:
+    """Return an HTTP method that a caller gave, in capitals.
+
+    Raises:
+        TypeError: It is not a str.
+        ConfigurationError: It is no method that a service would have.
+    """
+    if not isinstance(method, str):
+        raise TypeError(f"the method must be a str, not {type(method).__name__}")
+    if method.upper() not in _METHODS:
+        raise ConfigurationError(f"the method must be one of {', '.join(_METHODS)}, not {method!r}")
+    return method.upper()
+
+
+def check_path(path: object) -> str:
+    """Return a path that a caller gave, which must lead below the base URL.
+
+    Raises:
+        TypeError: It is not a str.
+        ConfigurationError: It is an address of its own, leads out of the base URL, or is malformed.
+    """
+    if not isinstance(path, str):
+        raise TypeError(f"the path must be a str, not {type(path).__name__}")
+    if not path.startswith("/") or path.startswith("//"):
+        raise ConfigurationError(
+            f"{path!r} is no path below the base URL: it must begin with a single slash, as in '/chats/list'. "
+            "Requests, and the API key with them, go to the client's own base URL only"
+        )
+    if found := _REFUSED_IN_PATHS.search(path):
+        hint = (
+            "; the query goes into params=" if found[0] == "?" else "; quote it with urllib.parse.quote(part, safe='')"
+        )
+        raise ConfigurationError(f"{path!r} is no path: it has the character {found[0]!r}{hint}")
+    try:
+        path.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        raise ConfigurationError(f"{path!r} is no path: it cannot be encoded") from None
+    if {".", ".."} & set(unquote(path).split("/")):
+        raise ConfigurationError(f"{path!r} is no path below the base URL: '.' and '..' would lead elsewhere")
+    return path
+
+
+def query_of(params: Mapping[str, object] | None) -> Mapping[str, str] | None:
+    """Return the query of a request as texts: None is left out, and lists and mappings are sent as JSON.
+
+    Raises:
+        TypeError: It is not a mapping of names to values that have a JSON form.
+    """
+    if params is None:
+        return None
+    if not isinstance(params, Mapping):
+        raise TypeError(f"params must be a mapping, not {type(params).__name__}")
+    return {
+        str(name): value if isinstance(value, str) else dump_json(value).decode()
+        for name, value in params.items()
+        if value is not None
+    }
+
+
 @attrs.frozen
 class ServiceRequest:
     """A request to the service; it can be sent any number of times.
@@ -277,6 +344,7 @@ class ServiceRequest:
         body: The body, or None.
         params: The query, or None.
         streams: Whether the response is a stream, to which no read timeout applies.
+        accept: The content types to ask for; None for JSON, or of a stream NDJSON.
     """
 
     method: str
@@ -284,6 +352,7 @@ class ServiceRequest:
     body: bytes | aiohttp.Payload | None = None
     params: Mapping[str, str] | None = None
     streams: bool = False
+    accept: str | None = None
 
     @property
     def name(self) -> str:
@@ -299,6 +368,10 @@ class ServiceRequest:
     def headers(self, address: Address) -> Mapping[str, str]:
         """Return the headers, with the API key."""
         common = _STREAM_HEADERS if self.streams else _REQUEST_HEADERS
+        if self.accept is not None:
+            common = {**common, "Accept": self.accept}
+        if self.body is not None:
+            common = {**common, "Content-Type": "application/json"}
         return {**common, "Authorization": _Header(f"Bearer {address.api_key.reveal()}")}
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> APIError:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import io
 import socket
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from typing import Any
 
 import aiohttp
@@ -37,6 +37,9 @@ class ByteStream(OpenConnection):
         response: The response; its headers have arrived.
         content_type: Its ``Content-Type``, "" when it has none.
         idle: The idle timeout in seconds, or None; it applies while a caller is waiting for data.
+
+    Attributes:
+        content_type: The same.
     """
 
     def __init__(self, response: aiohttp.ClientResponse, content_type: str, idle: float | None) -> None:
@@ -45,6 +48,16 @@ class ByteStream(OpenConnection):
         self._idle = idle
         self._waiting: asyncio.Timeout | None = None
         self.content_type = content_type
+
+    @property
+    def status(self) -> int:
+        """The HTTP status of the response."""
+        return self._response.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers of the response."""
+        return self._response.headers
 
     async def read(self, until: float) -> bytes | None:
         """Return the next bytes.

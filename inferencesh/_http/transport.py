@@ -11,6 +11,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
+import attrs
+
 from inferencesh._loops.invoke import start_in_thread
 from inferencesh._loops.threads import OpenConnection, WeakRegistry
 from inferencesh._types.encoding import dump_json
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from .sources import ReportSent, UploadSource
     from .stream import ByteStream
 
-__all__ = ["Address", "Transport", "TransportOptions"]
+__all__ = ["Address", "Transport", "TransportOptions", "service_request"]
 
 _LARGE_BODY = 64 * 1024  # bytes; larger bodies are written in parts
 _MOST_REDIRECTS = 5  # of a download
@@ -84,37 +86,51 @@ class Transport:
             APIError: The server refused it.
             APIConnectionError: The server could not be reached or did not answer.
         """
-        body = dump_json(json) if json is not None else None
+        return await self.exchange(service_request(method, path, json=json, params=params), safety, read_response)
 
-        async def once() -> object:
-            if body is None or len(body) <= _LARGE_BODY:
-                response = await self._http.send(ServiceRequest(method, path, body, params))
-            else:
-                response = await self._send_large(method, path, body, params)
+    async def exchange(
+        self, request: ServiceRequest, safety: Safety, read: Callable[[int, Mapping[str, str], bytes], T]
+    ) -> T:
+        """Make a request and return what ``read`` makes of its response.
+
+        Args:
+            request: The request.
+            safety: Whether it may be sent again.
+            read: Reads a response: its status, headers and body.
+
+        Raises:
+            APIError: The server refused it.
+            APIConnectionError: The server could not be reached or did not answer.
+            UnreadableError: Raised by ``read``.
+        """
+
+        async def once() -> T:
+            response = await self._send(request)
             try:
                 data = await self._http.read_body(response)
             finally:
                 response.release()
             try:
-                return read_response(response.status, response.headers, data)
+                return read(response.status, response.headers, data)
             except InferenceError:
                 # Read again and raised below, where neither the error nor a frame has a key that the server echoed.
                 status, (headers, masked) = response.status, self._http.masked_response(response, data)
                 del response, data
-            return read_response(status, headers, masked)
+            return read(status, headers, masked)
 
-        return await self._repeat(f"{method} {path}", once, safety, self.options.timeout.total)
+        return await self._repeat(request.name, once, safety, self.options.timeout.total)
 
-    async def _send_large(
-        self, method: str, path: str, body: bytes, params: Mapping[str, str] | None
-    ) -> aiohttp.ClientResponse:
+    async def _send(self, request: ServiceRequest) -> aiohttp.ClientResponse:
+        body = request.body
+        if not isinstance(body, bytes) or len(body) <= _LARGE_BODY:
+            return await self._http.send(request)
         await import_aiohttp()
         from .stream import LargeBody
 
         large = LargeBody(body)
         self._open.add(large.connection)
         with large.under_way():
-            return await self._http.send(ServiceRequest(method, path, large, params))
+            return await self._http.send(attrs.evolve(request, body=large))
 
     async def open_stream(self, path: str, *, repeat: bool = True) -> ByteStream:
         """Open a stream and return it once its headers have arrived.
@@ -127,6 +143,20 @@ class Transport:
             APIError: The server refused it.
             APIConnectionError: The server could not be reached or did not answer.
         """
+        request = ServiceRequest("GET", path, streams=True)
+        return await self.begin_stream(request, Safety.REPEATABLE if repeat else None)
+
+    async def begin_stream(self, request: ServiceRequest, safety: Safety | None) -> ByteStream:
+        """Send a request whose response is a stream, and return it once its headers have arrived.
+
+        Args:
+            request: The request.
+            safety: Whether it may be sent again; None to send it once whatever happens.
+
+        Raises:
+            APIError: The server refused it.
+            APIConnectionError: The server could not be reached or did not answer.
+        """
 
         async def once() -> ByteStream:
             limits = self.options.timeout
@@ -134,18 +164,18 @@ class Transport:
             patience = None if limits.idle is None else limits.idle + (limits.connect or 0.0)
             try:
                 async with asyncio.timeout(patience):
-                    response = await self._http.send(ServiceRequest("GET", path, streams=True))
+                    response = await self._send(request)
             except TimeoutError:
-                raise APITimeoutError(f"GET {path}: no response within {patience:g} seconds") from None
+                raise APITimeoutError(f"{request.name}: no response within {patience:g} seconds") from None
             from .stream import ByteStream
 
             stream = ByteStream(response, self.masked(response.headers.get("Content-Type", "")), limits.idle)
             self._open.add(stream)
             return stream
 
-        if not repeat:
+        if safety is None:
             return await once()
-        return await self._repeat(f"GET {path}", once, Safety.REPEATABLE, self.options.timeout.total)
+        return await self._repeat(request.name, once, safety, self.options.timeout.total)
 
     async def upload(self, upload_url: str, source: UploadSource, tell: ReportSent) -> None:
         """Send a file to its upload URL, with retries.
@@ -274,6 +304,20 @@ class Transport:
             attempt += 1
             logger.info("%s failed (%s); retry %d in %.2f s", what, type(failure).__name__, attempt, wait)
             await asyncio.sleep(wait)
+
+
+def service_request(
+    method: str,
+    path: str,
+    *,
+    json: object = None,
+    params: Mapping[str, str] | None = None,
+    streams: bool = False,
+    accept: str | None = None,
+) -> ServiceRequest:
+    """Return a request to the service with a JSON body; the arguments are those of ``ServiceRequest``."""
+    body = dump_json(json) if json is not None else None
+    return ServiceRequest(method, path, body, params, streams, accept)
 
 
 def _was_sent(error: InferenceError) -> bool:

@@ -25,6 +25,7 @@ from types import CodeType, TracebackType
 from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar
 
 import anyio
+import attrs
 
 from inferencesh.errors import CallbackCancelledError
 from inferencesh.tools.handler import is_inline
@@ -32,6 +33,7 @@ from inferencesh.tools.handler import is_inline
 from .threads import hand_over
 
 __all__ = [
+    "Callback",
     "HasChat",
     "Invoker",
     "ThreadInvoker",
@@ -91,6 +93,24 @@ async def invoke(
 def runs_on_loop(invoker: Invoker, function: Callable[..., Any]) -> bool:
     """Whether a function of the user is called on the event loop."""
     return _is_async(function) or (invoker.runs_inline and is_inline(function))
+
+
+@attrs.define(eq=False)
+class Callback:
+    """A function of the user that is called more than once.
+
+    Attributes:
+        function: The function.
+    """
+
+    function: Callable[..., Any]
+    _on_loop: bool | None = None
+
+    def is_on_loop(self, invoker: Invoker) -> bool:
+        """Whether it is called on the event loop; found out when it is first called."""
+        if self._on_loop is None:
+            self._on_loop = runs_on_loop(invoker, self.function)
+        return self._on_loop
 
 
 def _is_async(function: Callable[..., Any]) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from inferencesh._text import Form, GrowingText, TextLog, decoded
-from inferencesh._types.codec import read_arguments, read_blocks
+from inferencesh._types.codec import read_arguments, read_blocks, read_usage
 from inferencesh.models import (
     FINAL_MESSAGE,
     FINISH,
@@ -22,6 +22,7 @@ from inferencesh.models import (
     ToolCall,
     ToolCallStatus,
     ToolType,
+    Usage,
     is_finish,
     with_text,
     written_output,
@@ -220,6 +221,7 @@ class DeltaAccumulator:
         seq: The ``seq`` of the last delta; None if the server does not number them.
         aligned: Whether the next delta in sequence continues ``text``.
         stated: The newest whole form on the current connection, stale or not; set by ``LiveMessage``.
+        usage: The usage that the last delta with one has reported, or None.
     """
 
     __slots__ = (
@@ -233,6 +235,7 @@ class DeltaAccumulator:
         "seq",
         "stated",
         "text",
+        "usage",
     )
 
     def __init__(self) -> None:
@@ -241,6 +244,7 @@ class DeltaAccumulator:
         self.seq: int | None = None
         self.aligned = True
         self.stated: Message | None = None
+        self.usage: Usage | None = None
         self._reasoning = TextLog()
         self._from_start = False  # whether the first delta of the message was received
         self._begun_here = False  # whether the current connection has brought a delta
@@ -261,7 +265,7 @@ class DeltaAccumulator:
         """Add a delta.
 
         Args:
-            delta: The model's delta: ``response``, ``reasoning``, ``tool_calls``, any of which may be null.
+            delta: The model's delta: ``response``, ``reasoning``, ``tool_calls``, ``usage``; any may be null.
             seq: Its number within the message, or None if the server does not number deltas.
             whole: The newest whole form of the message.
 
@@ -281,6 +285,7 @@ class DeltaAccumulator:
         if isinstance(thought, str) and thought:
             self._reasoning.append(thought)
         self.calls.take(delta.get("tool_calls"))
+        self.usage = read_usage(delta.get("usage")) or self.usage
         return added if self._has_caught_up(whole) else None
 
     def align(self, whole: Message, *, in_stream: bool) -> bool:
@@ -321,7 +326,13 @@ class DeltaAccumulator:
             run_id=whole.run_id,
             delta=delta,
             raw=decoded(whole._raw),  # the block of an undecoded form would pass for that of the text
+            usage=self.usage or whole.usage,
         )
+
+    def complete(self, final: Message) -> Message:
+        """Return the final form of the message, with the agent's output and the usage if only deltas had them."""
+        final = self.calls.complete(final)
+        return final if final.usage is not None or self.usage is None else attrs.evolve(final, usage=self.usage)
 
     def continues(self, seen: Message, piece: str) -> bool:
         """Whether ``seen`` is a snapshot of the same text just before ``piece`` was added. Reads no text."""
@@ -526,7 +537,7 @@ class LiveMessage:
                 return None
             message = keep_calls(message, known)
         if message.done:
-            message = self.latest = deltas.calls.complete(message)
+            message = self.latest = deltas.complete(message)
             deltas.drop()
             return None if known is not None and known.done else self._deliver_whole(message)
         if in_stream:
@@ -543,7 +554,7 @@ class LiveMessage:
         """Process a token delta.
 
         Args:
-            delta: The model's delta: ``response``, ``reasoning``, ``tool_calls``, any of which may be null.
+            delta: The model's delta: ``response``, ``reasoning``, ``tool_calls``, ``usage``; any may be null.
             seq: Its number within the message, or None if the server does not number deltas.
 
         Returns:

@@ -18,7 +18,7 @@ from inferencesh.errors import UnreadableError
 
 from .lines import DeltaLines, GrownLine, LineGrowth, TextPiece
 
-__all__ = ["Event", "EventDecoder", "LineSplitter", "NDJSONDecoder", "SSEDecoder", "event_decoder"]
+__all__ = ["Event", "EventDecoder", "LineSplitter", "NDJSONDecoder", "SSEDecoder", "SSEValues", "event_decoder"]
 
 _MAX_SHOWN = 60  # bytes of an unreadable line in an error's text
 _KNOWN_EVENTS = ("delta", "chat_messages", "chats", "agent_runs")  # the most frequent first; their data is an object
@@ -301,3 +301,23 @@ def _kind_of(data: Mapping[str, object]) -> str:
     if "state" in data and "chat_id" in data:
         return "agent_runs"
     return ""
+
+
+class SSEValues(SSEDecoder):
+    """A decoder of server-sent events of any kind, each to a JSON value.
+
+    An event with a name becomes the object that NDJSON has in its place, ``{"event": ..., "data": ...}``, and one
+    without becomes its data.
+    """
+
+    def _dispatch(self) -> Any:
+        name, data = self._name, b"\n".join(self._data)
+        self._name, self._data, self._size = "", [], 0
+        if not data or name == "heartbeat":
+            return None
+        try:
+            value = decode_json(data)
+        except UnreadableError as error:
+            self._report(error, data, self._offset)
+            return None
+        return {"event": name, "data": value} if name not in {"", "message"} else value

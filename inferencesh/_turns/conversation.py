@@ -24,7 +24,7 @@ from inferencesh._types.output import OutputType
 from inferencesh.builders import reference_problem
 from inferencesh.config import AgentConfig, check_fields, warn_of_unknown_names
 from inferencesh.errors import ConfigurationError, InferenceError
-from inferencesh.models import FINISH, FileRef, Interrupt
+from inferencesh.models import FINISH, Chat, FileRef, Interrupt
 from inferencesh.tools.builder import Builder
 from inferencesh.tools.function import make_function_tool
 from inferencesh.tools.handler import Tool, ToolInfo, may_be_method
@@ -207,6 +207,25 @@ class Conversation:
         interrupt = structure(await self.api.resolve_interrupt(interrupt_id, allow=allow), Interrupt)
         self._update(lambda turn: turn.interrupt_resolved(interrupt, _now(), allowed=allow))
         return interrupt
+
+    async def always_allow(self, call_id: str, option: str | None) -> None:
+        """Approve a tool call and later ones like it; the turn that waits for the decision goes on."""
+        counts = await self.api.always_allow(self.require_chat(), call_id, option)
+        self._update(lambda turn: turn.call_decided(call_id, _now(), approved=True if counts else None))
+
+    async def interrupts(self) -> list[Interrupt]:
+        """Return the interrupts of the current or last run, oldest first."""
+        run = structure(await self.api.read_chat(self.require_chat()), Chat).active_run
+        read = await self.api.read_interrupts(run.id) if run is not None and run.id else []
+        return [structure(item, Interrupt) for item in read]
+
+    async def set_agent(self, setup: AgentSetup) -> None:
+        """Continue with another agent: at once where it is stored at the service, else with the next message."""
+        self.require_free()
+        reference = setup.body.get("agent")
+        if self.chat_id is not None and isinstance(reference, str):
+            await self.api.set_agent(self.chat_id, reference)
+        self.setup = setup
 
     def _update(self, update: Callable[[Turn], None]) -> None:
         """Update the turn that is running or paused; without one, the next that is attached to."""

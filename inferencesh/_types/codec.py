@@ -18,6 +18,7 @@ from inferencesh._text import decode_json, encode_json
 from inferencesh.errors import UnreadableError
 from inferencesh.models import (
     Chat,
+    ChatTrace,
     Content,
     ContentType,
     FileRef,
@@ -30,6 +31,7 @@ from inferencesh.models import (
     ToolCall,
     ToolCallStatus,
     ToolType,
+    Usage,
     read_time,
 )
 
@@ -47,7 +49,7 @@ def structure(data: object, cls: type[T]) -> T:
 
     Args:
         data: The decoded value.
-        cls: Message, Chat, Run, ToolCall, Interrupt or FileRef.
+        cls: Message, Chat, ChatTrace, Run, ToolCall, Interrupt or FileRef.
 
     Returns:
         The model.
@@ -139,6 +141,30 @@ def _read_message(data: Mapping[str, Any], _: object) -> Message:
         order=_whole(get("order")),
         run_id=_text(get("agent_run_id")),
         raw=data,
+        usage=read_usage(get("usage")),
+    )
+
+
+def read_usage(value: object) -> Usage | None:
+    """Return the usage that a server reports with a message, a run or a delta; None if it reports none.
+
+    Two forms are known: that of a model's output, and that of the ``usage.updated`` event.
+    """
+    if not isinstance(value, Mapping) or not value:
+        return None
+    get = value.get
+    prompt, completion = _whole(get("prompt_tokens")), _whole(get("completion_tokens"))
+    cost = next((each for each in (get("cost_usd"), get("cost")) if isinstance(each, int | float)), None)
+    return Usage(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=_whole(get("total_tokens")) or prompt + completion,
+        cached_tokens=_whole(get("cached_tokens", get("cached_input_tokens"))),
+        cache_write_tokens=_whole(get("cache_write_tokens", get("cache_creation_tokens"))),
+        reasoning_tokens=_whole(get("reasoning_tokens")),
+        cost=None if cost is None else float(cost),
+        stop_reason=_text(get("stop_reason")),
+        raw=value,
     )
 
 
@@ -217,6 +243,13 @@ def _with_meta(data: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**data, "meta": read_arguments(data.get("meta"))}
 
 
+def _with_usage(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a run with its usage, which some servers report in ``metadata``."""
+    metadata = data.get("metadata")
+    told = metadata.get("usage") if isinstance(metadata, Mapping) else None
+    return {**data, "usage": told} if told is not None and data.get("usage") is None else data
+
+
 def _lenient_hook(cls: type[T], prepared: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda data: data) -> None:
     """Register a hook for ``cls`` that treats null as absent and keeps the JSON value in ``raw``."""
     has_raw = "raw" in attrs.fields_dict(cast("type[attrs.AttrsInstance]", cls))
@@ -246,10 +279,16 @@ converter.register_structure_hook_func(
     lambda cls: cls == tuple[Interrupt, ...],
     lambda value, _: tuple(converter.structure(item, Interrupt) for item in _items(value)),
 )
+converter.register_structure_hook_func(lambda cls: cls == Usage | None, lambda value, _: read_usage(value))
+converter.register_structure_hook_func(
+    lambda cls: cls == list[dict[str, Any]],
+    lambda value, _: [dict(item) for item in _items(value)],
+)
 converter.register_structure_hook(Content, _read_block)
 converter.register_structure_hook(ToolCall, _read_call)
 converter.register_structure_hook(Message, _read_message)
 _lenient_hook(FileRef)
 _lenient_hook(Interrupt, _with_meta)
-_lenient_hook(Run)
+_lenient_hook(Run, _with_usage)
 _lenient_hook(Chat)
+_lenient_hook(ChatTrace)

@@ -210,11 +210,28 @@ def test_a_delta_at_or_before_the_last_number_is_dropped(feed: Feed) -> None:
     "nothing", [{}, {"response": None}, {"response": ""}, {"response": 5}, {"usage": {"total": 1}}]
 )
 def test_a_delta_of_nothing_is_no_snapshot(feed: Feed, nothing: Wire) -> None:
-    """Nulls and kinds that this version does not know say nothing."""
+    """Nulls and kinds that this version does not know say nothing, and usage comes with the next snapshot."""
     feed.whole("Hel")
     assert feed.live.take_delta(nothing, 1) is None
     feed.delta("lo", 2)
     assert feed.last.text == "Hello"
+
+
+@pytest.mark.parametrize("ending", ["delta", "whole"])
+def test_the_usage_of_a_delta_comes_with_the_next_snapshot(feed: Feed, ending: str) -> None:
+    """Also where the whole form that ends the message lacks it."""
+    feed.whole("Hel")
+    used = {"prompt_tokens": 10, "completion_tokens": 5, "cached_tokens": 3, "stop_reason": "stop"}
+    assert feed.live.take_delta({"usage": used}, 1) is None
+    if ending == "delta":
+        feed.delta("lo", 2)
+    else:
+        feed.whole("Hello", status="ready")
+    usage = feed.last.usage
+    assert usage is not None
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (10, 5, 15)
+    assert (usage.cached_tokens, usage.stop_reason, usage.cost) == (3, "stop", None)
+    assert usage.raw == used
 
 
 def test_deltas_before_their_message_are_kept_until_it_comes(feed: Feed) -> None:
