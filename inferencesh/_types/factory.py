@@ -24,7 +24,7 @@ import attrs
 
 from inferencesh.errors import ConfigurationError
 
-from .constraints import NO_DEFAULT, Default, is_pydantic, meaning_of
+from .constraints import NO_DEFAULT, Default, is_pydantic, meaning_of, package_of
 from .docstrings import annotated_text, docs_of, field_docs
 from .encoding import dump_json
 from .hints import alias_of, bare, hints_of, is_typed_dict, members_of, origin_of, type_name
@@ -167,6 +167,8 @@ class TypeNodes:
         return ScalarNode(hint, Scalar(schema, lambda value: hint(text(value)), "a path"))
 
     def _pydantic(self, hint: Any) -> Node:
+        if package_of(hint) in {"fastapi", "starlette"}:
+            raise ConfigurationError(f"{type_name(hint)} belongs to FastAPI, which does not call this function")
         return PydanticNode(hint)
 
     def _enum(self, hint: Any) -> Node:

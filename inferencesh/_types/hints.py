@@ -173,4 +173,15 @@ def type_name(hint: Any) -> str:
     """Return a type as it is written in code: ``Person``, ``list[int]``, ``int | None``."""
     if isinstance(hint, type) and not typing.get_args(hint):
         return "None" if hint is type(None) else hint.__name__
-    return _QUALIFIER.sub("", repr(hint))
+    return _QUALIFIER.sub("", repr(_without_metadata(hint)))
+
+
+def _without_metadata(hint: Any) -> Any:
+    """Return a hint without the metadata of each ``Annotated`` in it."""
+    if "Annotated[" not in repr(hint):
+        return hint
+    holder = types.SimpleNamespace(__annotations__={"hint": hint})
+    try:
+        return typing.get_type_hints(holder)["hint"]
+    except Exception:  # noqa: BLE001 - it names something that is not defined, and is shown as it is written
+        return hint

@@ -7,6 +7,7 @@ run before or around pydantic's own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -43,11 +44,7 @@ class PydanticReader:
             adapter: TypeAdapter[Any] = TypeAdapter(hint)
             self._schema: Schema = adapter.json_schema(by_alias=True, mode="validation")
         except (PydanticUserError, TypeError, NameError) as error:
-            said = _first_line(error).partition(". Set ")[0]
-            raise ConfigurationError(
-                f"pydantic cannot read {self.name}: {said}; inside of its models and metadata pydantic knows "
-                "dataclasses, TypedDicts and its own models, but no attrs classes"
-            ) from error
+            raise ConfigurationError(f"pydantic cannot read {self.name}: {_reason(hint, error)}") from error
         self._validate = _validator_of(adapter)
 
     def schema(self, definitions: Definitions) -> Schema:
@@ -84,6 +81,24 @@ class PydanticReader:
         return "properties" in definitions.resolved(self.schema(definitions)) and not isinstance(value, dict)
 
 
+def _reason(hint: Any, error: Exception) -> str:
+    if getattr(error, "code", None) == "class-not-fully-defined":
+        return f"its hints name {_undefined_in(hint)}: define that first, or call model_rebuild() where it is defined"
+    said = _first_line(error).partition(". Set ")[0]
+    return (
+        f"{said}; inside of its models and metadata pydantic knows dataclasses, TypedDicts and its own models, but no "
+        "attrs classes"
+    )
+
+
+def _undefined_in(hint: Any) -> str:
+    try:
+        hint.model_rebuild()
+    except Exception as error:  # noqa: BLE001 - it is no model, or has a name that is not defined
+        return f"{error.name}, which is not defined" if isinstance(error, NameError) else "what is not defined"
+    return "what is not defined"
+
+
 def _is_hashable(value: object) -> bool:
     try:
         hash(value)
@@ -116,6 +131,7 @@ _STRICTABLE = frozenset(
     ]
 )
 _OWN_CODE = frozenset({"function-before", "function-wrap", "function-plain"})
+_NO_CONFIG: Mapping[str, Any] = {}
 _UNTOUCHED = frozenset({"metadata", "serialization", "config", "cls", "function", "default", "ref"})
 
 
@@ -164,31 +180,36 @@ class _StrictSchema:
     def __init__(self) -> None:
         self.found_lenient = False
 
-    def made_strict(self, schema: Any, *, after_code: bool = False, lenient: bool = False) -> Any:
+    def made_strict(self, schema: Any, *, after_code: bool = False, config: Mapping[str, Any] = _NO_CONFIG) -> Any:
         """Return a core schema that is strict.
 
         Args:
             schema: The schema or a part of it.
             after_code: Whether a user's validator runs before it; that may return Python objects instead of JSON.
-            lenient: Whether the model that it belongs to says ``strict=False``.
+            config: The configuration of the model that it belongs to.
         """
         if isinstance(schema, list | tuple):
-            parts = [self.made_strict(each, after_code=after_code, lenient=lenient) for each in schema]
+            parts = [self.made_strict(each, after_code=after_code, config=config) for each in schema]
             return tuple(parts) if isinstance(schema, tuple) else parts
         if not isinstance(schema, Mapping):
             return schema
         kind = schema.get("type")
         after_code = after_code or _runs_own_code(schema)
         if kind in {"model", "dataclass", "typed-dict"} and ("config" in schema or kind != "typed-dict"):
-            lenient = (schema.get("config") or {}).get("strict") is False
+            config = schema.get("config") or _NO_CONFIG
+        lenient = after_code or config.get("strict") is False or (kind == "str" and _takes_numbers(schema, config))
         result = {
-            key: each if key in _UNTOUCHED else self.made_strict(each, after_code=after_code, lenient=lenient)
+            key: each if key in _UNTOUCHED else self.made_strict(each, after_code=after_code, config=config)
             for key, each in schema.items()
         }
-        self.found_lenient |= after_code or lenient or schema.get("strict") is False
+        self.found_lenient |= lenient or schema.get("strict") is False
         if kind in _STRICTABLE and "strict" not in schema:
-            result["strict"] = not (after_code or lenient)
+            result["strict"] = not lenient
         return result
+
+
+def _takes_numbers(schema: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    return bool(schema.get("coerce_numbers_to_str", config.get("coerce_numbers_to_str")))
 
 
 def _runs_own_code(schema: Mapping[str, Any]) -> bool:
@@ -204,16 +225,9 @@ def _runs_own_code(schema: Mapping[str, Any]) -> bool:
 
 # What pydantic's errors say in our words, with the values of their context.
 _WORDS: Mapping[str, str] = {
-    "greater_than": "must be greater than {gt}",
     "greater_than_equal": "must be at least {ge}",
-    "less_than": "must be less than {lt}",
     "less_than_equal": "must be at most {le}",
-    "multiple_of": "must be a multiple of {multiple_of}",
-    "string_too_short": "must have at least {min_length} characters",
-    "string_too_long": "must have at most {max_length} characters",
     "string_pattern_mismatch": "must match '{pattern}'",
-    "too_short": "must have at least {min_length} items",
-    "too_long": "must have at most {max_length} items",
     "literal_error": "expected one of {expected}",
     "enum": "expected one of {expected}",
     "int_type": "expected int",
@@ -224,7 +238,9 @@ _WORDS: Mapping[str, str] = {
     "dict_type": "expected dict",
     "none_required": "expected None",
 }
+_SUBJECT = re.compile(r"^(Input|[\w ]+?) should ")  # as in "String should have at least 1 character"
 _WITHOUT_VALUE = {"missing": "is missing", "extra_forbidden": "there is no such field"}
+_OF_USER = frozenset({"value_error", "assertion_error"})
 _OF_TAG = frozenset({"union_tag_invalid", "union_tag_not_found"})
 
 
@@ -234,8 +250,8 @@ def _told(error: ValidationError, value: object) -> list[tuple[str, str]]:
     for each in error.errors(include_url=False):
         kind = each["type"]
         place = _place(each["loc"], value, lacks=kind == "missing")
-        if kind in _OF_TAG and (tag := str(each["ctx"]["discriminator"]).strip("'")).isidentifier():
-            place, text = f"{place}.{tag}", _words_of_tag(tag, each)
+        if kind in _OF_TAG:
+            place, text = _problem_of_tag(place, each)
         else:
             text = _WITHOUT_VALUE.get(kind) or f"{_words(kind, each)}, got {short(each['input'])}"
         texts = found.setdefault(place, [])
@@ -251,14 +267,21 @@ def _words(kind: str, error: Mapping[str, Any]) -> str:
         except KeyError:  # another version of pydantic gives other values
             return str(error["msg"])
     text = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    return f"{text[:1].lower()}{text[1:]}" if text.startswith("Input ") else text
+    if kind in _OF_USER:
+        return text
+    if kind in {"too_short", "too_long"} and isinstance(error["input"], str):  # a SecretStr has items
+        text = text.replace(" item", " character")
+    return _SUBJECT.sub("must ", text.partition(" after validation")[0])
 
 
-def _words_of_tag(tag: str, error: Mapping[str, Any]) -> str:
-    given = error["input"]
+def _problem_of_tag(place: str, error: Mapping[str, Any]) -> tuple[str, str]:
+    given, tags = error["input"], error["ctx"].get("expected_tags")
+    tag = str(error["ctx"]["discriminator"]).strip("'")
+    if not tag.isidentifier():  # it is a function
+        return place, f"must have {f'one of the tags {tags}' if tags else 'a tag'}, got {short(given)}"
     if not isinstance(given, dict) or tag not in given:
-        return "is missing"
-    return f"expected one of {error['ctx'].get('expected_tags')}, got {short(given[tag])}"
+        return f"{place}.{tag}", "is missing"
+    return f"{place}.{tag}", f"expected one of {tags}, got {short(given[tag])}"
 
 
 def _place(path: tuple[int | str, ...], value: Any, *, lacks: bool) -> str:

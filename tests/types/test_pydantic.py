@@ -87,6 +87,26 @@ class Checked(pydantic.BaseModel):
         return self
 
 
+class Account(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(coerce_numbers_to_str=True)
+    number: str
+    size: int = 0
+
+
+def colour_of(value: Any) -> Any:
+    """Return the tag of a fruit."""
+    return value.get("colour") if isinstance(value, dict) else None
+
+
+class Fruit(pydantic.BaseModel):
+    colour: str
+
+
+ByFunction = Annotated[
+    Annotated[Fruit, pydantic.Tag("red")] | Annotated[Fruit, pydantic.Tag("blue")], pydantic.Discriminator(colour_of)
+]
+
+
 @attrs.define
 class Plain:
     """An attrs class, which pydantic does not know."""
@@ -120,6 +140,10 @@ def test_the_schema_is_pydantics_in_our_form() -> None:
     assert "$defs" not in schema
 
 
+AT_LEAST_1 = "value.a: must have at least 1 character, got ''"
+AT_MOST_1 = "value.a: must have at most 1 item, got [1, 2]"
+
+
 @pytest.mark.parametrize(
     ("hint", "value", "says"),
     [
@@ -141,6 +165,21 @@ def test_the_schema_is_pydantics_in_our_form() -> None:
         (Closed, {"user_name": "a"}, "value.userName: is missing"),
         (Checked, {"a": 1, "b": 2}, "value: b must not be above a, got {"),
         (Checked, {"a": 7}, "value: seven"),
+        (ByFunction, {"colour": "green"}, "value: must have one of the tags 'red', 'blue', got {"),
+        (ByFunction, {}, "value: must have a tag, got {}"),
+        (
+            Annotated[City, pydantic.Field(description="x")],
+            {"people": 0.5},
+            "value.name: is missing; value.people: exp",
+        ),
+        (pydantic.create_model("A", a=Annotated[str, pydantic.Field(min_length=1)]), {"a": ""}, AT_LEAST_1),
+        (
+            pydantic.create_model("A", a=Annotated[pydantic.SecretStr, pydantic.Field(min_length=1)]),
+            {"a": ""},
+            AT_LEAST_1,
+        ),
+        (pydantic.create_model("A", a=Annotated[list[int], pydantic.Field(max_length=1)]), {"a": [1, 2]}, AT_MOST_1),
+        (pydantic.create_model("A", a=pydantic.PastDate), {"a": "2999-01-01"}, "value.a: must be in the past, got"),
     ],
     ids=str,
 )
@@ -172,6 +211,7 @@ def test_only_what_asks_for_it_is_converted() -> None:
     assert (got.lenient, got.field) == (Lenient(number=3), 4)
     assert as_argument(Written, "2026-01-02") == as_argument(Written, {"day": "2026-01-02"})
     assert as_argument(Annotated[int, pydantic.BeforeValidator(int)], "4") == 4
+    assert as_argument(Account, {"number": 4}) == Account(number="4")
     if not pydantic.VERSION.startswith(("2.11.", "2.12.")):  # whose models cannot be made strict in part
         assert "value.city.people: expected int" in complaint(Mixed, {**given, "city": {"name": "a", "people": "3"}})
 
@@ -238,6 +278,16 @@ def test_what_pydantic_cannot_read_is_refused_when_the_tool_is_made() -> None:
 
     for hint in (Holder, Annotated[Plain, pydantic.AfterValidator(lambda value: value)]):
         assert "no attrs classes" in untold(hint)
+
+
+def test_a_model_with_a_name_that_is_not_defined_is_refused() -> None:
+    """The error says which name, and what to do."""
+
+    class Parent(pydantic.BaseModel):
+        child: "Child"  # type: ignore[name-defined]  # noqa: F821, UP037 - it is defined nowhere
+
+    told = untold(Parent)
+    assert "its hints name Child, which is not defined: define that first, or call model_rebuild()" in told
 
 
 def test_a_model_nested_deeply_is_told() -> None:
