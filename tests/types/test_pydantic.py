@@ -140,6 +140,26 @@ def test_the_schema_is_pydantics_in_our_form() -> None:
     assert "$defs" not in schema
 
 
+class Documented(pydantic.BaseModel):
+    """A booking.
+
+    Attributes:
+        guests: How many come.
+        nights: Not this.
+    """
+
+    guests: int
+    nights: int = pydantic.Field(default=1, description="How long.")
+
+
+def test_the_docstring_of_a_model_describes_its_fields() -> None:
+    """Where they do not describe themselves; the description of the model is the rest."""
+    schema = OutputType.of(Documented).schema
+    assert schema["description"] == "A booking."
+    texts = {name: each["description"] for name, each in schema["properties"].items()}
+    assert texts == {"guests": "How many come.", "nights": "How long."}
+
+
 AT_LEAST_1 = "value.a: must have at least 1 character, got ''"
 AT_MOST_1 = "value.a: must have at most 1 item, got [1, 2]"
 
