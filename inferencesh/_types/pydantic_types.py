@@ -82,8 +82,9 @@ class PydanticReader:
 
 
 def _reason(hint: Any, error: Exception) -> str:
-    if getattr(error, "code", None) == "class-not-fully-defined":
-        return f"its hints name {_undefined_in(hint)}: define that first, or call model_rebuild() where it is defined"
+    if isinstance(error, NameError) or getattr(error, "code", None) == "class-not-fully-defined":
+        name = _undefined_in(hint, error)
+        return f"its hints name {name}, which is not defined: define it first, or call model_rebuild() where it is"
     said = _first_line(error).partition(". Set ")[0]
     return (
         f"{said}; inside of its models and metadata pydantic knows dataclasses, TypedDicts and its own models, but no "
@@ -91,12 +92,17 @@ def _reason(hint: Any, error: Exception) -> str:
     )
 
 
-def _undefined_in(hint: Any) -> str:
+def _undefined_in(hint: Any, error: Exception) -> str:
+    """Return the name that is not defined; pydantic says it only when the model is built again."""
+    if isinstance(error, NameError):
+        return error.name
     try:
         hint.model_rebuild()
-    except Exception as error:  # noqa: BLE001 - it is no model, or has a name that is not defined
-        return f"{error.name}, which is not defined" if isinstance(error, NameError) else "what is not defined"
-    return "what is not defined"
+    except NameError as undefined:
+        return undefined.name
+    except AttributeError:  # it is no model
+        pass
+    return "something"
 
 
 def _is_hashable(value: object) -> bool:

@@ -134,6 +134,8 @@ class _Inliner:
         }
         if len(result.get("allOf", ())) == 1:  # as pydantic before 2.9 writes a reference with a description
             result = {**result.pop("allOf")[0], **result}
+        if "const" in result:  # before 2.10 there is the same as an enum
+            result.pop("enum", None)
         tag = schema["discriminator"].get("propertyName") if isinstance(schema.get("discriminator"), dict) else None
         if tag is not None and "oneOf" in result:
             result["oneOf"] = [with_required(each, tag) for each in result["oneOf"]]

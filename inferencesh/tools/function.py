@@ -209,7 +209,7 @@ class TypedArguments:
         default = self._parameters[name].default
         if default.make is not None:
             return {name: default.make()}
-        if isinstance(default.value, list | dict | set):  # one that can be changed must not carry over to the next call
+        if type(default.value).__hash__ is None:  # it can be changed, which must not carry over to the next call
             return {name: copy.deepcopy(default.value)}
         return {}
 

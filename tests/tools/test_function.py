@@ -28,6 +28,7 @@ from typing import (
 
 import attrs
 import msgspec
+import pydantic
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -467,7 +468,16 @@ def test_a_default_that_can_be_changed_is_not_shared_between_calls() -> None:
         seen[item] = seen.get(item, 0) + 1
         return f"{kept} {seen}"
 
+    class Counter(pydantic.BaseModel):
+        number: int = 0
+
+    @tool
+    def count(counter: Counter = Counter()) -> int:  # noqa: B008 - the point
+        counter.number += 1
+        return counter.number
+
     assert [call(collect, item="a"), call(collect, item="a")] == ["[['a']] {'a': 1}"] * 2
+    assert [call(count), call(count)] == [1, 1]
     assert schema_of(collect)["properties"]["kept"]["default"] == [[]]
 
 

@@ -308,7 +308,7 @@ def test_a_model_with_a_name_that_is_not_defined_is_refused() -> None:
         child: "Child"  # type: ignore[name-defined]  # noqa: F821, UP037 - it is defined nowhere
 
     told = untold(Parent)
-    assert "its hints name Child, which is not defined: define that first, or call model_rebuild()" in told
+    assert "its hints name Child, which is not defined: define it first, or call model_rebuild()" in told
 
 
 def test_a_model_nested_deeply_is_told() -> None:
