@@ -7,6 +7,7 @@ run before or around pydantic's own.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -136,6 +137,8 @@ _STRICTABLE = frozenset(
         *("dataclass", "typed-dict", "lax-or-strict"),
     ]
 )
+# Kinds that are read from JSON alike whether they are strict or not; pydantic itself says strict=False of some.
+_CONTAINERS = frozenset({"list", "tuple", "set", "frozenset", "dict", "union", "tagged-union"})
 _OWN_CODE = frozenset({"function-before", "function-wrap", "function-plain"})
 _NO_CONFIG: Mapping[str, Any] = {}
 _UNTOUCHED = frozenset({"metadata", "serialization", "config", "cls", "function", "default", "ref"})
@@ -204,11 +207,12 @@ class _StrictSchema:
         if kind in {"model", "dataclass", "typed-dict"} and ("config" in schema or kind != "typed-dict"):
             config = schema.get("config") or _NO_CONFIG
         lenient = after_code or config.get("strict") is False or (kind == "str" and _takes_numbers(schema, config))
+        untouched = _UNTOUCHED if lenient else _UNTOUCHED | {"lax_schema"}  # which is for types that are not strict
         result = {
-            key: each if key in _UNTOUCHED else self.made_strict(each, after_code=after_code, config=config)
+            key: each if key in untouched else self.made_strict(each, after_code=after_code, config=config)
             for key, each in schema.items()
         }
-        self.found_lenient |= lenient or schema.get("strict") is False
+        self.found_lenient |= lenient or (schema.get("strict") is False and kind not in _CONTAINERS)
         if kind in _STRICTABLE and "strict" not in schema:
             result["strict"] = not lenient
         return result
@@ -224,7 +228,8 @@ def _runs_own_code(schema: Mapping[str, Any]) -> bool:
         return False
     function = schema["function"]
     function = function.get("function") if isinstance(function, Mapping) else function
-    return package_of(function) not in {"pydantic", "pydantic_core"}
+    plain = function.func if isinstance(function, functools.partial) else function
+    return package_of(plain) not in {"pydantic", "pydantic_core"}
 
 
 # -- errors ------------------------------------------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import datetime
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import attrs
@@ -223,6 +225,23 @@ def test_all_problems_are_told_at_once() -> None:
 def test_an_integer_may_be_written_with_a_point() -> None:
     """3.0 is an integer in JSON Schema, also where pydantic is strict."""
     assert as_argument(City, {"name": "a", "people": 3.0}) == City(name="a", people=3)
+
+
+class Varied(pydantic.BaseModel):
+    number: int = 0
+    secret: pydantic.SecretStr | None = None
+    sizes: Mapping[str, int] = {}
+    queue: collections.deque[int] = collections.deque()
+    pet: Annotated[Cat | Dog, pydantic.Field(discriminator="kind")] | None = None
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"number": "3"}, {"number": True}, {"pet": {"kind": "cat", "lives": False}}, {"queue": ["1"]}, {"secret": 1}],
+)
+def test_what_pydantic_itself_makes_lenient_does_not_count(given: dict[str, Any]) -> None:
+    """It says so of the schemas of some types, which are no wish of the model."""
+    assert ": expected " in complaint(Varied, given)
 
 
 def test_only_what_asks_for_it_is_converted() -> None:
