@@ -7,9 +7,11 @@ run before or around pydantic's own.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from inferencesh._text import encode_json
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
 
 __all__ = ["PydanticReader"]
+
+_MOST_LEFT_OUT = 32  # attempts to read a value that grows
 
 
 class PydanticReader:
@@ -62,6 +66,16 @@ class PydanticReader:
         Raises:
             MismatchError: It does not fit.
         """
+        try:
+            return self._read(value)
+        except MismatchError:
+            if growing:
+                for shorter in itertools.islice(_without_last_parts(value), _MOST_LEFT_OUT):
+                    with contextlib.suppress(MismatchError):  # even less of it may fit
+                        return self._read(shorter)
+            raise
+
+    def _read(self, value: object) -> Any:
         from pydantic import ValidationError
 
         try:
@@ -69,7 +83,7 @@ class PydanticReader:
         except (TypeError, RecursionError):
             raise MismatchError([("", "is nested too deeply")]) from None
         try:
-            return self._validate(data, growing)
+            return self._validate(data)
         except ValidationError as error:
             problems = _told(error, value)
             of_itself = all(place == "" for place, _ in problems) and self._is_of_other_kind(value)
@@ -96,14 +110,25 @@ def _reason(hint: Any, error: Exception) -> str:
 def _undefined_in(hint: Any, error: Exception) -> str:
     """Return the name that is not defined; pydantic says it only when the model is built again."""
     if isinstance(error, NameError):
-        return error.name
+        return str(error.name)
     try:
         hint.model_rebuild()
     except NameError as undefined:
-        return undefined.name
+        return str(undefined.name)
     except AttributeError:  # it is no model
         pass
     return "something"
+
+
+def _without_last_parts(value: Any) -> Iterator[Any]:
+    """Yield a JSON value without its last part: first without the innermost one, at last without the outermost one."""
+    if isinstance(value, dict | list) and value:
+        last = next(reversed(value)) if isinstance(value, dict) else len(value) - 1
+        shorter = value.copy()
+        for inner in _without_last_parts(value[last]):
+            yield {**value, last: inner} if isinstance(value, dict) else [*value[:-1], inner]
+        del shorter[last]
+        yield shorter
 
 
 def _is_hashable(value: object) -> bool:
@@ -144,37 +169,20 @@ _NO_CONFIG: Mapping[str, Any] = {}
 _UNTOUCHED = frozenset({"metadata", "serialization", "config", "cls", "function", "default", "ref"})
 
 
-def _validator_of(adapter: TypeAdapter[Any]) -> Callable[[bytes, bool], Any]:
-    """Return a function that validates JSON strictly, but for the parts that ask for something else.
-
-    It takes the JSON, and whether the value is still being written.
-    """
-    from pydantic_core import SchemaError, SchemaValidator
+def _validator_of(adapter: TypeAdapter[Any]) -> Callable[[bytes], Any]:
+    """Return a function that validates JSON strictly, but for the parts that ask for something else."""
+    from pydantic_core import SchemaValidator
 
     strict = _StrictSchema()
     schema = strict.made_strict(adapter.core_schema)
     if not strict.found_lenient:
-        return lambda data, growing: _validate_all_strictly(adapter, data, growing)
+        return functools.partial(adapter.validate_json, strict=True)
     try:
-        validator = SchemaValidator(schema, None, _use_prebuilt=False)
+        return SchemaValidator(schema, None, _use_prebuilt=False).validate_json
     except TypeError:
         # Before 2.11 models have no validators that are built already. Those of 2.11 and 2.12 are used in any case, and
         # with them a type that asks for leniency anywhere is validated as pydantic does by default.
-        try:
-            validator = SchemaValidator(schema, None)
-        except SchemaError:  # pydantic before 2.7, which describes some types so that no validator can be made of it
-            return lambda data, growing: _validate_all_strictly(adapter, data, growing)
-    return lambda data, _: validator.validate_json(data)
-
-
-def _validate_all_strictly(adapter: TypeAdapter[Any], data: bytes, growing: bool) -> Any:  # noqa: FBT001 - as its caller
-    if growing:
-        partly: dict[str, Any] = {"experimental_allow_partial": "trailing-strings"}
-        try:
-            return adapter.validate_json(data, strict=True, **partly)
-        except TypeError:  # pydantic before 2.10 validates whole values only
-            return adapter.validate_json(data, strict=True)
-    return adapter.validate_json(data, strict=True)
+        return SchemaValidator(schema, None).validate_json
 
 
 class _StrictSchema:

@@ -354,3 +354,39 @@ def test_a_model_as_output() -> None:
     assert OutputType.of(City).read_partial({"name": "a"}) == City(name="a")
     with pytest.raises(ConfigurationError, match="no attrs classes"):
         OutputType.of(Annotated[Plain, pydantic.AfterValidator(lambda value: value)])  # type: ignore[arg-type]  # a hint
+
+
+class Trip(pydantic.BaseModel):
+    title: str
+    stops: list[City] = []
+    by_name: dict[str, City] = {}
+    note: str = ""
+
+
+class LenientTrip(Trip):
+    @pydantic.field_validator("note", mode="before")
+    @classmethod
+    def as_text(cls, note: object) -> str:
+        """Accept anything."""
+        return str(note)
+
+
+@pytest.mark.parametrize("trip", [Trip, LenientTrip])
+def test_a_model_that_grows_is_never_gone_again(trip: type[Trip]) -> None:
+    """A part of it that is not complete yet is left out, at any depth."""
+    kind = OutputType.of(trip)
+    oslo = City(name="Oslo")
+    grown: list[tuple[object, object]] = [
+        ({}, None),
+        ({"title": "North"}, trip(title="North")),
+        ({"title": "North", "stops": [{}]}, trip(title="North", stops=[])),
+        ({"title": "North", "stops": [{"name": "Oslo"}]}, trip(title="North", stops=[oslo])),
+        ({"title": "North", "stops": [{"name": "Oslo"}, {}]}, trip(title="North", stops=[oslo])),
+        (
+            {"title": "North", "stops": [{"name": "Oslo"}], "by_name": {"o": {"name": "Oslo"}, "b": {"people": 1}}},
+            trip(title="North", stops=[oslo], by_name={"o": oslo}),
+        ),
+    ]
+    assert [kind.read_partial(value) for value, _ in grown] == [expected for _, expected in grown]
+    assert kind.read_partial({"title": "North", "stops": [{}], "note": "x"}) is None  # no longer the last part
+    assert kind.read_partial({"title": "North", "stops": [{}]}, over=True) is None
