@@ -256,27 +256,43 @@ _WORDS: Mapping[str, str] = {
     "list_type": "expected list",
     "dict_type": "expected dict",
     "none_required": "expected None",
+    "model_type": "expected {class_name}",
+    "dataclass_type": "expected {class_name}",
 }
 _SUBJECT = re.compile(r"^(Input|[\w ]+?) should ")  # as in "String should have at least 1 character"
+_EXPECTED = "expected "
 _WITHOUT_VALUE = {"missing": "is missing", "extra_forbidden": "there is no such field"}
 _OF_USER = frozenset({"value_error", "assertion_error"})
 _OF_TAG = frozenset({"union_tag_invalid", "union_tag_not_found"})
 
 
 def _told(error: ValidationError, value: object) -> list[tuple[str, str]]:
-    """Return the problems with their places, one for each place."""
-    found: dict[str, list[str]] = {}
+    """Return the problems with their places, one for each place; each member of a union has one of its own."""
+    found: dict[str, tuple[list[str], str]] = {}
     for each in error.errors(include_url=False):
         kind = each["type"]
         place = _place(each["loc"], value, lacks=kind == "missing")
+        got = f", got {short(each['input'])}"
         if kind in _OF_TAG:
-            place, text = _problem_of_tag(place, each)
+            place, text, got = _problem_of_tag(place, each)
+        elif kind in _WITHOUT_VALUE:
+            text, got = _WITHOUT_VALUE[kind], ""
         else:
-            text = _WITHOUT_VALUE.get(kind) or f"{_words(kind, each)}, got {short(each['input'])}"
-        texts = found.setdefault(place, [])
+            text = _words(kind, each)
+        texts, _ = found.setdefault(place, ([], got))
         if text not in texts:
             texts.append(text)
-    return [(place, " or ".join(texts)) for place, texts in found.items()]
+    return [
+        (place, _joined(texts) + got)
+        for place, (texts, got) in found.items()
+        # One member is of another kind, but the value is of the kind of another member, with a problem inside.
+        if not (texts[0].startswith(_EXPECTED) and any(other != place and other.startswith(place) for other in found))
+    ]
+
+
+def _joined(texts: list[str]) -> str:
+    """Return what each member of a union expects: ``expected int or str``."""
+    return " or ".join([texts[0], *(each.removeprefix(_EXPECTED) for each in texts[1:])])
 
 
 def _words(kind: str, error: Mapping[str, Any]) -> str:
@@ -293,14 +309,15 @@ def _words(kind: str, error: Mapping[str, Any]) -> str:
     return _SUBJECT.sub("must ", text.partition(" after validation")[0])
 
 
-def _problem_of_tag(place: str, error: Mapping[str, Any]) -> tuple[str, str]:
+def _problem_of_tag(place: str, error: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return the place and the words of a problem, and the value that is wrong."""
     given, tags = error["input"], error["ctx"].get("expected_tags")
     tag = str(error["ctx"]["discriminator"]).strip("'")
     if not tag.isidentifier():  # it is a function
-        return place, f"must have {f'one of the tags {tags}' if tags else 'a tag'}, got {short(given)}"
+        return place, f"must have {f'one of the tags {tags}' if tags else 'a tag'}", f", got {short(given)}"
     if not isinstance(given, dict) or tag not in given:
-        return f"{place}.{tag}", "is missing"
-    return f"{place}.{tag}", f"expected one of {tags}, got {short(given[tag])}"
+        return f"{place}.{tag}", "is missing", ""
+    return f"{place}.{tag}", f"expected one of {tags}", f", got {short(given[tag])}"
 
 
 def _place(path: tuple[int | str, ...], value: Any, *, lacks: bool) -> str:

@@ -42,8 +42,8 @@ written by `python -m tests.types.page` from the types of the tests, which draw 
 valid arrives equal, the rest is refused in one sentence a field, and the JSON Schema agrees with the reader.
 
 Nothing is converted: a text is not accepted for a number. A pydantic model is validated by pydantic, in its strict mode
-for JSON, unless the model or a field of it says `strict=False`, or has validators that run before or around its own.
-(With pydantic 2.11 and 2.12, one such part makes the whole type lenient.)
+for JSON, unless the model or a field of it says `strict=False` or `coerce_numbers_to_str`, or has validators that run
+before or around its own. (With pydantic 2.11 and 2.12, one such part makes the whole type lenient.)
 """
 _TAIL = """\
 ## What a schema cannot say
