@@ -111,12 +111,11 @@ def _undefined_in(hint: Any, error: Exception) -> str:
     """Return the name that is not defined; pydantic says it only when the model is built again."""
     if isinstance(error, NameError):
         return str(error.name)
-    try:
-        hint.model_rebuild()
-    except NameError as undefined:
-        return str(undefined.name)
-    except AttributeError:  # it is no model
-        pass
+    if hasattr(hint, "model_rebuild"):
+        try:
+            hint.model_rebuild()
+        except NameError as undefined:
+            return str(undefined.name)
     return "something"
 
 
@@ -259,7 +258,7 @@ _WORDS: Mapping[str, str] = {
     "model_type": "expected {class_name}",
     "dataclass_type": "expected {class_name}",
 }
-_SUBJECT = re.compile(r"^(Input|[\w ]+?) should ")  # as in "String should have at least 1 character"
+_SUBJECT = re.compile(r"^[\w ]+? should ")  # as in "String should have at least 1 character"
 _EXPECTED = "expected "
 _WITHOUT_VALUE = {"missing": "is missing", "extra_forbidden": "there is no such field"}
 _OF_USER = frozenset({"value_error", "assertion_error"})
@@ -286,7 +285,7 @@ def _told(error: ValidationError, value: object) -> list[tuple[str, str]]:
         (place, _joined(texts) + got)
         for place, (texts, got) in found.items()
         # One member is of another kind, but the value is of the kind of another member, with a problem inside.
-        if not (texts[0].startswith(_EXPECTED) and any(other != place and other.startswith(place) for other in found))
+        if not (texts[0].startswith(_EXPECTED) and any(other.startswith((f"{place}.", f"{place}[")) for other in found))
     ]
 
 

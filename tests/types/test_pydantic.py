@@ -101,6 +101,7 @@ class Limited(pydantic.BaseModel):
     items: list[int] = pydantic.Field(default=[], max_length=1)
     day: pydantic.PastDate | None = None
     size: Literal["S", "L"] = "S"
+    sizes: list[int] = []
     union: int | str | City | None = None
 
 
@@ -201,6 +202,7 @@ def test_the_docstring_of_a_model_describes_its_fields() -> None:
         ),
         (Limited, {"union": []}, "value.union: expected int or str or City, got []"),
         (Limited, {"union": {"name": 1}}, "value.union.name: expected str, got 1"),
+        (Limited, {"size": 1, "sizes": [{}]}, "value.size: expected 'S' or 'L', got 1; value.sizes[0]: expected int"),
         (Limited, {"text": ""}, "value.text: must have at least 1 character, got ''"),
         (Limited, {"secret": ""}, "value.secret: must have at least 1 character, got ''"),
         (Limited, {"items": [1, 2]}, "value.items: must have at most 1 item, got [1, 2]"),
