@@ -13,6 +13,7 @@ import pydantic
 import pytest
 
 from inferencesh import ConfigurationError, OutputError, tool
+from inferencesh._types.hints import type_name
 from inferencesh._types.output import OutputType
 from inferencesh.tools.handler import ArgumentsError
 
@@ -209,7 +210,7 @@ def test_the_docstring_of_a_model_describes_its_fields() -> None:
         (Limited, {"day": "2999-01-01"}, "value.day: must be in the past, got"),
         (Limited, {"size": "XL"}, "value.size: expected 'S' or 'L', got 'XL'"),
     ],
-    ids=str,
+    ids=lambda value: type_name(value) if isinstance(value, type) else None,
 )
 def test_problems_have_their_places(hint: Any, value: object, says: str) -> None:
     """One sentence a field, and never a traceback."""
