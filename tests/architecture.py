@@ -24,7 +24,7 @@ ROOT = "inferencesh"  # the name of the package's own ``__init__``, which import
 FLOORS = (
     (ROOT,),
     ("errors",),
-    ("_text", "config"),
+    ("_page", "_text", "config"),
     ("models",),
     ("_types",),
     ("tools",),
@@ -43,7 +43,7 @@ FLOORS = (
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}
 
 # The rooms that neither wait nor send: they can be tested without a loop, a thread, a socket or a clock.
-IO_FREE = ("errors", "_text", "config", "models", "_types", "tools", "builders", "_protocol")
+IO_FREE = ("errors", "_page", "_text", "config", "models", "_types", "tools", "builders", "_protocol")
 IO = frozenset(
     [
         *("aiohttp", "anyio", "asyncio", "concurrent", "multiprocessing", "queue", "sched", "select", "selectors"),
@@ -55,7 +55,7 @@ OUTSIDE = ("local", "testing")  # rooms beside the client
 MOST_MODULES = 52  # of the client that hold code
 LEAST_LINES = 60  # a shorter module is a fragment of another one
 
-LOCAL_MAY_IMPORT = frozenset({ROOT, "errors", "_text", "_loops", "local"})
+LOCAL_MAY_IMPORT = frozenset({ROOT, "errors", "_page", "_text", "_loops", "local"})
 PUBLIC_USERS = ("_cli", "__main__", "testing")
 # The modules that those may import from; ``local.errors`` has what a scripted refusal is made of.
 PUBLIC_MODULES = frozenset({"local", "local.errors", "web"})
@@ -236,7 +236,7 @@ def core_does_no_io(house: House) -> list[str]:
 
 
 def local_is_no_client(house: House) -> list[str]:
-    """The embedded runtime imports nothing of the client but its errors, its JSON helpers and its loops."""
+    """The embedded runtime imports nothing of the client but its errors, its JSON helpers, its loops and its page."""
     return [
         f"{module.name} imports {other}"
         for module in house.of("local")
