@@ -14,6 +14,7 @@ let reading = null; // stops the stream that is being read
 let order = []; // the ids of the shown messages
 let unsettled = false; // whether a call is shown whose end was not heard of
 const echoes = []; // the ids of messages that are shown before the server has named them
+const answers = new Map(); // the id of a question -> what was answered here; the server does not send results of tools
 const named = new Map(); // the id of a user's message at the server -> the id that it is shown by
 
 const list = new MessageList(byId("log"), {
@@ -22,7 +23,10 @@ const list = new MessageList(byId("log"), {
   drawn: () => atBottom && scrollToEnd(),
   wording: wordingOf,
   actions: {
-    answer: (each, result) => settleCall(each, "", { result }),
+    answer: async (each, result) => {
+      await settleCall(each, "", { result });
+      answers.set(each.id, result);
+    },
     approve: (each) => settleCall(each, "/decision", { approved: true }),
     reject: (each, reason) => settleCall(each, "/decision", { approved: false, reason }),
   },
@@ -173,6 +177,7 @@ function show(snapshot) {
   if (!order.includes(id)) order.push(id);
   const message = messageOf({ ...snapshot, id }, order.indexOf(id));
   unsettled ||= message.tool_invocations.some((each) => each.status !== "completed");
+  for (const each of message.tool_invocations) each.result = answers.get(each.id);
   list.set(message);
 }
 
@@ -199,7 +204,7 @@ function settle({ waiting = false } = {}) {
   byId("text").placeholder = waiting ? "Answer above first" : "Write a message";
   byId("text").disabled = byId("send").disabled = byId("attach").disabled = waiting;
   for (const each of document.querySelectorAll(".growing")) each.classList.remove("growing");
-  (waiting ? document.querySelector(".waits :is(input, .primary)") : byId("text"))?.focus();
+  (waiting ? document.querySelector(".waits .reply input") : byId("text"))?.focus();
 }
 
 function tell(text, again = () => follow()) {

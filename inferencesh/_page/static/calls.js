@@ -57,7 +57,7 @@ export class CallPanel {
     if (result !== this.result) {
       this.result = result;
       const laidOut = /^\s*[[{]/.test(result) && jsonProblem(result) === null ? layOut(result) : result;
-      this.output.replaceChildren(...(result ? [element("span", { class: "label", text: "Result" }), element("pre", { text: laidOut })] : []));
+      this.output.replaceChildren(...(result ? [element("span", { class: "label", text: this.words.text === undefined ? "Result" : "Your answer" }), element("pre", { text: laidOut })] : []));
     }
   }
 
