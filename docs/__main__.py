@@ -39,6 +39,7 @@ GUIDES: Mapping[str, Sequence[str]] = {
         "chats",
         "errors",
         "services",
+        "chat-page",
         "testing",
         "runtime",
         "playground",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -364,11 +365,12 @@ def test_an_uploaded_file_goes_with_a_message(inference_runtime: ScriptedRuntime
     assert uploaded.status_code == 201
     sent = browser.post("/chat", json={"text": "What do I need?", "files": [uploaded.json()["token"]]})
     assert sent.json()["text"] == "Milk."
-    (file,) = inference_runtime.requests[0].attachments
-    assert (file.filename, file.content_type, file.size) == ("notes.txt", "text/plain", 9)
+    body: Mapping[str, Any] = inference_runtime.requests[0].body
+    (file,) = body["input"]["attachments"]
+    assert (file["filename"], file["content_type"], file["size"]) == ("notes.txt", "text/plain", 9)
     conversation = browser.get(f"/chat/{sent.json()['chat_id']}")
     assert [each["attachments"] for each in conversation.json()["messages"]] == [["file"], []]
-    assert file.uri not in conversation.text
+    assert file["uri"] not in conversation.text
 
 
 def test_files_are_limited_in_size_type_and_name(browser: httpx.Client) -> None:
