@@ -255,12 +255,15 @@ async def test_a_failed_reply_is_told_in_plain_words(inference_runtime: Scripted
 async def test_an_agent_that_cannot_be_reached_is_told_in_plain_words(
     inference_runtime: ScriptedRuntime, page: Page
 ) -> None:
-    """Nothing that was typed is lost."""
-    inference_runtime.stop()
+    """Nothing that was typed is lost, and the conversation stays as it was."""
+    inference_runtime.reply("Hello.")
     await say(page, "Hi")
+    await expect(page.locator(".assistant .text")).to_have_text("Hello.")
+    inference_runtime.stop()
+    await say(page, "Thanks")
     await expect(page.get_by_role("alert")).to_contain_text("The assistant cannot be reached right now.")
-    await expect(page.get_by_label("Message")).to_have_value("Hi")
-    await expect(page.locator(".message")).to_have_count(0)
+    await expect(page.get_by_label("Message")).to_have_value("Thanks")
+    await expect(page.locator(".user")).to_have_text(["Hi"])
     assert not INTERNAL.search(await page.locator("body").inner_text())
 
 

@@ -13,7 +13,7 @@ let chatId = new URLSearchParams(location.search).get("chat");
 let reading = null; // stops the stream that is being read
 let order = []; // the ids of the shown messages
 let unsettled = false; // whether a call is shown whose end was not heard of
-const echoes = []; // the ids of messages that are shown before the server has named them
+let echoes = []; // the ids of messages that are shown before the server has named them
 const answers = new Map(); // the id of a question -> what was answered here; the server does not send results of tools
 const named = new Map(); // the id of a user's message at the server -> the id that it is shown by
 
@@ -58,8 +58,8 @@ async function upload(file, progress, signal) {
 async function send(text, attachments) {
   tell("");
   const body = { text: text || "Please look at what I have attached.", files: attachments.map((each) => each.token) };
-  const known = named.size;
-  echo(body.text, attachments);
+  const known = named.size + echoes.length;
+  const id = echo(body.text, attachments);
   working(true);
   try {
     const response = await call("POST", chatId ? pathOf("/stream") : "/chat/stream", body);
@@ -72,7 +72,7 @@ async function send(text, attachments) {
       follow();
       return true;
     }
-    forgetEchoes();
+    forget(id);
     working(false);
     tell(error instanceof Unreachable ? UNSENT : messageOfError(error), error.code === "not_found" ? null : undefined);
     return false;
@@ -181,7 +181,7 @@ function show(snapshot) {
   list.set(message);
 }
 
-// Shows a message at once; the server's own takes its place.
+// Shows a message at once and returns its id; the server's own takes its place.
 function echo(text, attachments) {
   const id = `echo-${performance.now()}`;
   echoes.push(id);
@@ -189,13 +189,13 @@ function echo(text, attachments) {
   const content = [{ type: "text", text }, ...attachments.map((each) => ({ type: "file", file: each.name }))];
   list.set({ id, role: "user", status: "ready", order: order.length - 1, content, tool_invocations: [] });
   scrollToEnd();
+  return id;
 }
 
-function forgetEchoes() {
-  for (const id of echoes.splice(0)) {
-    list.remove(id);
-    order = order.filter((each) => each !== id);
-  }
+function forget(id) {
+  list.remove(id);
+  order = order.filter((each) => each !== id);
+  echoes = echoes.filter((each) => each !== id);
 }
 
 function settle({ waiting = false } = {}) {
