@@ -129,7 +129,17 @@ REFERENCE: Mapping[str, Sequence[str]] = {
         "CallbackCancelledError",
         "ConfigurationWarning",
     ),
-    "Web": ("web.sse", "web.ndjson", "web.snapshot", "web.describe_error", "web.Problem", "web.WebStream"),
+    "Web": (
+        "web.sse",
+        "web.ndjson",
+        "web.snapshot",
+        "web.describe_error",
+        "web.Problem",
+        "web.WebStream",
+        "web.render_markdown",
+        "web.RenderedMarkdown",
+        "web.page_files",
+    ),
     "Testing": ("testing.ScriptedRuntime", "testing.SentMessage", "testing.SentResult"),
     "Embedded runtime": (
         "local.LocalRuntime",
