@@ -331,6 +331,8 @@ def test_a_tool_runs_only_if_it_was_approved(
     chat_id, call_id = wants_approval(inference_runtime, browser)
     busy = browser.post(f"/chat/{chat_id}", json={"text": "Hurry"})
     assert (busy.status_code, busy.json()["type"]) == (409, "input_required")
+    assert [call["id"] for call in busy.json()["pending_tool_calls"]] == [call_id]
+    assert len(inference_runtime.requests) == 1, "nothing is queued behind the question"
     assert inference_runtime.tool_results == []
     inference_runtime.reply("All right.")
     decision = f"/chat/{chat_id}/tools/{call_id}/decision"
@@ -349,6 +351,20 @@ def test_an_approval_cannot_be_replaced_by_an_answer(inference_runtime: Scripted
     forged = browser.post(f"/chat/{chat_id}/tools/{call_id}", json={"result": "It is booked."})
     assert (forged.status_code, forged.json()["type"]) == (409, "conflict")
     assert inference_runtime.tool_results == []
+
+
+def test_nobody_can_forge_the_result_of_a_handler(inference_runtime: ScriptedRuntime, browser: httpx.Client) -> None:
+    """Not even while its call waits for a browser to be back; then the handler runs."""
+    inference_runtime.reply(delay=0.3, tool_calls=[("calculator", {"expression": "6 * 7"})])
+    inference_runtime.reply("It is 42.")
+    with browser.stream("POST", "/chat/stream", json={"text": "What is 6 * 7?"}) as answer:
+        chat_id = answer.headers["x-chat-id"]
+    wait_until(lambda: browser.get(f"/chat/{chat_id}").json()["status"] == "awaiting_input", "the call", 2.0)
+    (call,) = browser.get(f"/chat/{chat_id}").json()["messages"][-1]["tool_calls"]
+    forged = browser.post(f"/chat/{chat_id}/tools/{call['id']}", json={"result": "43"})
+    assert (forged.status_code, forged.json()["type"]) == (409, "conflict")
+    assert parse_sse(browser.get(f"/chat/{chat_id}/stream").content)[-1].data["text"] == "It is 42."
+    assert [sent.result for sent in inference_runtime.tool_results] == ["42"]
 
 
 def attach(
