@@ -24,7 +24,7 @@ ROOT = "inferencesh"  # the name of the package's own ``__init__``, which import
 FLOORS = (
     (ROOT,),
     ("errors",),
-    ("_text", "config"),
+    ("_page", "_text", "config"),
     ("models",),
     ("task_models",),
     ("_types",),
@@ -45,7 +45,7 @@ FLOORS = (
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}
 
 # The rooms that neither wait nor send: they can be tested without a loop, a thread, a socket or a clock.
-IO_FREE = ("errors", "_text", "config", "models", "task_models", "_types", "tools", "builders", "_protocol")
+IO_FREE = ("errors", "_page", "_text", "config", "models", "task_models", "_types", "tools", "builders", "_protocol")
 IO = frozenset(
     [
         *("aiohttp", "anyio", "asyncio", "concurrent", "multiprocessing", "queue", "sched", "select", "selectors"),
@@ -57,7 +57,7 @@ OUTSIDE = ("local", "testing")  # rooms beside the client
 MOST_MODULES = 61  # of the client that hold code
 LEAST_LINES = 60  # a shorter module is a fragment of another one
 
-LOCAL_MAY_IMPORT = frozenset({ROOT, "errors", "_text", "_loops", "local"})
+LOCAL_MAY_IMPORT = frozenset({ROOT, "errors", "_page", "_text", "_loops", "local"})
 # What reads the type hints of apps: it knows nothing of the protocol, and is not to be written twice.
 LOCAL_MAY_IMPORT_TOO = frozenset({"_types", "_types.hints", "_types.output", "_types.reading"})
 PUBLIC_USERS = ("_cli", "__main__", "testing")
@@ -240,7 +240,7 @@ def core_does_no_io(house: House) -> list[str]:
 
 
 def local_is_no_client(house: House) -> list[str]:
-    """The embedded runtime imports nothing of the client but its errors, JSON helpers, loops and reader of hints."""
+    """The embedded runtime imports nothing of the client but errors, JSON helpers, loops, page and reader of hints."""
     return [
         f"{module.name} imports {other}"
         for module in house.of("local")

@@ -457,7 +457,9 @@ async def test_the_inspector_filters_pauses_clears_and_copies_a_test(opened: Ope
         await rows.first.locator("summary").click()
         await expect(rows.first.locator("pre")).to_contain_text('"response": "One "')
         await page.get_by_role("button", name="Copy as test").click()
-        code = await page.get_by_label("The test's source").input_value()
+        source = page.get_by_label("The test's source")
+        await expect(source).not_to_have_value("")
+        code = await source.input_value()
         assert "runtime.reply('One two.')" in code
         assert "agent.send_message('Hi')" in code
         await page.keyboard.press("Escape")
