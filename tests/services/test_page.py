@@ -70,7 +70,7 @@ async def say(page: Page, text: str) -> None:
 
 async def test_a_reply_grows_under_the_message(inference_runtime: ScriptedRuntime, page: Page) -> None:
     """What was typed is there at once, and the text of the reply is shown while it is written."""
-    inference_runtime.reply(pieces=["Once ", "upon ", "a time."], pause=0.5)
+    inference_runtime.reply(pieces=["Once ", "upon ", "a time."], pause=2)
     await say(page, "Tell me a story")
     await expect(page.locator(".user")).to_have_text("Tell me a story")
     reply = page.locator(".assistant .text")
