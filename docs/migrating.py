@@ -574,8 +574,8 @@ for event in client.stream("GET", f"/chats/{agent.chat_id}/stream"):
 TASKS = Section(
     "Apps, tasks and sessions",
     "`client.run(...)` takes the official dict, or the app and its input; `stream` and `wait` are as they were. A task "
-    "is a `Task`, which can also be read as the dict. A task that fails raises `TaskFailedError`, which carries the last "
-    "one.",
+    "is a `Task`, which can also be read as the dict. A task that fails raises `TaskFailedError`, which carries the "
+    "last one.",
     [
         Row(
             ["Inference.run", "Inference.tasks", "TasksAPI", "AsyncTasksAPI"],

@@ -1,5 +1,7 @@
 """Message streams as HTTP responses: server-sent events and NDJSON, for the streaming response of any framework.
 
+Also what a page needs to show them: ``render_markdown``, and the scripts and styles of a chat in ``page_files``.
+
 Example:
     ```python
     from fastapi import FastAPI
@@ -21,7 +23,7 @@ which status.
 
 Events, by name, with the fields of their JSON object:
 
-- ``message``: a snapshot, the whole message so far: id, chat_id, text, delta, status, done, tool_calls, output
+- ``message``: a snapshot, the whole message so far: id, chat_id, text, delta, status, done, tool_calls, output, …
 - ``done``: the end: the final message as a snapshot
 - ``input_required``: a pause: the message whose tool_calls include some with "pending": true
 - ``error``: the end: type, detail and status, without internals of this program
@@ -37,12 +39,14 @@ import logging
 import re
 from collections.abc import AsyncIterable, Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Final, NamedTuple, Self, TypeAlias
 
 import anyio
 import attrs
 
 from ._loops.threads import hand_over, running_loop
+from ._page.markdown import RenderedMarkdown, render_markdown
 from ._types.encoding import dump_json
 from .errors import (
     APIConnectionError,
@@ -57,10 +61,23 @@ from .errors import (
     RunFailedError,
     StreamError,
 )
-from .models import Message, ToolCall, json_output
+from .models import ContentType, Message, ToolCall, json_output
 from .stream import AsyncMessageStream
 
-__all__ = ["NDJSON_HEADERS", "SSE_HEADERS", "Problem", "WebStream", "describe_error", "ndjson", "snapshot", "sse"]
+__all__ = [
+    "NDJSON_HEADERS",
+    "PAGE_HEADERS",
+    "SSE_HEADERS",
+    "Problem",
+    "RenderedMarkdown",
+    "WebStream",
+    "describe_error",
+    "ndjson",
+    "page_files",
+    "render_markdown",
+    "snapshot",
+    "sse",
+]
 
 logger = logging.getLogger("inferencesh")
 
@@ -70,9 +87,22 @@ SSE_HEADERS: Final[dict[str, str]] = {"Content-Type": "text/event-stream; charse
 """The response headers for ``sse``."""
 NDJSON_HEADERS: Final[dict[str, str]] = {"Content-Type": "application/x-ndjson", **_HEADERS}
 """The response headers for ``ndjson``."""
+PAGE_HEADERS: Final[dict[str, str]] = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types inferencesh-markdown"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+"""The response headers for a page made of ``page_files``: it loads and runs nothing but files of its own server."""
 
+_PAGE_FILES = Path(__file__).parent / "_page" / "static"
 _CLOSING = 10.0  # seconds that a cancelled reader waits until the stream is closed and the run stopped
 _DETAIL = 500  # characters of an error's detail that a browser gets
+_ATTACHED = frozenset({ContentType.IMAGE, ContentType.FILE})
 _KEY = re.compile(r"\binf_[\w-]+")
 
 
@@ -140,8 +170,8 @@ def snapshot(message: Message, *, paused: bool = False) -> dict[str, object]:
 
     Returns:
         A new JSON-serializable dict: id, chat_id, role, text, delta, status, done, tool_calls (each with id, name,
-        arguments, status, pending), output (the structured output as far as it is complete, as a JSON value whatever
-        its ``output_type``; None without one).
+        arguments, status, pending), attachments ("image" or "file" for each, without their addresses), output (the
+        structured output as far as it is complete, as a JSON value whatever its ``output_type``; None without one).
 
     Example:
         ```python
@@ -162,8 +192,35 @@ def snapshot(message: Message, *, paused: bool = False) -> dict[str, object]:
         "status": message.status.value,
         "done": message.done,
         "tool_calls": [_call(call, paused=paused) for call in message.tool_calls],
+        "attachments": [each.type.value for each in message.content if each.type in _ATTACHED],
         "output": json_output(message),
     }
+
+
+def page_files() -> Path:
+    """Return the directory of the scripts and styles of a chat page, for the static files of any framework.
+
+    They are JavaScript modules that need no build step, and style sheets, which the guide on chat pages describes:
+    messages with Markdown and tool calls, a message box with files, connections that are taken up again.
+
+    Returns:
+        The directory. It holds nothing else, so that it can be served as a whole.
+
+    Example:
+        ```python
+        from fastapi import FastAPI
+        from fastapi.staticfiles import StaticFiles
+
+        app = FastAPI()
+        app.mount("/parts", StaticFiles(directory=page_files()))
+        print(sorted(path.name for path in page_files().glob("m*.js")))
+        ```
+
+        ```text
+        ['markdown.js', 'messages.js']
+        ```
+    """
+    return _PAGE_FILES
 
 
 @attrs.frozen

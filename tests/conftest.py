@@ -9,8 +9,11 @@ import logging
 from collections.abc import AsyncIterator, Generator, Iterator
 
 import pytest
+from hypothesis import settings
 
 from .support import CannedAnswers, Leftovers
+
+settings.register_profile("deep", max_examples=2000)
 
 _OURS = ("INFERENCE_API_KEY", "INFERENCE_BASE_URL")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")

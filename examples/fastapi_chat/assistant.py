@@ -1,4 +1,4 @@
-"""The agent of the chat service: its instructions and its two tools. Used by ``service.py``."""
+"""The agent of the chat service: its instructions and its three tools. Used by ``service.py``."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import re
 from decimal import Decimal
 from typing import Any, Final
 
-from inferencesh import string, tool
+from inferencesh import integer, string, tool
 
-__all__ = ["AGENT"]
+__all__ = ["AGENT", "ANSWERED_BY_PEOPLE"]
 
+ANSWERED_BY_PEOPLE: Final = {"ask_person"}
 OPERATIONS: Final = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
 NUMBER: Final = r"\s*(-?\d{1,15}(?:\.\d{1,15})?)\s*"
 
@@ -24,9 +25,15 @@ def calculate(expression: str) -> str:
     return f"{OPERATIONS[match[2]](Decimal(match[1]), Decimal(match[3])):f}"
 
 
+def book_trip(destination: str, nights: int) -> str:
+    """Pretend to book a trip; it runs only after a person has approved it."""
+    return f"{nights} nights in {destination} are booked."
+
+
 AGENT: Final[dict[str, Any]] = {
     "name": "fastapi-chat",
-    "system_prompt": "You are a friendly assistant. Use calculator for arithmetic, ask_person to ask questions.",
+    "system_prompt": "You are a friendly assistant. Write Markdown. Use calculator for arithmetic, ask_person to ask a "
+    "question, and book_trip to book a trip.",
     "tools": [
         tool("calculator")
         .describe("Calculate an arithmetic expression of two numbers")
@@ -36,6 +43,13 @@ AGENT: Final[dict[str, Any]] = {
         tool("ask_person")  # no handler: the run pauses until somebody answers on the page
         .describe("Ask the person a question and wait for the answer")
         .param("question", string("The question, one sentence"))
+        .build(),
+        tool("book_trip")
+        .describe("Book a trip")
+        .param("destination", string("The city"))
+        .param("nights", integer("The number of nights"))
+        .require_approval()
+        .handler(book_trip)
         .build(),
     ],
 }

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import secrets
 import socket
 import sys
 from pathlib import Path
 
 import uvicorn
+from offline import OfflineModel
 
 from inferencesh.local import BackgroundRuntime
 
@@ -28,11 +30,12 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
+    os.environ.setdefault("CHAT_SECRET", secrets.token_hex(32))  # one for all workers
     if os.environ.get("INFERENCE_API_KEY"):
         serve(options)
         return
     print("INFERENCE_API_KEY is not set: an offline stand-in answers, not a language model.", flush=True)
-    runtime = BackgroundRuntime(pace=0.04)
+    runtime = BackgroundRuntime(pace=0.04, model=OfflineModel())
     address = runtime.start()
     os.environ.update(INFERENCE_BASE_URL=address.base_url, INFERENCE_API_KEY=address.api_key)
     try:

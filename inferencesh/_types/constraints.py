@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import datetime
 import decimal
+import fractions
 import inspect
 import math
 import re
@@ -86,6 +87,8 @@ _MARKERS: Mapping[tuple[str, ...], tuple[str, str]] = {
     ("fastapi",): ("", _FASTAPI),
     ("typer",): ("", "belongs to Typer, which does not call this function: leave it out"),
     ("attr", "_CountingAttr"): ("attrs.field", "is for attrs classes: take a plain default"),
+    ("attr", "Factory"): ("attrs.Factory", "is for attrs classes: take pydantic's Field(default_factory=...)"),
+    ("builtins", "ellipsis"): ("", "is for pydantic and FastAPI: leave it out, and the parameter is required"),
     ("dataclasses", "Field"): ("dataclasses.field", "is for dataclasses: take a plain default"),
     ("msgspec", "Field"): ("msgspec.field", "is for Structs: take a plain default"),
     ("pydantic", "ModelPrivateAttr"): ("PrivateAttr", "is for pydantic's models: take a plain default"),
@@ -98,7 +101,8 @@ def _refuse_marker(value: object) -> None:
         for key in ((package_of(cls),), (package_of(cls), cls.__name__)):
             if key in _MARKERS:
                 name, advice = _MARKERS[key]
-                raise ConfigurationError(f"{name or type(value).__name__}(...) {advice}")
+                written = "..." if value is ... else f"{name or type(value).__name__}(...)"
+                raise ConfigurationError(f"{written} {advice}")
 
 
 def meaning_of(notes: tuple[Any, ...]) -> Meaning:
@@ -118,8 +122,7 @@ def meaning_of(notes: tuple[Any, ...]) -> Meaning:
             extra |= _extra_of_meta(note)
         elif "annotated_types" in packages or "pydantic" in packages:
             found = list(_limits_in(note))
-            if isinstance(text := getattr(note, "description", None), str) and text:
-                extra["description"] = text
+            extra |= _extra_of_field(note)
             limits += [each for each in found if each is not None]
             foreign = foreign or None in found
         else:
@@ -137,8 +140,15 @@ def _extra_of_meta(note: Any) -> dict[str, Any]:
     return {**{key: value for key, value in found.items() if value}, **(note.extra_json_schema or {})}
 
 
-# Attributes of pydantic's Field that only pydantic can keep.
-_OF_FIELD = ("discriminator", "examples", "json_schema_extra", "deprecated", "validate_default")
+def _extra_of_field(note: Any) -> dict[str, Any]:
+    found = {key: getattr(note, key, None) for key in ("description", "examples")}
+    extra = getattr(note, "json_schema_extra", None)
+    deprecated = {"deprecated": True} if getattr(note, "deprecated", None) else {}
+    return {
+        **{key: value for key, value in found.items() if value},
+        **deprecated,
+        **(extra if isinstance(extra, dict) else {}),
+    }
 
 
 def _limits_in(note: Any) -> Iterator[Limit | None]:
@@ -163,7 +173,9 @@ def _limits_in(note: Any) -> Iterator[Limit | None]:
 def _limits_of_field(field: Any) -> Iterator[Limit | None]:
     if field.alias is not None or field.validation_alias is not None:
         raise ConfigurationError("Field(alias=...) is for models of pydantic: give the parameter that name")
-    if any(getattr(field, each, None) for each in _OF_FIELD):
+    if field.validate_default:
+        raise ConfigurationError("Field(validate_default=True) is for models of pydantic: leave it out")
+    if field.discriminator or callable(field.json_schema_extra):  # which only pydantic can keep
         yield None
     for inner in field.metadata:
         yield from _limits_in(inner)
@@ -234,19 +246,18 @@ class Constraint:
 def _name_of(function: Any) -> str:
     inner = getattr(function, "func", None)
     name = getattr(function, "__qualname__", None) or (f"not {_name_of(inner)}" if inner is not None else None)
-    return str(name or type(function).__name__)
+    return "the condition of its type" if str(name).endswith("<lambda>") else str(name or type(function).__name__)
 
 
 def _is_multiple(value: Any, bound: Any) -> bool:
-    if isinstance(value, int) and isinstance(bound, int):
-        return value % bound == 0
     if isinstance(value, decimal.Decimal):
-        return bool(value % bound == 0)
-    try:
-        quotient = value / bound
-    except OverflowError:
-        return False
-    return math.isfinite(quotient) and int(quotient) == quotient
+        try:
+            return bool(value % bound == 0)
+        except decimal.InvalidOperation:  # the quotient has too many digits
+            return False
+    # As they are written: 19.99 is a multiple of 0.01, although 19.99 / 0.01 is no whole number.
+    exact, unit = (fractions.Fraction(repr(each) if isinstance(each, float) else each) for each in (value, bound))
+    return exact % unit == 0
 
 
 _ORDERS: dict[str, tuple[str, str, Callable[[Any, Any], bool]]] = {

@@ -342,10 +342,14 @@ def _moment(moment: datetime.datetime | datetime.time) -> str:
 
 
 def _duration(duration: datetime.timedelta) -> str:
-    import msgspec
-
     exact = datetime.timedelta(duration.days, duration.seconds, duration.microseconds)  # without a subclass's own parts
-    return str(msgspec.to_builtins(exact))
+    sign = "-" if exact < datetime.timedelta() else ""
+    # Not abs(), which overflows for the longest ones.
+    micros = abs((exact.days * 86_400 + exact.seconds) * 1_000_000 + exact.microseconds)
+    days, micros = divmod(micros, 86_400_000_000)
+    seconds = f"{micros // 1_000_000}.{micros % 1_000_000:06}".rstrip("0").rstrip(".")
+    time = f"T{seconds}S" if micros else ""
+    return f"{sign}P{days}D{time}" if days or not micros else f"{sign}P{time}"
 
 
 _BUILTIN: Mapping[type, Writer] = {

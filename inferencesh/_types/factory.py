@@ -24,7 +24,7 @@ import attrs
 
 from inferencesh.errors import ConfigurationError
 
-from .constraints import NO_DEFAULT, Default, is_pydantic, meaning_of
+from .constraints import NO_DEFAULT, Default, is_pydantic, meaning_of, package_of
 from .docstrings import annotated_text, docs_of, field_docs
 from .encoding import dump_json
 from .hints import alias_of, bare, hints_of, is_typed_dict, members_of, origin_of, type_name
@@ -86,9 +86,13 @@ class TypeNodes:
     """Makes the nodes of type hints.
 
     A class is made once, so that classes may hold themselves.
+
+    Args:
+        names: Local names, for the hints of classes that are defined in functions.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, names: Mapping[str, Any]) -> None:
+        self._names = names
         self._named: dict[object, NamedNode] = {}
         self._around: list[Any] = []  # the classes whose fields are being made, for typing.Self
 
@@ -167,6 +171,8 @@ class TypeNodes:
         return ScalarNode(hint, Scalar(schema, lambda value: hint(text(value)), "a path"))
 
     def _pydantic(self, hint: Any) -> Node:
+        if package_of(hint) in {"fastapi", "starlette"}:
+            raise ConfigurationError(f"{type_name(hint)} belongs to FastAPI, which does not call this function")
         return PydanticNode(hint)
 
     def _enum(self, hint: Any) -> Node:
@@ -209,7 +215,7 @@ class TypeNodes:
     def _places_of(self, hint: Any) -> Node:
         cls = origin_of(hint)
         description, texts = _docs(cls)
-        hints, defaults = hints_of(hint), cls._field_defaults
+        hints, defaults = hints_of(hint, self._names), cls._field_defaults
         places, notes = [], []
         for name in cls._fields:
             with in_field(name):
@@ -220,10 +226,12 @@ class TypeNodes:
         )
 
     def _class(self, hint: Any) -> Node:
-        return self._once(hint, lambda: ClassNode(hint, origin_of(hint), *self._fields_of(hint, _parameters(hint))))
+        return self._once(
+            hint, lambda: ClassNode(hint, origin_of(hint), *self._fields_of(hint, _parameters(hint, self._names)))
+        )
 
     def _typed_dict(self, hint: Any) -> Node:
-        return self._once(hint, lambda: ClassNode(hint, dict, *self._fields_of(hint, _keys(hint))))
+        return self._once(hint, lambda: ClassNode(hint, dict, *self._fields_of(hint, _keys(hint, self._names))))
 
     def _fields_of(self, hint: Any, parameters: Iterator[_Parameter]) -> tuple[list[Field], str]:
         """Return the fields of a class, and its description."""
@@ -309,9 +317,9 @@ class _Parameter:
 _MADE_ANEW = Default(required=False)  # by the class itself
 
 
-def _parameters(kind: Any) -> Iterator[_Parameter]:
+def _parameters(kind: Any, names: Mapping[str, Any]) -> Iterator[_Parameter]:
     """Yield the parameters of an attrs class or a dataclass; fields that ``__init__`` does not take are left out."""
-    cls, hints = origin_of(kind), hints_of(kind)
+    cls, hints = origin_of(kind), hints_of(kind, names)
     if attrs.has(cls):
         for field in attrs.fields(cls):
             if field.init:
@@ -329,10 +337,10 @@ def _parameters(kind: Any) -> Iterator[_Parameter]:
             yield _Parameter(each.name, each.name, hint, default, anew)
 
 
-def _keys(kind: Any) -> Iterator[_Parameter]:
+def _keys(kind: Any, names: Mapping[str, Any]) -> Iterator[_Parameter]:
     """Yield the keys of a TypedDict; ``__required_keys__`` is wrong if its annotations are strings."""
     cls = origin_of(kind)
-    for name, hint in hints_of(kind).items():
+    for name, hint in hints_of(kind, names).items():
         plain, qualifiers = bare(hint)
         required = "Required" in qualifiers or ("NotRequired" not in qualifiers and name in cls.__required_keys__)
         yield _Parameter(name, name, plain, settled=Default(required=required))

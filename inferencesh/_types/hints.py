@@ -23,6 +23,7 @@ __all__ = [
     "origin_of",
     "resolve",
     "type_name",
+    "types_among",
     "underlying",
 ]
 
@@ -63,6 +64,17 @@ def local_names(function: Callable[..., Any], frame: types.FrameType | None) -> 
             found = {**frame.f_locals, **found}
         frame = frame.f_back
     return found
+
+
+def types_among(names: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of some local names that stand for types or modules; others would be kept alive by a tool."""
+    return {
+        name: value
+        for name, value in names.items()
+        if isinstance(value, type | types.ModuleType)
+        or typing.get_origin(value) is not None
+        or type(value).__module__ in {"typing", "typing_extensions"}
+    }
 
 
 def resolve(hint: object, function: Callable[..., Any], names: Mapping[str, Any] | None = None) -> Any:
@@ -135,30 +147,44 @@ def is_typed_dict(cls: Any) -> bool:
     return isinstance(cls, type) and issubclass(cls, dict) and hasattr(cls, "__required_keys__")
 
 
-def hints_of(kind: Any) -> dict[str, Any]:
+_NO_NAMES: Mapping[str, Any] = types.MappingProxyType({})
+
+
+def hints_of(kind: Any, names: Mapping[str, Any] = _NO_NAMES) -> dict[str, Any]:
     """Return the hints of a class's fields, with the type arguments of a generic class filled in.
 
+    Args:
+        kind: The class.
+        names: Local names of functions, for a class that is defined in one.
+
     Raises:
-        NameError: A hint uses a name that is not defined in the class's module.
+        NameError: A hint uses a name that is defined neither there nor in the class's module.
     """
     cls = typing.get_origin(kind) or kind
     given = dict(zip(getattr(cls, "__parameters__", ()), typing.get_args(kind), strict=False))
     inherited: dict[str, Any] = {}
     for base in reversed(vars(cls).get("__orig_bases__") or getattr(cls, "__bases__", ())):
         if isinstance(typing.get_origin(base) or base, type) and typing.get_origin(base) not in _MARKERS:
-            inherited.update(hints_of(filled(base, given)))
+            inherited.update(hints_of(filled(base, given), names))
     # A TypedDict's own annotations include those of its bases.
     own = () if is_typed_dict(cls) else inspect.get_annotations(cls)
     return {
         name: inherited[name] if name in inherited and name not in own else filled(hint, given)
-        for name, hint in typing.get_type_hints(cls, localns=_names_in(cls), include_extras=True).items()
+        for name, hint in typing.get_type_hints(cls, localns=_names_in(cls, names), include_extras=True).items()
     }
 
 
-def _names_in(cls: Any) -> dict[str, Any] | None:
-    """Return the names that a class's hints may use if it has type parameters, which Python 3.12 does not look up."""
+def _names_in(cls: Any, names: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the names that a class's hints may use, if there are some which ``get_type_hints`` does not look up.
+
+    Those are local names, and, in Python 3.12, type parameters.
+    """
     parameters = {each.__name__: each for base in cls.__mro__ for each in getattr(base, "__type_params__", ())}
-    return {**vars(cls), **parameters} if parameters else None
+    around = names if "<locals>" in cls.__qualname__ else {}
+    if not parameters and not around:
+        return None
+    # A field has often the name of its type, as in ``date: date = TODAY``: those of the module come before the class's.
+    return {**vars(cls), **vars(sys.modules.get(cls.__module__, typing)), **around, **parameters}
 
 
 def filled(hint: Any, given: Mapping[Any, Any]) -> Any:
@@ -173,4 +199,15 @@ def type_name(hint: Any) -> str:
     """Return a type as it is written in code: ``Person``, ``list[int]``, ``int | None``."""
     if isinstance(hint, type) and not typing.get_args(hint):
         return "None" if hint is type(None) else hint.__name__
-    return _QUALIFIER.sub("", repr(hint))
+    return _QUALIFIER.sub("", repr(_without_metadata(hint)))
+
+
+def _without_metadata(hint: Any) -> Any:
+    """Return a hint without the metadata of each ``Annotated`` in it."""
+    if "Annotated[" not in repr(hint):
+        return hint
+    holder = types.SimpleNamespace(__annotations__={"hint": hint})
+    try:
+        return typing.get_type_hints(holder)["hint"]
+    except Exception:  # noqa: BLE001 - it names something that is not defined, and is shown as it is written
+        return hint

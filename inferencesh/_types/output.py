@@ -44,12 +44,15 @@ class JsonType:
 class JsonTypes:
     """Types that are described together, such as the parameters of a tool.
 
+    Args:
+        names: Local names, for the hints of classes that are defined in functions.
+
     Attributes:
         definitions: The schemas of recursive types, by name.
     """
 
-    def __init__(self) -> None:
-        self._nodes = TypeNodes()
+    def __init__(self, names: Mapping[str, Any] | None = None) -> None:
+        self._nodes = TypeNodes(names or {})
         self._definitions = Definitions()
 
     @property

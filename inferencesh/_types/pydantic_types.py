@@ -7,7 +7,11 @@ run before or around pydantic's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+import functools
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from inferencesh._text import encode_json
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
 
 __all__ = ["PydanticReader"]
+
+_MOST_LEFT_OUT = 32  # attempts to read a value that grows
 
 
 class PydanticReader:
@@ -43,11 +49,7 @@ class PydanticReader:
             adapter: TypeAdapter[Any] = TypeAdapter(hint)
             self._schema: Schema = adapter.json_schema(by_alias=True, mode="validation")
         except (PydanticUserError, TypeError, NameError) as error:
-            said = _first_line(error).partition(". Set ")[0]
-            raise ConfigurationError(
-                f"pydantic cannot read {self.name}: {said}; inside of its models and metadata pydantic knows "
-                "dataclasses, TypedDicts and its own models, but no attrs classes"
-            ) from error
+            raise ConfigurationError(f"pydantic cannot read {self.name}: {_reason(hint, error)}") from error
         self._validate = _validator_of(adapter)
 
     def schema(self, definitions: Definitions) -> Schema:
@@ -64,6 +66,16 @@ class PydanticReader:
         Raises:
             MismatchError: It does not fit.
         """
+        try:
+            return self._read(value)
+        except MismatchError:
+            if growing:
+                for shorter in itertools.islice(_without_last_parts(value), _MOST_LEFT_OUT):
+                    with contextlib.suppress(MismatchError):  # even less of it may fit
+                        return self._read(shorter)
+            raise
+
+    def _read(self, value: object) -> Any:
         from pydantic import ValidationError
 
         try:
@@ -71,7 +83,7 @@ class PydanticReader:
         except (TypeError, RecursionError):
             raise MismatchError([("", "is nested too deeply")]) from None
         try:
-            return self._validate(data, growing)
+            return self._validate(data)
         except ValidationError as error:
             problems = _told(error, value)
             of_itself = all(place == "" for place, _ in problems) and self._is_of_other_kind(value)
@@ -82,6 +94,40 @@ class PydanticReader:
     def _is_of_other_kind(self, value: object) -> bool:
         definitions = Definitions()
         return "properties" in definitions.resolved(self.schema(definitions)) and not isinstance(value, dict)
+
+
+def _reason(hint: Any, error: Exception) -> str:
+    if isinstance(error, NameError) or getattr(error, "code", None) == "class-not-fully-defined":
+        name = _undefined_in(hint, error)
+        return f"its hints name {name}, which is not defined: define it first, or call model_rebuild() where it is"
+    said = _first_line(error).partition(". Set ")[0]
+    return (
+        f"{said}; inside of its models and metadata pydantic knows dataclasses, TypedDicts and its own models, but no "
+        "attrs classes"
+    )
+
+
+def _undefined_in(hint: Any, error: Exception) -> str:
+    """Return the name that is not defined; pydantic says it only when the model is built again."""
+    if isinstance(error, NameError):
+        return str(error.name)
+    if hasattr(hint, "model_rebuild"):
+        try:
+            hint.model_rebuild()
+        except NameError as undefined:
+            return str(undefined.name)
+    return "something"
+
+
+def _without_last_parts(value: Any) -> Iterator[Any]:
+    """Yield a JSON value without its last part: first without the innermost one, at last without the outermost one."""
+    if isinstance(value, dict | list) and value:
+        last = next(reversed(value)) if isinstance(value, dict) else len(value) - 1
+        shorter = value.copy()
+        for inner in _without_last_parts(value[last]):
+            yield {**value, last: inner} if isinstance(value, dict) else [*value[:-1], inner]
+        del shorter[last]
+        yield shorter
 
 
 def _is_hashable(value: object) -> bool:
@@ -115,41 +161,27 @@ _STRICTABLE = frozenset(
         *("dataclass", "typed-dict", "lax-or-strict"),
     ]
 )
+# Kinds that are read from JSON alike whether they are strict or not; pydantic itself says strict=False of some.
+_CONTAINERS = frozenset({"list", "tuple", "set", "frozenset", "dict", "union", "tagged-union"})
 _OWN_CODE = frozenset({"function-before", "function-wrap", "function-plain"})
+_NO_CONFIG: Mapping[str, Any] = {}
 _UNTOUCHED = frozenset({"metadata", "serialization", "config", "cls", "function", "default", "ref"})
 
 
-def _validator_of(adapter: TypeAdapter[Any]) -> Callable[[bytes, bool], Any]:
-    """Return a function that validates JSON strictly, but for the parts that ask for something else.
-
-    It takes the JSON, and whether the value is still being written.
-    """
-    from pydantic_core import SchemaError, SchemaValidator
+def _validator_of(adapter: TypeAdapter[Any]) -> Callable[[bytes], Any]:
+    """Return a function that validates JSON strictly, but for the parts that ask for something else."""
+    from pydantic_core import SchemaValidator
 
     strict = _StrictSchema()
     schema = strict.made_strict(adapter.core_schema)
     if not strict.found_lenient:
-        return lambda data, growing: _validate_all_strictly(adapter, data, growing)
+        return functools.partial(adapter.validate_json, strict=True)
     try:
-        validator = SchemaValidator(schema, None, _use_prebuilt=False)
+        return SchemaValidator(schema, None, _use_prebuilt=False).validate_json
     except TypeError:
         # Before 2.11 models have no validators that are built already. Those of 2.11 and 2.12 are used in any case, and
         # with them a type that asks for leniency anywhere is validated as pydantic does by default.
-        try:
-            validator = SchemaValidator(schema, None)
-        except SchemaError:  # pydantic before 2.7, which describes some types so that no validator can be made of it
-            return lambda data, growing: _validate_all_strictly(adapter, data, growing)
-    return lambda data, _: validator.validate_json(data)
-
-
-def _validate_all_strictly(adapter: TypeAdapter[Any], data: bytes, growing: bool) -> Any:  # noqa: FBT001 - as its caller
-    if growing:
-        partly: dict[str, Any] = {"experimental_allow_partial": "trailing-strings"}
-        try:
-            return adapter.validate_json(data, strict=True, **partly)
-        except TypeError:  # pydantic before 2.10 validates whole values only
-            return adapter.validate_json(data, strict=True)
-    return adapter.validate_json(data, strict=True)
+        return SchemaValidator(schema, None).validate_json
 
 
 class _StrictSchema:
@@ -164,31 +196,37 @@ class _StrictSchema:
     def __init__(self) -> None:
         self.found_lenient = False
 
-    def made_strict(self, schema: Any, *, after_code: bool = False, lenient: bool = False) -> Any:
+    def made_strict(self, schema: Any, *, after_code: bool = False, config: Mapping[str, Any] = _NO_CONFIG) -> Any:
         """Return a core schema that is strict.
 
         Args:
             schema: The schema or a part of it.
             after_code: Whether a user's validator runs before it; that may return Python objects instead of JSON.
-            lenient: Whether the model that it belongs to says ``strict=False``.
+            config: The configuration of the model that it belongs to.
         """
         if isinstance(schema, list | tuple):
-            parts = [self.made_strict(each, after_code=after_code, lenient=lenient) for each in schema]
+            parts = [self.made_strict(each, after_code=after_code, config=config) for each in schema]
             return tuple(parts) if isinstance(schema, tuple) else parts
         if not isinstance(schema, Mapping):
             return schema
         kind = schema.get("type")
         after_code = after_code or _runs_own_code(schema)
         if kind in {"model", "dataclass", "typed-dict"} and ("config" in schema or kind != "typed-dict"):
-            lenient = (schema.get("config") or {}).get("strict") is False
+            config = schema.get("config") or _NO_CONFIG
+        lenient = after_code or config.get("strict") is False or (kind == "str" and _takes_numbers(schema, config))
+        untouched = _UNTOUCHED if lenient else _UNTOUCHED | {"lax_schema"}  # which is for types that are not strict
         result = {
-            key: each if key in _UNTOUCHED else self.made_strict(each, after_code=after_code, lenient=lenient)
+            key: each if key in untouched else self.made_strict(each, after_code=after_code, config=config)
             for key, each in schema.items()
         }
-        self.found_lenient |= after_code or lenient or schema.get("strict") is False
+        self.found_lenient |= lenient or (schema.get("strict") is False and kind not in _CONTAINERS)
         if kind in _STRICTABLE and "strict" not in schema:
-            result["strict"] = not (after_code or lenient)
+            result["strict"] = not lenient
         return result
+
+
+def _takes_numbers(schema: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    return bool(schema.get("coerce_numbers_to_str", config.get("coerce_numbers_to_str")))
 
 
 def _runs_own_code(schema: Mapping[str, Any]) -> bool:
@@ -197,25 +235,19 @@ def _runs_own_code(schema: Mapping[str, Any]) -> bool:
         return False
     function = schema["function"]
     function = function.get("function") if isinstance(function, Mapping) else function
-    return package_of(function) not in {"pydantic", "pydantic_core"}
+    plain = function.func if isinstance(function, functools.partial) else function
+    return package_of(plain) not in {"pydantic", "pydantic_core"}
 
 
 # -- errors ------------------------------------------------------------------------------------------------------------
 
 # What pydantic's errors say in our words, with the values of their context.
 _WORDS: Mapping[str, str] = {
-    "greater_than": "must be greater than {gt}",
     "greater_than_equal": "must be at least {ge}",
-    "less_than": "must be less than {lt}",
     "less_than_equal": "must be at most {le}",
-    "multiple_of": "must be a multiple of {multiple_of}",
-    "string_too_short": "must have at least {min_length} characters",
-    "string_too_long": "must have at most {max_length} characters",
     "string_pattern_mismatch": "must match '{pattern}'",
-    "too_short": "must have at least {min_length} items",
-    "too_long": "must have at most {max_length} items",
-    "literal_error": "expected one of {expected}",
-    "enum": "expected one of {expected}",
+    "literal_error": "expected {expected}",
+    "enum": "expected {expected}",
     "int_type": "expected int",
     "float_type": "expected float",
     "string_type": "expected str",
@@ -223,25 +255,43 @@ _WORDS: Mapping[str, str] = {
     "list_type": "expected list",
     "dict_type": "expected dict",
     "none_required": "expected None",
+    "model_type": "expected {class_name}",
+    "dataclass_type": "expected {class_name}",
 }
+_SUBJECT = re.compile(r"^[\w ]+? should ")  # as in "String should have at least 1 character"
+_EXPECTED = "expected "
 _WITHOUT_VALUE = {"missing": "is missing", "extra_forbidden": "there is no such field"}
+_OF_USER = frozenset({"value_error", "assertion_error"})
 _OF_TAG = frozenset({"union_tag_invalid", "union_tag_not_found"})
 
 
 def _told(error: ValidationError, value: object) -> list[tuple[str, str]]:
-    """Return the problems with their places, one for each place."""
-    found: dict[str, list[str]] = {}
+    """Return the problems with their places, one for each place; each member of a union has one of its own."""
+    found: dict[str, tuple[list[str], str]] = {}
     for each in error.errors(include_url=False):
         kind = each["type"]
         place = _place(each["loc"], value, lacks=kind == "missing")
-        if kind in _OF_TAG and (tag := str(each["ctx"]["discriminator"]).strip("'")).isidentifier():
-            place, text = f"{place}.{tag}", _words_of_tag(tag, each)
+        got = f", got {short(each['input'])}"
+        if kind in _OF_TAG:
+            place, text, got = _problem_of_tag(place, each)
+        elif kind in _WITHOUT_VALUE:
+            text, got = _WITHOUT_VALUE[kind], ""
         else:
-            text = _WITHOUT_VALUE.get(kind) or f"{_words(kind, each)}, got {short(each['input'])}"
-        texts = found.setdefault(place, [])
+            text = _words(kind, each)
+        texts, _ = found.setdefault(place, ([], got))
         if text not in texts:
             texts.append(text)
-    return [(place, " or ".join(texts)) for place, texts in found.items()]
+    return [
+        (place, _joined(texts) + got)
+        for place, (texts, got) in found.items()
+        # One member is of another kind, but the value is of the kind of another member, with a problem inside.
+        if not (texts[0].startswith(_EXPECTED) and any(other.startswith((f"{place}.", f"{place}[")) for other in found))
+    ]
+
+
+def _joined(texts: list[str]) -> str:
+    """Return what each member of a union expects: ``expected int or str``."""
+    return " or ".join([texts[0], *(each.removeprefix(_EXPECTED) for each in texts[1:])])
 
 
 def _words(kind: str, error: Mapping[str, Any]) -> str:
@@ -251,14 +301,22 @@ def _words(kind: str, error: Mapping[str, Any]) -> str:
         except KeyError:  # another version of pydantic gives other values
             return str(error["msg"])
     text = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    return f"{text[:1].lower()}{text[1:]}" if text.startswith("Input ") else text
+    if kind in _OF_USER:
+        return text
+    if kind in {"too_short", "too_long"} and isinstance(error["input"], str):  # a SecretStr has items
+        text = text.replace(" item", " character")
+    return _SUBJECT.sub("must ", text.partition(" after validation")[0])
 
 
-def _words_of_tag(tag: str, error: Mapping[str, Any]) -> str:
-    given = error["input"]
+def _problem_of_tag(place: str, error: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return the place and the words of a problem, and the value that is wrong."""
+    given, tags = error["input"], error["ctx"].get("expected_tags")
+    tag = str(error["ctx"]["discriminator"]).strip("'")
+    if not tag.isidentifier():  # it is a function
+        return place, f"must have {f'one of the tags {tags}' if tags else 'a tag'}", f", got {short(given)}"
     if not isinstance(given, dict) or tag not in given:
-        return "is missing"
-    return f"expected one of {error['ctx'].get('expected_tags')}, got {short(given[tag])}"
+        return f"{place}.{tag}", "is missing", ""
+    return f"{place}.{tag}", f"expected one of {tags}", f", got {short(given[tag])}"
 
 
 def _place(path: tuple[int | str, ...], value: Any, *, lacks: bool) -> str:

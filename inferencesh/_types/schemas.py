@@ -14,6 +14,7 @@ from typing import Any
 
 import attrs
 
+from .docstrings import docs_of
 from .reading import same_json, short
 
 __all__ = [
@@ -133,9 +134,13 @@ class _Inliner:
         }
         if len(result.get("allOf", ())) == 1:  # as pydantic before 2.9 writes a reference with a description
             result = {**result.pop("allOf")[0], **result}
+        if "const" in result:  # before 2.10 there is the same as an enum
+            result.pop("enum", None)
         tag = schema["discriminator"].get("propertyName") if isinstance(schema.get("discriminator"), dict) else None
         if tag is not None and "oneOf" in result:
             result["oneOf"] = [with_required(each, tag) for each in result["oneOf"]]
+        if isinstance(result.get("properties"), dict) and "description" in result:
+            result = _documented(result)
         return {**self._referred(schema["$ref"].rpartition("/")[2]), **result} if "$ref" in schema else result
 
     def _inner(self, word: str, value: Any) -> Any:
@@ -162,6 +167,22 @@ class _Inliner:
                 seen.add(found)
                 waiting += _references(self.theirs[found])
         return name in seen
+
+
+def _documented(schema: Schema) -> Schema:
+    """Return the schema of a model with what the docstring of its class says of the fields where these have no text."""
+    text, fields = docs_of(schema["description"])
+    found = {key: {"description": each} for key, each in fields.items()}
+    properties = {
+        key: {**found.get(key, {}), **each} if isinstance(each, dict) else each
+        for key, each in schema["properties"].items()
+    }
+    description = {"description": text} if text else {}
+    return {
+        **{key: each for key, each in schema.items() if key != "description"},
+        "properties": properties,
+        **description,
+    }
 
 
 def with_required(schema: Schema, key: str) -> Schema:

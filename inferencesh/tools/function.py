@@ -18,7 +18,7 @@ import attrs
 from inferencesh._types.constraints import NO_DEFAULT, Default
 from inferencesh._types.docstrings import annotated_text, docs_of, marker_text
 from inferencesh._types.factory import default_note
-from inferencesh._types.hints import local_names, resolve, underlying
+from inferencesh._types.hints import local_names, resolve, types_among, underlying
 from inferencesh._types.output import JsonType, JsonTypes
 from inferencesh._types.reading import short, told
 from inferencesh._types.schemas import Schema
@@ -162,7 +162,7 @@ class TypedArguments:
     def __init__(self, signature: TypedSignature, what: str) -> None:
         self._parameters = {each.name: each for each in signature.parameters}
         self._contexts = signature.contexts
-        self._types = JsonTypes()
+        self._types = JsonTypes(signature.names)
         self._read = {each.name: _type_of(each, self._types, what) for each in signature.parameters}
 
     def schema(self) -> Schema:
@@ -209,7 +209,7 @@ class TypedArguments:
         default = self._parameters[name].default
         if default.make is not None:
             return {name: default.make()}
-        if isinstance(default.value, list | dict | set):  # one that can be changed must not carry over to the next call
+        if type(default.value).__hash__ is None:  # it can be changed, which must not carry over to the next call
             return {name: copy.deepcopy(default.value)}
         return {}
 
@@ -222,11 +222,13 @@ class TypedSignature:
         description: The docstring's description of the function.
         parameters: The parameters that the agent fills in, in order.
         contexts: The names of the parameters that receive the ``ToolContext``.
+        names: The local names of types that the classes in its hints may use.
     """
 
     description: str
     parameters: tuple[Parameter, ...]
     contexts: frozenset[str]
+    names: Mapping[str, Any] = attrs.field(repr=False)
 
     @classmethod
     def of(cls, function: Callable[..., Any], what: str, frame: types.FrameType | None) -> TypedSignature:
@@ -265,7 +267,7 @@ class TypedSignature:
             text = annotated_text(hint) or marker_text(each.default) or texts.get(each.name, "")
             hint, default = _default_of(each, hint, what)
             parameters.append(Parameter(each.name, hint, default, text))
-        return cls(description, tuple(parameters), frozenset(contexts))
+        return cls(description, tuple(parameters), frozenset(contexts), types_among(names))
 
     def without_first(self) -> TypedSignature:
         """Return the signature of a bound method, whose first parameter is the object."""

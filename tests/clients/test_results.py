@@ -11,6 +11,8 @@ import fractions
 import io
 import json
 import pathlib
+import subprocess
+import sys
 import threading
 import types
 import uuid
@@ -476,6 +478,37 @@ def test_code_of_the_user_does_not_run_on_the_event_loop(serve: Serve, connect: 
     (told,) = ask(serve, connect, handler)
     assert json.loads(told.text) == {"x": 1}
     assert {each.name for each in seen} == {each.name for each in handled}
+
+
+WITHOUT_OTHERS = """
+import sys
+sys.modules |= dict.fromkeys(("annotated_types", "msgspec", "numpy", "pandas", "PIL", "pydantic", "typing_extensions"))
+import dataclasses, datetime, decimal, enum, uuid
+from inferencesh import tool
+from inferencesh._types.encoding import encode_result
+
+@dataclasses.dataclass
+class Plan:
+    wait: datetime.timedelta = datetime.timedelta(days=1)
+    price: decimal.Decimal = decimal.Decimal("1.10")
+    key: uuid.UUID = uuid.UUID(int=1)
+
+@tool
+def make(plan: Plan, wait: datetime.timedelta = datetime.timedelta(hours=1)) -> Plan: return plan
+
+print(make["client"]["input_schema"]["properties"]["wait"]["default"])
+print(encode_result(make.bind({"plan": {"wait": "P1DT2S"}}, None)()).text)
+"""
+
+
+def test_no_other_package_is_needed_for_types_of_the_standard_library() -> None:
+    """Where none of them is installed, arguments and results are as everywhere."""
+    command = [sys.executable, "-c", WITHOUT_OTHERS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.stderr == ""
+    default, result = done.stdout.split()
+    assert default == "PT3600S"
+    assert json.loads(result) == {"wait": "P1DT2S", "price": "1.10", "key": str(uuid.UUID(int=1))}
 
 
 def test_defaults_are_shown_in_the_form_of_results() -> None:

@@ -16,10 +16,10 @@ from typing import Any, get_args
 import aiohttp
 import pytest
 
-from inferencesh import AsyncInference
+from inferencesh import AsyncInference, web
+from inferencesh._page.markdown import MarkdownRenderer, find_renderer
 from inferencesh.local import Ask, Conversation, Fail, LocalRuntime, Piece, Reasoning, Text, ToolCall
 from inferencesh.local._playground.access import PlaygroundAccess
-from inferencesh.local._playground.markdown import MarkdownRenderer, find_renderer
 from inferencesh.local._playground.replay import write_test
 
 OWN = {"X-Inferencesh-Playground": "1"}
@@ -427,8 +427,12 @@ async def test_the_page_gets_the_test_of_its_events() -> None:
 def test_every_static_file_is_in_the_package() -> None:
     """Each module that the page imports is served."""
     static = Path(importlib.import_module("inferencesh.local._playground").__path__[0]) / "static"
-    names = {path.name for path in static.iterdir()}
-    for path in static.glob("*.js"):
+    paths = [*static.iterdir(), *web.page_files().iterdir()]
+    names = {path.name for path in paths}
+    assert len(names) == len(paths), "no file hides another one"
+    for path in paths:
+        if path.suffix != ".js":
+            continue
         for line in path.read_text(encoding="utf-8").splitlines():
             if line.startswith("import ") and ' from "' in line:
                 assert line.rpartition('"./')[2].rstrip('";') in names, line
@@ -439,8 +443,7 @@ def test_every_static_file_is_in_the_package() -> None:
 
 def _themes() -> dict[str, dict[str, str]]:
     """The colours of the light and the dark theme, by the names of their variables."""
-    static = Path(importlib.import_module("inferencesh.local._playground").__path__[0]) / "static"
-    css = (static / "content.css").read_text(encoding="utf-8")
+    css = (web.page_files() / "content.css").read_text(encoding="utf-8")
     blocks = re.findall(r"(:root[^{]*)\{([^}]*)\}", css)
     colours = {name: dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", body)) for name, body in blocks}
     light, chosen = colours[":root "], colours[':root[data-theme="dark"] ']

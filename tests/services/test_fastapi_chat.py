@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -17,9 +19,9 @@ from .uvicorns import Uvicorn
 ASK = ("ask_person", {"question": "Which colour?"})
 
 
-def stream(browser: httpx.Client, text: str, chat_id: str | None = None) -> list[Event]:
-    """Send a message and read the whole reply."""
-    answer = browser.post("/chat/stream", json={"text": text, "chat_id": chat_id})
+def stream(browser: httpx.Client, text: str) -> list[Event]:
+    """Begin a chat and read the whole reply."""
+    answer = browser.post("/chat/stream", json={"text": text})
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"].startswith("text/event-stream")
     return parse_sse(answer.content)
@@ -46,7 +48,7 @@ def test_a_message_gets_the_whole_reply(inference_runtime: ScriptedRuntime, brow
     assert [sent.result for sent in inference_runtime.tool_results] == ["714"]
 
     chat_id = first.json()["chat_id"]
-    assert browser.post("/chat", json={"text": "Thanks", "chat_id": chat_id}).json()["text"] == "You are welcome."
+    assert browser.post(f"/chat/{chat_id}", json={"text": "Thanks"}).json()["text"] == "You are welcome."
     assert [(sent.text, sent.chat_id) for sent in inference_runtime.requests] == [
         ("What is 42 * 17?", None),
         ("Thanks", chat_id),
@@ -113,8 +115,8 @@ def test_a_message_to_a_paused_chat_is_told_what_is_pending(
 ) -> None:
     """409, with the question, on both ways to send; nothing is sent upstream."""
     chat_id, call_id = paused(inference_runtime, browser)
-    for path in ("/chat", "/chat/stream"):
-        refused = browser.post(path, json={"text": "Never mind", "chat_id": chat_id})
+    for path in (f"/chat/{chat_id}", f"/chat/{chat_id}/stream"):
+        refused = browser.post(path, json={"text": "Never mind"})
         assert (refused.status_code, refused.json()["type"]) == (409, "input_required")
         assert refused.json()["pending_tool_calls"] == [{"id": call_id, "name": ASK[0], "arguments": ASK[1]}]
     assert len(inference_runtime.requests) == 1
@@ -136,7 +138,7 @@ def test_a_tool_called_while_no_browser_was_there_is_run_when_one_is_back(
         (*_, last) = parse_sse(browser.get(f"/chat/{chat_id}/stream").content)
         assert (last.name, last.data["text"]) == ("done", "It is 42.")
     else:
-        thanked = browser.post("/chat", json={"text": "Thanks", "chat_id": chat_id})
+        thanked = browser.post(f"/chat/{chat_id}", json={"text": "Thanks"})
         assert thanked.json()["text"] == "You are welcome."
     assert [sent.result for sent in inference_runtime.tool_results] == ["42"]
 
@@ -157,10 +159,10 @@ def test_junk_is_refused_with_the_field_named(browser: httpx.Client) -> None:
         ("{}", ["text"]),
         ('{"text": ""}', ["text"]),
         ('{"text": "   "}', ["text"]),
-        ('{"text": 5, "chat_id": ["junk"]}', ["text", "chat_id"]),
+        ('{"text": 5, "files": "junk"}', ["text", "files"]),
+        ('{"text": "x", "files": ["1", "2", "3", "4", "5", "junk"]}', ["files"]),
         (json.dumps({"text": "junk" * 5000}), ["text"]),
         ('{"text": "junk \\ud800"}', ["text"]),
-        ('{"text": "x", "chat_id": ""}', ["chat_id"]),
         ("junk", ["body"]),
         ("[]", ["body"]),
     ]
@@ -170,7 +172,6 @@ def test_junk_is_refused_with_the_field_named(browser: httpx.Client) -> None:
             assert refused.status_code == 422, body
             assert [each["field"] for each in refused.json()["errors"]] == fields, body
             assert "junk" not in refused.text
-    assert browser.post("/chat/x/tools/y", json={"result": None}).json()["errors"][0]["field"] == "result"
 
 
 def test_an_unknown_chat_is_not_found(browser: httpx.Client) -> None:
@@ -181,10 +182,11 @@ def test_an_unknown_chat_is_not_found(browser: httpx.Client) -> None:
             browser.get(f"/chat/{chat_id}/stream"),
             browser.post(f"/chat/{chat_id}/stop"),
             browser.post(f"/chat/{chat_id}/tools/x", json={"result": "y"}),
+            browser.post(f"/chat/{chat_id}/tools/x/decision", json={"approved": True}),
+            browser.post(f"/chat/{chat_id}", json={"text": "Hi"}),
+            browser.post(f"/chat/{chat_id}/stream", json={"text": "Hi"}),
         ]
-        assert [answer.status_code for answer in answers] == [404] * 4, chat_id
-    for path in ("/chat", "/chat/stream"):
-        assert browser.post(path, json={"text": "Hi", "chat_id": "nope"}).status_code == 404
+        assert [answer.status_code for answer in answers] == [404] * 7, chat_id
 
 
 @pytest.mark.parametrize(
@@ -278,3 +280,153 @@ def test_the_service_stops_within_its_grace_period_while_streams_are_open(
         wait_until(lambda: inference_runtime.open_streams == 0, "nobody reads", 1.0)
         with pytest.raises(httpx.RemoteProtocolError):
             list(events)
+
+
+# -- whose chats and files they are ------------------------------------------------------------------------------------
+
+
+def test_a_chat_belongs_to_the_browser_that_began_it(
+    inference_runtime: ScriptedRuntime, service: Uvicorn, browser: httpx.Client
+) -> None:
+    """Whoever learns the ids can neither read it, go on with it, decide nor stop it; a forged cookie is no help."""
+    chat_id, call_id = wants_approval(inference_runtime, browser)
+    (cookie,) = browser.cookies.jar
+    assert (cookie.path, cookie.has_nonstandard_attr("HttpOnly")) == (f"/chat/{chat_id}", True)
+    inference_runtime.reply("Hello.")
+    with httpx.Client(base_url=service.address) as thief:
+        own = thief.post("/chat", json={"text": "Hi"}).json()["chat_id"]
+        (key,) = [each.value for each in thief.cookies.jar]
+        assert thief.get(f"/chat/{own}").status_code == 200
+        for cookies in ({}, {"Cookie": f"chat_key={key}"}, {"Cookie": "chat_key="}):
+            refused = [
+                thief.get(f"/chat/{chat_id}", headers=cookies),
+                thief.get(f"/chat/{chat_id}/stream", headers=cookies),
+                thief.post(f"/chat/{chat_id}", json={"text": "Hi"}, headers=cookies),
+                thief.post(f"/chat/{chat_id}/stream", json={"text": "Hi"}, headers=cookies),
+                thief.post(f"/chat/{chat_id}/stop", headers=cookies),
+                thief.post(f"/chat/{chat_id}/tools/{call_id}", json={"result": "x"}, headers=cookies),
+                thief.post(f"/chat/{chat_id}/tools/{call_id}/decision", json={"approved": True}, headers=cookies),
+            ]
+            assert [each.status_code for each in refused] == [404] * 7
+        mixed = thief.post(f"/chat/{own}/tools/{call_id}/decision", json={"approved": True})
+        assert (mixed.status_code, mixed.json()["type"]) == (404, "not_found")
+    assert browser.get(f"/chat/{chat_id}").json()["status"] == "awaiting_input", "nothing was decided"
+
+
+def wants_approval(runtime: ScriptedRuntime, browser: httpx.Client) -> tuple[str, str]:
+    """A chat that waits for an approval, and the call that does."""
+    runtime.reply("Shall I? ", tool_calls=[("book_trip", {"destination": "Lisbon", "nights": 2})])
+    (*_, last) = stream(browser, "Book it")
+    assert last.name == "input_required"
+    (call,) = last.data["tool_calls"]
+    assert (call["status"], call["pending"]) == ("awaiting_approval", False)
+    return last.data["chat_id"], call["id"]
+
+
+@pytest.mark.parametrize("approved", [True, False])
+def test_a_tool_runs_only_if_it_was_approved(
+    inference_runtime: ScriptedRuntime, browser: httpx.Client, *, approved: bool
+) -> None:
+    """Its handler runs in the service after the decision; a rejection and its reason are the agent's to know."""
+    chat_id, call_id = wants_approval(inference_runtime, browser)
+    busy = browser.post(f"/chat/{chat_id}", json={"text": "Hurry"})
+    assert (busy.status_code, busy.json()["type"]) == (409, "input_required")
+    assert [call["id"] for call in busy.json()["pending_tool_calls"]] == [call_id]
+    assert len(inference_runtime.requests) == 1, "nothing is queued behind the question"
+    assert inference_runtime.tool_results == []
+    inference_runtime.reply("All right.")
+    decision = f"/chat/{chat_id}/tools/{call_id}/decision"
+    assert browser.post(decision, json={"approved": approved, "reason": "Too far"}).status_code == 202
+    (*_, last) = parse_sse(browser.get(f"/chat/{chat_id}/stream").content)
+    assert (last.name, last.data["text"]) == ("done", "All right.")
+    results = [(sent.name, sent.result) for sent in inference_runtime.tool_results]
+    assert results == ([("book_trip", "2 nights in Lisbon are booked.")] if approved else [])
+    again = browser.post(decision, json={"approved": True})
+    assert (again.status_code, again.json()["type"]) == (409, "conflict")
+
+
+def test_an_approval_cannot_be_replaced_by_an_answer(inference_runtime: ScriptedRuntime, browser: httpx.Client) -> None:
+    """Only questions are answered by people; results of other tools come from their handlers."""
+    chat_id, call_id = wants_approval(inference_runtime, browser)
+    forged = browser.post(f"/chat/{chat_id}/tools/{call_id}", json={"result": "It is booked."})
+    assert (forged.status_code, forged.json()["type"]) == (409, "conflict")
+    assert inference_runtime.tool_results == []
+
+
+def test_nobody_can_forge_the_result_of_a_handler(inference_runtime: ScriptedRuntime, browser: httpx.Client) -> None:
+    """Not even while its call waits for a browser to be back; then the handler runs."""
+    inference_runtime.reply(delay=0.3, tool_calls=[("calculator", {"expression": "6 * 7"})])
+    inference_runtime.reply("It is 42.")
+    with browser.stream("POST", "/chat/stream", json={"text": "What is 6 * 7?"}) as answer:
+        chat_id = answer.headers["x-chat-id"]
+    wait_until(lambda: browser.get(f"/chat/{chat_id}").json()["status"] == "awaiting_input", "the call", 2.0)
+    (call,) = browser.get(f"/chat/{chat_id}").json()["messages"][-1]["tool_calls"]
+    forged = browser.post(f"/chat/{chat_id}/tools/{call['id']}", json={"result": "43"})
+    assert (forged.status_code, forged.json()["type"]) == (409, "conflict")
+    assert parse_sse(browser.get(f"/chat/{chat_id}/stream").content)[-1].data["text"] == "It is 42."
+    assert [sent.result for sent in inference_runtime.tool_results] == ["42"]
+
+
+def attach(
+    browser: httpx.Client, data: bytes, content_type: str = "text/plain", name: str = "notes.txt"
+) -> httpx.Response:
+    """Upload a file as the page does."""
+    return browser.post("/files", params={"filename": name}, content=data, headers={"Content-Type": content_type})
+
+
+def test_an_uploaded_file_goes_with_a_message(inference_runtime: ScriptedRuntime, browser: httpx.Client) -> None:
+    """Its token attaches it; the conversation says that there is a file, and not where."""
+    inference_runtime.reply("Milk.")
+    uploaded = attach(browser, b"Buy milk.")
+    assert uploaded.status_code == 201
+    sent = browser.post("/chat", json={"text": "What do I need?", "files": [uploaded.json()["token"]]})
+    assert sent.json()["text"] == "Milk."
+    body: Mapping[str, Any] = inference_runtime.requests[0].body
+    (file,) = body["input"]["attachments"]
+    assert (file["filename"], file["content_type"], file["size"]) == ("notes.txt", "text/plain", 9)
+    conversation = browser.get(f"/chat/{sent.json()['chat_id']}")
+    assert [each["attachments"] for each in conversation.json()["messages"]] == [["file"], []]
+    assert file["uri"] not in conversation.text
+
+
+def test_files_are_limited_in_size_type_and_name(browser: httpx.Client) -> None:
+    """Whatever is declared; no more of a body is read than is allowed."""
+    assert attach(browser, b"x" * 5_000_000).status_code == 201
+    too_large = attach(browser, b"x" * 5_000_001)
+    assert (too_large.status_code, too_large.json()["type"]) == (413, "too_large")
+    for content_type in ("text/html", "image/svg+xml", "application/octet-stream", "", "text/plain, text/html"):
+        refused = attach(browser, b"x", content_type)
+        assert (refused.status_code, refused.json()["type"]) == (415, "wrong_type"), content_type
+    for name in ("", "../x.txt", "a/b", "a\\b", "a\0", "a\n", "x" * 201):
+        assert attach(browser, b"x", name=name).status_code == 422, name
+    assert attach(browser, b"").status_code == 422
+
+
+def test_only_files_that_were_uploaded_here_can_be_attached(
+    inference_runtime: ScriptedRuntime, browser: httpx.Client
+) -> None:
+    """A token that was not signed by the service is refused before anything is sent."""
+    token = attach(browser, b"x").json()["token"]
+    for forged in ("", "https://internal.example/secret", token[:-1], token + "x", token.partition(".")[2]):
+        refused = browser.post("/chat", json={"text": "Read it", "files": [forged]})
+        assert refused.status_code == 422, forged
+        assert "internal" not in refused.text
+    assert inference_runtime.requests == []
+
+
+def test_markdown_is_rendered_without_markup_of_the_text(browser: httpx.Client) -> None:
+    """Raw HTML is text, scripts are no links, and a text that is too long is refused."""
+    rendered = browser.post("/markdown", json={"text": "**a** <script>x</script>\n\n[b](javascript:x)"})
+    blocks = ["<p><strong>a</strong> &lt;script&gt;x&lt;/script&gt;</p>\n", "<p>[b](javascript:x)</p>\n"]
+    assert rendered.json() == {"blocks": blocks, "last_line": 2}
+    assert browser.post("/markdown", json={"text": "x" * 100_001}).status_code == 422
+
+
+def test_the_page_may_run_and_load_its_own_files_only(browser: httpx.Client) -> None:
+    """Its policy is that of the package, and what it needs is there."""
+    page = browser.get("/")
+    policy = page.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; ")
+    assert "unsafe" not in policy
+    for path in re.findall(r'(?:src|href)="(/[^"]+)"', page.text):
+        assert browser.get(path).status_code == 200, path

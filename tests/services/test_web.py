@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import re
 import subprocess
 import sys
 from contextlib import aclosing
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from inferencesh import AsyncAgent, AsyncMessageStream
+    from inferencesh.testing import ScriptedRuntime
 
 STORY = [Text("Once "), Text("upon "), Text("a time\u2028\n…")]
 WHOLE = "Once upon a time\u2028\n…"
@@ -376,3 +378,58 @@ def test_no_framework_is_imported() -> None:
         "{'aiohttp', 'fastapi', 'flask', 'quart', 'starlette', 'uvicorn', 'werkzeug'}))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "\n"
+
+
+# -- what a page needs -------------------------------------------------------------------------------------------------
+
+
+def test_markdown_is_rendered_safely() -> None:
+    """Block by block, with raw HTML as text, links to the web alone, and images as links."""
+    rendered = web.render_markdown("# A\n\n<b>x</b> [l](javascript:x) ![i](https://x.example/i.png)\n\n- *e*")
+    assert rendered.blocks[0] == "<h1>A</h1>\n"
+    assert "&lt;b&gt;x&lt;/b&gt; [l](javascript:x) <a href=" in rendered.blocks[1]
+    assert "<img" not in rendered.html
+    assert rendered.html == "".join(rendered.blocks)
+    assert rendered.last_line == 4
+
+
+def test_a_text_that_is_too_long_is_not_rendered() -> None:
+    """It would take too long."""
+    with pytest.raises(ValueError, match="200,001 characters"):
+        web.render_markdown("x" * 200_001)
+
+
+def test_the_extra_that_is_missing_is_named() -> None:
+    """Importing the module needs no extra, and rendering says what to install."""
+    program = (
+        "import sys\n"
+        "sys.modules['markdown_it'] = None\n"
+        "from inferencesh import ConfigurationError, web\n"
+        "try:\n"
+        "    web.render_markdown('x')\n"
+        "except ConfigurationError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "rendering Markdown needs markdown-it-py: pip install 'inferencesh[web]'\n"
+
+
+def test_the_files_of_a_page_are_complete() -> None:
+    """What they import is among them, and nothing else is in their directory."""
+    files = {path.name: path for path in web.page_files().iterdir()}
+    assert {path.suffix for path in files.values()} == {".css", ".js"}
+    for path in files.values():
+        for name in re.findall(r'^import .* from "(.*)";$', path.read_text(encoding="utf-8"), re.MULTILINE):
+            assert name.removeprefix("./") in files, path
+
+
+async def test_a_snapshot_says_that_there_are_files(inference_runtime: ScriptedRuntime) -> None:
+    """How many and of which kind; not where, since a browser has no business there."""
+    inference_runtime.reply("Thanks.")
+    async with AsyncInference() as client:
+        agent = client.agent({"name": "reader"})
+        await agent.send_message("Here", files=[b"GIF89a...", b"Buy milk."])
+        mine, its = [web.snapshot(message) for message in await agent.history()]
+    assert mine["attachments"] == ["image", "file"]
+    assert its["attachments"] == []
+    assert "http" not in str(mine)

@@ -62,7 +62,7 @@ class Uvicorn:
                 *(*self._app, "--port", str(self._port), "--workers", str(self._workers)),
                 *("--timeout-graceful-shutdown", str(self._grace)),
             ],
-            env={**os.environ, **self._environment},
+            env={**os.environ, "CHAT_SECRET": "of these tests", **self._environment},
             stdout=self._log,
             stderr=subprocess.STDOUT,
         )

@@ -6,10 +6,13 @@ import dataclasses
 import datetime as dt
 import enum
 import functools
+import gc
 import inspect
 import json
 import uuid
+import weakref
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -25,6 +28,7 @@ from typing import (
 
 import attrs
 import msgspec
+import pydantic
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -464,7 +468,16 @@ def test_a_default_that_can_be_changed_is_not_shared_between_calls() -> None:
         seen[item] = seen.get(item, 0) + 1
         return f"{kept} {seen}"
 
+    class Counter(pydantic.BaseModel):
+        number: int = 0
+
+    @tool
+    def count(counter: Counter = Counter()) -> int:  # noqa: B008 - the point
+        counter.number += 1
+        return counter.number
+
     assert [call(collect, item="a"), call(collect, item="a")] == ["[['a']] {'a': 1}"] * 2
+    assert [call(count), call(count)] == [1, 1]
     assert schema_of(collect)["properties"]["kept"]["default"] == [[]]
 
 
@@ -883,7 +896,7 @@ def test_an_argument_named_like_the_context_is_refused() -> None:
 
 
 def test_a_local_class_whose_own_hints_are_local_is_an_error_that_says_so() -> None:
-    """Nothing can look them up from there."""
+    """The function is made elsewhere, and nothing can look them up from there."""
 
     @attrs.define
     class Inner:
@@ -913,9 +926,58 @@ def test_local_classes() -> None:
         def method(self, value: list[Local]) -> object:
             return value
 
+    @dataclasses.dataclass
+    class Outer:
+        inner: Local
+        outer: Outer | None = None
+
+    @tool
+    def nested(value: Outer) -> object:
+        return value
+
     assert call(function, value={"a": 1}) == Local(1)
+    assert call(nested, value={"inner": {"a": 1}, "outer": {"inner": {"a": 2}}}) == Outer(Local(1), Outer(Local(2)))
     assert call(Holder().method, value=[{"a": 1}]) == [Local(1)]
     assert call(tool("t")(function), value={"a": 1}) == Local(1)
+
+
+def test_a_tool_keeps_no_local_values_alive() -> None:
+    """Such as a client next to its function; the names of local classes are all that it needs."""
+
+    class Large:
+        """Something that is large."""
+
+    def make() -> tuple[FunctionTool[..., Any], weakref.ref[Large]]:
+        large = Large()
+
+        @tool
+        def function(value: int) -> object:
+            return value
+
+        return function, weakref.ref(large)
+
+    function, large = make()
+    gc.collect()
+    assert large() is None
+    assert call(function, value=1) == 1
+
+
+def test_a_field_with_the_name_of_its_type() -> None:
+    """In a local class, too."""
+
+    @attrs.define
+    class Event:
+        date: date | None = None
+        kind: Kind | None = None
+
+    class Kind(enum.Enum):
+        A = "a"
+
+    @tool
+    def function(value: Event) -> object:
+        return value
+
+    assert call(function, value={"date": "2026-01-01", "kind": "a"}) == Event(dt.date(2026, 1, 1), Kind.A)
 
 
 def only_for_checkers(value: OnlyForCheckers) -> None:

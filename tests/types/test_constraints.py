@@ -68,6 +68,9 @@ NOON = datetime.datetime(2024, 1, 1, 12, tzinfo=datetime.UTC)
             "2024-01-01T13:00:00",
             "must be at least 2024-01-01 12",
         ),
+        (Annotated[float, pydantic.Field(multiple_of=0.01)], 19.995, "must be a multiple of 0.01, got 19.995"),
+        (Annotated[decimal.Decimal, pydantic.Field(multiple_of=2)], "1e999999", "must be a multiple of 2, got"),
+        (Annotated[int, annotated_types.Predicate(lambda n: n > 1)], 1, "must satisfy the condition of its type, got"),
         (annotated_types.LowerCase[str], "A", "must satisfy str.islower, got 'A'"),
         (Annotated[int, annotated_types.Predicate(lambda n: 1 / n)], 0, "division by zero"),
     ],
@@ -77,6 +80,12 @@ def test_what_a_constraint_refuses(hint: Any, value: object, says: str) -> None:
     with pytest.raises(ArgumentsError) as caught:
         as_argument(hint, value)
     assert str(caught.value).startswith(f"invalid arguments: value: {says}")
+
+
+def test_multiples_are_those_of_the_decimal_fraction_that_is_written() -> None:
+    """19.99 / 0.01 is no whole number in binary."""
+    for number in (19.99, 0.3, 1e300, 7):
+        assert as_argument(Annotated[float, pydantic.Field(multiple_of=0.01)], number) == number
 
 
 def test_all_constraints_of_a_type_hold() -> None:
@@ -101,6 +110,8 @@ def test_all_constraints_of_a_type_hold() -> None:
         (Annotated[datetime.date, annotated_types.Ge(3)], "ge=3 is no limit of date"),
         (Annotated[str, pydantic.Field(pattern="(")], "the pattern '(' is no regular expression"),
         (Annotated[int, pydantic.Field(alias="x")], "Field(alias=...) is for models of pydantic"),
+        (Annotated[int, pydantic.Field(validate_default=True)], "Field(validate_default=True) is for models of"),
+        (fastapi.UploadFile, "UploadFile belongs to FastAPI"),
         (Annotated[int, fastapi.Query(ge=1)], "Query(...) belongs to FastAPI"),
         (Annotated[int, fastapi.Depends(int)], "Depends(...) belongs to FastAPI"),
     ],
@@ -118,6 +129,8 @@ def test_a_constraint_that_cannot_be_kept_is_refused_when_the_tool_is_made(hint:
         (fastapi.Header(), r"Header\(\.\.\.\) belongs to FastAPI"),
         (fastapi.Depends(int), r"Depends\(\.\.\.\) belongs to FastAPI"),
         (attrs.field(default=3), r"attrs\.field\(\.\.\.\) is for attrs classes"),
+        (attrs.Factory(list), r"attrs\.Factory\(\.\.\.\) is for attrs classes"),
+        (..., r"\.\.\. is for pydantic and FastAPI: leave it out, and the parameter is required"),
         (dataclasses.field(default=3), r"dataclasses\.field\(\.\.\.\) is for dataclasses"),
         (msgspec.field(default=3), r"msgspec\.field\(\.\.\.\) is for Structs"),
         (pydantic.PrivateAttr(3), r"PrivateAttr\(\.\.\.\) is for pydantic's models"),
@@ -153,6 +166,6 @@ def test_unknown_metadata_is_left_alone() -> None:
 
 def test_examples_reach_the_agent() -> None:
     """And what else a schema may say."""
-    hint = Annotated[int, pydantic.Field(examples=[4], json_schema_extra={"x-unit": "cm"}, ge=1)]
+    hint = Annotated[int, pydantic.Field(examples=[4], json_schema_extra={"x-unit": "cm"}, ge=1, deprecated=True)]
     schema = tool(hinted(hint))["client"]["input_schema"]["properties"]["value"]
-    assert schema == {"type": "integer", "minimum": 1, "examples": [4], "x-unit": "cm"}
+    assert schema == {"type": "integer", "minimum": 1, "examples": [4], "x-unit": "cm", "deprecated": True}

@@ -21,8 +21,11 @@ from .test_json_types import ANYTHING, Judge, hinted
 
 BY_NAME = {row.name: row for rows in ROWS.values() for row in rows}
 EVERY = pytest.mark.parametrize("row", list(BY_NAME.values()), ids=lambda row: row.name)
+# More of them with --hypothesis-profile=deep.
 BUDGET = settings(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+    max_examples=settings().max_examples // 4,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 
 

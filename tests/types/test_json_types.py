@@ -501,7 +501,10 @@ class Unhashable:
         (msgspec.defstruct("Struct", [("a", int)]), "Struct has no JSON form"),
         (list[int | msgspec.UnsetType], "UnsetType has no JSON form"),
         (set[Unhashable], "Unhashable cannot be in a set, since it is not hashable"),
-        (set[Annotated[Unhashable, msgspec.Meta(description="text")] | None], "Optional[Annotated[Unhashable"),
+        (
+            set[Annotated[Unhashable, msgspec.Meta(description="text")] | None],
+            "Optional[Unhashable] cannot be in a set",
+        ),
         (Crate[int] | Crate[Any], "Crate[int] and Crate[Any] cannot be told apart in JSON: neither requires"),
         (bytes | str, "bytes in base64 and str cannot be told apart in JSON: bytes in base64 look like"),
     ],

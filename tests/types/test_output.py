@@ -332,6 +332,12 @@ def test_what_does_not_fit_is_named_with_its_place(output_type: Any, output: obj
     assert caught.value.output == output
 
 
+def test_an_error_names_the_type_without_its_metadata() -> None:
+    """A reader wants to know what was expected, not how it is written."""
+    with pytest.raises(OutputError, match=r"is no valid list\[int\]: \[0\]: must be at most 5, got 9"):
+        OutputType.of(list[Annotated[int, msgspec.Meta(le=5)]]).read([9])
+
+
 def test_an_error_is_short_however_large_the_output() -> None:
     """Values and lists of problems are cut in the text; the output itself is whole."""
     output = {str(number): "x" * 100_000 for number in range(100)}

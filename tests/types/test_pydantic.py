@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import datetime
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import attrs
@@ -11,6 +13,7 @@ import pydantic
 import pytest
 
 from inferencesh import ConfigurationError, OutputError, tool
+from inferencesh._types.hints import type_name
 from inferencesh._types.output import OutputType
 from inferencesh.tools.handler import ArgumentsError
 
@@ -87,6 +90,36 @@ class Checked(pydantic.BaseModel):
         return self
 
 
+class Account(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(coerce_numbers_to_str=True)
+    number: str
+    size: int = 0
+
+
+class Limited(pydantic.BaseModel):
+    text: str = pydantic.Field(default="a", min_length=1)
+    secret: pydantic.SecretStr | None = pydantic.Field(default=None, min_length=1)
+    items: list[int] = pydantic.Field(default=[], max_length=1)
+    day: pydantic.PastDate | None = None
+    size: Literal["S", "L"] = "S"
+    sizes: list[int] = []
+    union: int | str | City | None = None
+
+
+def colour_of(value: Any) -> Any:
+    """Return the tag of a fruit."""
+    return value.get("colour") if isinstance(value, dict) else None
+
+
+class Fruit(pydantic.BaseModel):
+    colour: str
+
+
+ByFunction = Annotated[
+    Annotated[Fruit, pydantic.Tag("red")] | Annotated[Fruit, pydantic.Tag("blue")], pydantic.Discriminator(colour_of)
+]
+
+
 @attrs.define
 class Plain:
     """An attrs class, which pydantic does not know."""
@@ -120,6 +153,26 @@ def test_the_schema_is_pydantics_in_our_form() -> None:
     assert "$defs" not in schema
 
 
+class Documented(pydantic.BaseModel):
+    """A booking.
+
+    Attributes:
+        guests: How many come.
+        nights: Not this.
+    """
+
+    guests: int
+    nights: int = pydantic.Field(default=1, description="How long.")
+
+
+def test_the_docstring_of_a_model_describes_its_fields() -> None:
+    """Where they do not describe themselves; the description of the model is the rest."""
+    schema = OutputType.of(Documented).schema
+    assert schema["description"] == "A booking."
+    texts = {name: each["description"] for name, each in schema["properties"].items()}
+    assert texts == {"guests": "How many come.", "nights": "How long."}
+
+
 @pytest.mark.parametrize(
     ("hint", "value", "says"),
     [
@@ -141,8 +194,23 @@ def test_the_schema_is_pydantics_in_our_form() -> None:
         (Closed, {"user_name": "a"}, "value.userName: is missing"),
         (Checked, {"a": 1, "b": 2}, "value: b must not be above a, got {"),
         (Checked, {"a": 7}, "value: seven"),
+        (ByFunction, {"colour": "green"}, "value: must have one of the tags 'red', 'blue', got {"),
+        (ByFunction, {}, "value: must have a tag, got {}"),
+        (
+            Annotated[City, pydantic.Field(description="x")],
+            {"people": 0.5},
+            "value.name: is missing; value.people: exp",
+        ),
+        (Limited, {"union": []}, "value.union: expected int or str or City, got []"),
+        (Limited, {"union": {"name": 1}}, "value.union.name: expected str, got 1"),
+        (Limited, {"size": 1, "sizes": [{}]}, "value.size: expected 'S' or 'L', got 1; value.sizes[0]: expected int"),
+        (Limited, {"text": ""}, "value.text: must have at least 1 character, got ''"),
+        (Limited, {"secret": ""}, "value.secret: must have at least 1 character, got ''"),
+        (Limited, {"items": [1, 2]}, "value.items: must have at most 1 item, got [1, 2]"),
+        (Limited, {"day": "2999-01-01"}, "value.day: must be in the past, got"),
+        (Limited, {"size": "XL"}, "value.size: expected 'S' or 'L', got 'XL'"),
     ],
-    ids=str,
+    ids=lambda value: type_name(value) if isinstance(value, type) else None,
 )
 def test_problems_have_their_places(hint: Any, value: object, says: str) -> None:
     """One sentence a field, and never a traceback."""
@@ -165,6 +233,23 @@ def test_an_integer_may_be_written_with_a_point() -> None:
     assert as_argument(City, {"name": "a", "people": 3.0}) == City(name="a", people=3)
 
 
+class Varied(pydantic.BaseModel):
+    number: int = 0
+    secret: pydantic.SecretStr | None = None
+    sizes: Mapping[str, int] = {}
+    queue: collections.deque[int] = collections.deque()
+    pet: Annotated[Cat | Dog, pydantic.Field(discriminator="kind")] | None = None
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"number": "3"}, {"number": True}, {"pet": {"kind": "cat", "lives": False}}, {"queue": ["1"]}, {"secret": 1}],
+)
+def test_what_pydantic_itself_makes_lenient_does_not_count(given: dict[str, Any]) -> None:
+    """It says so of the schemas of some types, which are no wish of the model."""
+    assert ": expected " in complaint(Varied, given)
+
+
 def test_only_what_asks_for_it_is_converted() -> None:
     """A model that says ``strict=False``, a field that does, and what runs a validator before pydantic's own."""
     given = {"city": {"name": "a"}, "lenient": {"number": "3"}, "field": "4"}
@@ -172,6 +257,7 @@ def test_only_what_asks_for_it_is_converted() -> None:
     assert (got.lenient, got.field) == (Lenient(number=3), 4)
     assert as_argument(Written, "2026-01-02") == as_argument(Written, {"day": "2026-01-02"})
     assert as_argument(Annotated[int, pydantic.BeforeValidator(int)], "4") == 4
+    assert as_argument(Account, {"number": 4}) == Account(number="4")
     if not pydantic.VERSION.startswith(("2.11.", "2.12.")):  # whose models cannot be made strict in part
         assert "value.city.people: expected int" in complaint(Mixed, {**given, "city": {"name": "a", "people": "3"}})
 
@@ -240,6 +326,16 @@ def test_what_pydantic_cannot_read_is_refused_when_the_tool_is_made() -> None:
         assert "no attrs classes" in untold(hint)
 
 
+def test_a_model_with_a_name_that_is_not_defined_is_refused() -> None:
+    """The error says which name, and what to do."""
+
+    class Parent(pydantic.BaseModel):
+        child: "Child"  # type: ignore[name-defined]  # noqa: F821, UP037 - it is defined nowhere
+
+    told = untold(Parent)
+    assert "its hints name Child, which is not defined: define it first, or call model_rebuild()" in told
+
+
 def test_a_model_nested_deeply_is_told() -> None:
     """Not a traceback."""
 
@@ -264,3 +360,39 @@ def test_a_model_as_output() -> None:
     assert OutputType.of(City).read_partial({"name": "a"}) == City(name="a")
     with pytest.raises(ConfigurationError, match="no attrs classes"):
         OutputType.of(Annotated[Plain, pydantic.AfterValidator(lambda value: value)])  # type: ignore[arg-type]  # a hint
+
+
+class Trip(pydantic.BaseModel):
+    title: str
+    stops: list[City] = []
+    by_name: dict[str, City] = {}
+    note: str = ""
+
+
+class LenientTrip(Trip):
+    @pydantic.field_validator("note", mode="before")
+    @classmethod
+    def as_text(cls, note: object) -> str:
+        """Accept anything."""
+        return str(note)
+
+
+@pytest.mark.parametrize("trip", [Trip, LenientTrip])
+def test_a_model_that_grows_is_never_gone_again(trip: type[Trip]) -> None:
+    """A part of it that is not complete yet is left out, at any depth."""
+    kind = OutputType.of(trip)
+    oslo = City(name="Oslo")
+    grown: list[tuple[object, object]] = [
+        ({}, None),
+        ({"title": "North"}, trip(title="North")),
+        ({"title": "North", "stops": [{}]}, trip(title="North", stops=[])),
+        ({"title": "North", "stops": [{"name": "Oslo"}]}, trip(title="North", stops=[oslo])),
+        ({"title": "North", "stops": [{"name": "Oslo"}, {}]}, trip(title="North", stops=[oslo])),
+        (
+            {"title": "North", "stops": [{"name": "Oslo"}], "by_name": {"o": {"name": "Oslo"}, "b": {"people": 1}}},
+            trip(title="North", stops=[oslo], by_name={"o": oslo}),
+        ),
+    ]
+    assert [kind.read_partial(value) for value, _ in grown] == [expected for _, expected in grown]
+    assert kind.read_partial({"title": "North", "stops": [{}], "note": "x"}) is None  # no longer the last part
+    assert kind.read_partial({"title": "North", "stops": [{}]}, over=True) is None

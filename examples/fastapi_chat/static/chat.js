@@ -1,122 +1,161 @@
-// The page of the chat service: it shows what the server's events say, and comes back after a reload or a lost connection.
+// The page of the chat service. It shows what the server's events say, and reconnects by itself.
 
-const byId = (id) => document.getElementById(id);
-const log = byId("log");
-const shown = new Map(); // message id -> element
+import { Composer } from "/parts/composer.js";
+import { Refused, Unreachable, request, sendFile, serverSentEvents, waitToRetry } from "/parts/connection.js";
+import { byId } from "/parts/dom.js";
+import { MessageList } from "/parts/messages.js";
+import { messageOf, waits } from "/parts/snapshots.js";
+import { LOST, UNSENT, problemOf, wordingOf } from "./words.js";
+
+const SILENCE = 25_000; // milliseconds without even a keep-alive, of which there is one in ten seconds
+
 let chatId = new URLSearchParams(location.search).get("chat");
-let reading = null; // aborts the stream that is being read
-let retry = null; // what "Try again" does
+let reading = null; // stops the stream that is being read
+let order = []; // the ids of the shown messages
+let unsettled = false; // whether a call is shown whose end was not heard of
+let echoes = []; // the ids of messages that are shown before the server has named them
+const answers = new Map(); // the id of a question -> what was answered here; the server does not send results of tools
+const named = new Map(); // the id of a user's message at the server -> the id that it is shown by
 
-const MOST_ATTEMPTS = 4;
-const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+const list = new MessageList(byId("log"), {
+  render: async (text) => (await call("POST", "/markdown", { text })).json(),
+  interval: 150,
+  drawn: () => atBottom && scrollToEnd(),
+  wording: wordingOf,
+  actions: {
+    answer: async (each, result) => {
+      await settleCall(each, "", { result });
+      answers.set(each.id, result);
+    },
+    approve: (each) => settleCall(each, "/decision", { approved: true }),
+    reject: (each, reason) => settleCall(each, "/decision", { approved: false, reason }),
+  },
+});
+new Composer(send, upload);
 
 // -- talking to the server -------------------------------------------------------------------------------------------
 
-class Refused extends Error {} // the server has answered, and the answer is no
+const pathOf = (rest = "") => `/chat/${encodeURIComponent(chatId)}${rest}`;
 
 async function call(method, path, body, signal) {
-  const response = await fetch(path, {
-    method,
-    signal,
-    headers: body ? { "Content-Type": "application/json" } : {},
-    body: body && JSON.stringify(body),
-  });
-  if (!response.ok) {
-    const problem = await response.json().catch(() => ({}));
-    throw new Refused(problem.detail || `The server answered with status ${response.status}.`);
-  }
-  return response;
+  const response = await request(method, path, { body, signal });
+  if (response.ok) return response;
+  // What only reads can be tried again, until the service or the agent is back.
+  if (method === "GET" && response.status >= 502) throw new Unreachable(LOST);
+  const { type } = await response.json().catch(() => ({}));
+  throw new Refused(response.status, problemOf(type), { code: type });
 }
 
-async function* events(response) {
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    const blocks = (rest + value).split("\n\n");
-    rest = blocks.pop();
-    for (const block of blocks) {
-      const name = /^event: (.*)$/m.exec(block);
-      const data = /^data: (.*)$/m.exec(block);
-      if (name && data) yield { name: name[1], data: JSON.parse(data[1]) };
+async function upload(file, progress, signal) {
+  const type = file.type || "text/plain";
+  const { status, text } = await sendFile("POST", `/files?filename=${encodeURIComponent(file.name)}`, file, { type, progress, signal });
+  const { token, type: problem } = JSON.parse(text);
+  if (status !== 201) throw new Refused(status, problemOf(problem));
+  return { token, name: file.name };
+}
+
+// Sends a message and returns whether it has arrived; a message is never sent twice.
+async function send(text, attachments) {
+  tell("");
+  const body = { text: text || "Please look at what I have attached.", files: attachments.map((each) => each.token) };
+  const known = named.size + echoes.length;
+  const id = echo(body.text, attachments);
+  working(true);
+  try {
+    const response = await call("POST", chatId ? pathOf("/stream") : "/chat/stream", body);
+    remember(response.headers.get("X-Chat-Id"));
+    follow(response);
+    return true;
+  } catch (error) {
+    if (error instanceof Unreachable && chatId) await catchUp(); // only its answer may have been lost
+    if (named.size > known) {
+      follow();
+      return true;
     }
+    forget(id);
+    working(false);
+    tell(error instanceof Unreachable ? UNSENT : messageOfError(error), error.code === "not_found" ? null : undefined);
+    return false;
   }
 }
 
-// Reads one reply to its end, over as many connections as it takes.
-async function follow(method, path, body) {
+async function settleCall(each, path, body) {
+  try {
+    await call("POST", pathOf(`/tools/${encodeURIComponent(each.id)}${path}`), body);
+  } catch (error) {
+    if (error instanceof Unreachable) throw new Error("There is no connection. Please try again.");
+    if (error.code !== "conflict") throw error; // settled already, in another window: the page shows how
+  }
+  follow();
+}
+
+// Reads a reply to its end, over as many connections as it takes; without a response it first reads what there is.
+async function follow(response = null) {
   reading?.abort();
-  const control = (reading = new AbortController());
-  busy(true);
-  try {
-    for (let attempt = 0; ; attempt += 1) {
-      try {
-        const response = await call(method, path, body, control.signal);
-        remember(response.headers.get("X-Chat-Id"));
-        connection("");
-        for await (const { name, data } of events(response)) {
-          attempt = 0;
-          if (name === "error") return problem(data.detail, resume);
-          show(data);
-          if (name === "done") return endCalls(), settle();
-          if (name === "input_required") return settle({ waiting: true });
+  const { signal } = (reading = new AbortController());
+  working(true);
+  for (let failures = 0; ; ) {
+    try {
+      response ??= await resume(signal);
+      if (!response) break;
+      connected(true);
+      for await (const { name, data } of serverSentEvents(response, { signal, silence: SILENCE })) {
+        failures = 0;
+        if (name === "error") throw new Refused(data.status, problemOf(data.type));
+        show(data);
+        if (name === "input_required") return settle({ waiting: waits(data) });
+        if (name === "done") {
+          if (unsettled) await read(signal);
+          return settle();
         }
-        throw new TypeError("the stream ended early");
-      } catch (error) {
-        if (control.signal.aborted) return;
-        if (error instanceof Refused) return problem(error.message, chatId ? resume : null);
-        // A message may have arrived although its answer was lost: it is never sent twice, its reply is looked for.
-        if (!chatId || attempt >= MOST_ATTEMPTS) {
-          return problem("The connection to the server was lost.", chatId ? resume : () => follow(method, path, body));
-        }
-        connection("Reconnecting …");
-        await pause(300 * 2 ** attempt);
-        [method, path, body] = ["GET", `/chat/${encodeURIComponent(chatId)}/stream`, null];
       }
+    } catch (error) {
+      if (signal.aborted) return;
+      if (!(error instanceof Unreachable)) {
+        settle();
+        return tell(messageOfError(error));
+      }
+      connected(false);
     }
-  } finally {
-    if (reading === control) {
-      connection("");
-      busy(false);
+    response = null;
+    await waitToRetry((failures += 1), signal);
+    if (signal.aborted) return;
+  }
+  settle();
+}
+
+// Shows the whole conversation, and returns the response with the rest of it; null if it is complete.
+async function resume(signal) {
+  const status = await read(signal);
+  connected(true);
+  return status === "idle" ? null : call("GET", pathOf("/stream"), null, signal);
+}
+
+async function read(signal) {
+  const response = await call("GET", pathOf(), null, signal);
+  const { status, messages } = await response.json().catch(() => Promise.reject(new Unreachable(LOST)));
+  const ids = messages.map(idOf);
+  if (ids.some((id, at) => at < order.length && order[at] !== id)) {
+    list.clear(); // one was missed in the middle
+    order = [];
+  }
+  unsettled = false;
+  messages.forEach(show);
+  return status;
+}
+
+// Waits for the server to be back, and then shows the conversation.
+async function catchUp() {
+  connected(false);
+  for (let failures = 1; ; failures += 1) {
+    await waitToRetry(failures);
+    try {
+      await read();
+      return connected(true);
+    } catch (error) {
+      if (!(error instanceof Unreachable)) return tell(messageOfError(error));
     }
   }
-}
-
-// Shows the whole conversation, and what is still to come of it.
-async function resume() {
-  problem(null);
-  try {
-    const response = await call("GET", `/chat/${encodeURIComponent(chatId)}`);
-    const { status, messages } = await response.json();
-    log.querySelectorAll(".message").forEach((element) => element.remove());
-    shown.clear();
-    messages.forEach(show);
-    settle();
-    if (status !== "idle") await follow("GET", `/chat/${encodeURIComponent(chatId)}/stream`);
-  } catch (error) {
-    const lost = !(error instanceof Refused);
-    problem(lost ? "The server cannot be reached." : error.message, lost ? resume : null);
-  }
-}
-
-async function send(text) {
-  problem(null);
-  element("div", "message user", log).textContent = text;
-  byId("welcome").hidden = true;
-  scroll(true);
-  await follow("POST", "/chat/stream", { text, chat_id: chatId });
-}
-
-async function answer(callId, result) {
-  problem(null);
-  const chat = encodeURIComponent(chatId);
-  try {
-    await call("POST", `/chat/${chat}/tools/${encodeURIComponent(callId)}`, { result });
-  } catch (error) {
-    return problem(error instanceof Refused ? error.message : "The server cannot be reached.", resume);
-  }
-  await follow("GET", `/chat/${chat}/stream`);
 }
 
 function remember(id) {
@@ -127,151 +166,88 @@ function remember(id) {
 
 // -- showing ---------------------------------------------------------------------------------------------------------
 
-function element(tag, className, parent, text) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text; // never innerHTML: the text is anybody's
-  parent?.append(made);
-  return made;
+function idOf({ id, role }) {
+  if (role !== "user") return id;
+  if (!named.has(id)) named.set(id, echoes.shift() ?? id);
+  return named.get(id);
 }
 
-function show(message) {
-  byId("welcome").hidden = true;
-  const follows = atBottom();
-  let box = shown.get(message.id);
-  if (!box) {
-    box = element("div", `message ${message.role}`, log);
-    element("div", "text", box);
-    element("div", "calls", box);
-    element("div", "note", box);
-    shown.set(message.id, box);
-  }
-  box.classList.toggle("growing", message.role === "assistant" && !message.done);
-  box.querySelector(".text").textContent = message.text;
-  showCalls(box.querySelector(".calls"), message.tool_calls);
-  const notes = { failed: "This reply failed.", cancelled: "This reply was stopped." };
-  box.querySelector(".note").textContent = notes[message.status] || "";
-  if (follows) scroll();
+function show(snapshot) {
+  const id = idOf(snapshot);
+  if (!order.includes(id)) order.push(id);
+  const message = messageOf({ ...snapshot, id }, order.indexOf(id));
+  unsettled ||= message.tool_invocations.some((each) => each.status !== "completed");
+  for (const each of message.tool_invocations) each.result = answers.get(each.id);
+  list.set(message);
 }
 
-// A call that is still being written has another id than the one that is answered later.
-function showCalls(parent, toolCalls) {
-  const keys = new Set(toolCalls.map((toolCall) => `call-${toolCall.id}`));
-  for (const box of [...parent.children]) if (!keys.has(box.id)) box.remove();
-  for (const toolCall of toolCalls) showCall(parent, toolCall);
+// Shows a message at once and returns its id; the server's own takes its place.
+function echo(text, attachments) {
+  const id = `echo-${performance.now()}`;
+  echoes.push(id);
+  order.push(id);
+  const content = [{ type: "text", text }, ...attachments.map((each) => ({ type: "file", file: each.name }))];
+  list.set({ id, role: "user", status: "ready", order: order.length - 1, content, tool_invocations: [] });
+  scrollToEnd();
+  return id;
 }
 
-function showCall(parent, toolCall) {
-  const key = `call-${toolCall.id}`;
-  const known = byId(key);
-  const state = toolCall.pending ? "pending" : toolCall.status;
-  if (known?.dataset.state === state) return; // somebody may be typing an answer into it
-  const box = element("section", toolCall.pending ? "call pending" : "call");
-  box.id = key;
-  box.dataset.state = state;
-  const head = element("div", "call-head", box);
-  element("span", "call-name", head, toolCall.name);
-  element("span", "call-state", head, toolCall.pending ? "waits for you" : working(state) ? "working" : state);
-  const list = element("dl", "", box);
-  for (const [name, value] of Object.entries(toolCall.arguments)) {
-    element("dt", "", list, name);
-    element("dd", "", list, typeof value === "string" ? value : JSON.stringify(value));
-  }
-  if (toolCall.pending) box.append(answerForm(toolCall));
-  if (known) known.replaceWith(box);
-  else parent.append(box);
-}
-
-// While a run goes on, its calls are being answered by the server; once it is over, they have been.
-const working = (state) => !["completed", "failed", "cancelled"].includes(state);
-
-function endCalls() {
-  for (const box of log.querySelectorAll(".call")) {
-    if (working(box.dataset.state)) box.querySelector(".call-state").textContent = "completed";
-  }
-}
-
-function answerForm(toolCall) {
-  const form = element("form", "answer");
-  const input = element("input", "", form);
-  input.placeholder = "Your answer";
-  input.setAttribute("aria-label", `Answer to ${toolCall.name}`);
-  input.required = true;
-  input.maxLength = 8000;
-  const button = element("button", "", form, "Answer");
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    const result = input.value.trim();
-    if (!result) return;
-    input.disabled = button.disabled = true;
-    answer(toolCall.id, result).finally(() => (input.disabled = button.disabled = false));
-  });
-  return form;
+function forget(id) {
+  list.remove(id);
+  order = order.filter((each) => each !== id);
+  echoes = echoes.filter((each) => each !== id);
 }
 
 function settle({ waiting = false } = {}) {
+  working(false);
+  connected(true);
   byId("text").placeholder = waiting ? "Answer above first" : "Write a message";
-  byId("text").disabled = byId("send").disabled = waiting;
-  (waiting ? log.querySelector(".call.pending input") : byId("text"))?.focus();
-  scroll();
+  byId("text").disabled = byId("send").disabled = byId("attach").disabled = waiting;
+  for (const each of document.querySelectorAll(".growing")) each.classList.remove("growing");
+  (waiting ? document.querySelector(".waits .reply input") : byId("text"))?.focus();
 }
 
-function problem(text, again = null) {
+function tell(text, again = () => follow()) {
   byId("problem").hidden = !text;
-  byId("problem-text").textContent = text || "";
-  byId("retry").hidden = !again;
-  retry = again;
-  log.querySelectorAll(".growing").forEach((each) => each.classList.remove("growing"));
+  byId("problem-text").textContent = text;
+  byId("retry").hidden = !(again && chatId);
+  byId("retry").onclick = () => (tell(""), again());
 }
 
-function busy(working) {
-  byId("send").hidden = working;
-  byId("stop").hidden = !working;
+// What is not meant for visitors, such as a mistake in this program, is for the console.
+function messageOfError(error) {
+  if (error instanceof Refused) return error.message;
+  console.error(error);
+  return problemOf("");
 }
 
-const connection = (text) => (byId("connection").textContent = text);
-const atBottom = () => log.scrollHeight - log.scrollTop - log.clientHeight < 80;
-const scroll = (always = true) => always && log.scrollTo({ top: log.scrollHeight });
+const connected = (yes) => (byId("connection").textContent = yes ? "" : LOST);
+
+function working(yes) {
+  byId("send").hidden = yes;
+  byId("send").disabled = yes;
+  byId("stop").hidden = !yes;
+}
+
+let atBottom = true;
+const scrollToEnd = () => byId("scroll").scrollTo({ top: byId("scroll").scrollHeight });
+byId("scroll").addEventListener("scroll", ({ target }) => (atBottom = target.scrollHeight - target.scrollTop - target.clientHeight < 80));
 
 // -- what people do --------------------------------------------------------------------------------------------------
 
-byId("composer").addEventListener("submit", (event) => {
-  event.preventDefault();
-  const text = byId("text").value.trim();
-  if (!text || byId("send").hidden || byId("send").disabled) return;
-  byId("text").value = "";
-  fit();
-  send(text);
-});
-
-byId("text").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
-    event.preventDefault();
-    byId("composer").requestSubmit();
+byId("stop").addEventListener("click", async () => {
+  if (!chatId) return;
+  try {
+    await call("POST", pathOf("/stop"));
+  } catch (error) {
+    tell(error instanceof Unreachable ? LOST : messageOfError(error));
   }
-});
-
-function fit() {
-  const box = byId("text");
-  box.style.height = "auto";
-  box.style.height = `${box.scrollHeight}px`;
-}
-byId("text").addEventListener("input", fit);
-
-byId("stop").addEventListener("click", () => {
-  if (chatId) call("POST", `/chat/${encodeURIComponent(chatId)}/stop`).catch((error) => problem(error.message, resume));
-});
-
-byId("retry").addEventListener("click", () => {
-  const again = retry;
-  problem(null);
-  again?.();
 });
 
 byId("new").addEventListener("click", () => location.assign(location.pathname));
 
 for (const button of document.querySelectorAll(".suggestions button")) {
-  button.addEventListener("click", () => send(button.textContent));
+  button.addEventListener("click", () => send(button.textContent, []));
 }
 
-if (chatId) resume();
+if (chatId) follow();

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import attrs
 from aiohttp import web
 
+from inferencesh._page.markdown import MAX_LENGTH, MarkdownRenderer, find_renderer
 from inferencesh._text import encode_json
 from inferencesh.local._api.fields import Fields, read_body
 from inferencesh.local._api.forms import read_agent
 from inferencesh.local.errors import ProblemError
 
 from .access import HEADER, Access, host_of
-from .markdown import MAX_LENGTH, MarkdownRenderer, find_renderer
 from .replay import write_test
 
 if TYPE_CHECKING:
@@ -222,12 +222,13 @@ def _policy(request: web.Request) -> str:
 
 
 def _read_files() -> Mapping[str, tuple[str, bytes]]:
-    """Return the page's files by name, each with its type."""
+    """Return the page's files by name, each with its type: its own, and those that it shares with other chat pages."""
     found = {}
-    for file in files(__package__).joinpath("static").iterdir():
-        content_type = _TYPES.get("." + file.name.rpartition(".")[2])
-        if content_type is not None:
-            found[file.name] = (content_type, file.read_bytes())
+    for package in (__package__, "inferencesh._page"):
+        for file in files(package).joinpath("static").iterdir():
+            content_type = _TYPES.get("." + file.name.rpartition(".")[2])
+            if content_type is not None:
+                found[file.name] = (content_type, file.read_bytes())
     return found
 
 

@@ -1,17 +1,8 @@
 // Requests to the runtime. The session's cookie, which scripts cannot read, stands for the key.
 
+import { Refused, lines, request, sendFile } from "./connection.js";
+
 const HEADERS = { "X-Inferencesh-Playground": "1" };
-
-/** The server has answered, and the answer is no. */
-export class Refused extends Error {
-  constructor(status, detail, field = null, code = null) {
-    super(detail);
-    Object.assign(this, { status, field, code });
-  }
-}
-
-/** There is no answer. */
-export class Unreachable extends Error {}
 
 let signIn = async () => false;
 
@@ -22,25 +13,13 @@ export function onSignedOut(handler) {
 
 /** Sends a request and returns the response, whose status is a success. */
 export async function send(method, path, { body, signal, accept, again = true } = {}) {
-  let response;
-  try {
-    response = await fetch(path, {
-      method,
-      signal,
-      credentials: "same-origin",
-      redirect: "error",
-      headers: { ...HEADERS, ...(body ? { "Content-Type": "application/json" } : {}), ...(accept ? { Accept: accept } : {}) },
-      body: body && JSON.stringify(body),
-    });
-  } catch (error) {
-    if (signal?.aborted) throw error;
-    throw new Unreachable("The runtime does not answer.");
-  }
+  const headers = { ...HEADERS, ...(accept ? { Accept: accept } : {}) };
+  const response = await request(method, path, { body, headers, signal });
   if (response.ok) return response;
   const problem = await response.json().catch(() => ({}));
   if (response.status === 401 && again && (await signIn())) return send(method, path, { body, signal, accept, again: false });
   const detail = problem?.detail ?? problem?.error?.message ?? `The runtime answered with status ${response.status}.`;
-  throw new Refused(response.status, String(detail), problem?.field ?? null, problem?.code ?? null);
+  throw new Refused(response.status, String(detail), { field: problem?.field, code: problem?.code });
 }
 
 /** Sends a request and returns the data of the answer, out of the envelope of whichever generation. */
@@ -56,22 +35,7 @@ export async function call(method, path, body, signal) {
 export async function* events(path, signal) {
   const response = await send("GET", path, { signal, accept: "application/x-ndjson" });
   yield { event: "opened" };
-  const reader = response.body.getReader();
-  const decoder = new TextDecoder();
-  let rest = "";
-  for (;;) {
-    let chunk;
-    try {
-      chunk = await reader.read();
-    } catch (error) {
-      if (signal.aborted) throw error;
-      throw new Unreachable("The connection to the runtime was lost.");
-    }
-    if (chunk.done) return;
-    const lines = (rest + decoder.decode(chunk.value, { stream: true })).split("\n");
-    rest = lines.pop();
-    for (const line of lines) if (line.trim()) yield readLine(line);
-  }
+  for await (const line of lines(response, { signal })) if (line.trim()) yield readLine(line);
 }
 
 /** Returns the event of a line; exported for what shows recorded lines. */
@@ -94,18 +58,8 @@ export async function upload(file, progress, signal) {
   const wanted = { uri: "", filename: file.name, content_type: type, size: file.size };
   const [stored] = await call("POST", "/files", { files: [wanted] }, signal);
   const target = new URL(stored.upload_url, location.href);
-  await new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest();
-    request.open("PUT", target.pathname + target.search);
-    request.setRequestHeader("Content-Type", stored.content_type || type);
-    request.upload.addEventListener("progress", (event) => event.lengthComputable && progress(event.loaded / event.total));
-    request.addEventListener("load", () =>
-      request.status < 300 ? resolve() : reject(new Refused(request.status, `The upload was refused with status ${request.status}.`)));
-    request.addEventListener("error", () => reject(new Unreachable("The connection was lost during the upload.")));
-    request.addEventListener("abort", () => reject(new DOMException("The upload was stopped.", "AbortError")));
-    signal?.addEventListener("abort", () => request.abort());
-    request.send(file);
-  });
+  const { status } = await sendFile("PUT", target.pathname + target.search, file, { type: stored.content_type || type, progress, signal });
+  if (status >= 300) throw new Refused(status, `The upload was refused with status ${status}.`);
   progress(1);
   return { id: stored.id, uri: stored.uri, filename: file.name, content_type: type, size: file.size };
 }

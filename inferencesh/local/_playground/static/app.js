@@ -1,9 +1,10 @@
 // The page: one open chat, its stream, and everything that people do with it.
 
 import { AgentEditor, PRESETS } from "./agents.js";
-import { Refused, Unreachable, call, events, onSignedOut } from "./api.js";
+import { call, events, onSignedOut, upload } from "./api.js";
 import { ChatList } from "./chats.js";
 import { Composer } from "./composer.js";
+import { Refused, Unreachable, waitToRetry } from "./connection.js";
 import { byId, element } from "./dom.js";
 import { Inspector } from "./inspector.js";
 import { MessageList } from "./messages.js";
@@ -77,7 +78,7 @@ const chats = new ChatList({
 const composer = new Composer(async (text, attachments) => {
   const sent = await attempt(() => post(text, attachments));
   return sent === true;
-});
+}, upload);
 
 // -- talking to the runtime --------------------------------------------------------------------------------------------
 
@@ -157,7 +158,7 @@ async function follow(id, opened) {
       failures += 1;
       connected(false);
     }
-    await pause(Math.min(250 * 2 ** (failures - 1), 3000), control.signal);
+    await waitToRetry(failures, control.signal);
     if (control.signal.aborted) return;
   }
 }
@@ -194,16 +195,6 @@ function showMessage(message) {
 
 function draw(id) {
   list.set(conversation.messages.get(id), conversation.draftsOf(id));
-}
-
-// Waits, but not longer than until the network is back.
-function pause(milliseconds, signal) {
-  return new Promise((resolve) => {
-    const done = () => (clearTimeout(timer), removeEventListener("online", done), resolve());
-    const timer = setTimeout(done, milliseconds);
-    addEventListener("online", done);
-    signal.addEventListener("abort", done);
-  });
 }
 
 // -- showing -----------------------------------------------------------------------------------------------------------
@@ -298,9 +289,8 @@ let watching = false;
 async function watch() {
   if (watching) return;
   watching = true;
-  const never = new AbortController().signal;
-  for (let wait = 250; lost || wait === 250; wait = Math.min(wait * 2, 3000)) {
-    await pause(wait, never);
+  for (let failures = 1; lost || failures === 1; failures += 1) {
+    await waitToRetry(failures);
     try {
       await readSession();
       connected(true);

@@ -9,7 +9,7 @@ const ENDED = new Set(["ready", "failed", "cancelled"]);
 /**
  * Shows messages in their order, each updated in place.
  *
- * Options: `render` renders Markdown or is null; `actions` are those of CallPanel; `reasonOf(callId)` tells why a call
+ * Options: `render` and `interval` are those of MarkdownView; `actions` and `wording` are those of CallPanel; `reasonOf(callId)` tells why a call
  * waits; `drawn()` is called when something was drawn; `retry(message)` sends a failed message again; `cancel(message)`
  * takes back a queued one.
  */
@@ -40,6 +40,12 @@ export class MessageList {
     }
     view.set(message, drafts);
     this.#options.drawn();
+  }
+
+  /** Takes a message out of the list. */
+  remove(messageId) {
+    this.#views.get(messageId)?.root.remove();
+    this.#views.delete(messageId);
   }
 
   /** Shows a line of facts under a message. */
@@ -121,7 +127,7 @@ class MessageView {
     if (type === "reasoning") return { type, ...reasoning() };
     if (type === "text" && this.message.role === "assistant") {
       const root = element("div", { class: "text" });
-      const view = new MarkdownView(root, this.#options.render, this.#options.drawn);
+      const view = new MarkdownView(root, this.#options.render, this.#options);
       return { type, root, set: (each, final) => view.set(String(each.text ?? ""), { final }) };
     }
     if (type === "text") {
@@ -146,13 +152,13 @@ class MessageView {
       const id = String(each?.tool_invocation_id ?? each?.id);
       calls.set(id, {
         id: each?.id, name: String(each?.function?.name ?? each?.display_name ?? ""), arguments: each?.function?.arguments ?? {},
-        status: String(each?.status), result: each?.result, type: each?.type, widget: each?.widget, reason: this.#options.reasonOf(each?.id),
+        status: String(each?.status), result: each?.result, type: each?.type, widget: each?.widget, reason: this.#options.reasonOf?.(each?.id),
       });
     }
     for (const [id, panel] of this.#calls) if (!calls.has(id)) (panel.root.remove(), this.#calls.delete(id));
     for (const [id, call] of calls) {
       if (!this.#calls.has(id)) {
-        const panel = new CallPanel(this.#options.actions);
+        const panel = new CallPanel(this.#options.actions, this.#options.wording);
         this.#calls.set(id, panel);
         this.calls.append(panel.root);
       }
@@ -175,6 +181,7 @@ function reasoning() {
 // Only files of this server are shown as images; others would learn that the message was read.
 function fileNode(type, uri) {
   const address = safeAddress(uri);
+  if (uri === undefined) return element("span", { text: type === "image" ? "An image" : "A file" });
   const name = String(uri ?? "").split("/").at(-1) || type;
   if (!address) return element("span", { text: String(uri ?? type) });
   const own = new URL(address).origin === location.origin;

@@ -1,6 +1,5 @@
 // Markdown that grows. The server renders it; blocks that cannot change any more are neither sent nor drawn again.
 
-const INTERVAL = 50; // milliseconds between two requests for the same text
 const TAGS = new Set(
   "a blockquote br code del em h1 h2 h3 h4 h5 h6 hr li ol p pre s strong table tbody td th thead tr ul".split(" "),
 );
@@ -32,7 +31,8 @@ function copy(node) {
  * Shows one text as Markdown while it grows.
  *
  * `render` takes a text and returns a promise of `{blocks, last_line}`, or is null if texts are shown as they are. The
- * text that is not rendered yet, or cannot be, is never shown as markup.
+ * text that is not rendered yet, or cannot be, is never shown as markup. `interval` is the least time between two requests
+ * for a text, in milliseconds.
  */
 export class MarkdownView {
   #root;
@@ -44,11 +44,13 @@ export class MarkdownView {
   #shown = []; // the HTML of each block
   #working = false;
   #drawn;
+  #interval;
 
-  constructor(root, render, drawn = () => {}) {
+  constructor(root, render, { drawn = () => {}, interval = 50 } = {}) {
     this.#root = root;
     this.#render = render;
     this.#drawn = drawn;
+    this.#interval = interval;
     root.classList.add("markdown");
   }
 
@@ -78,8 +80,8 @@ export class MarkdownView {
       }
       this.#drawn();
       if (this.#text === text && this.#final === final) break;
-      await new Promise((resolve) => setTimeout(resolve, INTERVAL - (performance.now() - began)));
-      await new Promise((resolve) => (document.hidden ? setTimeout(resolve, INTERVAL) : requestAnimationFrame(resolve)));
+      await new Promise((resolve) => setTimeout(resolve, this.#interval - (performance.now() - began)));
+      await new Promise((resolve) => (document.hidden ? setTimeout(resolve, this.#interval) : requestAnimationFrame(resolve)));
     }
     this.#working = false;
   }

@@ -16,11 +16,13 @@ const STATES = {
 /**
  * One tool call.
  *
- * `actions` are functions that return promises: answer(call, text), approve(call), reject(call, reason),
- * alwaysAllow(call), decide(call, allowed).
+ * `actions` are functions that return promises: answer(call, text), approve(call), reject(call, reason), and, where it
+ * can be offered, alwaysAllow(call), decide(call, allowed). What they throw is shown in the panel. `wording(call)`
+ * returns what to write instead of the tool's name and its arguments, {title, text}; with a text, which is a question
+ * to a person, its answer is a sentence instead of a result.
  */
 export class CallPanel {
-  constructor(actions) {
+  constructor(actions, wording = () => ({})) {
     this.root = element("section", { class: "call" });
     this.name = element("span", { class: "call-name" });
     this.status = element("span", { class: "call-state" });
@@ -29,15 +31,19 @@ export class CallPanel {
     this.box = element("div", { class: "call-box" });
     this.root.append(element("header", {}, this.name, this.status), this.input, this.box, this.output);
     this.actions = actions;
+    this.wording = wording;
   }
 
   /** Shows a call: {id, name, arguments (text or object), status, result, type, widget, reason}. */
   set(call) {
     this.call = call;
     const finish = call.name === "finish" && call.type !== "client";
-    this.name.textContent = finish ? "Structured output" : call.name;
+    this.words = this.wording(call);
+    const title = finish ? "Structured output" : (this.words.title ?? call.name);
+    this.name.textContent = title;
+    this.name.classList.toggle("worded", finish || "title" in this.words);
     this.status.textContent = finish && call.status === "pending" ? "being written" : STATES[call.status] ?? call.status;
-    this.root.setAttribute("aria-label", finish ? "Structured output" : `Tool call ${call.name}`);
+    this.root.setAttribute("aria-label", title === call.name ? `Tool call ${title}` : title);
     this.root.dataset.state = call.status;
     this.root.classList.toggle("waits", call.status === "awaiting_input" || call.status === "awaiting_approval");
     this.root.classList.toggle("output", finish);
@@ -51,11 +57,12 @@ export class CallPanel {
     if (result !== this.result) {
       this.result = result;
       const laidOut = /^\s*[[{]/.test(result) && jsonProblem(result) === null ? layOut(result) : result;
-      this.output.replaceChildren(...(result ? [element("span", { class: "label", text: "Result" }), element("pre", { text: laidOut })] : []));
+      this.output.replaceChildren(...(result ? [element("span", { class: "label", text: this.words.text === undefined ? "Result" : "Your answer" }), element("pre", { text: laidOut })] : []));
     }
   }
 
   #showArguments(call, finish) {
+    if (this.words.text !== undefined) return this.#showText(this.words.text);
     const text = typeof call.arguments === "string" ? call.arguments : JSON.stringify(call.arguments ?? {});
     const entries = !finish && typeof call.arguments === "object" && call.arguments ? Object.entries(call.arguments) : null;
     if (!entries) {
@@ -73,11 +80,16 @@ export class CallPanel {
     this.input.replaceChildren(...(entries.length ? [list] : []));
   }
 
+  #showText(text) {
+    if (!this.input.querySelector(".call-text")) this.input.replaceChildren(element("p", { class: "call-text" }));
+    growText(this.input.firstChild, text);
+  }
+
   #controls(call) {
     if (call.status === "awaiting_approval") return [this.#approval()];
     if (call.status !== "awaiting_input") return [];
     if (call.widget) return [widgetForm(call.widget, (action, form) => this.#run(() => this.actions.answer(this.call, JSON.stringify({ action, form_data: form }))))];
-    if (call.type === "client") return [this.#answerBox()];
+    if (call.type === "client") return [this.words.text === undefined ? this.#answerBox() : this.#replyBox()];
     return [this.#question(call)];
   }
 
@@ -85,7 +97,7 @@ export class CallPanel {
     const reason = element("input", { "aria-label": "Reason for rejecting", placeholder: "Reason, if you reject it" });
     return element("form", { class: "decide", on: { submit: (event) => event.preventDefault() } }, reason,
       this.#button("Reject", "quiet", () => this.actions.reject(this.call, reason.value)),
-      this.#button("Always allow", "quiet", () => this.actions.alwaysAllow(this.call)),
+      ...(this.actions.alwaysAllow ? [this.#button("Always allow", "quiet", () => this.actions.alwaysAllow(this.call))] : []),
       this.#button("Approve", "primary", () => this.actions.approve(this.call)));
   }
 
@@ -118,6 +130,13 @@ export class CallPanel {
     });
     return element("form", { class: "answer", on: { submit: (event) => (event.preventDefault(), submit()) } }, text, note,
       element("div", { class: "buttons" }, element("label", { class: "check" }, asText, "Send as text"), element("button", { class: "primary", text: "Answer" })));
+  }
+
+  #replyBox() {
+    const text = element("input", { "aria-label": "Your answer", placeholder: "Your answer", maxlength: 8000, autocomplete: "off" });
+    const submit = () => text.value.trim() && this.#run(() => this.actions.answer(this.call, text.value.trim()));
+    return element("form", { class: "reply", on: { submit: (event) => (event.preventDefault(), submit()) } }, text,
+      element("button", { class: "primary", text: "Answer" }));
   }
 
   #button(text, className, action) {

@@ -1,14 +1,19 @@
 // The message box: text, attached files with their progress, what is dropped or pasted.
 
-import { upload } from "./api.js";
 import { byId, element } from "./dom.js";
 
+/**
+ * `send(text, attachments)` returns a promise of whether the message was accepted; `upload(file, progress, signal)` one of
+ * an attachment, or fails with an error whose message is shown. The page has elements with the ids of this module.
+ */
 export class Composer {
+  #upload;
   #files = new Set(); // {name, reference, control, row, failed}
   #send;
 
-  constructor(send) {
+  constructor(send, upload) {
     this.#send = send;
+    this.#upload = upload;
     const text = byId("text");
     text.addEventListener("input", () => this.#fit());
     text.addEventListener("keydown", (event) => {
@@ -70,7 +75,7 @@ export class Composer {
     this.#files.add(each);
     byId("attached").append(row);
     try {
-      each.reference = await upload(file, (share) => (bar.value = share), control.signal);
+      each.reference = await this.#upload(file, (share) => (bar.value = share), control.signal);
       row.classList.add("uploaded");
     } catch (error) {
       each.failed = true;

@@ -1,0 +1,1 @@
+"""The parts of a chat page that the playground and services share: safe Markdown, JavaScript modules, styles."""
