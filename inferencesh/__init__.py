@@ -50,7 +50,6 @@ if TYPE_CHECKING:
         widget_action,
     )
     from .client import AsyncAgents, AsyncInference, async_inference
-    from .compat import *  # noqa: F403 - names of the official SDK
     from .config import AgentConfig, Backoff, Timeout
     from .endpoints import AsyncResponseStream, Response
     from .errors import (
@@ -148,6 +147,7 @@ if TYPE_CHECKING:
         tool,
     )
     from .tools.handler import ToolContext
+    from .types import *  # noqa: F403 - names of the official SDK
 
 __version__ = "0.1.0"
 
@@ -315,10 +315,10 @@ def __getattr__(name: str) -> object:
 
 def _official(name: str) -> object:
     """Return what has a name of the official SDK that is not one of this package's own."""
-    compat = importlib.import_module(".compat", __name__)
-    if name not in compat.ALIASES and name not in compat.__all__:
+    types = importlib.import_module(".types", __name__)
+    if name not in types.ALIASES and name not in types.__all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(compat, name)
+    return getattr(types, name)
 
 
 def __dir__() -> list[str]:

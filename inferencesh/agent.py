@@ -27,7 +27,7 @@ from .resources import AsyncFiles
 from .stream import AsyncMessageStream
 
 if TYPE_CHECKING:
-    from .compat import AgentNames
+    from .types import AgentNames
 
     class _AgentNames(AgentNames, Uncopied): ...
 
@@ -711,7 +711,7 @@ class AsyncAgent(_AgentNames):
         )
 
         def __getattr__(self, name: str) -> Any:
-            from .compat import official_method
+            from .types import official_method
 
             return official_method(self, "agent", name)
 

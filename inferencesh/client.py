@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ._http.transport import Address
     from ._tasks.request import RunOptions
     from .agent import AsyncAgent
-    from .compat import ClientNames
     from .config import AgentConfig, AgentFields
     from .endpoints import AsyncResponseStream, Endpoints
     from .local import BackgroundRuntime, RuntimeOptions
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from .sessions import AsyncSession, AsyncSessions
     from .task_models import Task
     from .tasks import AsyncTasks, AsyncTaskStream
+    from .types import ClientNames
 
     class _ClientNames(ClientNames, Uncopied): ...
 
@@ -599,7 +599,7 @@ class AsyncInference(_ClientNames):
         )
 
         def __getattr__(self, name: str) -> Any:
-            from .compat import official_method
+            from .types import official_method
 
             return official_method(self, "client", name)
 

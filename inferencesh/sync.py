@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     )
     from .agent import AsyncAgent
     from .client import AsyncAgents, ClientOptions
-    from .compat import AgentNames, ClientNames
     from .config import AgentConfig, AgentFields
     from .endpoints import AsyncItemStream, AsyncResponseStream
     from .events import AsyncEventStream, Event  # noqa: F401 - named in a string
@@ -55,6 +54,7 @@ if TYPE_CHECKING:
     from .stream import AsyncMessageStream, AsyncStream, OutputT
     from .task_models import AppSession, DeletedFiles, Task, TaskFile
     from .tasks import AsyncTasks
+    from .types import AgentNames, ClientNames
 
     class _ClientNames(ClientNames, Uncopied): ...
 
@@ -489,7 +489,7 @@ class Inference(_ClientNames):
         )
 
         def __getattr__(self, name: str) -> Any:
-            from .compat import official_method
+            from .types import official_method
 
             return official_method(self, "client", name)
 
@@ -1009,7 +1009,7 @@ class Agent(_AgentNames):
         )
 
         def __getattr__(self, name: str) -> Any:
-            from .compat import official_method
+            from .types import official_method
 
             return official_method(self, "agent", name)
 

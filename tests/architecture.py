@@ -28,7 +28,7 @@ FLOORS = (
     ("models",),
     ("task_models",),
     ("_types",),
-    ("compat",),
+    ("types",),
     ("tools",),
     ("builders",),
     ("_protocol",),
@@ -49,7 +49,7 @@ FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floo
 
 # The rooms that neither wait nor send: they can be tested without a loop, a thread, a socket or a clock.
 IO_FREE = (
-    *("errors", "_page", "_text", "config", "models", "task_models", "_types", "compat", "tools", "builders"),
+    *("errors", "_page", "_text", "config", "models", "task_models", "_types", "types", "tools", "builders"),
     "_protocol",
 )
 IO = frozenset(

@@ -12,7 +12,7 @@ import pytest
 
 import inferencesh
 from docs.migrating import OFFICIAL, PAGE, SECTIONS, Row, render
-from inferencesh import Inference, compat
+from inferencesh import Inference, types
 
 from .command_line import LIMIT, ROOT
 from .support import Served
@@ -79,7 +79,7 @@ def test_the_page_is_up_to_date() -> None:
 def test_aliases_cost_nothing_until_one_is_used() -> None:
     """Neither importing a client nor using one imports them."""
     program = (
-        "import sys; from inferencesh import *; Inference('k').agent('a/b'); print('inferencesh.compat' in sys.modules)"
+        "import sys; from inferencesh import *; Inference('k').agent('a/b'); print('inferencesh.types' in sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=LIMIT, check=False, cwd=ROOT
@@ -89,11 +89,11 @@ def test_aliases_cost_nothing_until_one_is_used() -> None:
 
 def test_every_alias_is_documented() -> None:
     """By the new name in its docstring, or by being the class with the new name."""
-    for name in compat.__all__:
-        value: Any = getattr(compat, name)
-        if callable(value) and getattr(value, "__module__", "") == "inferencesh.compat":
+    for name in types.__all__:
+        value: Any = getattr(types, name)
+        if callable(value) and getattr(value, "__module__", "") == "inferencesh.types":
             assert value.__doc__, name
-    for methods in (compat.ClientNames, compat.AgentNames):
+    for methods in (types.ClientNames, types.AgentNames):
         for name, method in vars(methods).items():
             if not name.startswith("_"):
                 assert "; now ``" in method.__doc__, name
@@ -102,6 +102,6 @@ def test_every_alias_is_documented() -> None:
 @pytest.mark.parametrize("name", ["no_such_thing", "_private", "__wrapped__"])
 def test_what_no_sdk_has_is_an_attribute_error(name: str, client: Inference) -> None:
     """As of any class and module."""
-    for thing in (client, client.agent("a/b"), inferencesh, compat):
+    for thing in (client, client.agent("a/b"), inferencesh, types):
         with pytest.raises(AttributeError, match=f"has no attribute '{name}'"):
             getattr(thing, name)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import importlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import inferencesh
 from inferencesh import (
     AsyncInference,
     ConfigurationError,
@@ -18,8 +20,8 @@ from inferencesh import (
     UploadFileOptions,
     pending_approvals,
 )
-from inferencesh.compat import AgentNames, ClientNames
 from inferencesh.local import ToolCall as Calls
+from inferencesh.types import AgentNames, ClientNames
 from tests.support import Gate
 
 from .conftest import Connect, Serve
@@ -140,3 +142,12 @@ def test_every_method_is_found_on_either_client(cls: type) -> None:
     for name in ("sockets", "live"):
         with pytest.raises(AttributeError, match=r"live sockets are not built here, see docs/migrating\.md"):
             getattr(client, name)
+
+
+def test_the_module_of_types_has_the_present_names_too() -> None:
+    """As the official one has; a name that neither has is an AttributeError."""
+    types = importlib.import_module("inferencesh.types")
+    assert types.TaskStatus is inferencesh.TaskStatus
+    assert types.ChatMessageDTO is inferencesh.Message
+    with pytest.raises(AttributeError, match="nothing_of_the_kind"):
+        _ = types.nothing_of_the_kind

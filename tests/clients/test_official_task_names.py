@@ -18,7 +18,7 @@ from inferencesh import (
     Tasks,
     TaskStatus,
 )
-from inferencesh.compat import is_terminal_status, parse_status
+from inferencesh.types import is_terminal_status, parse_status
 
 from .conftest import Connect, Serve
 

@@ -1,7 +1,8 @@
 """Names of the official SDK that programs already have, as aliases of this package's own names.
 
-``from inferencesh import ChatMessageDTO`` and ``agent.stop_chat()`` go on working. Nothing here is imported before such
-a name is used. ``docs/migrating.md`` lists every public name of the official SDK with what has become of it.
+``from inferencesh import ChatMessageDTO``, ``from inferencesh.types import TaskStatus`` and ``agent.stop_chat()`` go on
+working. Nothing here is imported before such a name is used. ``docs/migrating.md`` lists every public name of the
+official SDK with what has become of it.
 """
 
 from __future__ import annotations
@@ -119,9 +120,10 @@ InternalToolsConfig: TypeAlias = dict[str, bool]
 
 
 def __getattr__(name: str) -> object:
-    if name not in ALIASES:
+    package = importlib.import_module(__package__)
+    if name not in ALIASES and name not in package.__all__:  # of which the official module has some
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(__package__), ALIASES[name])
+    return getattr(package, ALIASES.get(name, name))
 
 
 # -- lifecycle hooks: what a webhook receives and answers --------------------------------------------------------------
