@@ -42,6 +42,7 @@ GUIDES: Mapping[str, Sequence[str]] = {
         "testing",
         "runtime",
         "playground",
+        "terminal",
         "other-clients",
         "tracing",
     ),

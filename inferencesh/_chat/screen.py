@@ -99,15 +99,16 @@ class Region:
         while same < min(len(lines), len(self._lines)) and lines[same] == self._lines[same]:
             same += 1
         moved = len(self._lines) - same
-        back = f"\x1b[{moved}A\r\x1b[J" if moved else ""
+        back = f"\x1b[{moved}A\r" if moved else ""
         if back or lines[same:]:
-            sys.stdout.write(back + "".join(f"{line}\n" for line in lines[same:]))
+            # Lines are overwritten, and only then is what remains of the old ones erased: nothing is blank in between.
+            sys.stdout.write(back + "".join(f"{line}\x1b[K\n" for line in lines[same:]) + ("\x1b[J" if moved else ""))
             sys.stdout.flush()
         self._lines = below
 
     def _render(self, content: RenderableType) -> list[str]:
         with self._console.capture() as captured:
-            self._console.print(Safe(content))
+            self._console.print(Safe(content), width=self._console.width - 1)  # a full line would wrap when erased
         lines = [line.rstrip() for line in captured.get().split("\n")]
         while lines and not lines[-1]:
             lines.pop()
