@@ -34,7 +34,7 @@ The *Alfa Pendular* is faster. Shall I book two seats?
 @tool
 def find_trains(origin: str, destination: str) -> dict[str, str]:
     """Find trains between two cities."""
-    return {"09:30": "AP 131, 2 h 48", "10:30": "IC 523, 3 h 14"}
+    return {"from": origin, "to": destination, "09:30": "AP 131, 2 h 48", "10:30": "IC 523, 3 h 14"}
 
 
 class TravelModel:

@@ -19,7 +19,7 @@ from inferencesh._chat.screen import split_blocks
 from inferencesh.local import Reasoning
 
 from .command_line import COMMAND, Terminal, address, run
-from .support import Gate, Served
+from .support import Gate, Served, Step
 
 READY = r"\x1b\[\?2004h"  # the terminal is told to mark what is pasted: keys may be pressed
 HOSTILE = "\x1b]52;c;aGk=\x07\x1b]8;;http://evil\x1b\\x\x1b[2J\x9b1A\x1b[201~\u202e"
@@ -75,7 +75,7 @@ def say(terminal: Terminal, text: str) -> None:
 
 def test_markdown_is_rendered_while_it_is_written_and_finished_blocks_are_not_drawn_again(home: Path) -> None:
     """The block before the last one is on the screen for good."""
-    steps = ["First **bold** block.\n\nSec", first := Gate(), "ond", second := Gate(), " block.\n\n- item\n"]
+    steps: list[Step] = ["First **bold** block.\n\nSec", first := Gate(), "ond", second := Gate(), " block.\n\n- item\n"]
     with Served(steps) as served, opened(served, home) as terminal:
         say(terminal, "Hi")
         terminal.expect(r"First \x1b\[1mbold\x1b\[0m block.")
@@ -102,7 +102,7 @@ def test_long_lines_are_wrapped_at_words(home: Path) -> None:
 @pytest.mark.parametrize("no_color", ["", "1"])
 def test_reasoning_is_dimmed_and_no_color_is_respected(home: Path, no_color: str) -> None:
     """With NO_COLOR nothing is coloured; weight and dimness remain."""
-    steps = [Reasoning("Let me think."), "`code` and [link](http://a.example)"]
+    steps: list[Step] = [Reasoning("Let me think."), "`code` and [link](http://a.example)"]
     variables = {"NO_COLOR": no_color} if no_color else {}
     with Served(steps) as served, opened(served, home, **variables) as terminal:
         say(terminal, "Hi")
@@ -114,7 +114,7 @@ def test_reasoning_is_dimmed_and_no_color_is_respected(home: Path, no_color: str
 def test_nothing_that_a_model_writes_controls_the_terminal(home: Path) -> None:
     """Neither in text nor in reasoning, nor characters that Markdown decodes itself."""
     encoded = "<http://a.example/%1b%5d52;c;aGk=%07%9b> &#x202e;"
-    steps = [Reasoning(f"thought {HOSTILE}"), f"text {HOSTILE} {encoded}\n\n```{HOSTILE}\n{HOSTILE}\n```\n\nThe end"]
+    steps: list[Step] = [Reasoning(f"thought {HOSTILE}"), f"text {HOSTILE} {encoded}\n\n```{HOSTILE}\n{HOSTILE}\n```\n\nThe end"]
     with Served(steps) as served, opened(served, home) as terminal:
         say(terminal, f"Hi {HOSTILE[:3]}")
         shown = terminal.expect("The end") + terminal.expect(READY)
@@ -199,7 +199,7 @@ def test_ctrl_c_clears_then_stops_then_leaves(home: Path) -> None:
 
 def test_what_was_typed_is_remembered_in_a_private_file(served: Served, home: Path) -> None:
     """The next session begins with it; only the user may read it."""
-    for keys in ("Hello there\r", "\x1b[A\r"):
+    for keys in ("Hello there\r", "\x1b[A\x1b[A\r"):
         with opened(served, home) as terminal:
             terminal.expect(READY)
             terminal.press(keys)
@@ -228,11 +228,13 @@ def test_commands(served: Served, home: Path, tmp_path: Path) -> None:
     saved = tmp_path / "chat.md"
     with opened(served, home) as terminal:
         say(terminal, "/help")
-        assert len(re.findall(r"\n/\w+ ", terminal.expect("or leaves"))) == 10
+        shown = terminal.expect("or leaves")
+        commands = ("help", "new", "chats", "open", "tools", "file", "model", "save", "stop", "quit")
+        assert [name for name in commands if f"/{name} " not in shown] == []
         say(terminal, f"/file {tmp_path / 'notes.txt'}")
         terminal.expect("the file goes with the next message")
         say(terminal, "First chat")
-        terminal.expect("You said")
+        terminal.expect("I got notes.txt")
         say(terminal, f"/save {saved}")
         terminal.expect("saved as")
         say(terminal, f"/save {saved}")
@@ -266,7 +268,9 @@ def test_tab_completes_a_command(served: Served, home: Path) -> None:
     """In the terminal itself."""
     with opened(served, home) as terminal:
         terminal.expect(READY)
-        terminal.press("/he\t")
+        terminal.press("/he")
+        terminal.expect("show the commands and keys")
+        terminal.press("\t")
         terminal.expect("lp")
         terminal.press("\r")
         terminal.expect("show the commands and keys\r\n/new")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-from inferencesh import InferenceError, Message, ToolCall, ToolCallStatus
+from inferencesh import Agent, InferenceError, Message, ToolCall, ToolCallStatus
 
 from .text import describe, note, visible, write_stderr
 
@@ -25,10 +25,13 @@ class PlainFront:
     """Prints what each snapshot of a turn adds to the one before, and every tool call once."""
 
     def __init__(self) -> None:
-        self.begin()
+        self._reset()
 
-    def begin(self) -> None:
+    def begin(self, _agent: Agent, /) -> None:
         """Begin to show a turn."""
+        self._reset()
+
+    def _reset(self) -> None:
         self._message_id = ""
         self._in_line = False  # whether the last line is not ended yet
         self._shown: set[str] = set()  # ids of tool calls

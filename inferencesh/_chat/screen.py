@@ -14,10 +14,10 @@ from rich.panel import Panel
 from rich.segment import Segment
 from rich.text import Text
 
-from inferencesh import InferenceError, Message, ToolCall, ToolCallStatus
+from inferencesh import Agent, InferenceError, Message, ToolCall, ToolCallStatus
 
 from .prompt import ask
-from .text import arguments_of, visible
+from .text import arguments_of, note, visible
 
 __all__ = ["Region", "RichFront", "Safe", "quiet_keyboard", "split_blocks"]
 
@@ -126,10 +126,14 @@ class RichFront:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False, markup=False, emoji=False)
-        self.begin()
+        self._reset(None)
 
-    def begin(self) -> None:
-        """Begin to show a turn."""
+    def begin(self, agent: Agent, /) -> None:
+        """Begin to show a turn of an agent."""
+        self._reset(agent)
+
+    def _reset(self, agent: Agent | None) -> None:
+        self._agent = agent
         self._region = Region(self.console)
         self._message: Message | None = None
         self._reasoned = 0  # characters of the reasoning that are above the region
@@ -140,6 +144,7 @@ class RichFront:
         """Show a snapshot: what cannot change any more goes above the region, the rest into it."""
         before = self._message
         if before is not None and before.id != message.id:
+            self._message = self._with_results(before)
             self.end_line()
         if before is None or before.id != message.id:
             self._reasoned = self._written = 0
@@ -185,6 +190,16 @@ class RichFront:
                 self._shown.add(call.id)
         self._region.draw(finished, live)
 
+    def print_message(self, message: Message) -> None:
+        """Print a complete message."""
+        parts: list[RenderableType] = []
+        if message.reasoning:
+            parts.append(Text(f"{message.reasoning}\n", style="dim italic"))
+        if message.text:
+            parts.append(_Markdown(message.text))
+        for part in [*parts, *map(_call_panel, message.tool_calls)]:
+            self.print(part)
+
     def print(self, content: RenderableType) -> None:
         """Print something that may be untrusted."""
         self.console.print(Safe(content))
@@ -207,6 +222,16 @@ class RichFront:
         self._settle()
         self.print(Panel(_arguments(call), title=_title(call, why), title_align="left", border_style="yellow"))
         return ask(question)
+
+    def _with_results(self, message: Message) -> Message:
+        """Return a message with the results that its calls have got since its last snapshot."""
+        if self._agent is None or all(call.done for call in message.tool_calls):
+            return message
+        try:
+            return next((each for each in self._agent.history() if each.id == message.id), message)
+        except InferenceError as error:
+            note(f"the results of tools cannot be read: {error}")
+            return message
 
     def _settle(self) -> None:
         """Leave the text of the region on the screen, without the calls that are shown by the question."""

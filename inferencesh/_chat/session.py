@@ -157,8 +157,11 @@ class Session:
         if chat is None:
             return
         self.agent = self._client.agent(self._config, chat_id=chat.id)
-        for line in self._transcript():
-            self._front.print(Text(line))
+        for message in self.agent.history():
+            if message.role == Role.USER:
+                self._front.print(Text("> " + visible(message.text).replace("\n", "\n  ")))
+            elif message.role == Role.ASSISTANT:
+                self._front.print_message(message)
         with quiet_keyboard():
             show_pending(self.agent, self._front)
 

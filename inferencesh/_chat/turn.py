@@ -47,8 +47,8 @@ class TerminatedError(BaseException):
 class Front(Protocol):
     """What shows turns and asks questions. Questions raise an EOFError at the end of the input."""
 
-    def begin(self) -> None:
-        """Begin to show a turn."""
+    def begin(self, agent: Agent, /) -> None:
+        """Begin to show a turn of an agent."""
 
     def show(self, message: Message) -> None:
         """Show a snapshot."""
@@ -143,7 +143,7 @@ def show_turn(agent: Agent, prompt: str | None, files: Sequence[FileRef], front:
         KeyboardInterrupt: Ctrl-C was pressed; the run has been stopped.
         TerminatedError: The same with SIGTERM.
     """
-    front.begin()
+    front.begin(agent)
 
     def on_approval(call: ToolCall) -> bool | str | None:
         return _decide(front, call)
