@@ -75,7 +75,13 @@ def say(terminal: Terminal, text: str) -> None:
 
 def test_markdown_is_rendered_while_it_is_written_and_finished_blocks_are_not_drawn_again(home: Path) -> None:
     """The block before the last one is on the screen for good."""
-    steps: list[Step] = ["First **bold** block.\n\nSec", first := Gate(), "ond", second := Gate(), " block.\n\n- item\n"]
+    steps: list[Step] = [
+        "First **bold** block.\n\nSec",
+        first := Gate(),
+        "ond",
+        second := Gate(),
+        " block.\n\n- item\n",
+    ]
     with Served(steps) as served, opened(served, home) as terminal:
         say(terminal, "Hi")
         terminal.expect(r"First \x1b\[1mbold\x1b\[0m block.")
@@ -114,7 +120,10 @@ def test_reasoning_is_dimmed_and_no_color_is_respected(home: Path, no_color: str
 def test_nothing_that_a_model_writes_controls_the_terminal(home: Path) -> None:
     """Neither in text nor in reasoning, nor characters that Markdown decodes itself."""
     encoded = "<http://a.example/%1b%5d52;c;aGk=%07%9b> &#x202e;"
-    steps: list[Step] = [Reasoning(f"thought {HOSTILE}"), f"text {HOSTILE} {encoded}\n\n```{HOSTILE}\n{HOSTILE}\n```\n\nThe end"]
+    steps: list[Step] = [
+        Reasoning(f"thought {HOSTILE}"),
+        f"text {HOSTILE} {encoded}\n\n```{HOSTILE}\n{HOSTILE}\n```\n\nThe end",
+    ]
     with Served(steps) as served, opened(served, home) as terminal:
         say(terminal, f"Hi {HOSTILE[:3]}")
         shown = terminal.expect("The end") + terminal.expect(READY)

@@ -159,7 +159,10 @@ class RichFront:
             self.show(message)
         self._message = message
         self._draw(message, over=True)
-        self._region.draw([Text(f"[{b.type}: {b.image or b.file}]") for b in message.content if b.image or b.file], [])
+        if files := [
+            Text(f"[{each.type}: {each.image or each.file}]") for each in message.content if each.image or each.file
+        ]:
+            self._region.draw(files, [])
 
     def fail(self, _error: InferenceError, /) -> None:
         """End the output of a turn that has failed."""
@@ -168,9 +171,16 @@ class RichFront:
     def end_line(self) -> None:
         """Leave what is in the region on the screen."""
         if self._message is not None:
-            self._draw(self._message, over=True)
+            self._draw(self._message, over=True, leave=True)
 
-    def _draw(self, message: Message, *, over: bool) -> None:
+    def _draw(self, message: Message, *, over: bool, leave: bool = False) -> None:
+        """Draw a snapshot.
+
+        Args:
+            message: The snapshot.
+            over: Whether its text is complete.
+            leave: Whether calls without a result go above the region as well.
+        """
         calls = [c for c in message.tool_calls if c.status != ToolCallStatus.PENDING and c.id not in self._shown]
         text = message.text[self._written :]
         finished: list[RenderableType] = []
@@ -184,7 +194,7 @@ class RichFront:
         live += [_Markdown(last)] if last.strip() else []
         self._written = len(message.text) - len(last)
         for call in calls:
-            settled = call.done or (over and message.done)
+            settled = call.done or leave
             (finished if settled else live).append(_call_panel(call))
             if settled:
                 self._shown.add(call.id)
