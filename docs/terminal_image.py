@@ -54,8 +54,9 @@ def main() -> None:
     front = RichFront(console)
     console.print(Line(f"> {QUESTION}\n"))
     with Inference.local(model=TravelModel(), pace=0) as client:
-        reply = client.agent(name="travel", tools=[find_trains]).send_message(QUESTION)
-        for message in client.chats.messages(reply.chat_id):
+        agent = client.agent(name="travel", tools=[find_trains])
+        agent.send_message(QUESTION)
+        for message in agent.history():
             if message.role == "assistant":
                 front.print_message(message)
     console.print(Line("> Yes, please"))

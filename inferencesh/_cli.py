@@ -45,7 +45,8 @@ _CHAT = """
 Send a message to an agent and print its reply as it is written. Without a message, start a conversation: in a terminal
 at a prompt, otherwise with one message per line of standard input. If the environment variable INFERENCE_API_KEY is
 set, the agent runs at inference.sh; if not, in the embedded runtime, an offline stand-in that is not a language model.
-Ctrl-C stops a reply; Ctrl-C or Ctrl-D at the prompt quits.
+In a terminal with the extra inferencesh[cli], replies are shown as Markdown, and /help lists the commands and keys.
+Ctrl-C clears what is typed, stops a reply, and quits at an empty prompt, as Ctrl-D does.
 """
 _CHAT_STATUS = """
 Exit status: 0 on success, 1 after an error, 2 for wrong arguments, 130 when interrupted with Ctrl-C, 143 when

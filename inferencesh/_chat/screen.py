@@ -204,11 +204,12 @@ class RichFront:
         """Print a complete message."""
         parts: list[RenderableType] = []
         if message.reasoning:
-            parts.append(Text(f"{message.reasoning}\n", style="dim italic"))
+            parts.append(Text(message.reasoning.strip(), style="dim italic"))
         if message.text:
             parts.append(_Markdown(message.text))
         for part in [*parts, *map(_call_panel, message.tool_calls)]:
             self.print(part)
+            self.console.print()
 
     def print(self, content: RenderableType) -> None:
         """Print something that may be untrusted."""
