@@ -47,6 +47,7 @@ GUIDES: Mapping[str, Sequence[str]] = {
         "runtime",
         "models",
         "playground",
+        "terminal",
         "other-clients",
         "tracing",
     ),

@@ -18,7 +18,6 @@ import asyncio
 import contextlib
 import errno
 import io
-import json
 import logging
 import os
 import shutil
@@ -30,27 +29,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
-from . import (
-    Agent,
-    APIConnectionError,
-    ChatStatus,
-    ConfigurationError,
-    FileError,
-    FileRef,
-    Inference,
-    InferenceError,
-    InputRequiredError,
-    InternalServerError,
-    InterruptReason,
-    Message,
-    RateLimitError,
-    RunFailedError,
-    RunState,
-    StreamError,
-    ToolCall,
-    ToolCallStatus,
-    __version__,
-)
+from . import Agent, ConfigurationError, FileError, FileRef, Inference, InferenceError, Tool, __version__
+from ._chat.plain import JsonFront, PlainFront
+from ._chat.text import note, one_line, report, write_stderr
+from ._chat.tool_files import load_tools
+from ._chat.turn import Front, TerminatedError, converse, show_pending, show_turn
+
+if TYPE_CHECKING:
+    from ._chat.screen import RichFront
 
 if TYPE_CHECKING:
     from .local.models import LlamaModel, OpenAIChatModel
@@ -63,8 +49,9 @@ _CHAT = """
 Send a message to an agent and print its reply as it is written. Without a message, start a conversation: in a terminal
 at a prompt, otherwise with one message per line of standard input. If the environment variable INFERENCE_API_KEY is
 set, the agent runs at inference.sh; if not, in the embedded runtime, an offline stand-in that is not a language model.
---model and --model-url use the embedded runtime with a language model. Ctrl-C stops a reply; Ctrl-C or Ctrl-D at the
-prompt quits.
+--model and --model-url use the embedded runtime with a language model.
+In a terminal with the extra inferencesh[cli], replies are shown as Markdown, and /help lists the commands and keys.
+Ctrl-C clears what is typed, stops a reply, and quits at an empty prompt, as Ctrl-D does.
 """
 _CHAT_STATUS = """
 Exit status: 0 on success, 1 after an error, 2 for wrong arguments, 130 when interrupted with Ctrl-C, 143 when
@@ -77,18 +64,6 @@ file with --db. --model and --model-url have it answer with a language model ins
 a page for trying agents. Press Ctrl-C to stop it.
 """
 _SERVE_STATUS = "Exit status: 0 when stopped with Ctrl-C or SIGTERM, 1 after an error, 2 for wrong arguments."
-
-# Errors after which the next message may well succeed, so that a conversation in a terminal continues.
-_RECOVERABLE = (
-    InputRequiredError,
-    RunFailedError,
-    StreamError,
-    APIConnectionError,
-    RateLimitError,
-    InternalServerError,
-)
-# C0 and C1 control characters except newline and tab, and the characters that reverse the direction of text.
-_HIDDEN = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -111,12 +86,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         succeeded: bool = options.run(options)
         sys.stdout.flush()
     except InferenceError as error:
-        _report(error)
+        report(error)
         return _FAILURE
     except BrokenPipeError:  # the reader has closed the pipe, as in "inferencesh chat ... | head"
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at exit
         return _FAILURE
-    except _TerminatedError:
+    except TerminatedError:
         return _TERMINATED
     except KeyboardInterrupt:
         return _INTERRUPTED
@@ -162,6 +137,15 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
         "--base-url", metavar="URL", help="the service's address (default: $INFERENCE_BASE_URL or inference.sh)"
     )
     parser.add_argument("--local", action="store_true", help="use the embedded runtime even if a key is set")
+    parser.add_argument(
+        "--tools",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE.py",
+        help="run this Python file and let the agent use the tools that it makes with @tool; may be repeated",
+    )
+    parser.add_argument("--json", action="store_true", help="print the snapshots of replies as lines of JSON")
     parser.add_argument("-v", "--verbose", action="store_true", help="log requests and reconnects to stderr")
 
 
@@ -286,35 +270,69 @@ def _chat(options: argparse.Namespace) -> bool:
     prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
     if prompt is not None and not prompt.strip():
         raise ConfigurationError("the message is empty")
-    config = _agent_config(options)
+    tools = [each for path in options.tools for each in load_tools(path)]
+    config = _agent_config(options, tools)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_sigterm_raises())
         opened = [stack.enter_context(_open(path)) for path in options.files]  # all of them before anything is sent
         client, local = _choose_client(options)
         stack.enter_context(client)
-        agent = client.agent(config, chat_id=options.chat_id)
+        agent = _make_agent(client, config, tools, options.chat_id)
+        rich = _rich_front(options)
+        front: Front = rich or (JsonFront() if options.json else PlainFront())
         files = [_upload(agent, path, file) for path, file in zip(options.files, opened, strict=True)]
         try:
-            waiting = agent.chat_id is not None and not _show_pending(agent)
+            waiting = agent.chat_id is not None and not show_pending(agent, front)
             if waiting and prompt is not None:
                 raise InferenceError("the message was not sent, because the chat still waits for input")
-            if prompt is None:
-                return _converse(agent, files)
-            _show_turn(agent, prompt, files)
-            return True
+            if prompt is not None:
+                show_turn(agent, prompt, files, front)
+                return True
+            if rich is None:
+                return converse(agent, files, front)
+            from ._chat.session import Session
+
+            session = Session(client, config, agent, tools=tools, files=files, upload=_upload_path, front=rich)
+            try:
+                return session.converse()
+            finally:
+                agent = session.agent
         finally:
             if agent.chat_id is not None and not local:
-                _note(f"continue this chat with --chat-id {agent.chat_id}")
+                note(f"continue this chat with --chat-id {agent.chat_id}")
 
 
-def _agent_config(options: argparse.Namespace) -> str | dict[str, Any]:
+def _make_agent(client: Inference, config: str | dict[str, Any], tools: Sequence[Tool], chat_id: str | None) -> Agent:
+    if isinstance(config, str) and tools:
+        return client.agent(config, chat_id=chat_id, tools=tools)
+    return client.agent(config, chat_id=chat_id)
+
+
+def _rich_front(options: argparse.Namespace) -> RichFront | None:
+    """Return the front of a terminal that can show more than plain text, with the extra ``cli`` installed."""
+    if (
+        options.json
+        or not sys.stdin.isatty()
+        or not sys.stdout.isatty()
+        or os.environ.get("TERM") in {"dumb", "unknown"}
+    ):
+        return None
+    try:
+        from ._chat.screen import RichFront
+    except ImportError:
+        note("for Markdown, commands and a history: pip install 'inferencesh[cli]'")
+        return None
+    return RichFront()
+
+
+def _agent_config(options: argparse.Namespace, tools: Sequence[Tool]) -> str | dict[str, Any]:
     described: dict[str, Any] = {}
     if options.system_prompt is not None:
         described["system_prompt"] = options.system_prompt
     if options.core_app is not None:
         described["core_app"] = {"ref": options.core_app}
     if options.agent is None:
-        return described
+        return {**described, "tools": list(tools)} if tools else described
     if described:
         raise ConfigurationError(
             "a stored agent has its own model and instructions: with --agent, omit --core-app and --system-prompt"
@@ -333,13 +351,13 @@ def _choose_client(options: argparse.Namespace) -> tuple[Inference, bool]:
         raise ConfigurationError(f"an API key is needed for {options.base_url}: set INFERENCE_API_KEY")
     if has_key and not local:
         client = Inference(base_url=options.base_url)
-        _note(f"using the service at {options.base_url or os.environ.get('INFERENCE_BASE_URL') or 'inference.sh'}")
+        note(f"using the service at {options.base_url or os.environ.get('INFERENCE_BASE_URL') or 'inference.sh'}")
         return client, False
     if model is not None:
-        _note(f"using the embedded runtime with {model.description}")
+        note(f"using the embedded runtime with {model.description}")
         return Inference.local(model=model), True
     why = "" if local else "; set INFERENCE_API_KEY to use the service"
-    _note(f"using the embedded runtime, an offline stand-in and not a language model{why}")
+    note(f"using the embedded runtime, an offline stand-in and not a language model{why}")
     return Inference.local(), True
 
 
@@ -390,10 +408,6 @@ def _progress(name: str) -> Callable[[int, int], None]:
     return show
 
 
-class _TerminatedError(BaseException):
-    """The process has received SIGTERM."""
-
-
 @contextlib.contextmanager
 def _sigterm_raises() -> Iterator[None]:
     """Have SIGTERM raise an exception, as Ctrl-C does, so that the run is stopped and everything is closed."""
@@ -402,7 +416,7 @@ def _sigterm_raises() -> Iterator[None]:
         return
 
     def terminate(_number: int, _frame: object) -> NoReturn:
-        raise _TerminatedError
+        raise TerminatedError
 
     before = signal.signal(signal.SIGTERM, terminate)
     try:
@@ -451,7 +465,7 @@ async def _serve_until_stopped(options: argparse.Namespace, key: str) -> None:
         raise ConfigurationError(f"{options.host!r} cannot be the name of a host; choose another --host") from error
     async with runtime:
         if model is not None:
-            _note(f"answering with {model.description}")
+            note(f"answering with {model.description}")
         if isinstance(model, LlamaModel):
             await model.start()  # a file that cannot be used is said now, not with the first message
         export = "set" if sys.platform == "win32" else "export"
@@ -461,202 +475,6 @@ async def _serve_until_stopped(options: argparse.Namespace, key: str) -> None:
         print(f"{export} INFERENCE_BASE_URL={runtime.base_url}")
         print(f"{export} INFERENCE_API_KEY={shown}", flush=True)
         await stopped.wait()
-
-
-def _converse(agent: Agent, files: Sequence[FileRef]) -> bool:
-    """Read a message, show the reply, and so on until the input ends.
-
-    Args:
-        agent: The agent to talk to.
-        files: The files to send with the first message.
-
-    Returns:
-        Whether the last message was answered.
-
-    Raises:
-        InferenceError: A turn failed, and either the input is not a terminal or later messages would fail too.
-        KeyboardInterrupt: Ctrl-C was pressed during a reply, and the input is not a terminal.
-        _TerminatedError: The process has received SIGTERM.
-    """
-    terminal = sys.stdin.isatty()
-    if terminal:
-        with contextlib.suppress(ImportError):  # not available on every platform, and not needed
-            import readline  # noqa: F401 - gives input() line editing and a history
-    answered = True
-    while True:
-        try:
-            prompt = _read("> ", ask=terminal)
-        except (EOFError, KeyboardInterrupt):
-            if terminal:
-                _write_stderr("\n")
-            return answered
-        if not prompt.strip():
-            continue
-        answered = True
-        try:
-            unsent, files = files, ()
-            _show_turn(agent, prompt, unsent)
-        except KeyboardInterrupt:
-            if not terminal:
-                raise
-        except _RECOVERABLE as error:
-            if not terminal:
-                raise
-            _report(error)
-            answered = False
-
-
-def _show_pending(agent: Agent) -> bool:
-    """If an existing chat waits for input, ask for it and show the rest; returns whether nothing is pending now."""
-    chat = agent.get_chat()
-    state = chat.active_run.state if chat.active_run is not None else None
-    if chat.status == ChatStatus.AWAITING_INPUT or state in {RunState.INPUT_REQUIRED, RunState.AUTH_REQUIRED}:
-        _note("this chat is waiting for input, which comes before a new message")
-        return _show_turn(agent, None)
-    return True
-
-
-def _show_turn(agent: Agent, prompt: str | None, files: Sequence[FileRef] = ()) -> bool:
-    """Show the reply to a message as it grows, and ask for the results of tools and for approvals.
-
-    Args:
-        agent: The agent to talk to.
-        prompt: The message; None to show the turn that is in progress.
-        files: The files to send with the message.
-
-    Returns:
-        Whether the turn is over; False if it still waits for input.
-
-    Raises:
-        InferenceError: The turn failed, or it needs the result of a tool and the input has ended.
-        KeyboardInterrupt: Ctrl-C was pressed; the run has been stopped.
-        _TerminatedError: The same with SIGTERM.
-    """
-    view = _View()
-
-    def on_approval(call: ToolCall) -> bool | str | None:
-        view.end_line()
-        return _ask_approval(call)
-
-    if prompt is None:
-        stream = agent.stream_messages(on_approval=on_approval)
-    else:
-        stream = agent.send_message(prompt, stream=True, files=files, on_approval=on_approval)
-    try:
-        while True:
-            for message in stream:
-                view.show(message)
-            if stream.message is None:
-                return True
-            view.show_files(stream.message)
-            if not _answer(agent, stream.message):
-                return not stream.message.paused
-            stream = agent.stream_messages(on_approval=on_approval)
-    except (KeyboardInterrupt, _TerminatedError):
-        stream.close()
-        view.end_line()
-        agent.stop()
-        _note("stopped")
-        raise
-    finally:
-        view.end_line()
-
-
-class _View:
-    """Prints what each snapshot of a turn adds to the one before, and every tool call once."""
-
-    def __init__(self) -> None:
-        self._message_id = ""
-        self._in_line = False  # whether the last line is not ended yet
-        self._shown: set[str] = set()  # ids of tool calls
-
-    def show(self, message: Message) -> None:
-        """Show what is new in a snapshot; if the text does not continue the last one, show all of it on a new line."""
-        if message.id != self._message_id or message.delta is None:
-            self.end_line()
-        self._message_id = message.id
-        self._write(message.text if message.delta is None else message.delta)
-        for call in message.tool_calls:
-            if call.status != ToolCallStatus.PENDING and call.id not in self._shown:
-                self._shown.add(call.id)
-                if sys.stdout.isatty():
-                    self.end_line()
-                _note(f"tool {_describe(call)}")
-
-    def show_files(self, message: Message) -> None:
-        """Show the addresses of the images and files of a complete message."""
-        self.end_line()
-        for block in message.content:
-            if uri := block.image or block.file:
-                self._write(f"[{_one_line(f'{block.type}: {uri}')}]\n")
-
-    def end_line(self) -> None:
-        """End the current line, if there is text in it."""
-        if self._in_line:
-            self._write("\n")
-
-    def _write(self, text: str) -> None:
-        if shown := text.translate(_HIDDEN):
-            sys.stdout.write(shown)
-            sys.stdout.flush()
-            self._in_line = not shown.endswith("\n")
-
-
-def _answer(agent: Agent, message: Message) -> bool:
-    """Ask for the results and confirmations that a paused turn waits for; returns whether any was given."""
-    for call in message.pending_tool_calls:
-        agent.submit_tool_result(call, _ask_result(call))
-    answered = bool(message.pending_tool_calls)
-    for interrupt in message.pending_interrupts:
-        if interrupt.reason == InterruptReason.CONFIRMATION and (allowed := _ask_confirmation(message)) is not None:
-            agent.resolve_interrupt(interrupt, "allow" if allowed else "deny")
-            answered = True
-    if not answered:
-        for call in message.pending_approvals:
-            _note(f"the agent is still waiting for the approval of {_describe(call)}")
-        if (message.paused or not message.done) and not message.pending_approvals:
-            _note("the agent is waiting for something that cannot be given here, such as a sign-in")
-    return answered
-
-
-def _ask_result(call: ToolCall) -> str:
-    _note(f"the agent is waiting for the result of {_describe(call)}")
-    try:
-        return _read("result> ", ask=True)
-    except EOFError:
-        raise InferenceError(f"the result of the tool {call.name} is needed, and the input has ended") from None
-
-
-def _ask_approval(call: ToolCall) -> bool | str | None:
-    """Ask whether a call may run; returns True, False, the reason why not, or None at the end of the input."""
-    _note(f"the agent asks to use {_describe(call)}")
-    try:
-        answer = _read("allow? [y/N, or the reason why not] ", ask=True).strip()
-    except EOFError:
-        return None
-    return answer.lower() in {"y", "yes"} or (False if answer.lower() in {"", "n", "no"} else answer)
-
-
-def _ask_confirmation(message: Message) -> bool | None:
-    """Ask whether the run may continue; returns None at the end of the input."""
-    _note(f"the agent asks for a confirmation{': ' if message.text else ''}{message.text}")
-    try:
-        return _read("allow? [y/N] ", ask=True).strip().lower() in {"y", "yes"}
-    except EOFError:
-        return None
-
-
-def _read(question: str, *, ask: bool) -> str:
-    """Read a line from stdin; the question goes to stderr unless both ends are a terminal."""
-    if ask and sys.stdin.isatty() and sys.stdout.isatty():
-        return input(question)
-    if ask:
-        _write_stderr(question)
-    return input()
-
-
-def _describe(call: ToolCall) -> str:
-    return f"{call.name} {call.undecoded_arguments or json.dumps(call.arguments, ensure_ascii=False)}"
 
 
 @contextlib.contextmanager
@@ -671,16 +489,21 @@ def _open(path: Path) -> Iterator[BinaryIO]:
 
 def _upload(agent: Agent, path: Path, file: BinaryIO) -> FileRef:
     """Upload a file; shows a progress bar in a terminal, and otherwise one line when the file has been sent."""
-    name = _one_line(path.name)
+    name = one_line(path.name)
     if not sys.stderr.isatty():
         uploaded = agent.upload_file(file)
-        _note(f"uploaded {name} ({_format_size(uploaded.size)})")
+        note(f"uploaded {name} ({_format_size(uploaded.size)})")
         return uploaded
     bar = _ProgressBar(name)
     try:
         return agent.upload_file(file, on_progress=bar.show)
     finally:
         bar.end()
+
+
+def _upload_path(agent: Agent, path: Path) -> FileRef:
+    with _open(path) as file:
+        return _upload(agent, path, file)
 
 
 class _ProgressBar:
@@ -714,13 +537,13 @@ class _ProgressBar:
             line = f"{self._name[-20:]}{facts}"
         line = line[: max(columns, 1)]
         if line != self._drawn:
-            _write_stderr("\r" + line.ljust(len(self._drawn)))
+            write_stderr("\r" + line.ljust(len(self._drawn)))
             self._drawn = line
 
     def end(self) -> None:
         """End the line of the bar, if it has been drawn."""
         if self._drawn:
-            _write_stderr("\n")
+            write_stderr("\n")
 
 
 def _format_size(size: float) -> str:
@@ -734,31 +557,11 @@ def _format_size(size: float) -> str:
     return f"{size / 1000:.1f} TB"
 
 
-def _note(text: str) -> None:
-    """Write one line about the conversation to stderr."""
-    _write_stderr(f"inferencesh: {_one_line(text)}\n")
-
-
-def _report(error: InferenceError) -> None:
-    """Write one line about an error to stderr."""
-    _note(f"error: {str(error) or type(error).__name__}")
-
-
-def _write_stderr(text: str) -> None:
-    sys.stderr.write(text)
-    sys.stderr.flush()
-
-
-def _one_line(text: str) -> str:
-    """Return untrusted text as one line without the characters that control a terminal."""
-    return " ".join(text.translate(_HIDDEN).split())
-
-
 class _OneLineFormatter(logging.Formatter):
     """Formats log records, which may quote a server, as one line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return _one_line(super().format(record))
+        return one_line(super().format(record))
 
 
 def _log_to_stderr() -> None:

@@ -42,7 +42,8 @@ FLOORS = (
     ("sessions",),
     ("client",),
     ("sync",),
-    ("_cli", "testing"),
+    ("_chat", "testing"),
+    ("_cli",),
     ("__main__",),
 )
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}
@@ -66,7 +67,7 @@ LEAST_LINES = 60  # a shorter module is a fragment of another one
 LOCAL_MAY_IMPORT = frozenset({ROOT, "errors", "_page", "_text", "_loops", "local"})
 # What reads the type hints of apps: it knows nothing of the protocol, and is not to be written twice.
 LOCAL_MAY_IMPORT_TOO = frozenset({"_types", "_types.hints", "_types.output", "_types.reading"})
-PUBLIC_USERS = ("_cli", "__main__", "testing")
+PUBLIC_USERS = ("_chat", "_cli", "__main__", "testing")
 # The modules that those may import from; ``local.errors`` has what a scripted refusal is made of.
 PUBLIC_MODULES = frozenset({"local", "local.errors", "local.models", "web"})
 
@@ -129,7 +130,7 @@ class House:
     @property
     def client(self) -> list[Module]:
         """The modules of the client that hold code: without ``local``, ``testing``, packages and the command line."""
-        outside = {*OUTSIDE, "_cli", "__main__"}
+        outside = {*OUTSIDE, "_chat", "_cli", "__main__"}
         return [m for m in self.modules.values() if m.room not in outside and m.name not in self.packages]
 
     @property

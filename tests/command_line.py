@@ -94,7 +94,8 @@ class Terminal:
 
     def __init__(self, command: Sequence[str], /, **variables: str) -> None:
         self._command = command
-        self._variables = {**variables, "TERM": "xterm", "COLUMNS": "90", "LINES": "40"}
+        screen = {"TERM": "xterm", "COLUMNS": "90", "LINES": "40", "PROMPT_TOOLKIT_NO_CPR": "1"}
+        self._variables = {**screen, **variables}
         self._unread = ""
 
     def expect(self, pattern: str) -> str:

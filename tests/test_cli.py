@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import IO, cast, get_args
@@ -48,6 +48,11 @@ def served() -> Iterator[Served]:
 def variables(served: Served) -> dict[str, str]:
     """The environment variables that lead to a runtime."""
     return address(served.runtime.base_url, served.runtime.api_key)
+
+
+def in_plain_terminal(command: Sequence[str], **variables: str) -> Terminal:
+    """A terminal that shows only text, as without the extra ``cli``."""
+    return Terminal(command, TERM="dumb", **variables)
 
 
 def answered(*script: object) -> subprocess.CompletedProcess[str]:
@@ -410,7 +415,7 @@ def check_that_it_stops_the_run(
 
 def test_a_conversation() -> None:
     """Prompt, reply, prompt, until Ctrl-D."""
-    with Terminal([*COMMAND, "chat"]) as terminal:
+    with in_plain_terminal([*COMMAND, "chat"]) as terminal:
         assert "embedded runtime" in terminal.expect("> ")
         terminal.press("Hello\r")
         terminal.expect('You said: "Hello"')
@@ -426,7 +431,7 @@ def test_sigterm_ends_a_conversation() -> None:
     for prompt in ("", "Hello\r"):
         with (
             Served(["Once ", gate := Gate(), "upon"]) as served,
-            Terminal([*COMMAND, "chat"], **variables(served)) as terminal,
+            in_plain_terminal([*COMMAND, "chat"], **variables(served)) as terminal,
         ):
             terminal.expect("> ")
             if prompt:
@@ -443,7 +448,7 @@ def test_ctrl_c_during_a_reply_leads_back_to_the_prompt() -> None:
     """The reply is stopped, the conversation goes on, and Ctrl-C at the prompt ends it."""
     with (
         Served(["Once ", gate := Gate(), "upon"], ["Again"]) as served,
-        Terminal([*COMMAND, "chat"], **variables(served)) as terminal,
+        in_plain_terminal([*COMMAND, "chat"], **variables(served)) as terminal,
     ):
         terminal.expect("> ")
         terminal.press("Hello\r")
@@ -463,7 +468,7 @@ def test_a_failed_turn_leads_back_to_the_prompt() -> None:
     """At a terminal the error is shown and the next message may be sent."""
     with (
         Served([ValueError("broken model")], ["Better"]) as served,
-        Terminal([*COMMAND, "chat"], **variables(served)) as terminal,
+        in_plain_terminal([*COMMAND, "chat"], **variables(served)) as terminal,
     ):
         terminal.expect("> ")
         terminal.press("Hello\r")
@@ -476,7 +481,7 @@ def test_a_failed_turn_leads_back_to_the_prompt() -> None:
 
 def test_what_cannot_get_better_ends_the_conversation(served: Served) -> None:
     """A wrong key stays wrong."""
-    with Terminal([*COMMAND, "chat"], **address(served.runtime.base_url, "inf_wrong")) as terminal:
+    with in_plain_terminal([*COMMAND, "chat"], **address(served.runtime.base_url, "inf_wrong")) as terminal:
         terminal.expect("> ")
         terminal.press("Hello\r")
         terminal.expect("HTTP 401")
@@ -505,7 +510,7 @@ def calculating(served: Served) -> tuple[str, ...]:
 
 def test_a_result_is_asked_for_on_the_terminal(served: Served, calculating: tuple[str, ...]) -> None:
     """Name and arguments are shown, and the turn goes on with what was typed."""
-    with Terminal([*COMMAND, *calculating, "What's 42 * 17?"], **variables(served)) as terminal:
+    with in_plain_terminal([*COMMAND, *calculating, "What's 42 * 17?"], **variables(served)) as terminal:
         terminal.expect('calculator {"expression": "42 \\* 17"}')
         terminal.expect("result> ")
         terminal.press("714\r")
@@ -550,7 +555,7 @@ def careful(served: Served) -> tuple[str, ...]:
 
 def test_an_approval_is_asked_for_on_the_terminal(served: Served, careful: tuple[str, ...]) -> None:
     """Only a yes is one; the tool's result is asked for after it."""
-    with Terminal([*COMMAND, *careful, "What's 42 * 17?"], **variables(served)) as terminal:
+    with in_plain_terminal([*COMMAND, *careful, "What's 42 * 17?"], **variables(served)) as terminal:
         terminal.expect('the agent asks to use calculator {"expression": "42 \\* 17"}')
         terminal.press("y\r")
         terminal.expect("result> ")
@@ -592,7 +597,7 @@ def test_what_a_chat_waits_for_is_asked_for_before_the_conversation_goes_on(
     served: Served, left: tuple[str, ...]
 ) -> None:
     """The approval, then the result; then the reply, and the prompt."""
-    with Terminal([*COMMAND, *left], **variables(served)) as terminal:
+    with in_plain_terminal([*COMMAND, *left], **variables(served)) as terminal:
         terminal.expect("this chat is waiting for input")
         terminal.expect('the agent asks to use calculator {"expression": "42 \\* 17"}')
         terminal.press("y\r")

@@ -1,0 +1,392 @@
+"""``inferencesh chat`` with the extra ``cli``: a terminal with Markdown, commands, keys and history; JSON lines."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prompt_toolkit.completion import CompleteEvent
+from prompt_toolkit.document import Document
+
+from inferencesh import APIConnectionError, Inference, RunState, string, tool
+from inferencesh._chat.prompt import CommandCompleter
+from inferencesh._chat.screen import split_blocks
+from inferencesh.local import Reasoning
+
+from .command_line import COMMAND, Terminal, address, run
+from .support import Gate, Served, Step
+
+READY = r"\x1b\[\?2004h"  # the terminal is told to mark what is pasted: keys may be pressed
+HOSTILE = "\x1b]52;c;aGk=\x07\x1b]8;;http://evil\x1b\\x\x1b[2J\x9b1A\x1b[201~\u202e"
+TOOLS = """
+from inferencesh import tool
+
+@tool
+def multiply(a: int, b: int) -> int:
+    "Multiply two numbers."
+    return a * b
+
+def helper() -> None:
+    "No tool."
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """The directory for the history."""
+    return tmp_path / "state"
+
+
+def opened(served: Served, home: Path, *arguments: str, **more: str) -> Terminal:
+    """A conversation in a terminal."""
+    variables = address(served.runtime.base_url, served.runtime.api_key)
+    return Terminal([*COMMAND, "chat", *arguments], **variables, XDG_STATE_HOME=str(home), **more)
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    """An embedded runtime with the demo model."""
+    with Served() as running:
+        yield running
+
+
+def leave(terminal: Terminal) -> str:
+    """Quit, check that it was a success, and return the rest of the output."""
+    terminal.expect(READY)
+    terminal.press("/quit\r")
+    status, rest = terminal.end()
+    assert status == 0, rest
+    return rest
+
+
+def say(terminal: Terminal, text: str) -> None:
+    """Send a message."""
+    terminal.expect(READY)
+    terminal.press(f"{text}\r")
+
+
+# -- replies -----------------------------------------------------------------------------------------------------------
+
+
+def test_markdown_is_rendered_while_it_is_written_and_finished_blocks_are_not_drawn_again(home: Path) -> None:
+    """The block before the last one is on the screen for good."""
+    steps: list[Step] = [
+        "First **bold** block.\n\nSec",
+        first := Gate(),
+        "ond",
+        second := Gate(),
+        " block.\n\n- item\n",
+    ]
+    with Served(steps) as served, opened(served, home) as terminal:
+        say(terminal, "Hi")
+        terminal.expect(r"First \x1b\[1mbold\x1b\[0m block.")
+        first.open()
+        rest = terminal.expect("Second")
+        second.open()
+        rest += terminal.expect("• ?(\x1b[^m]*m)*item")
+        assert "First" not in rest
+        leave(terminal)
+
+
+def test_long_lines_are_wrapped_at_words(home: Path) -> None:
+    """No line is longer than the terminal is wide."""
+    with Served(["word " * 60]) as served, opened(served, home, NO_COLOR="1") as terminal:
+        say(terminal, "Hi")
+        shown = terminal.expect(READY)
+        lines = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", shown.partition("word")[2]).splitlines()
+        assert max(map(len, lines)) <= 90
+        assert not [line for line in lines if line.strip().endswith("wor")]
+        terminal.press("\x04")
+        assert terminal.end()[0] == 0
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_reasoning_is_dimmed_and_no_color_is_respected(home: Path, no_color: str) -> None:
+    """With NO_COLOR nothing is coloured; weight and dimness remain."""
+    steps: list[Step] = [Reasoning("Let me think."), "`code` and [link](http://a.example)"]
+    variables = {"NO_COLOR": no_color} if no_color else {}
+    with Served(steps) as served, opened(served, home, **variables) as terminal:
+        say(terminal, "Hi")
+        shown = terminal.expect(r"\x1b\[2;3mLet me think\.") + terminal.expect("a.example")
+        assert bool(re.search(r"\x1b\[[\d;]*(3[0-7]|4[0-7]|38;5)[\d;]*m", shown)) is not bool(no_color)
+        leave(terminal)
+
+
+def test_nothing_that_a_model_writes_controls_the_terminal(home: Path) -> None:
+    """Neither in text nor in reasoning, nor characters that Markdown decodes itself."""
+    encoded = "<http://a.example/%1b%5d52;c;aGk=%07%9b> &#x202e;"
+    steps: list[Step] = [
+        Reasoning(f"thought {HOSTILE}"),
+        f"text {HOSTILE} {encoded}\n\n```{HOSTILE}\n{HOSTILE}\n```\n\nThe end",
+    ]
+    with Served(steps) as served, opened(served, home) as terminal:
+        say(terminal, f"Hi {HOSTILE[:3]}")
+        shown = terminal.expect("The end") + terminal.expect(READY)
+        assert "thought ]52;c;aGk=" in shown
+        assert not re.search("\x1b[\\]\\\\]|\x07|\x9b|\x1b\\[2J|\x1b\\[201~|\u202e", shown)
+        terminal.press("/chats\r")
+        listed = terminal.expect(READY)
+        assert not re.search("\x1b\\]|\x07|\x9b|\x1b\\[2J|\u202e", listed)
+        terminal.press("\x04")
+        assert terminal.end()[0] == 0
+
+
+def test_tools_of_a_file_run_and_are_shown_with_arguments_and_result(
+    served: Served, home: Path, tmp_path: Path
+) -> None:
+    """Only what @tool has made is a tool."""
+    (tmp_path / "mine.py").write_text(TOOLS)
+    with opened(served, home, "--tools", str(tmp_path / "mine.py")) as terminal:
+        say(terminal, "What is 42 * 17?")
+        terminal.expect("multiply · completed")
+        terminal.expect('"a": 42')
+        terminal.expect("→ 714")
+        say(terminal, "/tools")
+        assert "helper" not in terminal.expect("multiply: Multiply two numbers.")
+        leave(terminal)
+
+
+def test_an_approval_is_a_question_with_the_arguments(served: Served, home: Path) -> None:
+    """What was typed before the question is no answer."""
+    calculator = tool("calculator").param("expression", string("Expression")).require_approval().build()
+    with Inference(**served.address) as client:
+        agent = client.agent({"tools": [calculator]})
+        agent.send_message("Hello")
+    with opened(served, home, "--agent", "a/b", "--chat-id", str(agent.chat_id)) as terminal:
+        say(terminal, "What's 42 * 17?")
+        terminal.expect("calculator · the agent asks for your approval")
+        terminal.expect('"expression": "42 \\* 17"')
+        terminal.expect(READY)
+        terminal.press("y\r")
+        terminal.expect("calculator · the agent is waiting for a result")
+        terminal.expect(READY)
+        terminal.press("714\r")
+        terminal.expect("42 \\* 17 is 714.")
+        leave(terminal)
+
+
+# -- keys --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_paste_of_several_lines_is_one_message_and_alt_enter_begins_a_line(served: Served, home: Path) -> None:
+    """Enter alone sends."""
+    with opened(served, home) as terminal:
+        terminal.expect(READY)
+        terminal.press("\x1b[200~one\ntwo\x1b[201~\x1b\rthree\r")
+        terminal.expect("You said")
+        leave(terminal)
+    with Inference(**served.address) as client:
+        (chat,) = client.chats.list()
+        assert [m.text for m in client.chats.messages(chat.id) if m.role == "user"] == ["one\ntwo\nthree"]
+
+
+def test_ctrl_c_clears_then_stops_then_leaves(home: Path) -> None:
+    """In this order."""
+    with Served(["Once ", gate := Gate(), "upon"]) as served, opened(served, home) as terminal:
+        terminal.expect(READY)
+        terminal.press("not this\x03")
+        terminal.press("Hello\r")
+        terminal.expect("Once")
+        terminal.press("\x03")
+        terminal.expect("inferencesh: stopped")
+        gate.open()
+        terminal.expect(READY)
+        terminal.press("\x03")
+        assert terminal.end()[0] == 0
+        assert [message.text for message in served.script.asked[0].messages if message.role == "user"] == ["Hello"]
+        with Inference(**served.address) as client:
+            (chat,) = client.chats.list()
+            run_of_chat = client.chats.get(chat.id).active_run
+            assert run_of_chat is not None
+            assert run_of_chat.state == RunState.CANCELED
+
+
+def test_what_was_typed_is_remembered_in_a_private_file(served: Served, home: Path) -> None:
+    """The next session begins with it; only the user may read it."""
+    for keys in ("Hello there\r", "\x1b[A\x1b[A\r"):
+        with opened(served, home) as terminal:
+            terminal.expect(READY)
+            terminal.press(keys)
+            terminal.expect('You said: "Hello there"')
+            leave(terminal)
+    file = home / "inferencesh" / "history"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+
+
+def test_sigterm_ends_it_at_the_prompt(served: Served, home: Path) -> None:
+    """With the status for it."""
+    with opened(served, home) as terminal:
+        terminal.expect(READY)
+        terminal.expect("> ?")
+        terminal.terminate()
+        assert terminal.end()[0] == 143
+
+
+# -- commands ----------------------------------------------------------------------------------------------------------
+
+
+def test_commands(served: Served, home: Path, tmp_path: Path) -> None:
+    """Each one does what /help says of it."""
+    (tmp_path / "notes.txt").write_text("Buy milk.")
+    saved = tmp_path / "chat.md"
+    with opened(served, home) as terminal:
+        say(terminal, "/help")
+        shown = terminal.expect("or leaves")
+        commands = ("help", "new", "chats", "open", "tools", "file", "model", "save", "stop", "quit")
+        assert [name for name in commands if f"/{name} " not in shown] == []
+        say(terminal, f"/file {tmp_path / 'notes.txt'}")
+        terminal.expect("the file goes with the next message")
+        say(terminal, "First chat")
+        terminal.expect("I got notes.txt")
+        say(terminal, f"/save {saved}")
+        terminal.expect("saved as")
+        say(terminal, f"/save {saved}")
+        terminal.expect("was not saved: .*File exists")
+        say(terminal, "/stop")
+        terminal.expect("stopped")
+        say(terminal, "/new")
+        terminal.expect("a new chat begins")
+        say(terminal, "Second one")
+        terminal.expect("You said")
+        say(terminal, "/chats")
+        terminal.expect(r"\w{26}  ")
+        say(terminal, "/model some/model")
+        terminal.expect("the model is some/model")
+        say(terminal, "/open nowhere")
+        terminal.expect("there is no chat with the title or id nowhere")
+        say(terminal, "/nonsense")
+        terminal.expect("there is no command /nonsense")
+        leave(terminal)
+    assert saved.read_text().startswith("> First chat\n")
+    with Inference(**served.address) as client:
+        chats = list(client.chats.list())
+    assert len(chats) == 2
+    with opened(served, home) as terminal:
+        say(terminal, f"/open {chats[1].id}")
+        terminal.expect("> First chat")
+        leave(terminal)
+
+
+def test_tab_completes_a_command(served: Served, home: Path) -> None:
+    """In the terminal itself."""
+    with opened(served, home) as terminal:
+        terminal.expect(READY)
+        terminal.press("/he")
+        terminal.expect("show the commands and keys")
+        terminal.press("\t")
+        terminal.expect("lp")
+        terminal.press("\r")
+        terminal.expect("show the commands and keys\r\n/new")
+        leave(terminal)
+
+
+def completed(typed: str, *titles: str) -> list[str]:
+    """What is proposed after some text."""
+    completer = CommandCompleter({"/open": "open", "/file": "attach"}, lambda: titles)
+    return [each.text for each in completer.get_completions(Document(typed, len(typed)), CompleteEvent())]
+
+
+def test_paths_and_titles_are_completed(tmp_path: Path) -> None:
+    """Paths after /file, titles after /open, without what would control the terminal."""
+    (tmp_path / "notes.txt").touch()
+    assert completed("/o") == ["/open"]
+    assert completed(f"/file {tmp_path}/no") == ["tes.txt"]
+    assert completed("/open tr", "Trip\x1b]52;c;x\x07", "Other") == ["Trip]52;c;x"]
+    assert completed("Hello") == []
+
+
+def test_chats_that_cannot_be_read_are_said_in_the_completion() -> None:
+    """Instead of an error in the middle of typing."""
+
+    def titles() -> list[str]:
+        raise APIConnectionError("nobody listens")
+
+    (told,) = CommandCompleter({}, titles).get_completions(Document("/open "), CompleteEvent())
+    assert "nobody listens" in told.display_text
+
+
+# -- without it --------------------------------------------------------------------------------------------------------
+
+
+def test_without_the_extra_the_output_is_plain_and_one_line_says_how_to_get_more(home: Path) -> None:
+    """On a terminal only."""
+    program = "import sys; sys.modules['rich'] = None; from inferencesh._cli import main; sys.exit(main(sys.argv[1:]))"
+    with Served(["Some **bold**"]) as served:
+        variables = address(served.runtime.base_url, served.runtime.api_key)
+        with Terminal([sys.executable, "-c", program, "chat", "Hi"], **variables) as terminal:
+            status, shown = terminal.end()
+        assert status == 0
+        assert shown.count("pip install 'inferencesh[cli]'") == 1
+        assert "Some **bold**\r\n" in shown
+        assert "inferencesh[cli]" not in run("chat", "Hi", **variables).stderr
+
+
+def test_a_dumb_terminal_gets_plain_text(home: Path) -> None:
+    """No escape sequence at all."""
+    with Served(["Some **bold**"]) as served, opened(served, home, "Hi", TERM="dumb") as terminal:
+        status, shown = terminal.end()
+    assert (status, "\x1b" in shown) == (0, False)
+    assert "Some **bold**\r\n" in shown
+    assert "inferencesh[cli]" not in shown
+
+
+# -- tools and JSON lines ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("def plain(): ...", "defines no tool: write @tool above"),
+        ("1 / 0", "ZeroDivisionError"),
+        ("def broken(:", "SyntaxError"),
+        ("from inferencesh import tool\na = tool('x').build()\nb = tool('x').build()", "x more than once"),
+        (None, "is not a file"),
+    ],
+)
+def test_a_file_without_usable_tools_is_one_line(tmp_path: Path, source: str | None, says: str) -> None:
+    """It says what to do, and nothing is sent."""
+    path = tmp_path / "mine.py"
+    if source is not None:
+        path.write_text(source)
+    done = run("chat", "--local", "--tools", str(path), "Hi")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert says in done.stderr
+
+
+def test_json_prints_snapshots_as_lines() -> None:
+    """The events of inferencesh.web.ndjson, in ASCII, so that a terminal is safe too."""
+    with Served([f"Hello {HOSTILE}", " world"]) as served:
+        done = run("chat", "--json", "Hi", **address(served.runtime.base_url, served.runtime.api_key))
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {event["event"] for event in events[:-1]} == {"message"}
+    assert (events[-1]["event"], events[-1]["status"], events[-1]["delta"]) == ("done", "ready", "")
+    assert "".join(event["delta"] or "" for event in events) == events[-1]["text"] == f"Hello {HOSTILE} world"
+    assert all(character == "\n" or " " <= character <= "~" for character in done.stdout)
+
+
+def test_json_ends_with_an_error_or_with_what_is_waited_for(served: Served, tmp_path: Path) -> None:
+    """As the last line; the exit status says which."""
+    with Served([ValueError("broken")]) as broken:
+        done = run("chat", "--json", "Hi", **address(broken.runtime.base_url, broken.runtime.api_key))
+    assert (done.returncode, json.loads(done.stdout.splitlines()[-1])["type"]) == (1, "run_failed")
+    (tmp_path / "mine.py").write_text(TOOLS.replace("@tool", "@tool(require_approval=True)"))
+    where = address(served.runtime.base_url, served.runtime.api_key)
+    done = run("chat", "--json", "--tools", str(tmp_path / "mine.py"), "What is 42 * 17?", **where)
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert (done.returncode, last["event"], last["tool_calls"][0]["name"]) == (0, "input_required", "multiply")
+
+
+# -- blocks ------------------------------------------------------------------------------------------------------------
+
+
+def test_only_the_last_block_of_markdown_can_still_change() -> None:
+    """A list or a fenced block is one block, however many lines it has."""
+    assert split_blocks("one\n\ntwo\nthree") == (["one\n\n"], "two\nthree")
+    assert split_blocks("- a\n\n- b") == ([], "- a\n\n- b")
+    assert split_blocks("x\n\n```\na\n\nb") == (["x\n\n"], "```\na\n\nb")
