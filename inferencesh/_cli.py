@@ -470,8 +470,8 @@ async def _serve_until_stopped(options: argparse.Namespace, key: str) -> None:
             await model.start()  # a file that cannot be used is said now, not with the first message
         export = "set" if sys.platform == "win32" else "export"
         shown = key if options.api_key_env is None else f"${options.api_key_env}"
-        page = "" if options.playground == "off" else "; open it in a browser to try agents"
-        print(f"The embedded runtime listens on {runtime.base_url}{page} (Ctrl-C stops it). In another terminal, set:")
+        page = "" if options.playground == "off" else " Open it in a browser to try agents."
+        print(f"The embedded runtime listens on {runtime.base_url} (Ctrl-C stops it).{page} In another terminal, set:")
         print(f"{export} INFERENCE_BASE_URL={runtime.base_url}")
         print(f"{export} INFERENCE_API_KEY={shown}", flush=True)
         await stopped.wait()

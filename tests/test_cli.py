@@ -685,7 +685,7 @@ def test_serve_shows_a_page_unless_told_not_to(arguments: tuple[str, ...], statu
     """It is at the address that is printed, and no key is needed to open it."""
     with piped("serve", "--port", "0", *arguments) as process:
         line = cast("IO[str]", process.stdout).readline()
-        assert ("open it in a browser to try agents" in line) is (status == 200)
+        assert ("Open it in a browser to try agents" in line) is (status == 200)
         address = re.search(r"http://[\d.:]*\d", line)
         assert address is not None
         assert httpx.get(address[0], trust_env=False).status_code == status
