@@ -10,7 +10,7 @@ VERSIONS ?= 3.11 3.12 3.13 3.14 3.14t
 LEAN := tests/types tests/tools tests/http tests/turns $(addprefix tests/clients/test_,send_message.py results.py structured.py tasks.py) \
 	$(addprefix tests/local/test_,runs.py database.py files.py) tests/uploads/test_uploads.py tests/faults/test_hosts.py
 # Most tests wait for sockets or processes. PARALLEL= runs them one after the other.
-PARALLEL ?= -n 2
+PARALLEL ?= -n 3
 
 # The official SDKs, in environments of their own.
 CLIENTS := .venv-clients
