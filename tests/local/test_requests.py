@@ -188,7 +188,7 @@ async def test_an_address_that_does_not_exist_or_takes_another_method_says_so() 
 @pytest.mark.parametrize(
     ("method", "path", "missing"),
     [
-        ("GET", "/flows", "/flows; of the service's parts it has /agent-runs, /agents, /chats,"),
+        ("GET", "/flows", "/flows; of the service's parts it has /agent-runs, /agents, /apps, /chats,"),
         ("POST", "/flows/run/now?key=1", "/flows; of"),
         ("POST", "/agents/list", "/agents/list for POST."),
         ("GET", "/chats/7/moon%0A", "/chats/7/moon%0A for GET."),

@@ -160,7 +160,10 @@ async def test_what_is_no_piece_fails_the_run_with_a_hint(caplog: pytest.LogCapt
         _, reply = await caller.send("Hello")
         await caller.finish(reply["chat_id"])
         run = (await caller.get(f"/chats/{reply['chat_id']}"))["active_run"]
-    assert run["error"] == "TypeError: A model yields Text, Reasoning, ToolCall, Ask, Widget, Finish or Fail, not str."
+    assert (
+        run["error"]
+        == "TypeError: A model yields Text, Reasoning, ToolCall, Ask, Widget, Finish, Fail or Usage, not str."
+    )
 
 
 async def test_reasoning_is_a_block_of_its_own() -> None:
