@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from inferencesh import AsyncInference
 from inferencesh.testing import ScriptedRuntime
 
 KINDS = pytest.mark.parametrize("kind", ["sync", "async"])
@@ -156,10 +155,14 @@ def test_reading_the_output_is_part_of_no_other_turn(inference_runtime: Scripted
     assert [span["name"] for span in run_program(kind, "run")] == ["invoke_agent mathematician", "request"]
 
 
-async def test_without_tracing_nothing_of_it_is_loaded(
-    inference_runtime: ScriptedRuntime, async_inference_client: AsyncInference
-) -> None:
+def test_without_tracing_nothing_of_it_is_loaded() -> None:
     """Installed or not, OpenTelemetry is not imported by a turn."""
-    inference_runtime.reply("Hello.")
-    await async_inference_client.agent({}).send_message("Hi")
-    assert not [name for name in sys.modules if name.startswith("opentelemetry")]
+    program = (
+        "import sys\n"
+        "from inferencesh import Inference\n"
+        "with Inference.local(pace=0) as client:\n"
+        "    client.agent({}).send_message('Hi')\n"
+        "print([name for name in sys.modules if name.startswith('opentelemetry')])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
