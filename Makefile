@@ -17,7 +17,7 @@ CLIENTS := .venv-clients
 PYTHON_CLIENTS := 0.36.0 0.6.34
 JAVASCRIPT_CLIENT := 0.6.54
 
-.PHONY: help demo demo-web demo-llm docs test test-browser test-clients test-llm architecture bench soak check lint types cover lowest versions format clean
+.PHONY: help demo demo-web demo-llm docs test test-browser test-clients test-llm architecture bench soak check lint types dist cover lowest versions format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -128,6 +128,11 @@ versions: $(READY)  ## run those tests with the other versions of Python on this
 			&& $(BIN)/uv pip install --quiet --python .venv-$$version/bin/python --editable '.[dev]' \
 			&& .venv-$$version/bin/python -m pytest -q $(PARALLEL) $(LEAN) || exit 1; \
 	done
+
+dist: $(READY)  ## build the wheel and the source distribution, and try the wheel and each extra in bare environments
+	rm -rf dist
+	$(BIN)/uv build --quiet
+	$(BIN)/python -m tests.packaging
 
 check: lint types architecture test lowest test-browser test-clients  ## run everything that CI runs, in less than twenty minutes
 
