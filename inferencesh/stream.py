@@ -142,7 +142,7 @@ class AsyncStream(Uncopied, Generic[S]):
             ```
         """
         self._end()
-        self._batch = iter(())
+        list(self._batch)  # taken, so that a loop that has the same iterator ends
         await self._source.aclose()
 
     async def __aenter__(self) -> Self:

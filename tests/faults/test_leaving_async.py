@@ -307,3 +307,17 @@ async def test_a_stream_that_is_over_does_not_disturb_the_one_that_took_its_turn
                 if snapshot.text == "Hm. So":
                     seen.set()
             assert (await second.get_final_message()).text == TEXT
+
+
+async def test_a_loop_ends_when_its_stream_is_closed_in_it() -> None:
+    """Although further snapshots have arrived with the one that it has."""
+    lines = together(chat("working"), *(message("x" * size) for size in range(1, 9)))
+    with FaultServer(Scenario(streams=[(lines, STALL)])) as server:
+        async with AsyncInference(**client_options(server)) as client:
+            stream = client.agent("a/b").send_message("Hi", stream=True)
+            seen = []
+            async for snapshot in stream:
+                seen.append(snapshot.text)
+                if len(seen) == 2:  # of the batch's eight
+                    await stream.aclose()
+            assert seen == ["x", "xx"]
