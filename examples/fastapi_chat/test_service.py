@@ -1,6 +1,6 @@
 """Test the chat service without a network, an API key or mocks. Run it with ``pytest`` in this directory.
 
-The fixture ``inference_runtime`` comes with ``pip install 'inferencesh[testing]'``. It is a server that answers as
+The fixture ``inference_runtime`` comes with the extra ``testing``. It is a server that answers as
 the test tells it to, and it sets the environment variables by which the app's client finds it.
 """
 
