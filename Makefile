@@ -64,7 +64,7 @@ test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest $(PARALLEL)
 
 test-browser: $(READY)  ## run the tests of the pages, which need Chromium
-	$(BIN)/python -m pytest -m browser
+	$(BIN)/python -m pytest -n 2 -m browser
 
 $(CLIENTS)/python-%/.ready: | $(READY)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(@D)

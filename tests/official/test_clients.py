@@ -130,10 +130,10 @@ def test_server_sent_events_have_their_names(found: Found) -> None:
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_reasons_of_refusals_reach_the_program(found: Found, client: str) -> None:
-    """The invalid field, and the part of the service that is not here."""
+    """The invalid field, and the app or the part of the service that is not here."""
     invalid, missing = result(found, client, "refused")["reasons"]
     assert "agent: must be written namespace/name" in invalid
-    assert "The embedded runtime has no /" in missing
+    assert "The embedded runtime has no /" in missing or "There is no app 'a/b@c' in this runtime" in missing
 
 
 @pytest.mark.parametrize("client", PYTHON)
