@@ -16,7 +16,7 @@ from prompt_toolkit.document import Document
 from inferencesh import APIConnectionError, Inference, RunState, string, tool
 from inferencesh._chat.prompt import CommandCompleter
 from inferencesh._chat.screen import split_blocks
-from inferencesh.local import Reasoning
+from inferencesh.local import Reasoning, ToolCall
 
 from .command_line import COMMAND, Terminal, address, run
 from .support import Gate, Served, Step
@@ -167,6 +167,24 @@ def test_an_approval_is_a_question_with_the_arguments(served: Served, home: Path
         terminal.expect(READY)
         terminal.press("714\r")
         terminal.expect("42 \\* 17 is 714.")
+        leave(terminal)
+
+
+def test_keys_pressed_before_a_question_do_not_answer_it(home: Path, tmp_path: Path) -> None:
+    """Neither those that came together with the message nor those pressed during the reply."""
+    (tmp_path / "mine.py").write_text(TOOLS.replace("@tool", "@tool(require_approval=True)"))
+    steps: list[Step] = ["Once ", gate := Gate(), ToolCall("multiply", {"a": 6, "b": 7})]
+    with Served(steps, ["All done"]) as served, opened(served, home, "--tools", str(tmp_path / "mine.py")) as terminal:
+        terminal.expect(READY)
+        terminal.press("Hi\ry\r")
+        terminal.expect("Once")
+        terminal.press("y\r")
+        gate.open()
+        terminal.expect("multiply · the agent asks for your approval")
+        terminal.expect(READY)
+        terminal.press("not today\r")
+        terminal.expect("All done")
+        assert "not today" in served.script.asked[1].messages[-1].text
         leave(terminal)
 
 

@@ -11,6 +11,7 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.input.typeahead import clear_typeahead
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
 from inferencesh import InferenceError
@@ -32,6 +33,7 @@ def ask(question: str) -> str:
 
         termios.tcflush(sys.stdin, termios.TCIFLUSH)
     session: PromptSession[str] = PromptSession(history=InMemoryHistory())
+    clear_typeahead(session.input)  # keys that were read together with the last message, and kept for the next prompt
     return session.prompt(question)
 
 
