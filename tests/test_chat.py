@@ -23,6 +23,7 @@ from .support import Gate, Served, Step
 
 READY = r"\x1b\[\?2004h"  # the terminal is told to mark what is pasted: keys may be pressed
 HOSTILE = "\x1b]52;c;aGk=\x07\x1b]8;;http://evil\x1b\\x\x1b[2J\x9b1A\x1b[201~\u202e"
+CONTROLLED = "\x1b[\\]\\\\]|\x07|\x9b|\x1b\\[2J|\x1b\\[201~|\u202e"  # what HOSTILE would make of the terminal
 TOOLS = """
 from inferencesh import tool
 
@@ -188,6 +189,31 @@ def test_keys_pressed_before_a_question_do_not_answer_it(home: Path, tmp_path: P
         leave(terminal)
 
 
+def test_names_arguments_and_results_of_tools_do_not_control_the_terminal(home: Path) -> None:
+    """Neither in the panel of a call, nor where its approval or result is asked for, nor in a chat that is opened."""
+    asks = tool(f"asks{HOSTILE}").param("key", string("Key")).require_approval().build()
+    runs = tool(f"runs{HOSTILE}").param("key", string("Key")).handler(lambda key: f"{key} result{HOSTILE}").build()
+    calls: list[list[Step]] = [[ToolCall(each.name, {"key": f"value{HOSTILE}"})] for each in (asks, runs)]
+    with Served(*calls, ["The end"]) as served:
+        with Inference(**served.address) as client:
+            agent, other = client.agent({"tools": [asks]}), client.agent({"tools": [runs]})
+            agent.send_message("Hi", on_approval=lambda _call: None)
+            other.send_message("Hi")
+        with opened(served, home, "--agent", "a/b", "--chat-id", str(agent.chat_id)) as terminal:
+            shown = terminal.expect("asks for your approval") + terminal.expect(READY)
+            terminal.press("y\r")
+            shown += terminal.expect("is waiting for a result") + terminal.expect(READY)
+            terminal.press("done\r")
+            shown += terminal.expect("The end") + terminal.expect(READY)
+            terminal.press(f"/open {other.chat_id}\r")
+            shown += terminal.expect("The end") + terminal.expect(READY)
+            terminal.press("\x04")
+            assert terminal.end()[0] == 0
+    for name in ("asks", "runs", "value", "result"):
+        assert f"{name}]52;c;aGk=" in shown or f"{name}\\u001b]52;c;aGk=" in shown
+    assert not re.search(CONTROLLED, shown)
+
+
 # -- keys --------------------------------------------------------------------------------------------------------------
 
 
@@ -288,6 +314,84 @@ def test_commands(served: Served, home: Path, tmp_path: Path) -> None:
     with opened(served, home) as terminal:
         say(terminal, f"/open {chats[1].id}")
         terminal.expect("> First chat")
+        leave(terminal)
+
+
+def test_the_title_of_a_chat_does_not_control_the_terminal(home: Path) -> None:
+    """It is listed, completed and opened as it is shown."""
+    with Served(["Hello"], ["The end"]) as served:
+        with Inference(**served.address) as client:
+            client.agent({"name": "a"}).send_message(f"Trip{HOSTILE} and more")
+        with opened(served, home) as terminal:
+            terminal.expect(READY)
+            terminal.press("/chats\r")
+            shown = terminal.expect("Trip.*\r\n")
+            title = shown[shown.rindex("Trip") :].strip()
+            assert title.startswith("Trip]52;c;aGk=]8;;http://evil")
+            shown += terminal.expect(READY)
+            terminal.press("/open T")
+            shown += terminal.expect("rip")
+            terminal.press(f"\x03/open {title}\r")
+            shown += terminal.expect("Hello") + terminal.expect(READY)
+            terminal.press("\x04")
+            assert terminal.end()[0] == 0
+    assert not re.search(CONTROLLED, shown)
+
+
+def test_stop_ends_a_run_that_waits_or_goes_on_at_the_server(home: Path, tmp_path: Path) -> None:
+    """Also a run that another program has started."""
+    (tmp_path / "mine.py").write_text(TOOLS.replace("@tool", "@tool(require_approval=True)"))
+    steps: list[Step] = [ToolCall("multiply", {"a": 6, "b": 7})]
+    with Served(steps, ["Once ", Gate(), "upon"]) as served, Inference(**served.address) as client:
+        with opened(served, home, "--tools", str(tmp_path / "mine.py")) as terminal:
+            say(terminal, "Hi")
+            terminal.expect("asks for your approval")
+            terminal.expect(READY)
+            terminal.press("\x04")
+            terminal.expect("still waiting for the approval of multiply")
+            (chat,) = client.chats.list()
+            assert state_of(client, chat.id) == RunState.INPUT_REQUIRED
+            say(terminal, "/stop")
+            terminal.expect("inferencesh: stopped")
+            assert state_of(client, chat.id) == RunState.CANCELED
+            leave(terminal)
+        agent = client.agent({"name": "other"})
+        stream = agent.send_message("Tell me a story", stream=True)
+        assert next(stream).text == "Once "
+        with opened(served, home, "--chat-id", str(agent.chat_id)) as terminal:
+            say(terminal, "/stop")
+            terminal.expect("inferencesh: stopped")
+            assert state_of(client, str(agent.chat_id)) == RunState.CANCELED
+            leave(terminal)
+        assert [message.text for message in stream][-1:] in ([], ["Once "])
+
+
+def state_of(client: Inference, chat_id: str) -> RunState | None:
+    """The state of a chat's run."""
+    run_of_chat = client.chats.get(chat_id).active_run
+    return run_of_chat and RunState(run_of_chat.state)
+
+
+def test_model_shows_the_model_and_changes_it_from_the_next_message_on(served: Served, home: Path) -> None:
+    """In the same chat, with the rest of the configuration; a stored agent keeps its own."""
+    with opened(served, home, "--system-prompt", "Be kind.") as terminal:
+        say(terminal, "/model")
+        terminal.expect("the model is the default one")
+        say(terminal, "First")
+        terminal.expect("You said")
+        say(terminal, "/model some/model")
+        terminal.expect("the model is some/model")
+        say(terminal, "/model")
+        terminal.expect("the model is some/model")
+        say(terminal, "Second")
+        terminal.expect("You said")
+        leave(terminal)
+    with Inference(**served.address) as client:
+        (chat,) = client.chats.list()
+        assert {m.text for m in client.chats.messages(chat.id) if m.role == "user"} == {"First", "Second"}
+    with opened(served, home, "--agent", "a/b") as terminal:
+        say(terminal, "/model some/model")
+        terminal.expect("the stored agent a/b has its own model")
         leave(terminal)
 
 
