@@ -17,6 +17,9 @@ from inferencesh import APIConnectionError, Inference, RunState, string, tool
 from inferencesh._chat.prompt import CommandCompleter
 from inferencesh._chat.screen import split_blocks
 from inferencesh.local import Reasoning, ToolCall
+from tests.faults.forms import KEY, chat, message
+from tests.faults.script import Scenario
+from tests.faults.server import FaultServer
 
 from .command_line import COMMAND, Terminal, address, run
 from .support import Gate, Served, Step
@@ -372,27 +375,31 @@ def state_of(client: Inference, chat_id: str) -> RunState | None:
     return run_of_chat and RunState(run_of_chat.state)
 
 
-def test_model_shows_the_model_and_changes_it_from_the_next_message_on(served: Served, home: Path) -> None:
+def test_model_shows_the_model_and_changes_it_from_the_next_message_on(home: Path) -> None:
     """In the same chat, with the rest of the configuration; a stored agent keeps its own."""
-    with opened(served, home, "--system-prompt", "Be kind.") as terminal:
-        say(terminal, "/model")
-        terminal.expect("the model is the default one")
-        say(terminal, "First")
-        terminal.expect("You said")
-        say(terminal, "/model some/model")
-        terminal.expect("the model is some/model")
-        say(terminal, "/model")
-        terminal.expect("the model is some/model")
-        say(terminal, "Second")
-        terminal.expect("You said")
-        leave(terminal)
-    with Inference(**served.address) as client:
-        (chat,) = client.chats.list()
-        assert {m.text for m in client.chats.messages(chat.id) if m.role == "user"} == {"First", "Second"}
-    with opened(served, home, "--agent", "a/b") as terminal:
-        say(terminal, "/model some/model")
-        terminal.expect("the stored agent a/b has its own model")
-        leave(terminal)
+    replies = [(message(text, "ready"), chat("completed")) for text in ("Reply one", "Reply two")]
+    with FaultServer(Scenario(streams=replies)) as server:
+        where = {**address(server.url, KEY), "XDG_STATE_HOME": str(home)}
+        with Terminal([*COMMAND, "chat", "--system-prompt", "Be kind."], **where) as terminal:
+            say(terminal, "/model")
+            terminal.expect("the model is the default one")
+            say(terminal, "First")
+            terminal.expect("Reply one")
+            say(terminal, "/model some/model")
+            terminal.expect("the model is some/model")
+            say(terminal, "/model")
+            terminal.expect("the model is some/model")
+            say(terminal, "Second")
+            terminal.expect("Reply two")
+            leave(terminal)
+        with Terminal([*COMMAND, "chat", "--agent", "a/b"], **where) as terminal:
+            say(terminal, "/model some/model")
+            terminal.expect("the stored agent a/b has its own model")
+            leave(terminal)
+        first, second = (json.loads(request.body) for request in server.seen("POST /agents/run"))
+    assert first["agent_config"] == {"system_prompt": "Be kind."}
+    assert second["agent_config"] == {"system_prompt": "Be kind.", "core_app": {"ref": "some/model"}}
+    assert second["chat_id"] is not None
 
 
 def test_tab_completes_a_command(served: Served, home: Path) -> None:
