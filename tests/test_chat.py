@@ -21,7 +21,7 @@ from tests.faults.forms import KEY, chat, message
 from tests.faults.script import Scenario
 from tests.faults.server import FaultServer
 
-from .command_line import COMMAND, Terminal, address, run
+from .command_line import COMMAND, Screen, Terminal, address, run
 from .support import Gate, Served, Step
 
 READY = r"\x1b\[\?2004h"  # the terminal is told to mark what is pasted: keys may be pressed
@@ -107,6 +107,48 @@ def test_long_lines_are_wrapped_at_words(home: Path) -> None:
         assert not [line for line in lines if line.strip().endswith("wor")]
         terminal.press("\x04")
         assert terminal.end()[0] == 0
+
+
+def test_a_block_that_is_higher_than_the_screen_is_whole_in_the_end(home: Path) -> None:
+    """Each of its lines is there once, in order, also those that have left the screen at the top."""
+    gates = [Gate() for _ in range(6)]
+    lines = [f"line {number}" for number in range(30)]
+    steps: list[Step] = ["Before\n\n```\n"]
+    for number, gate in enumerate(gates):
+        steps += ["".join(f"{line}\n" for line in lines[number * 5 : number * 5 + 5]), gate]
+    with Served([*steps, "```\n\nAfter"]) as served, opened(served, home, COLUMNS="", LINES="") as terminal:
+        terminal.resize(60, 12)
+        say(terminal, "Hi")
+        screen = Screen(12)
+        for number, gate in enumerate(gates):
+            screen.write(terminal.expect(f"line {number * 5 + 4}.*\n"))
+            gate.open()
+        screen.write(terminal.expect("After") + terminal.expect(READY))
+        terminal.press("\x04")
+        assert terminal.end()[0] == 0
+    shown = [line.strip() for line in screen.text.splitlines() if line.strip()]
+    assert shown[shown.index("Before") :] == ["Before", *lines, "After"]
+
+
+@pytest.mark.parametrize("columns", [40, 120])
+def test_a_reply_can_be_read_after_the_window_has_changed_its_size_in_the_middle(home: Path, columns: int) -> None:
+    """All its words are there once, in order, and no line is longer than the window is wide."""
+    words = [f"word{number:02}" for number in range(60)]
+    steps: list[Step] = [" ".join(words[:30]), gate := Gate(), " " + " ".join(words[30:])]
+    with Served(steps) as served, opened(served, home, COLUMNS="", LINES="") as terminal:
+        terminal.resize(80, 24)
+        say(terminal, "Hi")
+        screen = Screen(24)
+        screen.write(terminal.expect("word29.*\n"))
+        terminal.resize(columns, 20)
+        screen.height = 20
+        gate.open()
+        screen.write(terminal.expect("word59") + terminal.expect(READY))
+        terminal.press("\x04")
+        assert terminal.end()[0] == 0
+    assert re.findall(r"word\d+", screen.text) == words
+    lines = [line for line in screen.text.splitlines() if "word" in line]
+    assert columns - 8 <= max(map(len, lines)) < columns
 
 
 @pytest.mark.parametrize("no_color", ["", "1"])
