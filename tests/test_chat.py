@@ -109,25 +109,28 @@ def test_long_lines_are_wrapped_at_words(home: Path) -> None:
         assert terminal.end()[0] == 0
 
 
-def test_a_block_that_is_higher_than_the_screen_is_whole_in_the_end(home: Path) -> None:
+@pytest.mark.parametrize("kind", ["code", "table"])
+def test_a_block_that_is_higher_than_the_screen_is_whole_in_the_end(home: Path, kind: str) -> None:
     """Each of its lines is there once, in order, also those that have left the screen at the top."""
     gates = [Gate() for _ in range(6)]
-    lines = [f"line {number}" for number in range(30)]
-    steps: list[Step] = ["Before\n\n```\n"]
+    lines = [f"line {number:02}" for number in range(30)]
+    # The columns of the table grow with each row, so that all the rows above it change.
+    rows = [f"{line}\n" if kind == "code" else f"| {line} | {'x' * n} |\n" for n, line in enumerate(lines)]
+    begin, end = ("```\n", "```\n") if kind == "code" else ("| a | b |\n|---|---|\n", "")
+    steps: list[Step] = [f"Before\n\n{begin}"]
     for number, gate in enumerate(gates):
-        steps += ["".join(f"{line}\n" for line in lines[number * 5 : number * 5 + 5]), gate]
-    with Served([*steps, "```\n\nAfter"]) as served, opened(served, home, COLUMNS="", LINES="") as terminal:
+        steps += ["".join(rows[number * 5 : number * 5 + 5]), gate]
+    with Served([*steps, f"{end}\nAfter"]) as served, opened(served, home, COLUMNS="", LINES="") as terminal:
         terminal.resize(60, 12)
         say(terminal, "Hi")
         screen = Screen(12)
         for number, gate in enumerate(gates):
-            screen.write(terminal.expect(f"line {number * 5 + 4}.*\n"))
+            screen.write(terminal.expect(f"line {number * 5 + 4:02}.*\n"))
             gate.open()
         screen.write(terminal.expect("After") + terminal.expect(READY))
         terminal.press("\x04")
         assert terminal.end()[0] == 0
-    shown = [line.strip() for line in screen.text.splitlines() if line.strip()]
-    assert shown[shown.index("Before") :] == ["Before", *lines, "After"]
+    assert re.findall(r"Before|line \d+|After", screen.text) == ["Before", *lines, "After"]
 
 
 @pytest.mark.parametrize("columns", [40, 120])
