@@ -219,22 +219,26 @@ def test_an_approval_is_a_question_with_the_arguments(served: Served, home: Path
         leave(terminal)
 
 
-def test_keys_pressed_before_a_question_do_not_answer_it(home: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("term", "ready"), [("xterm", READY), ("dumb", r"(> |why not\] )$")])
+def test_keys_pressed_before_a_question_do_not_answer_it(home: Path, tmp_path: Path, term: str, ready: str) -> None:
     """Neither those that came together with the message nor those pressed during the reply."""
     (tmp_path / "mine.py").write_text(TOOLS.replace("@tool", "@tool(require_approval=True)"))
     steps: list[Step] = ["Once ", gate := Gate(), ToolCall("multiply", {"a": 6, "b": 7})]
-    with Served(steps, ["All done"]) as served, opened(served, home, "--tools", str(tmp_path / "mine.py")) as terminal:
-        terminal.expect(READY)
+    tools = ("--tools", str(tmp_path / "mine.py"))
+    with Served(steps, ["All done"]) as served, opened(served, home, *tools, TERM=term) as terminal:
+        terminal.expect(ready)
         terminal.press("Hi\ry\r")
         terminal.expect("Once")
         terminal.press("y\r")
         gate.open()
-        terminal.expect("multiply · the agent asks for your approval")
-        terminal.expect(READY)
+        terminal.expect("the agent asks ")
+        terminal.expect(ready)
         terminal.press("not today\r")
         terminal.expect("All done")
+        terminal.expect(ready)
+        terminal.press("\x04")
+        assert terminal.end()[0] == 0
         assert "not today" in served.script.asked[1].messages[-1].text
-        leave(terminal)
 
 
 def test_names_arguments_and_results_of_tools_do_not_control_the_terminal(home: Path) -> None:
