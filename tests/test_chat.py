@@ -421,7 +421,7 @@ def test_stop_ends_a_run_that_waits_or_goes_on_at_the_server(home: Path, tmp_pat
 def state_of(client: Inference, chat_id: str) -> RunState | None:
     """The state of a chat's run."""
     run_of_chat = client.chats.get(chat_id).active_run
-    return run_of_chat and RunState(run_of_chat.state)
+    return RunState(run_of_chat.state) if run_of_chat is not None else None
 
 
 def test_model_shows_the_model_and_changes_it_from_the_next_message_on(home: Path) -> None:
