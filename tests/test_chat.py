@@ -13,7 +13,7 @@ import pytest
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 
-from inferencesh import APIConnectionError, Inference, RunState, string, tool
+from inferencesh import APIConnectionError, Inference, RunState, integer, string, tool
 from inferencesh._chat.prompt import CommandCompleter
 from inferencesh._chat.screen import split_blocks
 from inferencesh.local import Reasoning, ToolCall
@@ -422,6 +422,21 @@ def state_of(client: Inference, chat_id: str) -> RunState | None:
     """The state of a chat's run."""
     run_of_chat = client.chats.get(chat_id).active_run
     return RunState(run_of_chat.state) if run_of_chat is not None else None
+
+
+def test_tools_run_for_a_stored_agent_in_a_chat_that_is_opened(served: Served, home: Path, tmp_path: Path) -> None:
+    """As in the chat that it began with."""
+    (tmp_path / "mine.py").write_text(TOOLS)
+    calculates = tool("multiply").param("a", integer("A")).param("b", integer("B")).build()
+    with Inference(**served.address) as client:
+        agent = client.agent({"tools": [calculates]})
+        agent.send_message("Hello")
+    with opened(served, home, "--agent", "a/b", "--tools", str(tmp_path / "mine.py")) as terminal:
+        say(terminal, f"/open {agent.chat_id}")
+        terminal.expect("> Hello")
+        say(terminal, "What is 42 * 17?")
+        terminal.expect("→ 714")
+        leave(terminal)
 
 
 def test_model_shows_the_model_and_changes_it_from_the_next_message_on(home: Path) -> None:
