@@ -184,7 +184,7 @@ class Terminal:
 
 
 class Screen:
-    """What a window shows of a reply, with what has left it at the top; narrower windows do not wrap old lines again.
+    """What a window shows of a reply, with what has left it at the top.
 
     Args:
         height: The lines of the window.
@@ -211,6 +211,12 @@ class Screen:
                 assert text or order in {"m", "h", "l"}, f"not known to the screen: {count}{order}"
             for character in text:
                 self._put(character)
+
+    def wrap(self, width: int) -> None:
+        """Wrap lines that are longer than a narrower window, as many terminals do, but not all."""
+        above = len(self._lines) - self._line
+        self._lines = [line[at : at + width] for line in self._lines for at in range(0, max(len(line), 1), width)]
+        self._line = len(self._lines) - above
 
     def _put(self, character: str) -> None:
         if character == "\r":
