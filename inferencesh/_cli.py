@@ -33,7 +33,7 @@ from . import Agent, ConfigurationError, FileError, FileRef, Inference, Inferenc
 from ._chat.plain import JsonFront, PlainFront
 from ._chat.text import note, one_line, report, write_stderr
 from ._chat.tool_files import load_tools
-from ._chat.turn import Front, TerminatedError, converse, show_pending, show_turn
+from ._chat.turn import Front, TerminatedError, converse, make_agent, show_pending, show_turn
 
 if TYPE_CHECKING:
     from ._chat.screen import RichFront
@@ -277,7 +277,7 @@ def _chat(options: argparse.Namespace) -> bool:
         opened = [stack.enter_context(_open(path)) for path in options.files]  # all of them before anything is sent
         client, local = _choose_client(options)
         stack.enter_context(client)
-        agent = _make_agent(client, config, tools, options.chat_id)
+        agent = make_agent(client, config, tools, options.chat_id)
         rich = _rich_front(options)
         front: Front = rich or (JsonFront() if options.json else PlainFront())
         files = [_upload(agent, path, file) for path, file in zip(options.files, opened, strict=True)]
@@ -300,12 +300,6 @@ def _chat(options: argparse.Namespace) -> bool:
         finally:
             if agent.chat_id is not None and not local:
                 note(f"continue this chat with --chat-id {agent.chat_id}")
-
-
-def _make_agent(client: Inference, config: str | dict[str, Any], tools: Sequence[Tool], chat_id: str | None) -> Agent:
-    if isinstance(config, str) and tools:
-        return client.agent(config, chat_id=chat_id, tools=tools)
-    return client.agent(config, chat_id=chat_id)
 
 
 def _rich_front(options: argparse.Namespace) -> RichFront | None:

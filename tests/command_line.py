@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import pty
 import re
 import select
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +21,7 @@ from typing import Self
 
 from .children import start
 
-__all__ = ["COMMAND", "ROOT", "Terminal", "address", "environment", "piped", "run", "started"]
+__all__ = ["COMMAND", "ROOT", "Screen", "Terminal", "address", "environment", "piped", "run", "started"]
 
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-W", "error", "-m", "inferencesh"]
@@ -111,6 +114,10 @@ class Terminal:
         """Press keys; ``\\x03`` is Ctrl-C, ``\\x04`` Ctrl-D."""
         os.write(self._keyboard, keys.encode())
 
+    def resize(self, columns: int, lines: int) -> None:
+        """Change the size of the window; programs that are given COLUMNS and LINES do not look at it."""
+        fcntl.ioctl(self._keyboard, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
     def terminate(self) -> None:
         """Send it SIGTERM."""
         self._process.terminate()
@@ -174,3 +181,56 @@ class Terminal:
         self._process.kill()
         self._process.wait()
         os.close(self._keyboard)
+
+
+class Screen:
+    """What a window shows of a reply, with what has left it at the top.
+
+    Args:
+        height: The lines of the window.
+    """
+
+    def __init__(self, height: int) -> None:
+        self.height = height
+        self._lines = [""]
+        self._line = self._column = 0
+
+    def write(self, output: str) -> None:
+        """Show text, and obey the few sequences that lines and replies are drawn with."""
+        for text, count, order in re.findall(r"([^\x1b]+)|\x1b\[([\d;?]*)([A-Za-z])", output):
+            if order == "A":
+                self._line = max(self._line - int(count or 1), len(self._lines) - self.height, 0)
+            elif order in {"C", "D"}:
+                self._column = max(self._column + int(count or 1) * (1 if order == "C" else -1), 0)
+            elif order == "K":
+                self._lines[self._line] = self._lines[self._line][: self._column]
+            elif order == "J":
+                self._lines[self._line] = self._lines[self._line][: self._column]
+                del self._lines[self._line + 1 :]
+            else:
+                assert text or order in {"m", "h", "l"}, f"not known to the screen: {count}{order}"
+            for character in text:
+                self._put(character)
+
+    def wrap(self, width: int) -> None:
+        """Wrap lines that are longer than a narrower window, as many terminals do, but not all."""
+        above = len(self._lines) - self._line
+        self._lines = [line[at : at + width] for line in self._lines for at in range(0, max(len(line), 1), width)]
+        self._line = len(self._lines) - above
+
+    def _put(self, character: str) -> None:
+        if character == "\r":
+            self._column = 0
+        elif character == "\n":
+            self._line += 1
+            if self._line == len(self._lines):
+                self._lines.append("")
+        else:
+            line = self._lines[self._line].ljust(self._column)
+            self._lines[self._line] = line[: self._column] + character + line[self._column + 1 :]
+            self._column += 1
+
+    @property
+    def text(self) -> str:
+        """All lines, also those above the window."""
+        return "\n".join(line.rstrip() for line in self._lines)

@@ -13,16 +13,20 @@ import pytest
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 
-from inferencesh import APIConnectionError, Inference, RunState, string, tool
+from inferencesh import APIConnectionError, Inference, RunState, integer, string, tool
 from inferencesh._chat.prompt import CommandCompleter
 from inferencesh._chat.screen import split_blocks
-from inferencesh.local import Reasoning
+from inferencesh.local import Reasoning, ToolCall
+from tests.faults.forms import KEY, chat, message
+from tests.faults.script import Scenario
+from tests.faults.server import FaultServer
 
-from .command_line import COMMAND, Terminal, address, run
+from .command_line import COMMAND, Screen, Terminal, address, run
 from .support import Gate, Served, Step
 
 READY = r"\x1b\[\?2004h"  # the terminal is told to mark what is pasted: keys may be pressed
 HOSTILE = "\x1b]52;c;aGk=\x07\x1b]8;;http://evil\x1b\\x\x1b[2J\x9b1A\x1b[201~\u202e"
+CONTROLLED = "\x1b[\\]\\\\]|\x07|\x9b|\x1b\\[2J|\x1b\\[201~|\u202e"  # what HOSTILE would make of the terminal
 TOOLS = """
 from inferencesh import tool
 
@@ -105,6 +109,60 @@ def test_long_lines_are_wrapped_at_words(home: Path) -> None:
         assert terminal.end()[0] == 0
 
 
+@pytest.mark.parametrize("kind", ["code", "table"])
+def test_a_block_that_is_higher_than_the_screen_is_whole_in_the_end(home: Path, kind: str) -> None:
+    """Each of its lines is there once, in order, also those that have left the screen at the top."""
+    gates = [Gate() for _ in range(6)]
+    lines = [f"line {number:02}" for number in range(30)]
+    # The columns of the table grow with each row, so that all the rows above it change.
+    rows = [f"{line}\n" if kind == "code" else f"| {line} | {'x' * n} |\n" for n, line in enumerate(lines)]
+    begin, end = ("```\n", "```\n") if kind == "code" else ("| a | b |\n|---|---|\n", "")
+    steps: list[Step] = [f"Before\n\n{begin}"]
+    for number, gate in enumerate(gates):
+        steps += ["".join(rows[number * 5 : number * 5 + 5]), gate]
+    with Served([*steps, f"{end}\nAfter"]) as served, opened(served, home, COLUMNS="", LINES="") as terminal:
+        terminal.resize(60, 12)
+        say(terminal, "Hi")
+        screen = Screen(12)
+        for number, gate in enumerate(gates):
+            screen.write(terminal.expect(f"line {number * 5 + 4:02}.*\n"))
+            gate.open()
+        screen.write(terminal.expect("After") + terminal.expect(READY))
+        terminal.press("\x04")
+        assert terminal.end()[0] == 0
+    assert re.findall(r"Before|line \d+|After", screen.text) == ["Before", *lines, "After"]
+
+
+@pytest.mark.parametrize(("columns", "wraps"), [(40, False), (40, True), (120, False)])
+def test_a_reply_can_be_read_after_the_window_has_changed_its_size_in_the_middle(
+    home: Path, columns: int, wraps: bool
+) -> None:
+    """All its words are there in order, and no line is longer than the window is wide.
+
+    Where the terminal itself has wrapped lines, some of them may remain above the reply.
+    """
+    words = [f"word{number:02}" for number in range(60)]
+    steps: list[Step] = [" ".join(words[:30]), gate := Gate(), " " + " ".join(words[30:])]
+    with Served(steps) as served, opened(served, home, COLUMNS="", LINES="") as terminal:
+        terminal.resize(80, 24)
+        say(terminal, "Hi")
+        screen = Screen(24)
+        screen.write(terminal.expect("word29.*\n"))
+        terminal.resize(columns, 20)
+        screen.height = 20
+        if wraps:
+            screen.wrap(columns)
+        gate.open()
+        screen.write(terminal.expect("word59") + terminal.expect(READY))
+        terminal.press("\x04")
+        assert terminal.end()[0] == 0
+    shown = re.findall(r"word\d+", screen.text)
+    assert shown[-len(words) :] == words
+    assert wraps or shown == words
+    lines = [line for line in screen.text.splitlines() if "word" in line]
+    assert columns - 8 <= max(map(len, lines)) <= columns
+
+
 @pytest.mark.parametrize("no_color", ["", "1"])
 def test_reasoning_is_dimmed_and_no_color_is_respected(home: Path, no_color: str) -> None:
     """With NO_COLOR nothing is coloured; weight and dimness remain."""
@@ -168,6 +226,53 @@ def test_an_approval_is_a_question_with_the_arguments(served: Served, home: Path
         terminal.press("714\r")
         terminal.expect("42 \\* 17 is 714.")
         leave(terminal)
+
+
+@pytest.mark.parametrize(("term", "ready"), [("xterm", READY), ("dumb", r"(> |why not\] )$")])
+def test_keys_pressed_before_a_question_do_not_answer_it(home: Path, tmp_path: Path, term: str, ready: str) -> None:
+    """Neither those that came together with the message nor those pressed during the reply."""
+    (tmp_path / "mine.py").write_text(TOOLS.replace("@tool", "@tool(require_approval=True)"))
+    steps: list[Step] = ["Once ", gate := Gate(), ToolCall("multiply", {"a": 6, "b": 7})]
+    tools = ("--tools", str(tmp_path / "mine.py"))
+    with Served(steps, ["All done"]) as served, opened(served, home, *tools, TERM=term) as terminal:
+        terminal.expect(ready)
+        terminal.press("Hi\ry\r")
+        terminal.expect("Once")
+        terminal.press("y\r")
+        gate.open()
+        terminal.expect("the agent asks ")
+        terminal.expect(ready)
+        terminal.press("not today\r")
+        terminal.expect("All done")
+        terminal.expect(ready)
+        terminal.press("\x04")
+        assert terminal.end()[0] == 0
+        assert "not today" in served.script.asked[1].messages[-1].text
+
+
+def test_names_arguments_and_results_of_tools_do_not_control_the_terminal(home: Path) -> None:
+    """Neither in the panel of a call, nor where its approval or result is asked for, nor in a chat that is opened."""
+    asks = tool(f"asks{HOSTILE}").param("key", string("Key")).require_approval().build()
+    runs = tool(f"runs{HOSTILE}").param("key", string("Key")).handler(lambda key: f"{key} result{HOSTILE}").build()
+    calls: list[list[Step]] = [[ToolCall(each.name, {"key": f"value{HOSTILE}"})] for each in (asks, runs)]
+    with Served(*calls, ["The end"]) as served:
+        with Inference(**served.address) as client:
+            agent, other = client.agent({"tools": [asks]}), client.agent({"tools": [runs]})
+            agent.send_message("Hi", on_approval=lambda _call: None)
+            other.send_message("Hi")
+        with opened(served, home, "--agent", "a/b", "--chat-id", str(agent.chat_id)) as terminal:
+            shown = terminal.expect("asks for your approval") + terminal.expect(READY)
+            terminal.press("y\r")
+            shown += terminal.expect("is waiting for a result") + terminal.expect(READY)
+            terminal.press("done\r")
+            shown += terminal.expect("The end") + terminal.expect(READY)
+            terminal.press(f"/open {other.chat_id}\r")
+            shown += terminal.expect("The end") + terminal.expect(READY)
+            terminal.press("\x04")
+            assert terminal.end()[0] == 0
+    for name in ("asks", "runs", "value", "result"):
+        assert f"{name}]52;c;aGk=" in shown or f"{name}\\u001b]52;c;aGk=" in shown
+    assert not re.search(CONTROLLED, shown)
 
 
 # -- keys --------------------------------------------------------------------------------------------------------------
@@ -271,6 +376,103 @@ def test_commands(served: Served, home: Path, tmp_path: Path) -> None:
         say(terminal, f"/open {chats[1].id}")
         terminal.expect("> First chat")
         leave(terminal)
+
+
+def test_the_title_of_a_chat_does_not_control_the_terminal(home: Path) -> None:
+    """It is listed, completed and opened as it is shown."""
+    with Served(["Hello"], ["The end"]) as served:
+        with Inference(**served.address) as client:
+            client.agent({"name": "a"}).send_message(f"Trip{HOSTILE} and more")
+        with opened(served, home) as terminal:
+            terminal.expect(READY)
+            terminal.press("/chats\r")
+            shown = terminal.expect("Trip.*\r\n")
+            title = shown[shown.rindex("Trip") :].strip()
+            assert title.startswith("Trip]52;c;aGk=]8;;http://evil")
+            shown += terminal.expect(READY)
+            terminal.press("/open T")
+            shown += terminal.expect("rip")
+            terminal.press(f"\x03/open {title}\r")
+            shown += terminal.expect("Hello") + terminal.expect(READY)
+            terminal.press("\x04")
+            assert terminal.end()[0] == 0
+    assert not re.search(CONTROLLED, shown)
+
+
+def test_stop_ends_a_run_that_waits_or_goes_on_at_the_server(home: Path, tmp_path: Path) -> None:
+    """Also a run that another program has started."""
+    (tmp_path / "mine.py").write_text(TOOLS.replace("@tool", "@tool(require_approval=True)"))
+    steps: list[Step] = [ToolCall("multiply", {"a": 6, "b": 7})]
+    with Served(steps, ["Once ", Gate(), "upon"]) as served, Inference(**served.address) as client:
+        with opened(served, home, "--tools", str(tmp_path / "mine.py")) as terminal:
+            say(terminal, "Hi")
+            terminal.expect("asks for your approval")
+            terminal.expect(READY)
+            terminal.press("\x04")
+            terminal.expect("still waiting for the approval of multiply")
+            (chat,) = client.chats.list()
+            assert state_of(client, chat.id) == RunState.INPUT_REQUIRED
+            say(terminal, "/stop")
+            terminal.expect("inferencesh: stopped")
+            assert state_of(client, chat.id) == RunState.CANCELED
+            leave(terminal)
+        agent = client.agent({"name": "other"})
+        stream = agent.send_message("Tell me a story", stream=True)
+        assert next(stream).text == "Once "
+        with opened(served, home, "--chat-id", str(agent.chat_id)) as terminal:
+            say(terminal, "/stop")
+            terminal.expect("inferencesh: stopped")
+            assert state_of(client, str(agent.chat_id)) == RunState.CANCELED
+            leave(terminal)
+        assert [message.text for message in stream][-1:] in ([], ["Once "])
+
+
+def state_of(client: Inference, chat_id: str) -> RunState | None:
+    """The state of a chat's run."""
+    run_of_chat = client.chats.get(chat_id).active_run
+    return RunState(run_of_chat.state) if run_of_chat is not None else None
+
+
+def test_tools_run_for_a_stored_agent_in_a_chat_that_is_opened(served: Served, home: Path, tmp_path: Path) -> None:
+    """As in the chat that it began with."""
+    (tmp_path / "mine.py").write_text(TOOLS)
+    calculates = tool("multiply").param("a", integer("A")).param("b", integer("B")).build()
+    with Inference(**served.address) as client:
+        agent = client.agent({"tools": [calculates]})
+        agent.send_message("Hello")
+    with opened(served, home, "--agent", "a/b", "--tools", str(tmp_path / "mine.py")) as terminal:
+        say(terminal, f"/open {agent.chat_id}")
+        terminal.expect("> Hello")
+        say(terminal, "What is 42 * 17?")
+        terminal.expect("→ 714")
+        leave(terminal)
+
+
+def test_model_shows_the_model_and_changes_it_from_the_next_message_on(home: Path) -> None:
+    """In the same chat, with the rest of the configuration; a stored agent keeps its own."""
+    replies = [(message(text, "ready"), chat("completed")) for text in ("Reply one", "Reply two")]
+    with FaultServer(Scenario(streams=replies)) as server:
+        where = {**address(server.url, KEY), "XDG_STATE_HOME": str(home)}
+        with Terminal([*COMMAND, "chat", "--system-prompt", "Be kind."], **where) as terminal:
+            say(terminal, "/model")
+            terminal.expect("the model is the default one")
+            say(terminal, "First")
+            terminal.expect("Reply one")
+            say(terminal, "/model some/model")
+            terminal.expect("the model is some/model")
+            say(terminal, "/model")
+            terminal.expect("the model is some/model")
+            say(terminal, "Second")
+            terminal.expect("Reply two")
+            leave(terminal)
+        with Terminal([*COMMAND, "chat", "--agent", "a/b"], **where) as terminal:
+            say(terminal, "/model some/model")
+            terminal.expect("the stored agent a/b has its own model")
+            leave(terminal)
+        first, second = (json.loads(request.body) for request in server.seen("POST /agents/run"))
+    assert first["agent_config"] == {"system_prompt": "Be kind."}
+    assert second["agent_config"] == {"system_prompt": "Be kind.", "core_app": {"ref": "some/model"}}
+    assert second["chat_id"] is not None
 
 
 def test_tab_completes_a_command(served: Served, home: Path) -> None:

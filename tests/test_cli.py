@@ -557,6 +557,7 @@ def test_an_approval_is_asked_for_on_the_terminal(served: Served, careful: tuple
     """Only a yes is one; the tool's result is asked for after it."""
     with in_plain_terminal([*COMMAND, *careful, "What's 42 * 17?"], **variables(served)) as terminal:
         terminal.expect('the agent asks to use calculator {"expression": "42 \\* 17"}')
+        terminal.expect(r"why not\] ")
         terminal.press("y\r")
         terminal.expect("result> ")
         terminal.press("714\r")
@@ -600,6 +601,7 @@ def test_what_a_chat_waits_for_is_asked_for_before_the_conversation_goes_on(
     with in_plain_terminal([*COMMAND, *left], **variables(served)) as terminal:
         terminal.expect("this chat is waiting for input")
         terminal.expect('the agent asks to use calculator {"expression": "42 \\* 17"}')
+        terminal.expect(r"why not\] ")
         terminal.press("y\r")
         terminal.expect("result> ")
         terminal.press("714\r")

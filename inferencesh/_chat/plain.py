@@ -7,7 +7,7 @@ import sys
 
 from inferencesh import Agent, InferenceError, Message, ToolCall, ToolCallStatus
 
-from .text import describe, note, visible, write_stderr
+from .text import describe, forget_keys, note, visible, write_stderr
 
 __all__ = ["JsonFront", "PlainFront", "read"]
 
@@ -88,7 +88,8 @@ class PlainFront:
         return self.read("allow? [y/N] ")
 
     def read(self, question: str) -> str:
-        """Read the answer to a question."""
+        """Read the answer to a question; what was typed before it was asked is no answer."""
+        forget_keys()
         return read(question, ask=True)
 
 

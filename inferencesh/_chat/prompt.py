@@ -11,11 +11,12 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.input.typeahead import clear_typeahead
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
 from inferencesh import InferenceError
 
-from .text import note, one_line
+from .text import forget_keys, note, one_line
 
 __all__ = ["CommandCompleter", "ask", "history_file", "make_prompt"]
 
@@ -27,11 +28,9 @@ def ask(question: str) -> str:
         EOFError: Ctrl-D was pressed.
         KeyboardInterrupt: Ctrl-C was pressed.
     """
-    if sys.platform != "win32":
-        import termios
-
-        termios.tcflush(sys.stdin, termios.TCIFLUSH)
+    forget_keys()
     session: PromptSession[str] = PromptSession(history=InMemoryHistory())
+    clear_typeahead(session.input)  # keys that were read together with the last message, and kept for the next prompt
     return session.prompt(question)
 
 

@@ -15,7 +15,7 @@ from inferencesh import Agent, Chat, FileRef, Inference, InferenceError, NotFoun
 from .prompt import CommandCompleter, make_prompt
 from .screen import RichFront, quiet_keyboard
 from .text import note, one_line, report, visible
-from .turn import RECOVERABLE, show_pending, show_turn
+from .turn import RECOVERABLE, make_agent, show_pending, show_turn
 
 __all__ = ["Session"]
 
@@ -130,8 +130,11 @@ class Session:
         )
         self._front.print(Text("\n".join([*lines, "", keys])))
 
+    def _make_agent(self, chat_id: str | None) -> Agent:
+        return make_agent(self._client, self._config, self._tools, chat_id)
+
     def _new(self, _text: str) -> None:
-        self.agent = self._client.agent(self._config)
+        self.agent = self._make_agent(None)
         note("a new chat begins with the next message")
 
     def _some_chats(self, search: str, count: int) -> list[Chat]:
@@ -156,7 +159,7 @@ class Session:
         chat = self._find(text)
         if chat is None:
             return
-        self.agent = self._client.agent(self._config, chat_id=chat.id)
+        self.agent = self._make_agent(chat.id)
         for message in self.agent.history():
             if message.role == Role.USER:
                 self._front.print(Text("> " + visible(message.text).replace("\n", "\n  ")))
@@ -204,7 +207,7 @@ class Session:
             return
         if text:
             self._config = {**self._config, "core_app": {"ref": text}}
-            self.agent = self._client.agent(self._config, chat_id=self.agent.chat_id)
+            self.agent = self._make_agent(self.agent.chat_id)
         note(f"the model is {self._config.get('core_app', {}).get('ref', 'the default one')}")
 
     def _save(self, text: str) -> None:

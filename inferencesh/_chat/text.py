@@ -7,7 +7,7 @@ import sys
 
 from inferencesh import ToolCall
 
-__all__ = ["arguments_of", "describe", "note", "one_line", "report", "visible", "write_stderr"]
+__all__ = ["arguments_of", "describe", "forget_keys", "note", "one_line", "report", "visible", "write_stderr"]
 
 # C0 and C1 control characters except newline and tab, and the characters that reverse the direction of text.
 _HIDDEN = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
@@ -31,6 +31,15 @@ def arguments_of(call: ToolCall, *, indent: int | None = None) -> str:
 def describe(call: ToolCall) -> str:
     """Return the name of a call and its arguments."""
     return f"{call.name} {arguments_of(call)}"
+
+
+def forget_keys() -> None:
+    """Forget the keys that were pressed and not read yet, if stdin is a terminal."""
+    if sys.platform == "win32" or not sys.stdin.isatty():
+        return
+    import termios
+
+    termios.tcflush(sys.stdin, termios.TCIFLUSH)
 
 
 def note(text: str) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from inferencesh import (
     Agent,
     APIConnectionError,
     ChatStatus,
     FileRef,
+    Inference,
     InferenceError,
     InputRequiredError,
     InternalServerError,
@@ -21,13 +22,14 @@ from inferencesh import (
     RunFailedError,
     RunState,
     StreamError,
+    Tool,
     ToolCall,
 )
 
 from .plain import read
 from .text import describe, note, report, write_stderr
 
-__all__ = ["RECOVERABLE", "Front", "TerminatedError", "converse", "show_pending", "show_turn"]
+__all__ = ["RECOVERABLE", "Front", "TerminatedError", "converse", "make_agent", "show_pending", "show_turn"]
 
 # Errors after which the next message may well succeed, so that a conversation in a terminal continues.
 RECOVERABLE = (
@@ -70,6 +72,20 @@ class Front(Protocol):
 
     def ask_confirmation(self, message: Message, /) -> str:
         """Ask whether the run may continue."""
+
+
+def make_agent(client: Inference, config: str | dict[str, Any], tools: Sequence[Tool], chat_id: str | None) -> Agent:
+    """Return an agent whose tools run here.
+
+    Args:
+        client: The client.
+        config: What the agent is: the name of a stored one, or its configuration with the tools.
+        tools: The tools that run here.
+        chat_id: The chat to continue; None for a new one.
+    """
+    if isinstance(config, str) and tools:
+        return client.agent(config, chat_id=chat_id, tools=tools)
+    return client.agent(config, chat_id=chat_id)
 
 
 def converse(agent: Agent, files: Sequence[FileRef], front: Front) -> bool:
