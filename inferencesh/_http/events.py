@@ -1,23 +1,30 @@
-"""The connection over which events arrive, and the count of connections that were lost."""
+"""Events of a stream: the connection over which they arrive, their receipt, and what is done when it is lost."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import attrs
 
 from inferencesh._protocol.lines import GrownLine, TextPiece
 from inferencesh._protocol.wire import Event, EventDecoder, event_decoder
 from inferencesh.config import Backoff
-from inferencesh.errors import APIError, InferenceError, StreamError, UnreadableError
+from inferencesh.errors import APIConnectionError, APIError, InferenceError, StreamError, UnreadableError
 
 from .transport import Transport
 
 if TYPE_CHECKING:
     from .stream import ByteStream
 
-__all__ = ["EventConnection", "ReconnectCounter", "Reconnects"]
+__all__ = ["EventConnection", "EventDriver", "ReconnectCounter", "Reconnects"]
+
+logger = logging.getLogger("inferencesh")
+
+BATCH = 256  # the most snapshots that one ``advance`` returns
+S = TypeVar("S")
 
 
 @attrs.frozen
@@ -191,3 +198,152 @@ class ReconnectCounter:
         if wait > self._limits.longest_wait:
             raise cause
         return wait
+
+
+class Machine(Protocol[S]):
+    """The state machine of a turn or a task, as far as its driver passes it what happens on the connection."""
+
+    progress: int
+    wants_reread: bool  # whether the driver should read the state; a property that may be set
+
+    @property
+    def subject(self) -> str:
+        """What is streamed, for logs and errors: ``chat`` or ``task``, and its id."""
+
+    @property
+    def deadline(self) -> float:
+        """The time at which to call ``tick`` if no event arrives before."""
+
+    @property
+    def wants_action(self) -> bool:
+        """Whether the driver has to act before it passes more events."""
+
+    def receive_all(
+        self, events: Iterable[Event | GrownLine | TextPiece], now: float, snapshots: list[S], most: int
+    ) -> list[UnreadableError]:
+        """Process events until the driver has to act; return errors for those that could not be read."""
+
+    def tick(self, now: float) -> None:
+        """Check what is due."""
+
+    def unreadable(self) -> None:
+        """Note that the stream has brought something unreadable."""
+
+    def lost(self) -> None:
+        """Note that the connection was lost, or could not be opened."""
+
+    def reconnected(self) -> None:
+        """Note that the stream was opened again."""
+
+
+class EventDriver(Generic[S]):
+    """The part of a driver that receives events and opens lost connections again; the base of both drivers.
+
+    Args:
+        transport: Makes the requests.
+        reconnects: The limits of reconnecting.
+        default: The name of events whose line tells none.
+
+    Attributes:
+        closed: Whether the stream is over for this driver: it ended, paused, failed or was closed.
+    """
+
+    _advice = ""  # what a caller may do when the stream was lost for good
+
+    def __init__(self, transport: Transport, reconnects: Reconnects, default: str = "") -> None:
+        self.closed = False
+        self._transport = transport
+        self._connection = EventConnection(transport, default)
+        self._reconnects = ReconnectCounter(reconnects)
+        self._now: Callable[[], float] = time.monotonic  # the loop's clock, once there is a loop
+        self._snapshots: list[S] = []  # for the next ``advance``
+        self._wait = 0.0  # seconds to wait before the next request
+        self._unreadable_counted = False  # whether unreadable events of the latest read were counted as a loss
+
+    async def _read(self, machine: Machine[S]) -> None:
+        """Wait for events, until the deadline or until something else wakes the connection."""
+        now, deadline = self._now(), machine.deadline
+        if now >= deadline:
+            machine.tick(now)
+            return
+        try:
+            arrived = await self._connection.read(deadline)
+        except (APIConnectionError, UnreadableError) as error:
+            self._lost(machine, error)
+            return
+        if arrived:
+            self._unreadable_counted = self._connection.ended  # an incomplete last line is part of the same loss
+            self._receive(machine)
+        else:
+            machine.tick(self._now())
+
+    def _receive(self, machine: Machine[S]) -> None:
+        """Receive the events that have arrived, up to a batch of snapshots or something to do.
+
+        A batch costs the blocking client one wake-up of its thread, so what else has arrived is read as well.
+        """
+        connection = self._connection
+        while True:
+            problems = machine.receive_all(connection.events, self._now(), self._snapshots, BATCH)
+            if problems or connection.problems:
+                self._report(machine, [*problems, *connection.problems])
+                connection.problems.clear()
+            if len(self._snapshots) >= BATCH or machine.wants_action:
+                return  # with events left, maybe
+            connection.has_events = False
+            try:
+                if not connection.read_now():
+                    return
+            except UnreadableError as error:
+                self._lost(machine, error)
+                return
+            self._unreadable_counted = False
+
+    def _report(self, machine: Machine[S], problems: Sequence[UnreadableError]) -> None:
+        """Have the state read in place of what could not be read; give up when that goes on."""
+        self._distrust(machine, problems)
+        if not self._unreadable_counted:  # however many events of one read are unreadable, that is one loss
+            self._unreadable_counted = True
+            self._count_loss(machine, problems[0])
+
+    def _distrust(self, machine: Machine[S], problems: Sequence[UnreadableError]) -> None:
+        self._warn(machine, problems[0], len(problems) - 1)
+        machine.unreadable()
+
+    def _warn(self, machine: Machine[S], error: UnreadableError, more: int = 0) -> None:
+        error.args = (self._transport.masked(str(error)),)  # it quotes the start of the line
+        others = f" (and {more} more)" if more else ""
+        kind = machine.subject.partition(" ")[0]
+        logger.warning("%s: %s%s; reading the %s instead", machine.subject, error, others, kind)
+
+    def _lost(self, machine: Machine[S], cause: InferenceError) -> None:
+        """Close a connection that was lost, or could not be opened, and set the wait before the next one."""
+        self._connection.close()
+        if self.closed:
+            return
+        if isinstance(cause, UnreadableError):
+            self._warn(machine, cause)
+        attempt = self._count_loss(machine, cause)
+        machine.lost()
+        self._wait = self._reconnects.delay(attempt, cause)
+        logger.info("%s: %s; connecting again in %.2f s", machine.subject, type(cause).__name__, self._wait)
+
+    def _count_loss(self, machine: Machine[S], cause: InferenceError) -> int:
+        """Count a lost connection; return the number of those in a row that brought nothing before it."""
+        if self._transport.closed:
+            raise InferenceError("the client was closed while this stream was open") from cause
+        return self._reconnects.count(machine.progress, machine.subject, self._advice, cause)
+
+    async def _connect(self, machine: Machine[S], path: str) -> None:
+        """Open the stream; a refusal that another attempt may not meet counts as a lost connection."""
+        is_first = not self._connection.was_open
+        try:
+            await self._connection.open(path, retry=False)
+        except (APIConnectionError, APIError, UnreadableError) as error:
+            if isinstance(error, APIError) and error.status_code not in {408, 429} and error.status_code < 500:
+                raise
+            machine.wants_reread = True  # it may be over by now, and then needs no stream
+            self._lost(machine, error)
+        else:
+            if not is_first:
+                machine.reconnected()

@@ -131,6 +131,15 @@ class TaskRun:
         if self.end is None:
             self._schedule.tick_silence(now)
 
+    @property
+    def subject(self) -> str:
+        """What is streamed, for logs and errors."""
+        return f"task {self._id}"
+
+    def lost(self) -> None:
+        """Note that the stream was lost: the task is most likely over, and needs no other connection."""
+        self.wants_reread = True
+
     def reconnected(self) -> None:
         """Note that the stream was lost and opened again, so that something may be missing."""
         self.wants_reread = True

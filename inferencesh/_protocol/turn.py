@@ -215,6 +215,16 @@ class Turn:
         if self.outcome is None:
             self._schedule.tick_silence(now)
 
+    @property
+    def subject(self) -> str:
+        """What is streamed, for logs and errors."""
+        return f"chat {self.chat_id}"
+
+    def lost(self) -> None:
+        """Note that the stream was lost: a turn that has replied is most likely over, and needs no other connection."""
+        if self.replied:
+            self.wants_reread = True
+
     def reconnected(self) -> None:
         """Note that the stream was lost and opened again."""
         self.replies.reconnected()

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from inferencesh._http.events import EventConnection, ReconnectCounter, Reconnects
+from inferencesh._http.events import EventDriver, Reconnects
 from inferencesh._http.tasks import TaskAPI, task_path, upload_input
 from inferencesh._http.transport import Transport
 from inferencesh._loops.invoke import Invoker, invoke
@@ -20,7 +19,6 @@ from inferencesh._loops.threads import hand_over, running_loop
 from inferencesh._protocol.task import TASK_EVENT, TaskRun
 from inferencesh.errors import (
     APIConnectionError,
-    APIError,
     InferenceError,
     NotFoundError,
     StreamError,
@@ -35,10 +33,8 @@ __all__ = ["TaskDriver"]
 
 logger = logging.getLogger("inferencesh")
 
-_BATCH = 256  # the most snapshots that one ``advance`` returns
 
-
-class TaskDriver:
+class TaskDriver(EventDriver[Task]):
     """One task, as one caller follows it.
 
     Args:
@@ -52,25 +48,20 @@ class TaskDriver:
         closed: Whether the task is over for this driver: it ended, failed or was closed.
     """
 
+    _advice = "the task may still be going on, tasks.wait() takes it up again"
+
     def __init__(self, transport: Transport, request: TaskRequest, reconnects: Reconnects, invoker: Invoker) -> None:
+        super().__init__(transport, reconnects, TASK_EVENT)
         self.run: TaskRun | None = None
-        self.closed = False
         self.request = request
         self.invoker = invoker
-        self._transport = transport
         self._api = TaskAPI(transport)
-        self._connection = EventConnection(transport, TASK_EVENT)
-        self._reconnects = ReconnectCounter(reconnects)
         self._task_id = request.task_id or ""
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._now: Callable[[], float] = time.monotonic  # the loop's clock, once there is a loop
         self._deadline: float | None = None
         self._input: object = None  # with the URIs of its files; kept for a caller who left before it was sent
         self._posted = False  # whether the task may have been created
-        self._snapshots: list[Task] = []  # for the next ``advance``
         self._failure: Exception | None = None  # raised once the snapshots before it were returned
-        self._wait = 0.0  # seconds to wait before the next request
-        self._unreadable_counted = False  # whether unreadable events of the latest read were counted as a loss
 
     @property
     def task_id(self) -> str:
@@ -251,61 +242,13 @@ class TaskDriver:
             elif run.wants_reread:
                 await self._reread(run)
             elif not connection.is_open:
-                await self._connect(run)
+                await self._connect(run, f"{task_path(self._task_id)}/stream")
             elif connection.has_events:
                 self._receive(run)
             elif connection.ended:
                 self._lost(run, APIConnectionError("the server closed the stream before the task had ended"))
             else:
                 await self._read(run)
-
-    async def _read(self, run: TaskRun) -> None:
-        """Wait for events, until the deadline of the state machine."""
-        now, deadline = self._now(), run.deadline
-        if now >= deadline:
-            run.tick(now)
-            return
-        try:
-            arrived = await self._connection.read(deadline)
-        except (APIConnectionError, UnreadableError) as error:
-            self._lost(run, error)
-            return
-        if arrived:
-            self._unreadable_counted = self._connection.ended  # an incomplete last line is part of the same loss
-            self._receive(run)
-        else:
-            run.tick(self._now())
-
-    def _receive(self, run: TaskRun) -> None:
-        """Receive the events that have arrived, up to a batch of snapshots or something to do."""
-        connection = self._connection
-        while True:
-            problems = run.receive_all(connection.events, self._now(), self._snapshots, _BATCH)
-            if problems or connection.problems:
-                self._distrust(run, [*problems, *connection.problems])
-                connection.problems.clear()
-            if len(self._snapshots) >= _BATCH or run.wants_action:
-                return  # with events left, maybe
-            connection.has_events = False
-            try:
-                if not connection.read_now():
-                    return
-            except UnreadableError as error:
-                self._lost(run, error)
-                return
-            self._unreadable_counted = False
-
-    def _distrust(self, run: TaskRun, problems: Sequence[UnreadableError]) -> None:
-        """Have the task read in place of what could not be read; give up when that goes on."""
-        self._warn(problems[0])
-        run.unreadable()
-        if not self._unreadable_counted:  # however many events of one read are unreadable, that is one loss
-            self._unreadable_counted = True
-            self._count_loss(run, problems[0])
-
-    def _warn(self, error: UnreadableError) -> None:
-        error.args = (self._transport.masked(str(error)),)  # it quotes the start of the line
-        logger.warning("task %s: %s; reading the task instead", self._task_id, error)
 
     async def _reread(self, run: TaskRun) -> None:
         """Read the task."""
@@ -324,38 +267,7 @@ class TaskDriver:
         if snapshot is not None:
             self._snapshots.append(snapshot)
 
-    # -- reconnecting and the end ----------------------------------------------------------------------------------
-
-    def _lost(self, run: TaskRun, cause: InferenceError) -> None:
-        """Close a connection that was lost, and set the wait before the next one."""
-        self._connection.close()
-        if self.closed:
-            return
-        if isinstance(cause, UnreadableError):
-            self._warn(cause)
-        attempt = self._count_loss(run, cause)
-        run.wants_reread = True  # the task is most likely over, and needs no other connection
-        self._wait = self._reconnects.delay(attempt, cause)
-        logger.info("task %s: %s; connecting again in %.2f s", self._task_id, type(cause).__name__, self._wait)
-
-    def _count_loss(self, run: TaskRun, cause: InferenceError) -> int:
-        """Count a lost connection; return the number of those in a row that brought nothing before it."""
-        if self._transport.closed:
-            raise InferenceError("the client was closed while this stream was open") from cause
-        advice = "the task may still be going on, tasks.wait() takes it up again"
-        return self._reconnects.count(run.progress, f"task {self._task_id}", advice, cause)
-
-    async def _connect(self, run: TaskRun) -> None:
-        is_first = not self._connection.was_open
-        try:
-            await self._connection.open(f"{task_path(self._task_id)}/stream", retry=False)
-        except (APIConnectionError, APIError, UnreadableError) as error:
-            if isinstance(error, APIError) and error.status_code not in {408, 429} and error.status_code < 500:
-                raise
-            self._lost(run, error)
-        else:
-            if not is_first:
-                run.reconnected()
+    # -- the end ----------------------------------------------------------------------------------------------------
 
     async def _conclude(self, run: TaskRun) -> None:
         """Close the connection of a task that is over; raise its error if it has not completed."""

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
 
 from inferencesh._http.api import chat_path
-from inferencesh._http.events import EventConnection, ReconnectCounter, Reconnects
+from inferencesh._http.events import EventDriver, Reconnects
 from inferencesh._http.transport import Transport
 from inferencesh._http.uploads import upload_all
 from inferencesh._loops.invoke import Invoker
@@ -47,8 +46,6 @@ __all__ = ["AgentOptions", "TurnDriver"]
 
 logger = logging.getLogger("inferencesh")
 
-_BATCH = 256  # the most snapshots that one ``advance`` returns
-
 
 @attrs.frozen
 class AgentOptions:
@@ -67,7 +64,7 @@ class AgentOptions:
     runners: WeakRegistry[ToolRunner] = attrs.Factory(WeakRegistry)
 
 
-class TurnDriver:
+class TurnDriver(EventDriver[Message]):
     """One turn of a conversation.
 
     Args:
@@ -82,6 +79,8 @@ class TurnDriver:
         closed: Whether the turn is over for this driver: it ended, paused, failed or was closed.
     """
 
+    _advice = "the run may still be going on, agent.wait() takes it up again"
+
     def __init__(
         self,
         transport: Transport,
@@ -90,26 +89,19 @@ class TurnDriver:
         options: AgentOptions,
         invoker: Invoker,
     ) -> None:
+        super().__init__(transport, options.reconnects)
         self.turn: Turn | None = None
-        self.closed = False
         self.conversation = conversation
         self.request = request
         self.invoker = invoker
-        self._transport = transport
         self._api = conversation.api
         self._options = options
-        self._connection = EventConnection(transport)
-        self._reconnects = ReconnectCounter(options.reconnects)
         self._span = TurnSpan(conversation.setup.body, request.text)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._now: Callable[[], float] = time.monotonic  # the loop's clock, once there is a loop
         self._uploaded: Sequence[FileRef] = ()  # kept for a turn that is left before its message is sent
         self._posted = False  # whether the message may have reached the server
         self._drives = False  # whether this driver, and no other one, drives the turn now
-        self._snapshots: list[Message] = []  # for the next ``advance``
         self._failure: Exception | None = None  # raised once the snapshots before it were returned
-        self._wait = 0.0  # seconds to wait before the next request
-        self._unreadable_counted = False  # whether unreadable events of the latest read were counted as a loss
         self._runner: ToolRunner | None = None
         self._runners: list[ToolRunner] = []  # the present one, and those that may not have stopped yet
 
@@ -343,62 +335,8 @@ class TurnDriver:
         elif turn.wants_reread:
             await self._reread(turn)
         elif not self._connection.is_open:
-            await self._reconnect(turn)
-
-    async def _read(self, turn: Turn) -> None:
-        """Wait for events, until the turn's deadline or until a tool call is done."""
-        now, deadline = self._now(), turn.deadline
-        if now >= deadline:
-            turn.tick(now)
-            return
-        try:
-            arrived = await self._connection.read(deadline)
-        except (APIConnectionError, UnreadableError) as error:
-            self._lost(turn, error)
-            return
-        if arrived:
-            self._unreadable_counted = self._connection.ended  # an incomplete last line is part of the same loss
-            self._receive(turn)
-        else:
-            turn.tick(self._now())
-
-    def _receive(self, turn: Turn) -> None:
-        """Receive the events that have arrived, up to a batch of snapshots or something to do.
-
-        A batch costs the blocking client one wake-up of its thread, so what else has arrived is read as well.
-        """
-        connection = self._connection
-        while True:
-            problems = turn.receive_all(connection.events, self._now(), self._snapshots, _BATCH)
-            if problems or connection.problems:
-                self._report(turn, [*problems, *connection.problems])
-                connection.problems.clear()
-            if len(self._snapshots) >= _BATCH or turn.wants_action:
-                return  # with events left, maybe
-            connection.has_events = False
-            try:
-                if not connection.read_now():
-                    return
-            except UnreadableError as error:
-                self._lost(turn, error)
-                return
-            self._unreadable_counted = False
-
-    def _report(self, turn: Turn, problems: Sequence[UnreadableError]) -> None:
-        """Have the chat read in place of what could not be read; give up when that goes on."""
-        self._distrust(turn, problems)
-        if not self._unreadable_counted:  # however many events of one read are unreadable, that is one loss
-            self._unreadable_counted = True
-            self._count_loss(turn, problems[0])
-
-    def _distrust(self, turn: Turn, problems: Sequence[UnreadableError]) -> None:
-        self._warn(turn, problems[0], len(problems) - 1)
-        turn.unreadable()
-
-    def _warn(self, turn: Turn, error: UnreadableError, more: int = 0) -> None:
-        error.args = (self._transport.masked(str(error)),)  # it quotes the start of the line
-        others = f" (and {more} more)" if more else ""
-        logger.warning("chat %s: %s%s; reading the chat instead", turn.chat_id, error, others)
+            assert turn.chat_id is not None
+            await self._connect(turn, _stream_path(turn.chat_id))
 
     async def _reread(self, turn: Turn) -> None:
         """Read the chat and its messages."""
@@ -421,42 +359,6 @@ class TurnDriver:
         except UnreadableError as error:
             self._distrust(turn, [error])
             self._count_loss(turn, error)
-
-    # -- reconnecting ----------------------------------------------------------------------------------------------
-
-    def _lost(self, turn: Turn, cause: InferenceError) -> None:
-        """Close a connection that was lost, and set the wait before the next one."""
-        self._connection.close()
-        if self.closed:
-            return
-        if isinstance(cause, UnreadableError):
-            self._warn(turn, cause)
-        attempt = self._count_loss(turn, cause)
-        if turn.replied:
-            turn.wants_reread = True  # the turn is most likely over, and needs no other connection
-        self._wait = self._reconnects.delay(attempt, cause)
-        logger.info("chat %s: %s; connecting again in %.2f s", turn.chat_id, type(cause).__name__, self._wait)
-
-    def _count_loss(self, turn: Turn, cause: InferenceError) -> int:
-        """Count a lost connection; return the number of those in a row that brought nothing before it."""
-        if self._transport.closed:
-            raise InferenceError("the client was closed while this stream was open") from cause
-        advice = "the run may still be going on, agent.wait() takes it up again"
-        return self._reconnects.count(turn.progress, f"chat {turn.chat_id}", advice, cause)
-
-    async def _reconnect(self, turn: Turn) -> None:
-        assert turn.chat_id is not None
-        is_first = not self._connection.was_open
-        try:
-            await self._connection.open(_stream_path(turn.chat_id), retry=False)
-        except (APIConnectionError, APIError, UnreadableError) as error:
-            if isinstance(error, APIError) and error.status_code not in {408, 429} and error.status_code < 500:
-                raise
-            turn.wants_reread = True  # the turn may be over by now, and then needs no stream
-            self._lost(turn, error)
-        else:
-            if not is_first:
-                turn.reconnected()
 
     # -- tool calls and the end ------------------------------------------------------------------------------------
 
