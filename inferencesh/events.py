@@ -10,11 +10,12 @@ from typing import Any, Self, TypeVar
 import attrs
 
 from ._http.api import chat_path
-from ._http.events import EventConnection, ReconnectCounter, Reconnects
+from ._http.events import EventConnection, ReconnectCounter, Reconnects, may_pass
 from ._http.transport import Transport
 from ._loops.threads import hand_over, running_loop
 from ._protocol.lines import GrownLine, TextPiece
 from ._protocol.wire import Event as WireEvent
+from ._protocol.wire import whole_event
 from ._text import copied
 from ._types.codec import structure
 from .endpoints import AsyncItemStream
@@ -142,14 +143,8 @@ class AsyncEventStream(AsyncItemStream[Event]):
         return []
 
     def _read(self, event: WireEvent | GrownLine | TextPiece) -> Event:
-        if isinstance(event, GrownLine):
-            read = Event("chat_messages", event.form.data)
-        elif isinstance(event, tuple):
-            message_id, seq, text = event
-            numbered = {} if seq is None else {"seq": seq}
-            read = Event("delta", {"delta": {"response": text}, **numbered, "resource_id": message_id})
-        else:
-            read = Event(event["event"], event["data"], tuple(event.get("fields") or ()))
+        whole = whole_event(event)
+        read = Event(whole["event"], whole["data"], tuple(whole.get("fields") or ()))
         self._note(read)
         return read
 
@@ -185,7 +180,7 @@ class AsyncEventStream(AsyncItemStream[Event]):
             try:
                 await self._connection.open(self._path, retry=False)
             except (APIConnectionError, APIError, UnreadableError) as error:
-                if isinstance(error, APIError) and error.status_code not in {408, 429} and error.status_code < 500:
+                if not may_pass(error):
                     raise
                 cause = error
             else:

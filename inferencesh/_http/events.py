@@ -19,7 +19,7 @@ from .transport import Transport
 if TYPE_CHECKING:
     from .stream import ByteStream
 
-__all__ = ["EventConnection", "EventDriver", "ReconnectCounter", "Reconnects"]
+__all__ = ["EventConnection", "EventDriver", "ReconnectCounter", "Reconnects", "may_pass"]
 
 logger = logging.getLogger("inferencesh")
 
@@ -141,6 +141,11 @@ class EventConnection:
             self._bytes = None
         self.is_open = self.has_events = False
         self.events = iter(())
+
+
+def may_pass(error: InferenceError) -> bool:
+    """Whether a stream that could not be opened may be opened with another attempt."""
+    return not isinstance(error, APIError) or error.status_code in {408, 429} or error.status_code >= 500
 
 
 class ReconnectCounter:
@@ -340,7 +345,7 @@ class EventDriver(Generic[S]):
         try:
             await self._connection.open(path, retry=False)
         except (APIConnectionError, APIError, UnreadableError) as error:
-            if isinstance(error, APIError) and error.status_code not in {408, 429} and error.status_code < 500:
+            if not may_pass(error):
                 raise
             machine.wants_reread = True  # it may be over by now, and then needs no stream
             self._lost(machine, error)

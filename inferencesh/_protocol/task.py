@@ -19,7 +19,7 @@ from inferencesh.task_models import Task, TaskLog, TaskStatus
 
 from .lines import GrownLine, TextPiece
 from .outcome import PollSchedule
-from .wire import Event
+from .wire import Event, whole_event
 
 __all__ = ["TASK_EVENT", "TaskEnd", "TaskRun"]
 
@@ -185,17 +185,13 @@ class TaskRun:
         return failure
 
     def _receive(self, event: Event | GrownLine | TextPiece, now: float) -> Task | None:
-        if isinstance(event, GrownLine):  # a line about a chat, which has no place here
-            return None
-        if isinstance(event, tuple):
-            _, seq, text = event
-            return self._take_delta({"response": text}, seq, now)
-        data = event["data"]
-        if event["event"] == "delta":
+        whole = whole_event(event)
+        data = whole["data"]
+        if whole["event"] == "delta":
             return self._take_delta(data.get("delta"), data.get("seq"), now)
-        if event["event"] not in _TASK_EVENTS:
+        if whole["event"] not in _TASK_EVENTS:
             return None
-        return self._take(data, tuple(event.get("fields", ())))
+        return self._take(data, tuple(whole.get("fields", ())))
 
     def _take(self, data: Mapping[str, Any], fields: tuple[str, ...] = (), *, fresh: bool = False) -> Task | None:
         """Process a state of the task, and return the snapshot to deliver, if any.

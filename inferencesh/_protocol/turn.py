@@ -19,7 +19,7 @@ from .lines import GrownLine, TextPiece
 from .outcome import POLL_INTERVAL, End, Outcome, OutcomeDecider, Pause, PollSchedule
 from .replies import Replies
 from .run import Phase, RunTracker, goes_on, phase_of
-from .wire import Event
+from .wire import Event, whole_event
 
 __all__ = ["Turn"]
 
@@ -134,16 +134,12 @@ class Turn:
 
     def _receive(self, event: Event | GrownLine | TextPiece, now: float) -> Message | None:
         self._pause_delay_known = False
-        if isinstance(event, GrownLine):
-            event = Event(event="chat_messages", data=event.form.data)
-        elif isinstance(event, tuple):
-            message_id, seq, text = event
-            event = Event(event="delta", data={"delta": {"response": text}, "seq": seq, "resource_id": message_id})
-        name = event["event"]
+        whole = whole_event(event)
+        name = whole["event"]
         if name == "delta":
-            snapshot = self._count(self.replies.take_delta(event["data"]))
+            snapshot = self._count(self.replies.take_delta(whole["data"]))
         else:
-            snapshot = self._receive_whole(name, event, now)
+            snapshot = self._receive_whole(name, whole, now)
         if self.replies.missing:
             self.replies.missing = False
             self._schedule.add_missing(now)

@@ -18,7 +18,16 @@ from inferencesh.errors import UnreadableError
 
 from .lines import DeltaLines, GrownLine, LineGrowth, TextPiece
 
-__all__ = ["Event", "EventDecoder", "LineSplitter", "NDJSONDecoder", "SSEDecoder", "SSEValues", "event_decoder"]
+__all__ = [
+    "Event",
+    "EventDecoder",
+    "LineSplitter",
+    "NDJSONDecoder",
+    "SSEDecoder",
+    "SSEValues",
+    "event_decoder",
+    "whole_event",
+]
 
 _MAX_SHOWN = 60  # bytes of an unreadable line in an error's text
 _KNOWN_EVENTS = ("delta", "chat_messages", "chats", "agent_runs")  # the most frequent first; their data is an object
@@ -36,6 +45,17 @@ class Event(TypedDict):
     event: str
     data: dict[str, Any]
     fields: NotRequired[Sequence[str]]
+
+
+def whole_event(event: Event | GrownLine | TextPiece) -> Event:
+    """Return an event as the server wrote it, also one whose line was recognized without being decoded."""
+    if isinstance(event, GrownLine):
+        return Event(event="chat_messages", data=event.form.data)
+    if isinstance(event, tuple):
+        message_id, seq, text = event
+        numbered = {} if seq is None else {"seq": seq}
+        return Event(event="delta", data={"delta": {"response": text}, **numbered, "resource_id": message_id})
+    return event
 
 
 class LineSplitter:
