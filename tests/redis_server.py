@@ -13,7 +13,7 @@ from typing import Self
 
 from .support import wait_until
 
-__all__ = ["RedisServer"]
+__all__ = ["RedisServer", "free_port"]
 
 PROGRAM = "/usr/bin/redis-server"
 STARTS_WITHIN = 20.0  # seconds; other tests may keep the machine busy
@@ -112,7 +112,7 @@ class RedisServer:
         assert Path(PROGRAM).exists(), f"{PROGRAM} is missing: apt-get install redis-server"
         self._home = Path(tempfile.mkdtemp(prefix="redis-"))
         try:
-            self.port = _free_port()
+            self.port = free_port()
             self._configure()
             self.start()
         except BaseException:
@@ -140,7 +140,8 @@ class RedisServer:
         return self._process
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nothing on this machine listens on at the moment."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
