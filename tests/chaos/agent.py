@@ -8,6 +8,7 @@ import os
 import random
 import secrets
 import time
+from pathlib import Path
 from typing import Any
 
 from inferencesh import ToolContext, string, tool
@@ -36,10 +37,16 @@ async def measure(what: str, context: ToolContext) -> str:
 def _write(what: str, context: ToolContext, step: str, result: str = "") -> None:
     """Write a line with one call of write, which the kernel does not mix with those of other processes."""
     line: dict[str, Any] = {
-        "what": what, "step": step, "result": result, "pid": os.getpid(), "at": time.time(),
-        "call": context.call_id, "attempt": context.attempt, "key": context.idempotency_key,
+        "what": what,
+        "step": step,
+        "result": result,
+        "pid": os.getpid(),
+        "at": time.time(),
+        "call": context.call_id,
+        "attempt": context.attempt,
+        "key": context.idempotency_key,
     }
-    with open(os.environ[HANDLERS], "ab", buffering=0) as file:
+    with Path(os.environ[HANDLERS]).open("ab", buffering=0) as file:
         file.write(json.dumps(line).encode() + b"\n")
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import os
 import random
-import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
@@ -71,7 +69,9 @@ class Faults:
             ("cut", rates.cut, self._cut),
             ("front", rates.front, self._kill_front),
         ]
-        tasks = [asyncio.create_task(self._repeat(name, mean, fault)) for name, mean, fault in kinds if mean is not None]
+        tasks = [
+            asyncio.create_task(self._repeat(name, mean, fault)) for name, mean, fault in kinds if mean is not None
+        ]
         try:
             yield
         finally:
@@ -91,19 +91,11 @@ class Faults:
             await fault(chance)
 
     async def _kill(self, chance: random.Random) -> None:
-        """Kill a worker: all of it, as when its machine is gone, or only the process that does the work."""
         number = chance.randrange(len(self._fleet.workers))
-        worker, alone = self._fleet.workers[number], chance.random() < 0.5
-        if worker.paused:
-            return
-        children = worker.children()
-        if alone and children:  # Taskiq starts another one
-            with suppress(ProcessLookupError):
-                os.kill(children[0], signal.SIGKILL)
-        else:
-            worker.kill()
+        if not self._fleet.workers[number].paused:
+            self._fleet.workers[number].kill()
             self._fleet.start_worker(number)
-        self.counts["kills"] += 1
+            self.counts["kills"] += 1
 
     async def _restart_redis(self, chance: random.Random) -> None:
         await asyncio.shield(asyncio.to_thread(self._fleet.redis.restart, hard=True))

@@ -63,13 +63,6 @@ class Process:
         assert self._process.stdout is not None
         return self._process.stdout
 
-    def children(self) -> list[int]:
-        """The processes that it has started itself."""
-        try:
-            return [int(child) for child in self._path("children").read_text().split()]
-        except FileNotFoundError:
-            return []
-
     def send(self, number: signal.Signals) -> None:
         """Send a signal to its first process, as a deployment does."""
         with contextlib.suppress(ProcessLookupError):
@@ -96,9 +89,6 @@ class Process:
     def _signal_all(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):  # the group is empty
             os.killpg(self._process.pid, number)
-
-    def _path(self, name: str) -> Path:
-        return Path(f"/proc/{self._process.pid}/task/{self._process.pid}/{name}")
 
 
 class Fleet:
@@ -168,8 +158,8 @@ class Fleet:
 
     def start_worker(self, number: int) -> None:
         """Start a worker, in the place of the one before; it is not waited for."""
-        command = [sys.executable, "-m", "taskiq", "worker", "worker:broker", "--app-dir", str(EXAMPLE)]
-        process = Process([*command, "--workers", "1"], self.home / f"worker-{number}.log", self._named("worker"))
+        command = [sys.executable, str(EXAMPLE / "worker.py")]
+        process = Process(command, self.home / f"worker-{number}.log", self._named("worker"))
         self.workers[number : number + 1] = [process]
 
     def log(self, name: str) -> str:
