@@ -102,7 +102,7 @@ class Faults:
         self.counts["redis restarts"] += 1
 
     async def _pause(self, chance: random.Random) -> None:
-        worker: Process = chance.choice(self._fleet.workers)
+        worker: Process = chance.choice(list(self._fleet.workers.values()))
         worker.pause()
         try:
             await asyncio.sleep(self._rates.paused)

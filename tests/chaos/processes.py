@@ -1,75 +1,65 @@
-"""The processes of a fleet, each in a group of its own, so that it can be killed as a whole."""
+"""The processes of a fleet: each can be asked to end, killed, stopped, and let go on."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 from tests.redis_server import RedisServer, free_port
+from tests.support import wait_until
 
-from . import agent
+from . import agent, forker, runtime
 
 __all__ = ["Fleet", "Process"]
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "fleet"
-PATIENCE = 30.0  # seconds that a process may take to end when it is asked to
+_ENDS_WITHIN = 30.0  # seconds
+_STARTS_WITHIN = 30.0
 
 
 class Process:
-    """A program in a process group of its own.
+    """A running program, with the processes that it may start."""
 
-    Args:
-        command: The program and its arguments.
-        log: The file that its output is added to.
-        environment: More variables.
-        stdout: Where its standard output goes, if not to the log.
-    """
-
-    def __init__(
-        self, command: Sequence[str], log: Path, environment: Mapping[str, str], stdout: int | None = None
-    ) -> None:
-        path = os.pathsep.join([str(ROOT), str(EXAMPLE)])
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **environment},
-                stdin=subprocess.PIPE,
-                stdout=output if stdout is None else stdout,
-                stderr=output,
-                start_new_session=True,
-            )
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
         self.paused = False
 
     @property
     def ended(self) -> bool:
-        """Whether its first process is over."""
-        return self._process.poll() is not None
+        """Whether it is over."""
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
 
-    @property
-    def stdout(self) -> IO[bytes]:
-        """What it prints, if that is not logged."""
-        assert self._process.stdout is not None
-        return self._process.stdout
-
-    def send(self, number: signal.Signals) -> None:
-        """Send a signal to its first process, as a deployment does."""
+    def terminate(self) -> None:
+        """Ask it to end, as a deployment does."""
         with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(number)
+            os.kill(self.pid, signal.SIGTERM)
+
+    def wait(self) -> None:
+        """Block until it has ended."""
+        wait_until(lambda: self.ended, "the end of a process", _ENDS_WITHIN)
+
+    def kill(self) -> None:
+        """End it at once, as when its machine is gone."""
+        self._signal_all(signal.SIGKILL)
+        self.wait()
 
     def pause(self) -> None:
-        """Stop all of it."""
+        """Stop it."""
         self.paused = True
         self._signal_all(signal.SIGSTOP)
 
@@ -78,21 +68,54 @@ class Process:
         self._signal_all(signal.SIGCONT)
         self.paused = False
 
-    def kill(self) -> None:
-        """End all of it at once, as when its machine is gone."""
-        self._signal_all(signal.SIGKILL)
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                stream.close()
-
     def _signal_all(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):  # the group is empty
-            os.killpg(self._process.pid, number)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+
+class Forker:
+    """Starts processes that need not import anything; a context manager. All of them end with it."""
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", forker.__name__],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,  # Ctrl-C is for the program that shows the figures
+            text=True,
+        )
+        assert self._answer() == "ready"
+        return self
+
+    def start(self, program: Sequence[str], log: Path, environment: Mapping[str, str]) -> Process:
+        """Start a Python program.
+
+        Args:
+            program: A script with its arguments, or ``-m``, a module and its arguments.
+            log: The file that its output is added to.
+            environment: More variables.
+        """
+        wanted = {"program": list(program), "log": str(log), "environment": dict(environment)}
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(wanted) + "\n")
+        self._process.stdin.flush()
+        return Process(int(self._answer()))
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        with self._process:  # which closes its standard input and waits for its end
+            pass
 
 
 class Fleet:
-    """Redis, the embedded runtime, fronts and workers; a context manager.
+    """Redis, the embedded runtime, fronts and workers; a context manager, which starts Redis and the runtime.
 
     Args:
         fronts: How many fronts.
@@ -100,34 +123,26 @@ class Fleet:
         pace: Seconds between the pieces of a reply.
         longest: Seconds that the slowest handler takes.
         settings: More variables of the example's processes.
+
+    Attributes:
+        redis: Redis.
+        fronts: The fronts, by their numbers.
+        workers: The workers, by their numbers.
+        addresses: Those of the fronts.
     """
 
     def __init__(
         self, *, fronts: int, workers: int, pace: float, longest: float, settings: Mapping[str, str] | None = None
     ) -> None:
         self.redis = RedisServer()
-        self.fronts: list[Process] = []
-        self.workers: list[Process] = []
+        self.fronts: dict[int, Process] = {}
+        self.workers: dict[int, Process] = {}
         self.addresses = [f"http://127.0.0.1:{free_port()}" for _ in range(fronts)]
-        self._count = workers
+        self._workers = workers
         self._pace = pace
         self._longest = longest
         self._settings = dict(settings or {})
-        self._numbers = itertools.count(1)
-        self._exits = contextlib.ExitStack()
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """The variables of the example's processes."""
-        return {
-            "REDIS_URL": self.redis.url,
-            "INFERENCE_BASE_URL": self._upstream,
-            "INFERENCE_API_KEY": self.api_key,
-            "FLEET_AGENT": f"{agent.__name__}:AGENT",
-            agent.HANDLERS: str(self.handlers),
-            agent.LONGEST: str(self._longest),
-            **self._settings,
-        }
+        self._names = itertools.count(1)
 
     @property
     def handlers(self) -> Path:
@@ -139,28 +154,29 @@ class Fleet:
         """What results the runtime was sent."""
         return self.home / "posted.jsonl"
 
-    def start_runtime(self) -> None:
-        """Start the runtime, and wait for its address."""
-        command = [sys.executable, "-m", "tests.chaos.runtime", str(self.posted), str(self._pace)]
-        self._runtime = Process(command, self.home / "runtime.log", {}, subprocess.PIPE)
-        self._exits.callback(self._runtime.kill)
-        line = self._runtime.stdout.readline().decode().split()
-        assert line, self.log("runtime")
-        self.runtime_url, self.api_key = line
+    def start(self, upstream: str) -> None:
+        """Start all fronts and workers.
+
+        Args:
+            upstream: The address at which they find the runtime.
+        """
+        self._upstream = upstream
+        for number in range(len(self.addresses)):
+            self.start_front(number)
+        for number in range(self._workers):
+            self.start_worker(number)
 
     def start_front(self, number: int) -> None:
-        """Start a front, on the port that is its own; it is not waited for."""
+        """Start a front on the port that is its own; it is not waited for."""
         port = self.addresses[number].rpartition(":")[2]
         options = ["--host", "127.0.0.1", "--port", port, "--timeout-graceful-shutdown", "5", "--log-level", "warning"]
-        command = [sys.executable, "-m", "uvicorn", "front:app", "--app-dir", str(EXAMPLE), *options]
-        process = Process(command, self.home / f"front-{number}.log", self._named("front"))
-        self.fronts[number : number + 1] = [process]
+        program = ["-m", "uvicorn", "front:app", "--app-dir", str(EXAMPLE), *options]
+        self.fronts[number] = self._forker.start(program, self.home / f"front-{number}.log", self._named("front"))
 
     def start_worker(self, number: int) -> None:
-        """Start a worker, in the place of the one before; it is not waited for."""
-        command = [sys.executable, str(EXAMPLE / "worker.py")]
-        process = Process(command, self.home / f"worker-{number}.log", self._named("worker"))
-        self.workers[number : number + 1] = [process]
+        """Start a worker in the place of another one; it is not waited for."""
+        program = [str(EXAMPLE / "worker.py")]
+        self.workers[number] = self._forker.start(program, self.home / f"worker-{number}.log", self._named("worker"))
 
     def log(self, name: str) -> str:
         """Return the end of what a process has written."""
@@ -171,40 +187,37 @@ class Fleet:
         with contextlib.ExitStack() as exits:
             self.home = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="fleet-")))
             exits.enter_context(self.redis)
+            self._forker = exits.enter_context(Forker())
             exits.callback(self._kill_all)
-            self._exits = exits
-            self.start_runtime()
+            self._start_runtime()
             self._exits = exits.pop_all()
         return self
-
-    def start(self, upstream: str = "") -> None:
-        """Start all fronts and workers.
-
-        Args:
-            upstream: The address at which they find the runtime, if not its own.
-        """
-        self._upstream = upstream or self.runtime_url
-        for number in range(len(self.addresses)):
-            self.start_front(number)
-        for number in range(self._count):
-            self.start_worker(number)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         self._exits.close()
 
+    def _start_runtime(self) -> None:
+        written = self.home / "runtime.address"
+        program = ["-m", runtime.__name__, str(written), str(self.posted), str(self._pace)]
+        self._runtime = self._forker.start(program, self.home / "runtime.log", {})
+        wait_until(lambda: written.exists() or self._runtime.ended, "the start of the runtime", _STARTS_WITHIN)
+        assert written.exists(), self.log("runtime")
+        self.runtime_url, self.api_key = written.read_text().split()
+
     def _kill_all(self) -> None:
-        for process in (*self.fronts, *self.workers):
+        for process in (*self.fronts.values(), *self.workers.values(), self._runtime):
             process.kill()
 
     def _named(self, kind: str) -> dict[str, str]:
-        return {**self.environment, "FLEET_NAME": f"{kind}-{next(self._numbers)}"}
-
-
-def wait_for_end(process: Process, patience: float = PATIENCE) -> None:
-    """Block until a process that was asked to end has done so."""
-    deadline = time.monotonic() + patience
-    while not process.ended:
-        assert time.monotonic() < deadline, "a process does not end"
-        time.sleep(0.02)
+        return {
+            "REDIS_URL": self.redis.url,
+            "INFERENCE_BASE_URL": self._upstream,
+            "INFERENCE_API_KEY": self.api_key,
+            "FLEET_AGENT": f"{agent.__name__}:AGENT",
+            "FLEET_NAME": f"{kind}-{next(self._names)}",
+            agent.HANDLERS: str(self.handlers),
+            agent.LONGEST: str(self._longest),
+            **self._settings,
+        }

@@ -150,7 +150,7 @@ async def run_chaos(options: Options) -> Verdict:
         async with CuttingProxy(urlsplit(fleet.runtime_url).port or 0) as proxy:
             run = Run(options, fleet)
             faults = Faults(fleet, proxy, options.rates, options.seed)
-            fleet.start(upstream=f"http://127.0.0.1:{proxy.port}")
+            fleet.start(f"http://127.0.0.1:{proxy.port}")
             await fleet_is_up(fleet)
             began = time.monotonic()
             async with faults.running():

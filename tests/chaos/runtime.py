@@ -1,6 +1,6 @@
-"""The embedded runtime of a run, in a process of its own: ``python -m tests.chaos.runtime FILE PACE``.
+"""The embedded runtime of a run, in a process of its own: ``python -m tests.chaos.runtime ADDRESS POSTED PACE``.
 
-It prints its address, writes each result that a worker posts to the file, and ends when its standard input does.
+It writes its address to one file, and each result that a worker posts to another one.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class ScriptedModel:
             yield ToolCall(TOOL, {"what": what})
 
 
-async def serve(posted: Path, pace: float) -> None:
-    """Serve until standard input ends, which it does when the process that started this one is gone."""
+async def serve(address: Path, posted: Path, pace: float) -> None:
+    """Serve until killed."""
     with posted.open("a", buffering=1) as file:
 
         def observe(sent: SentMessage | SentResult | SentTask) -> None:
@@ -42,9 +42,11 @@ async def serve(posted: Path, pace: float) -> None:
                 file.write(json.dumps({"call": sent.call_id, "result": sent.result}) + "\n")
 
         async with LocalRuntime(model=ScriptedModel(), pace=pace, observer=observe) as runtime:
-            print(runtime.base_url, runtime.api_key, flush=True)
-            await asyncio.to_thread(sys.stdin.read)
+            unfinished = address.with_suffix(".new")
+            unfinished.write_text(f"{runtime.base_url} {runtime.api_key}")
+            unfinished.rename(address)
+            await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[1]), float(sys.argv[2])))
+    asyncio.run(serve(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])))
