@@ -160,6 +160,7 @@ async def open_client(state: TaskiqState) -> None:
     claims = RedisClaims(SETTINGS.redis_url, prefix=f"{SETTINGS.prefix}claims:", lease=SETTINGS.lease)
     state.client = AsyncInference(claims=claims)
     await state.client.__aenter__()
+    logger.info("ready")
 
 
 @broker.on_event(TaskiqEvents.WORKER_SHUTDOWN)

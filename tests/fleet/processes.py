@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -77,6 +76,9 @@ class Fleet:
         home: A directory of the test's own.
         steps: The script of the model.
         settings: More environment variables of the processes.
+
+    Attributes:
+        fronts: What talks to the fronts, by their names.
     """
 
     def __init__(self, home: Path, *steps: Sequence[Step], **settings: str) -> None:
@@ -85,6 +87,7 @@ class Fleet:
         self.runtime = Served(*steps)
         self._settings = settings
         self._programs: dict[str, Program] = {}
+        self.fronts: dict[str, httpx.Client] = {}
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as exits:
@@ -102,30 +105,27 @@ class Fleet:
             for name, program in self._programs.items():
                 assert "Traceback" not in program.log, f"{name}: {program.log}"
 
-    def front(self, name: str = "front", **settings: str) -> tuple[httpx.Client, Program]:
-        """Start a front; returns what talks to it."""
-        port = free_port()
-        options = ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"]
-        program = self._start(name, ["-m", "uvicorn", "front:app", "--app-dir", str(EXAMPLE), *options], settings)
-        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False)
-        self._exits.callback(client.close)
+    def start(self, *names: str, **settings: str) -> None:
+        """Start fronts and workers, as their names say, side by side; returns once all of them can be used.
 
-        def ready() -> bool:
-            assert not program.ended, program.log
-            with contextlib.suppress(httpx.TransportError):
-                return client.get("/ready").status_code == 200
-            return False
+        Args:
+            names: Such as "front 1" and "worker 2".
+            settings: More environment variables of these.
+        """
+        for name in names:
+            if name.startswith("front"):
+                self.fronts[name] = self._client()
+                port = str(self.fronts[name].base_url.port)
+                options = ["--app-dir", str(EXAMPLE), "--host", "127.0.0.1", "--port", port, "--log-level", "warning"]
+                self._start(name, ["-m", "uvicorn", "front:app", *options], settings)
+            else:
+                self._start(name, [str(EXAMPLE / "worker.py")], settings)
+        for name in names:
+            wait_until(lambda name=name: self._is_ready(name), f"the start of {name}", STARTS_WITHIN)  # type: ignore[misc]
 
-        wait_until(ready, "the start of a front", STARTS_WITHIN)
-        return client, program
-
-    def worker(self, name: str, **settings: str) -> Program:
-        """Start a worker; returns once it listens to the queue."""
-        known = self._consumers()
-        program = self._start(name, [str(EXAMPLE / "worker.py")], settings)
-        wait_until(lambda: program.ended or self._consumers() > known, "the start of a worker", STARTS_WITHIN)
-        assert not program.ended, program.log
-        return program
+    def __getitem__(self, name: str) -> Program:
+        """The process of this name."""
+        return self._programs[name]
 
     @property
     def starts(self) -> list[str]:
@@ -141,7 +141,7 @@ class Fleet:
         """Let the tool end."""
         (self.home / what).touch()
 
-    def _start(self, name: str, arguments: Sequence[str], settings: Mapping[str, str]) -> Program:
+    def _start(self, name: str, arguments: Sequence[str], settings: Mapping[str, str]) -> None:
         environment = {
             "REDIS_URL": self.redis.url,
             "INFERENCE_BASE_URL": self.runtime.runtime.base_url,
@@ -153,14 +153,21 @@ class Fleet:
             **self._settings,
             **settings,
         }
-        program = Program(arguments, self.home / f"{name.replace(' ', '-')}.log", environment)
-        self._programs[name] = program
-        return program
+        self._programs[name] = Program(arguments, self.home / f"{name.replace(' ', '-')}.log", environment)
 
-    def _consumers(self) -> int:
-        command = ["redis-cli", "-u", self.redis.url, "XINFO", "CONSUMERS", "fleet:jobs", "workers"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        return len(re.findall(r"^name$", done.stdout, re.MULTILINE))
+    def _client(self) -> httpx.Client:
+        client = httpx.Client(base_url=f"http://127.0.0.1:{free_port()}", timeout=30, trust_env=False)
+        self._exits.callback(client.close)
+        return client
+
+    def _is_ready(self, name: str) -> bool:
+        program = self._programs[name]
+        assert not program.ended, program.log
+        if name not in self.fronts:
+            return f"{name}: ready" in program.log
+        with contextlib.suppress(httpx.TransportError):
+            return self.fronts[name].get("/ready").status_code == 200
+        return False
 
     def _kill_all(self) -> None:
         for program in self._programs.values():

@@ -24,8 +24,8 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
 @pytest.fixture
 def front(fleet: Fleet) -> httpx.Client:
     """A front of it."""
-    client, _ = fleet.front()
-    return client
+    fleet.start("front")
+    return fleet.fronts["front"]
 
 
 def jobs(front: httpx.Client) -> dict[str, float]:
@@ -46,7 +46,8 @@ def test_the_same_turn_id_twice_is_one_turn(front: httpx.Client) -> None:
 
 def test_a_tenant_may_have_so_many_turns_in_flight_and_no_more(front: httpx.Client) -> None:
     """Others are not held up by it; what was refused is not queued, and may be sent again under the same id."""
-    post(front), post(front)
+    post(front)
+    post(front)
     refused = front.post("/chat", json={"text": "One more", "turn_id": "t3"})
     assert (refused.status_code, refused.json()["type"]) == (429, "too_many_turns")
     assert int(refused.headers["Retry-After"]) > 0
@@ -76,26 +77,20 @@ def test_a_turn_belongs_to_its_tenant(front: httpx.Client) -> None:
     assert front.post("/chat", json={"text": "Hi", "chat_id": "no-such-chat"}).status_code == 404
 
 
-@pytest.mark.parametrize(
-    ("body", "headers"),
-    [
-        ({"text": " "}, {}),
-        ({"text": "x" * 8001}, {}),
-        ({"text": "Hi", "turn_id": "a/b"}, {}),
-        ({"text": "Hi", "turn_id": "x" * 65}, {}),
-        ({"text": "Hi"}, {"X-Tenant": "a b"}),
-        ({}, {}),
-    ],
-)
-def test_what_cannot_be_right_is_refused(front: httpx.Client, body: dict[str, str], headers: dict[str, str]) -> None:
+def test_what_cannot_be_right_is_refused(front: httpx.Client) -> None:
     """With the field that is wrong, and without a word of what was sent."""
-    answer = front.post("/chat", json=body, headers=headers)
-    assert (answer.status_code, answer.json()["type"]) == (422, "invalid_request")
-    assert "xxx" not in answer.text
-
-
-def test_a_last_event_id_must_be_one(front: httpx.Client) -> None:
-    """In the header and in the query."""
+    wrong: list[tuple[dict[str, str], dict[str, str]]] = [
+        ({}, {}),
+        ({"text": " "}, {}),
+        ({"text": "secret" * 2000}, {}),
+        ({"text": "Hi", "turn_id": "secret/1"}, {}),
+        ({"text": "Hi", "turn_id": "x" * 65}, {}),
+        ({"text": "Hi"}, {"X-Tenant": "a secret"}),
+    ]
+    for body, headers in wrong:
+        answer = front.post("/chat", json=body, headers=headers)
+        assert (answer.status_code, answer.json()["type"]) == (422, "invalid_request")
+        assert "secret" not in answer.text
     post(front, turn_id="t1")
     assert front.get("/turns/t1/events", headers={"Last-Event-ID": "$"}).status_code == 422
     assert front.get("/turns/t1/events?last_event_id=1-0-0").status_code == 422
