@@ -33,9 +33,10 @@ def set_up(service: str, name: str, file: str) -> None:
     """
     if not file:
         return
+    exporter = exporter_to(file)  # first, so that at exit its file is closed last
     resource = Resource.create({"service.name": f"fleet-{service}", "service.instance.id": name})
     provider = TracerProvider(resource=resource)
-    provider.add_span_processor(BatchSpanProcessor(exporter_to(file), schedule_delay_millis=500))
+    provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=500))
     trace.set_tracer_provider(provider)
 
 

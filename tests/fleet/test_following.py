@@ -13,7 +13,7 @@ from tests.support import Gate
 from .browsing import Event, follow, followed, post
 from .processes import Fleet
 
-pytestmark = pytest.mark.redis
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(180)]
 
 
 def texts(events: list[Event]) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 from .browsing import post
 from .processes import Fleet
 
-pytestmark = pytest.mark.redis
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(180)]
 
 
 @pytest.fixture
