@@ -151,16 +151,10 @@ class JobBroker(RedisStreamBroker):
 
     async def _new(self) -> list[Entry]:
         """Return the next new job, if one comes while Redis waits for it."""
-<<<<<<< HEAD
         answer: Any = await self.redis.xreadgroup(
             GROUP, self.consumer_name, {self.queue_name: ">"}, count=1, block=BLOCK
         )
         return [entry for _, entries in answer or () for entry in entries]
-=======
-        answer = await self.redis.xreadgroup(GROUP, self.consumer_name, {self.queue_name: ">"}, count=1, block=BLOCK)
-        streams = answer.values() if isinstance(answer, dict) else (entries for _, entries in answer or ())
-        return [entry for entries in streams for entry in entries]
->>>>>>> main
 
     async def _abandoned(self) -> list[Entry]:
         """Claim a job whose worker has not renewed it; of several workers that try, Redis lets one."""
