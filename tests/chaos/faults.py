@@ -91,11 +91,10 @@ class Faults:
             await fault(chance)
 
     async def _kill(self, chance: random.Random) -> None:
-        number = chance.randrange(len(self._fleet.workers))
-        if not self._fleet.workers[number].paused:
-            self._fleet.workers[number].kill()
-            self._fleet.start_worker(number)
-            self.counts["kills"] += 1
+        number = chance.choice([number for number, worker in self._fleet.workers.items() if not worker.paused])
+        self._fleet.workers[number].kill()
+        self._fleet.start_worker(number)
+        self.counts["kills"] += 1
 
     async def _restart_redis(self, chance: random.Random) -> None:
         await asyncio.shield(asyncio.to_thread(self._fleet.redis.restart, hard=True))
