@@ -74,7 +74,7 @@ class Bell:
                 try:
                     if not self._channels.subscribed:
                         await self._channels.subscribe(first)
-                    message = await self._channels.get_message(timeout=None)
+                    message = await self._channels.get_message(timeout=KEEP_ALIVE)
                 except (RedisError, OSError) as error:
                     logger.warning("new events cannot be heard of, trying again: %s", error)
                     await asyncio.sleep(RETRY)
@@ -84,7 +84,7 @@ class Bell:
         finally:
             closed.cancel()
             await asyncio.wait({closed})
-            await self._channels.aclose()
+            await self._channels.aclose()  # type: ignore[no-untyped-call]  # redis-py has no type for it
 
     def _ring(self, channel: str) -> None:
         for rung in self._readers.get(channel, ()):

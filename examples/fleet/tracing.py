@@ -48,7 +48,7 @@ def exporter_to(file: str) -> SpanExporter:
 
 def line_of(ended: ReadableSpan) -> str:
     """Return a span as one line of JSON."""
-    return ended.to_json(indent=None) + "\n"
+    return f"{ended.to_json(indent=None)}\n"
 
 
 @contextmanager

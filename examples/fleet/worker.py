@@ -36,7 +36,6 @@ from inferencesh import (
     ClaimStoreError,
     ConfigurationError,
     ConflictError,
-    InferenceError,
     LeaseLostError,
     RedisClaims,
 )
@@ -132,10 +131,12 @@ async def write_turn(job: Job, chat_id: str | None, open_stream: Open) -> bool:
         metrics.TAKEOVERS.inc(attempt > 1)
         writer = Writer(broker.turns, job, attempt, SETTINGS)
         try:
-            last = await writer.follow(await open_stream(broker.state.client.agent(broker.state.agent, chat_id=chat_id)))
+            last = await writer.follow(
+                await open_stream(broker.state.client.agent(broker.state.agent, chat_id=chat_id))
+            )
         except (ClaimStoreError, LeaseLostError, TakenOverError, RedisError):
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it becomes the last event, and is logged
             last = await writer.fail(error)
     except (LeaseLostError, TakenOverError):
         logger.info("turn %s: another worker has taken over", job.turn_id)
@@ -153,7 +154,7 @@ async def write_turn(job: Job, chat_id: str | None, open_stream: Open) -> bool:
 
 @broker.on_event(TaskiqEvents.WORKER_STARTUP)
 async def open_client(state: TaskiqState) -> None:
-    """Open one client for all turns of this worker; it says what is wrong with its settings now, not at the first turn."""
+    """Open one client for all turns; what is wrong with the settings is said now, not at the first turn."""
     module, _, name = SETTINGS.agent.partition(":")
     state.agent = getattr(importlib.import_module(module), name)
     claims = RedisClaims(SETTINGS.redis_url, prefix=f"{SETTINGS.prefix}claims:", lease=SETTINGS.lease)
