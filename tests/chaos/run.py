@@ -45,6 +45,7 @@ class Options:
         longest: Seconds that the slowest handler takes.
         lease: Seconds after which turns of a worker without a sign of life are taken over.
         drain: Seconds that turns have to end when a worker is told to end.
+        tenant_limit: How many turns each of the four tenants may have in flight.
         patience: Seconds after which a turn without an end is lost.
         report: Whether to print how far it is.
     """
@@ -60,6 +61,7 @@ class Options:
     longest: float = 0.5
     lease: float = 3.0
     drain: float = 10.0
+    tenant_limit: int = 12
     patience: float = 120.0
     report: bool = False
 
@@ -71,7 +73,7 @@ class Options:
             "FLEET_LEASE": str(self.lease),
             "FLEET_DRAIN": str(self.drain),
             "FLEET_ATTEMPTS": "1000",
-            "FLEET_TENANT_LIMIT": str(max(2, self.at_once // _TENANTS)),
+            "FLEET_TENANT_LIMIT": str(self.tenant_limit),
             "FLEET_QUEUE_LIMIT": str(self.at_once),
         }
 

@@ -10,7 +10,7 @@ from .run import Options, run_chaos
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(150)]
 
 OPTIONS = Options(
-    turns=150, at_once=32, lease=2.0, rates=Rates(kill=1.0, redis=7.0, pause=5.0, cut=0.3, front=9.0, paused=4.0)
+    turns=150, at_once=32, tenant_limit=9, lease=2.0, rates=Rates(kill=1.0, redis=7.0, pause=5.0, cut=0.3, front=9.0, paused=4.0)
 )
 
 

@@ -9,7 +9,7 @@ from .run import Options, run_deploy
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(150)]
 
-LOAD = Options(at_once=100, workers=3, pace=0.1, longest=1.0, drops=0.0, lease=60.0)
+LOAD = Options(at_once=100, workers=3, pace=0.1, longest=1.0, drops=0.0, lease=60.0, tenant_limit=100)
 
 
 async def test_a_deploy_lets_turns_end() -> None:
