@@ -95,6 +95,7 @@ class JobBroker(RedisStreamBroker):
         await super().startup()
         if self.is_worker_process:
             await self._forget_the_dead()
+            await self.redis.xgroup_createconsumer(self.queue_name, GROUP, self.consumer_name)  # listed before its jobs
             self._heart = asyncio.create_task(self._renew_for_ever(), name="renewal of jobs")
 
     async def shutdown(self) -> None:

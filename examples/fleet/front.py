@@ -59,6 +59,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     listening.cancel()
     await asyncio.wait({listening})
     await broker.shutdown()
+    tracing.finish()
 
 
 def when_told_to_end(call: Callable[[], None]) -> None:
@@ -151,13 +152,19 @@ async def events(
     request: Request,
     header: Annotated[str, Header(alias="Last-Event-ID")] = "",
     query: Annotated[str, Query(alias="last_event_id")] = "",
-) -> StreamingResponse:
-    """Follow a turn from its beginning, or from behind the last event that the browser has."""
+) -> Response:
+    """Follow a turn from its beginning, or from behind the last event that the browser has.
+
+    204 tells a browser that has all events not to come again, as EventSource would.
+    """
     after = header or query
     if after and not is_event_id(after):
         raise HTTPException(422, "Last-Event-ID must be the id of an event.")
     if after:
         metrics.RESUMED.inc()
+        over, behind = await turns.read(turn_id, after)
+        if over and not behind:
+            return Response(status_code=204)
     headers = {**web.SSE_HEADERS, "X-Front": SETTINGS.name}
     return StreamingResponse(follow(turns, request.app.state.bell, turn_id, after or BEGINNING), headers=headers)
 

@@ -225,10 +225,14 @@ class Turns:
         tenant, state, job, chat = known
         return None if tenant is None else Turn(tenant, state, int(job), chat)
 
-    async def read(self, turn_id: str, after: str) -> list[tuple[str, str, str]]:
-        """Return the id, name and data of the events behind an id."""
-        found: Any = await self.redis.xrange(self.events_key(turn_id), min=f"({after}", count=100)
-        return [(id_, fields["event"], fields["data"]) for id_, fields in found]
+    async def read(self, turn_id: str, after: str) -> tuple[bool, list[tuple[str, str, str]]]:
+        """Return whether nothing follows for now, and the id, name and data of the events behind an id."""
+        async with self.redis.pipeline(transaction=True) as pipe:
+            pipe.hget(self._turn_key(turn_id), "state")
+            pipe.xrange(self.events_key(turn_id), min=f"({after}")
+            answers: Any = await pipe.execute()
+        state, found = answers
+        return state is None or state in LAST, [(id_, fields["event"], fields["data"]) for id_, fields in found]
 
     async def last(self, turn_id: str) -> tuple[str, dict[str, Any]]:
         """Return the name and data of the newest event of a turn that has one."""

@@ -160,6 +160,7 @@ async def open_client(state: TaskiqState) -> None:
     claims = RedisClaims(SETTINGS.redis_url, prefix=f"{SETTINGS.prefix}claims:", lease=SETTINGS.lease)
     state.client = AsyncInference(claims=claims)
     await state.client.__aenter__()
+    logger.info("ready")
 
 
 @broker.on_event(TaskiqEvents.WORKER_SHUTDOWN)
@@ -177,8 +178,13 @@ async def leave_turns(state: TaskiqState) -> None:
 async def work() -> None:
     """Work until SIGTERM or Ctrl-C; then take no new jobs, and give those that run FLEET_DRAIN seconds to end."""
     told_to_end = asyncio.Event()
+
+    def end() -> None:
+        logger.info("told to end: %d turns have %g seconds", len(running), SETTINGS.drain)
+        told_to_end.set()
+
     for each in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(each, told_to_end.set)
+        asyncio.get_running_loop().add_signal_handler(each, end)
     broker.is_worker_process = True
     with ThreadPoolExecutor(1) as executor:  # for plain functions, which no job of this fleet is
         receiver = JobReceiver(
