@@ -187,7 +187,7 @@ async def test_one_worker_asks_about_a_call_that_needs_approval(serve: Serve, de
     shared = MemoryClaims(lease=30)
     asked: list[str] = []
 
-    def asker(worker: str) -> Callable[[ToolCall], Any]:
+    def asker(worker: str) -> Callable[[Any], Any]:
         async def on_approval(call: Any) -> bool | str:
             asked.append(worker)
             await gate.passed()

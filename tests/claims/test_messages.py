@@ -93,10 +93,10 @@ async def test_the_turn_of_a_worker_that_died_goes_on_with_the_same_key(serve: S
         AsyncInference(**served.address, claims=shared) as two,
     ):
         stream = one.agent(AGENT).send_message("Hi", stream=True, idempotency_key="job-1")
-        assert (await anext(aiter(stream))).text == "Hel"
+        assert (await anext(stream)).text == "Hel"
         clock.now += 31
         other = two.agent(AGENT).send_message("Hi", stream=True, idempotency_key="job-1")
-        seen = [(await anext(aiter(other))).text]
+        seen = [(await anext(other)).text]
         gate.open()
         seen.append((await other.get_final_message()).text)
         assert seen == ["Hel", "Hello."]
