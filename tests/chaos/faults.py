@@ -28,6 +28,7 @@ class Rates:
         cut: A connection between a worker and the runtime is reset.
         front: A front is killed, and started again.
         paused: Seconds for which a worker is stopped.
+        down: Seconds after which Redis is started again, at most.
     """
 
     kill: float | None = 1.0
@@ -36,6 +37,7 @@ class Rates:
     cut: float | None = 0.3
     front: float | None = 20.0
     paused: float = 6.0
+    down: float = 2.0
 
 
 class Faults:
@@ -97,7 +99,11 @@ class Faults:
         self.counts["kills"] += 1
 
     async def _restart_redis(self, chance: random.Random) -> None:
-        await asyncio.shield(asyncio.to_thread(self._fleet.redis.restart, hard=True))
+        self._fleet.redis.kill()
+        try:
+            await asyncio.sleep(chance.uniform(0.0, self._rates.down))
+        finally:
+            await asyncio.shield(asyncio.to_thread(self._fleet.redis.start))
         self.counts["redis restarts"] += 1
 
     async def _pause(self, chance: random.Random) -> None:

@@ -45,8 +45,9 @@ class Options:
         longest: Seconds that the slowest handler takes.
         lease: Seconds after which turns of a worker without a sign of life are taken over.
         drain: Seconds that turns have to end when a worker is told to end.
+        interval: Seconds between two snapshots of a turn.
         tenant_limit: How many turns each of the four tenants may have in flight.
-        patience: Seconds after which a turn without an end is lost.
+        patience: Seconds after which a turn that a front has taken, and that has no end, is lost.
         report: Whether to print how far it is.
     """
 
@@ -61,6 +62,7 @@ class Options:
     longest: float = 0.5
     lease: float = 3.0
     drain: float = 10.0
+    interval: float = 0.05
     tenant_limit: int = 12
     patience: float = 120.0
     report: bool = False
@@ -73,6 +75,7 @@ class Options:
             "FLEET_LEASE": str(self.lease),
             "FLEET_DRAIN": str(self.drain),
             "FLEET_ATTEMPTS": "1000",
+            "FLEET_INTERVAL": str(self.interval),
             "FLEET_TENANT_LIMIT": str(self.tenant_limit),
             "FLEET_QUEUE_LIMIT": str(self.at_once),
         }
@@ -111,11 +114,13 @@ class Run:
     async def _follow(self, browser: Browser, session: aiohttp.ClientSession, chance: random.Random) -> None:
         began = time.monotonic()
         try:
+            await browser.send(session, self.fleet.addresses, chance)
+            began = time.monotonic()
             async with asyncio.timeout(self.options.patience):
-                await browser.run(session, self.fleet.addresses, chance, self.options.drops)
+                await browser.follow(session, self.fleet.addresses, chance, self.options.drops)
         except (TimeoutError, AssertionError) as error:
-            browser.seconds = time.monotonic() - began
             browser.fault = str(error)
+        browser.seconds = time.monotonic() - began
         self.ended += 1
 
     @property
