@@ -149,10 +149,13 @@ async def run_chaos(options: Options) -> Verdict:
         What is wrong, and the figures.
     """
     with new_fleet(options) as fleet:
-        async with CuttingProxy(urlsplit(fleet.runtime_url).port or 0) as proxy:
+        async with (
+            CuttingProxy(urlsplit(fleet.runtime_url).port or 0) as runtime,
+            CuttingProxy(fleet.redis.port) as redis,
+        ):
             run = Run(options, fleet)
-            faults = Faults(fleet, proxy, options.rates, options.seed)
-            fleet.start(f"http://127.0.0.1:{proxy.port}")
+            faults = Faults(fleet, runtime, redis, options.rates, options.seed)
+            fleet.start(f"http://127.0.0.1:{runtime.port}", f"redis://127.0.0.1:{redis.port}/0")
             await fleet_is_up(fleet)
             began = time.monotonic()
             async with faults.running():
@@ -174,7 +177,7 @@ async def run_deploy(options: Options) -> Verdict:
     """
     with new_fleet(options) as fleet:
         run = Run(options, fleet)
-        fleet.start(fleet.runtime_url)
+        fleet.start(fleet.runtime_url, fleet.redis.url)
         await fleet_is_up(fleet)
         deploying = asyncio.create_task(_deploy(run))
         await run_turns(run, lambda: not deploying.done())

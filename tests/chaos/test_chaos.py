@@ -27,5 +27,5 @@ def test_nothing_is_lost_and_nothing_is_done_twice_whatever_is_killed() -> None:
     figures = verdict.figures
     assert figures["turns"] == OPTIONS.turns
     assert figures["whole"] >= OPTIONS.turns * 0.9, figures
-    for fault in ("kills", "redis restarts", "pauses", "cut connections", "front kills", "takeovers"):
+    for fault in ("kills", "redis restarts", "pauses", "connections cut", "front kills", "takeovers"):
         assert figures[fault] >= 1, f"no {fault}, so that this has shown nothing: {figures}"
