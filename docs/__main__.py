@@ -53,6 +53,7 @@ GUIDES: Mapping[str, Sequence[str]] = {
         "services",
         "claims",
         "chat-page",
+        "fleet",
         "testing",
         "runtime",
         "models",
