@@ -76,8 +76,11 @@ async def test_what_redis_holds(serve: Serve, redis_server: RedisServer, *, keep
 
 async def test_a_wrong_address_or_password_is_told_at_the_start(redis_server: RedisServer, serve: Serve) -> None:
     """When a client is entered; the password is in no error and no repr."""
-    with pytest.raises(ConfigurationError, match="the address of Redis is not one"):
-        RedisClaims("http://localhost:6379")
+    for url in ("http://localhost:6379", "localhost", "redis://localhost:many", ""):
+        with pytest.raises(ConfigurationError, match="the address of Redis is not one that can be used"):
+            RedisClaims(url)
+    with pytest.raises(ConfigurationError, match="an option in the address of Redis cannot be used"):
+        await RedisClaims(f"{redis_server.url}?max_connections=many").check()
     with pytest.raises(ConfigurationError, match="lease must be a number of seconds"):
         RedisClaims(redis_server.url, lease=0)
     address = serve(["Hello."]).address
