@@ -127,6 +127,7 @@ $(LOWEST)/.ready: pyproject.toml $(READY)
 
 lowest: $(LOWEST)/.ready  ## run the tests that touch dependencies with the oldest versions allowed
 	$(LOWEST)/bin/python -m pytest -q $(PARALLEL) $(LEAN)
+	$(LOWEST)/bin/python -m pytest -q $(PARALLEL) -m redis tests/claims
 
 versions: $(READY)  ## run those tests with the other versions of Python on this machine
 	@own=$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
