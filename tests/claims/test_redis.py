@@ -160,6 +160,24 @@ async def test_a_claim_that_redis_has_lost_stays_with_its_owner(redis_server: Re
     await claims.aclose()
 
 
+async def test_what_a_turn_asks_of_redis(serve: Serve, redis_server: RedisServer) -> None:
+    """Four requests for a message with a key, one for the end of its turn, and three for each tool call."""
+    served = serve(CALL, ["A bird."], CALL, CALL, ["A bird."])
+    async with (
+        AsyncInference(**served.address, claims=RedisClaims(redis_server.url)) as client,
+        redis.asyncio.Redis.from_url(redis_server.url) as connection,
+    ):
+
+        async def asked() -> int:
+            calls = await connection.info("commandstats")
+            return int(calls["cmdstat_evalsha"]["calls"])
+
+        await client.agent(agent()).send_message("Hi", idempotency_key="job-1")  # and Redis knows the scripts
+        before = await asked()
+        await client.agent(agent()).send_message("Hi", idempotency_key="job-2")
+        assert await asked() - before == 4 + 1 + 2 * 3
+
+
 def test_one_store_for_several_loops_and_threads(redis_server: RedisServer) -> None:
     """Each loop has its own connections, closed with it."""
     claims = RedisClaims(redis_server.url)
