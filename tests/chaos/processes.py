@@ -160,9 +160,9 @@ class Fleet:
         return self.home / "handlers.jsonl"
 
     @property
-    def posted(self) -> Path:
-        """What results the runtime was sent."""
-        return self.home / "posted.jsonl"
+    def accepted(self) -> Path:
+        """What results the runtime has accepted."""
+        return self.home / "accepted.jsonl"
 
     def start(self, runtime_url: str, redis_url: str) -> None:
         """Start all fronts and workers.
@@ -213,7 +213,7 @@ class Fleet:
 
     def _start_runtime(self) -> None:
         written = self.home / "runtime.address"
-        program = ["-m", runtime.__name__, str(written), str(self.posted), str(self._pace)]
+        program = ["-m", runtime.__name__, str(written), str(self.accepted), str(self._pace)]
         self._runtime = self._forker.start(program, self.home / "runtime.log", {})
         wait_until(lambda: written.exists() or self._runtime.ended, "the start of the runtime", _STARTS_WITHIN)
         assert written.exists(), self.log("runtime")

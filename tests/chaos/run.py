@@ -144,8 +144,8 @@ class Run:
             chats = await read_chats(client)
         turn_ids = [browser.plan.turn_id for browser in self.browsers]
         streams = await read_streams(self.fleet.redis.url, _PREFIX, turn_ids)
-        handlers, posted = read_lines(self.fleet.handlers), read_lines(self.fleet.posted)
-        return judge(Evidence(self.browsers, chats, streams, handlers, posted))
+        handlers, accepted = read_lines(self.fleet.handlers), read_lines(self.fleet.accepted)
+        return judge(Evidence(self.browsers, chats, streams, handlers, accepted))
 
 
 async def run_chaos(options: Options) -> Verdict:
