@@ -1,8 +1,8 @@
 """The service of the fleet's benchmarks, in a process of its own: any number of turns at once, at the least cost.
 
-The first part of a path is the plan of its turns (``/deltas,40,1000,10,1/agents/run``): the kind of events, their number,
-the length of the text, the events in a second (0 sends them as fast as they are read, in blocks), and whether the agent
-calls a tool half-way. The kind ``held`` sends a few events and then nothing more. Everything that is sent was rendered
+The first part of a path is the plan of its turns (``/deltas,40,1000,10,1/agents/run``): the kind of events, their
+number, the length of the text, the events in a second (0 sends them as fast as they are read, in blocks), and whether
+the agent calls a tool half-way. The kind ``held`` sends a few events and then nothing more. What is sent was rendered
 before, with a mark in the place of the ids.
 """
 
@@ -124,7 +124,10 @@ class Plan:
 def _chat(state: str) -> Form:
     """Return the stream line with the chat."""
     run = {"id": f"r{_MARK}", "chat_id": f"c{_MARK}", "state": state, "user_message_id": f"u{_MARK}"}
-    return {"event": "chats", "data": chat_form(state) | {"id": f"c{_MARK}", "status": _STATUS[state], "active_run": run}}
+    return {
+        "event": "chats",
+        "data": chat_form(state) | {"id": f"c{_MARK}", "status": _STATUS[state], "active_run": run},
+    }
 
 
 def _asked() -> Form:
