@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         webhook_tool,
         widget_action,
     )
+    from .claims import ClaimStore, MemoryClaims, RedisClaims
     from .client import AsyncAgents, AsyncInference, async_inference
     from .config import AgentConfig, Backoff, Timeout
     from .endpoints import AsyncResponseStream, Response
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
         APITimeoutError,
         AuthenticationError,
         CallbackCancelledError,
+        ClaimStoreError,
         ConfigurationError,
         ConfigurationWarning,
         ConflictError,
@@ -65,6 +67,8 @@ if TYPE_CHECKING:
         InferenceError,
         InputRequiredError,
         InternalServerError,
+        LeaseHeldError,
+        LeaseLostError,
         NotFoundError,
         OutputError,
         PermissionDeniedError,
@@ -181,6 +185,8 @@ __all__ = [
     "ChatStatus",
     "ChatTrace",
     "Chats",
+    "ClaimStore",
+    "ClaimStoreError",
     "ConfigurationError",
     "ConfigurationWarning",
     "ConflictError",
@@ -204,9 +210,12 @@ __all__ = [
     "Interrupt",
     "InterruptReason",
     "InterruptStatus",
+    "LeaseHeldError",
+    "LeaseLostError",
     "LifecycleHookBuilder",
     "MCPToolBuilder",
     "MappingView",
+    "MemoryClaims",
     "Message",
     "MessageStatus",
     "MessageStream",
@@ -214,6 +223,7 @@ __all__ = [
     "OutputError",
     "PermissionDeniedError",
     "RateLimitError",
+    "RedisClaims",
     "RequirementsNotMetError",
     "Response",
     "ResponseStream",
@@ -278,13 +288,14 @@ _MODULES = {
     "LifecycleHookBuilder MCPToolBuilder WebhookToolBuilder agent_tool app_tool call_tool http_tool internal_tools "
     "learning_hooks lifecycle_hook mcp_tool webhook_tool widget_action",
     "client": "AsyncAgents AsyncInference async_inference",
+    "claims": "ClaimStore MemoryClaims RedisClaims",
     "config": "AgentConfig Backoff Timeout",
     "endpoints": "AsyncResponseStream Response",
-    "errors": "APIConnectionError APIError APITimeoutError AuthenticationError CallbackCancelledError "
+    "errors": "APIConnectionError APIError APITimeoutError AuthenticationError CallbackCancelledError ClaimStoreError "
     "ConfigurationError ConfigurationWarning ConflictError FileError InferenceError InputRequiredError "
-    "InternalServerError NotFoundError OutputError PermissionDeniedError RateLimitError RequirementsNotMetError "
-    "RunFailedError SessionExpiredError StreamError TaskCancelledError TaskFailedError TaskTimeoutError "
-    "WorkerLostError",
+    "InternalServerError LeaseHeldError LeaseLostError NotFoundError OutputError PermissionDeniedError RateLimitError "
+    "RequirementsNotMetError RunFailedError SessionExpiredError StreamError TaskCancelledError TaskFailedError "
+    "TaskTimeoutError WorkerLostError",
     "events": "AsyncEventStream Event",
     "models": "Chat ChatStatus ChatTrace Content ContentType Delta FileRef Interrupt InterruptReason InterruptStatus "
     "MappingView Message MessageStatus Role Run RunState ToolCall ToolCallStatus ToolType Usage",

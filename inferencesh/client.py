@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from ._http.transport import Address
     from ._tasks.request import RunOptions
+    from ._turns.leases import OnStoreLost
     from .agent import AsyncAgent
+    from .claims import ClaimStore
     from .config import AgentConfig, AgentFields
     from .endpoints import AsyncResponseStream, Endpoints
     from .local import BackgroundRuntime, RuntimeOptions
@@ -97,6 +99,12 @@ class AsyncInference(_ClientNames):
         tool_timeout: Seconds a tool handler may take, or None.
         max_parallel_tools: How many handlers of one turn run at once.
         max_line_bytes: The longest line of a stream, in bytes.
+        claims: Where it is kept who takes care of a tool call, a message and a turn. None keeps it in this client, and
+            a tool call is run at most once; with ``RedisClaims`` several workers share it, and one goes on where
+            another has died.
+        on_claim_store_lost: What to do while that store cannot be reached: ``"fail"`` raises ClaimStoreError for what
+            would have to be claimed, ``"run"`` logs a warning and does it without the store. What was claimed before
+            goes on in either case.
 
     Raises:
         ConfigurationError: There is no API key, or an argument is invalid.
@@ -125,10 +133,13 @@ class AsyncInference(_ClientNames):
         tool_timeout: float | None = None,
         max_parallel_tools: int = 16,
         max_line_bytes: int = MAX_LINE_BYTES,
+        claims: ClaimStore | None = None,
+        on_claim_store_lost: OnStoreLost = "fail",
     ) -> None:
         from ._http.events import Reconnects
         from ._http.transport import Address, Transport, TransportOptions
         from ._turns.driver import AgentOptions
+        from ._turns.leases import Leases
         from ._turns.tools import ToolLimits
 
         if base_url is None or isinstance(base_url, str):
@@ -157,6 +168,7 @@ class AsyncInference(_ClientNames):
                 at_once=check_count("max_parallel_tools", max_parallel_tools, 1),
                 timeout=_seconds("tool_timeout", tool_timeout),
             ),
+            leases=Leases(claims, on_claim_store_lost),
         )
 
     @classmethod
@@ -580,12 +592,18 @@ class AsyncInference(_ClientNames):
         await self._transport.aclose()
         for runner in self._agent_options.runners:
             await runner.aclose()
+        await self._agent_options.leases.aclose()
         if self._runtime is not None:
             import anyio.to_thread
 
             await anyio.to_thread.run_sync(self._runtime.stop)
 
     async def __aenter__(self) -> Self:
+        try:
+            await self._agent_options.leases.check()
+        except BaseException:
+            await self.aclose()
+            raise
         return self
 
     async def __aexit__(
@@ -621,6 +639,8 @@ class ClientOptions(TypedDict, total=False):
     tool_timeout: float | None
     max_parallel_tools: int
     max_line_bytes: int
+    claims: ClaimStore | None
+    on_claim_store_lost: OnStoreLost
 
 
 def async_inference(api_key: str | None = None, **options: Unpack[ClientOptions]) -> AsyncInference:

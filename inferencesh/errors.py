@@ -24,6 +24,7 @@ __all__ = [
     "APITimeoutError",
     "AuthenticationError",
     "CallbackCancelledError",
+    "ClaimStoreError",
     "ConfigurationError",
     "ConfigurationWarning",
     "ConflictError",
@@ -31,6 +32,8 @@ __all__ = [
     "InferenceError",
     "InputRequiredError",
     "InternalServerError",
+    "LeaseHeldError",
+    "LeaseLostError",
     "NotFoundError",
     "OutputError",
     "PermissionDeniedError",
@@ -416,6 +419,44 @@ class StreamError(InferenceError):
         except StreamError:
             message = agent.wait()
         ```
+    """
+
+
+class LeaseHeldError(InferenceError):
+    """Another worker is still busy with the turn that was to be taken over.
+
+    Raised by ``take_over(wait=seconds)`` when the lease was renewed all the time. Nothing has to be done, unless that
+    worker fails later: then take the turn over again.
+
+    Example:
+        ```python
+        try:
+            message = agent.take_over(wait=0).get_final_message()
+        except LeaseHeldError:
+            print("another worker is still at it")
+        except InferenceError as error:
+            print(f"there is nothing to take over: {error}")
+        ```
+
+        ```text
+        there is nothing to take over: ...
+        ```
+    """
+
+
+class LeaseLostError(InferenceError):
+    """Another worker has taken the turn over, because this one did not renew its lease in time.
+
+    It happens to a process that was stopped, or cut off from the store of claims, for longer than the lease. The other
+    worker goes on with the turn: do not repeat it here. ``message`` is the last snapshot that was received here.
+    """
+
+
+class ClaimStoreError(InferenceError):
+    """The store of claims, such as Redis, could not be reached or could not do what it was asked for.
+
+    Nothing was claimed: the tool call or message that the claim was for was not run or sent. ``__cause__`` is the
+    error of the store's own client. Pass ``on_claim_store_lost="run"`` to the client to go on without the store.
     """
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ._loops.invoke import Callback
     from ._loops.loop_thread import LoopThread, Pump
     from ._tasks.request import OnUpdate, RunOptions, SessionRunOptions, TaskRequest
+    from ._turns.leases import OnStoreLost
     from ._turns.request import (
         OnApproval,
         OnDelta,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         Until,
     )
     from .agent import AsyncAgent
+    from .claims import ClaimStore
     from .client import AsyncAgents, ClientOptions
     from .config import AgentConfig, AgentFields
     from .endpoints import AsyncItemStream, AsyncResponseStream
@@ -109,6 +111,12 @@ class Inference(_ClientNames):
         tool_timeout: Seconds a tool handler may take, or None.
         max_parallel_tools: How many handlers of one turn run at once.
         max_line_bytes: The longest line of a stream, in bytes.
+        claims: Where it is kept who takes care of a tool call, a message and a turn. None keeps it in this client, and
+            a tool call is run at most once; with ``RedisClaims`` several workers share it, and one goes on where
+            another has died.
+        on_claim_store_lost: What to do while that store cannot be reached: ``"fail"`` raises ClaimStoreError for what
+            would have to be claimed, ``"run"`` logs a warning and does it without the store. What was claimed before
+            goes on in either case.
 
     Raises:
         ConfigurationError: There is no API key, or an argument is invalid.
@@ -137,6 +145,8 @@ class Inference(_ClientNames):
         tool_timeout: float | None = None,
         max_parallel_tools: int = 16,
         max_line_bytes: int = MAX_LINE_BYTES,
+        claims: ClaimStore | None = None,
+        on_claim_store_lost: OnStoreLost = "fail",
     ) -> None:
         from ._loops.loop_thread import LoopThread
 
@@ -156,6 +166,8 @@ class Inference(_ClientNames):
             tool_timeout=tool_timeout,
             max_parallel_tools=max_parallel_tools,
             max_line_bytes=max_line_bytes,
+            claims=claims,
+            on_claim_store_lost=on_claim_store_lost,
         )
         self._thread = LoopThread("inferencesh")
 
@@ -476,6 +488,12 @@ class Inference(_ClientNames):
         self._thread.close()
 
     def __enter__(self) -> Self:
+        if self._client._agent_options.leases.shared:
+            try:
+                self._thread.call(self._client.__aenter__())
+            except BaseException:
+                self.close()
+                raise
         return self
 
     def __exit__(

@@ -13,17 +13,15 @@ import importlib
 import logging
 import os
 import sys
-import threading
 import time
-import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import anyio.to_thread
-import attrs
 
-from inferencesh._loops.threads import OpenConnection, hand_over
+from inferencesh._loops.pool import LoopPool
+from inferencesh._loops.threads import OpenConnection
 from inferencesh.config import Secret, is_loopback
 from inferencesh.errors import APIConnectionError, APIError, APITimeoutError, ConfigurationError, InferenceError
 
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HTTPClient",
-    "SessionPool",
     "connection_error",
     "import_aiohttp",
     "proxy_for",
@@ -74,7 +71,12 @@ class HTTPClient:
         self._get_address = get_address
         self._proxies: dict[str, str | None] = {}
         self._secret: Secret | None = None
-        self._sessions = SessionPool(self._make_session, in_use)
+        self._sessions: LoopPool[aiohttp.ClientSession] = LoopPool(
+            self._make_session,
+            functools.partial(_close_session, in_use),
+            discard=lambda session: session.detach(),
+            is_open=lambda session: not session.closed,
+        )
 
     @property
     def closed(self) -> bool:
@@ -235,107 +237,19 @@ class HTTPClient:
         )
 
 
-@attrs.frozen
-class _LoopSession:
-    """The session of one event loop, and the generator whose ``aclose`` closes it."""
-
-    session: aiohttp.ClientSession
-    cleanup: AsyncGenerator[None, None]
-    pid: int
-
-
-# SessionPool of a parent process, kept alive in a forked child: finalizing them would disturb the parent's sockets.
-_inherited: list[_LoopSession] = []
-
-
-class SessionPool:
-    """The sessions of one client, one for each event loop.
-
-    Args:
-        make: Creates a session for the running loop.
-        in_use: The streams and uploads in progress; they are closed together with the session of their loop.
-    """
-
-    def __init__(self, make: Callable[[], aiohttp.ClientSession], in_use: Iterable[OpenConnection]) -> None:
-        self._make = make
-        self._in_use = in_use
-        self._by_loop: dict[asyncio.AbstractEventLoop, _LoopSession] = {}
-        self._lock = threading.Lock()
-        self.closed = False
-        weakref.finalize(self, _discard, self._by_loop)
-
-    async def get(self) -> aiohttp.ClientSession:
-        """Return the session of the running loop.
-
-        Raises:
-            InferenceError: The client was closed.
-        """
-        loop = asyncio.get_running_loop()
-        entry = self._by_loop.get(loop)
-        if entry is not None and entry.pid == os.getpid() and not entry.session.closed:
-            return entry.session
-        with self._lock:
-            if self.closed:  # checked under the lock: aclose() does not see a session that is added after it
-                raise InferenceError("this client has been closed; make a new one")
-            for other, entry in list(self._by_loop.items()):
-                if other.is_closed() or entry.pid != os.getpid():
-                    _discard({other: self._by_loop.pop(other)})
-            session = self._make()
-            entry = self._by_loop[loop] = _LoopSession(session, _close_at_end(session, self._in_use), os.getpid())
-        await anext(entry.cleanup)  # started, so that the loop closes it in shutdown_asyncgens()
-        return session
-
-    async def aclose(self) -> None:
-        """Close the sessions; those of other running loops are closed in their own threads."""
-        self.closed = True
-        with self._lock:
-            sessions = dict(self._by_loop)
-            self._by_loop.clear()
-        here = asyncio.get_running_loop()
-        for loop, entry in sessions.items():
-            if entry.pid != os.getpid() or loop.is_closed():
-                _discard({loop: entry})
-            elif loop is here:
-                await entry.cleanup.aclose()
-            elif not loop.is_running() or not hand_over(loop, _begin_closing, entry.cleanup):
-                _discard({loop: entry})
-
-
-async def _close_at_end(session: aiohttp.ClientSession, in_use: Iterable[OpenConnection]) -> AsyncGenerator[None, None]:
-    """Wait in ``yield`` while the session is open; on ``aclose``, close it and the streams and uploads of its loop."""
-    try:
-        yield
-    finally:
-        for connection in in_use:
-            if connection.loop is asyncio.get_running_loop():
-                connection.close()
-        await session.close()
-
-
-_closing: set[asyncio.Task[None]] = set()  # an event loop holds only weak references to tasks
-
-
-def _begin_closing(cleanup: AsyncGenerator[None, None]) -> None:
-    task = asyncio.ensure_future(cleanup.aclose())
-    _closing.add(task)
-    task.add_done_callback(_closing.discard)
-
-
-def _discard(sessions: dict[asyncio.AbstractEventLoop, _LoopSession]) -> None:
-    """Drop sessions that cannot be closed, since their loop has ended or belongs to a parent process."""
-    for loop, entry in sessions.items():
-        if entry.pid != os.getpid():
-            _inherited.append(entry)
-        if entry.pid != os.getpid() or not loop.is_running():
-            entry.session.detach()  # a running loop closes it when the generator is collected
-    sessions.clear()
+async def _close_session(in_use: Iterable[OpenConnection], session: aiohttp.ClientSession) -> None:
+    """Close a session, and the streams and uploads of its loop."""
+    for connection in in_use:
+        if connection.loop is asyncio.get_running_loop():
+            connection.close()
+    await session.close()
 
 
 @functools.cache
 def _connector_class() -> type[aiohttp.TCPConnector]:
     """Return aiohttp's TCPConnector without its ``__del__``, which warns and closes sockets of a parent process.
 
-    ``SessionPool`` closes connectors. Where it cannot (in a forked child, or if a loop was never closed), the operating
+    ``LoopPool`` closes connectors. Where it cannot (in a forked child, or if a loop was never closed), the operating
     system closes the sockets when the process ends.
     """
     import aiohttp

@@ -42,6 +42,7 @@ class Turn:
         progress: A number that grows with each snapshot, which tells whether a new connection has helped.
         last_delivered: The last snapshot.
         driven: Whether a caller is reading the turn at present.
+        owner: The name under which this turn claims its tool calls; "" until it has claimed one.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Turn:
         self.progress = 0
         self.last_delivered: Message | None = None
         self.driven = False
+        self.owner = ""
         self._schedule = PollSchedule()
         self._pause_delay: float | None = None  # of ``OutcomeDecider.quiet_before_pause``, while it is known
         self._pause_delay_known = False  # more text does not change it

@@ -37,9 +37,10 @@ from inferencesh.errors import (
 from inferencesh.models import FileRef, Message, Role
 
 from .conversation import Conversation
+from .leases import Leases
 from .output import read_output
 from .request import TurnRequest
-from .tools import CallRegistry, ToolLimits, ToolRunner
+from .tools import ToolLimits, ToolRunner
 from .tracing import TurnSpan
 
 __all__ = ["AgentOptions", "TurnDriver"]
@@ -54,13 +55,13 @@ class AgentOptions:
     Attributes:
         reconnects: The limits of reconnecting to streams.
         tools: The limits of tool calls.
-        registry: The tool calls that the client's turns have claimed.
+        leases: What the client's turns have claimed.
         runners: The tool runners that are alive; closing the client closes them.
     """
 
     reconnects: Reconnects = attrs.Factory(Reconnects)
     tools: ToolLimits = attrs.Factory(ToolLimits)
-    registry: CallRegistry = attrs.Factory(CallRegistry)
+    leases: Leases = attrs.Factory(Leases)
     runners: WeakRegistry[ToolRunner] = attrs.Factory(WeakRegistry)
 
 
@@ -371,7 +372,7 @@ class TurnDriver(EventDriver[Message]):
                 self.conversation,
                 self.request,
                 options.tools,
-                options.registry,
+                options.leases,
                 self.invoker,
                 on_settled=self._connection.wake,
             )

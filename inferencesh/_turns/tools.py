@@ -10,13 +10,12 @@ import json
 import logging
 import threading
 import types
-import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from typing import Any, TypeAlias
 
 import attrs
 
-from inferencesh._http.uploads import check_result_files
+from inferencesh._http.uploads import attachments, check_result_files
 from inferencesh._loops.invoke import (
     Invoker,
     ThreadInvoker,
@@ -31,23 +30,22 @@ from inferencesh._loops.invoke import (
 )
 from inferencesh._loops.threads import hand_over, wait_for_end
 from inferencesh._protocol.calls import CallOutcome, Step, step_of
-from inferencesh._protocol.outcome import End
 from inferencesh._protocol.turn import Turn
+from inferencesh._types.codec import structure
 from inferencesh._types.encoding import EncodedResult, encode_result, plain_result
+from inferencesh.claims.store import ClaimState
 from inferencesh.errors import APIError, CallbackCancelledError, InferenceError, exception_text, typed_text
-from inferencesh.models import ToolCall
+from inferencesh.models import FileRef, ToolCall
 from inferencesh.tools.handler import ArgumentsError, Tool, ToolContext
 
 from .conversation import Conversation
+from .leases import Lease, Leases, new_owner
 from .request import TurnRequest
 from .tracing import tool_span
 
-__all__ = ["CallRegistry", "ToolLimits", "ToolRunner"]
+__all__ = ["ToolLimits", "ToolRunner"]
 
 logger = logging.getLogger("inferencesh")
-
-_POLL = 0.05  # seconds between looks at a call that another turn of this client has claimed
-_REMEMBERED = 1024  # settled calls, the newest; no stream is behind another by more
 
 
 @attrs.frozen
@@ -72,7 +70,7 @@ class ToolRunner:
         conversation: The conversation that the turn is part of.
         request: The callbacks, and the agent object for handlers that ask for it.
         limits: The limits of tool calls.
-        registry: The tool calls that the client's turns have claimed.
+        leases: The claims of the client, without which no call is taken care of.
         invoker: Calls functions of the user that may block.
         on_settled: Called after each call that the turn was told about.
 
@@ -86,7 +84,7 @@ class ToolRunner:
         conversation: Conversation,
         request: TurnRequest,
         limits: ToolLimits,
-        registry: CallRegistry,
+        leases: Leases,
         invoker: Invoker,
         on_settled: Callable[[], object],
     ) -> None:
@@ -95,7 +93,7 @@ class ToolRunner:
         self._conversation = conversation
         self._request = request
         self._limits = limits
-        self._registry = registry
+        self._leases = leases
         self._invoker = invoker
         self._on_settled = on_settled
         self._loop = asyncio.get_running_loop()
@@ -141,8 +139,6 @@ class ToolRunner:
         try:
             with in_callback_of(self._conversation):
                 outcome = await (self._approve(call) if step is Step.APPROVAL else self._answer(call))
-            if outcome is not CallOutcome.LEFT:
-                self._registry.settle(call.id, self._turn, step, outcome)
         except asyncio.CancelledError as error:
             if self._cancelled:
                 raise
@@ -165,24 +161,47 @@ class ToolRunner:
             turn.call_decided(call.id, now, approved=approved)
         self._on_settled()
 
+    # -- claims ----------------------------------------------------------------------------------------------------
+
+    async def _claim(self, call: ToolCall, step: Step = Step.RESULT) -> Lease | CallOutcome:
+        """Claim a step of a call, as soon as nobody else has it.
+
+        Returns:
+            The lease, or what has become of the call.
+        """
+        turn = self._turn
+        turn.owner = turn.owner or new_owner()
+        key = f"{turn.chat_id}:call:{call.id}" + (":approval" if step is Step.APPROVAL else "")
+        claim = await self._leases.wait(key, turn.owner, turn.run.user_message_id)
+        if isinstance(claim, Lease):
+            return claim
+        return CallOutcome[claim.result] if claim.state is ClaimState.SETTLED and claim.result else CallOutcome.LEFT
+
+    async def _note(self, call: ToolCall, outcome: CallOutcome, step: Step = Step.RESULT) -> CallOutcome:
+        """Note for other streams what has become of a call that a callback has taken care of."""
+        claim = await self._claim(call, step)
+        if isinstance(claim, Lease):
+            await claim.settle(outcome.name)
+        return outcome
+
     # -- approvals -------------------------------------------------------------------------------------------------
 
     async def _approve(self, call: ToolCall) -> CallOutcome:
         """Get a decision about a call: that of ``on_approval``, or one that was made elsewhere."""
-        claimed = self._registry.take(call.id, self._turn, Step.APPROVAL)
-        if isinstance(claimed, CallOutcome):
-            return claimed
-        if claimed is not None:
-            await _settled_by(claimed, call.id, claimed.calls.decided)
-            return claimed.calls.decision(call.id)
-        async with self._one_question:
+        claim = await self._claim(call, Step.APPROVAL)
+        if isinstance(claim, CallOutcome):
+            return claim
+        async with claim, self._one_question:
             if self._approval_failed:
                 return CallOutcome.LEFT
             try:
-                return await self._ask(call)
+                outcome = await self._ask(call)
             except BaseException:
                 self._approval_failed = True
                 raise
+            if outcome is not CallOutcome.LEFT:
+                await claim.settle(outcome.name)
+            return outcome
 
     async def _ask(self, call: ToolCall) -> CallOutcome:
         """Ask ``on_approval`` about a call and post the decision.
@@ -214,7 +233,7 @@ class ToolRunner:
             async with self._one_callback:
                 await self._call_back("on_tool_call", callback, call)
         if call.id in self._turn.calls.answered:
-            return CallOutcome.ANSWERED
+            return await self._note(call, CallOutcome.ANSWERED)
         tool = self._conversation.setup.tools.get(call.name)
         if tool is None or tool.handler is None:
             if self._turn.calls.decided.get(call.id):
@@ -224,43 +243,66 @@ class ToolRunner:
                     *(self._turn.chat_id, call.id, call.name),
                 )
             return CallOutcome.LEFT
-        claimed = self._registry.take(call.id, self._turn)
-        if isinstance(claimed, CallOutcome):
-            return claimed
-        if claimed is not None:
-            await _settled_by(claimed, call.id, claimed.calls.answered)
-            return CallOutcome.ANSWERED if call.id in claimed.calls.answered else CallOutcome.LEFT
-        async with self._slots:
-            result = await self._execute(tool, tool.handler, call)
-        await self._submit(tool, call, result)
-        return CallOutcome.ANSWERED
+        while True:
+            claim = await self._claim(call)
+            if isinstance(claim, CallOutcome):
+                return claim
+            async with claim:
+                if await self._run(tool, tool.handler, call, claim):
+                    return CallOutcome.ANSWERED
 
-    async def _submit(self, tool: Tool, call: ToolCall, result: EncodedResult) -> None:
-        """Post a result with its images; where the service refuses them, the agent is told so instead."""
-        refused = ""
-        try:
-            files = await self._conversation.upload(result.images)
-        except APIError as error:
-            refused = f"the images in the tool's result could not be uploaded: {exception_text(error)}"
+    async def _run(self, tool: Tool, handler: Callable[..., Any], call: ToolCall, lease: Lease) -> bool:
+        """Get the result of a claimed call and post it; a result that an earlier owner has recorded is posted as it is.
+
+        Returns:
+            Whether it was posted; False if another worker has the claim now, and with it the call.
+        """
+        if lease.result is not None:
+            prepared = _Prepared.read(lease.result)
         else:
             try:
-                await self._conversation.submit(call.id, result.text, accept_existing=True, files=files)
-            except APIError as error:
-                if error.status_code != _TOO_LARGE:
+                async with asyncio.timeout(None) as held, self._slots:
+                    lease.when_lost(lambda: held.reschedule(self._loop.time()))
+                    result = await self._execute(tool, handler, call, lease.attempt)
+                    prepared = await self._prepare(tool, result)
+            except TimeoutError:
+                if not held.expired():
                     raise
-                refused = f"the tool's result was refused as too large: it has {len(result.text):,} characters"
-        if refused:
-            logger.warning(
-                "the result of the tool %s was refused, or its images were; the agent was told so", tool.name
-            )
-            await self._conversation.submit(call.id, _error_result(refused).text, accept_existing=True)
+                logger.warning(
+                    "the call %s of the tool %s goes on elsewhere: this process has not renewed its lease in time",
+                    *(call.id, tool.name),
+                )
+                return False
+            lease.when_lost(_nothing)
+            if not await lease.record(prepared.written()):
+                return False
+        await self._submit(tool, call, prepared)
+        await lease.settle(CallOutcome.ANSWERED.name)
+        return True
 
-    async def _execute(self, tool: Tool, handler: Callable[..., Any], call: ToolCall) -> EncodedResult:
+    async def _prepare(self, tool: Tool, result: EncodedResult) -> _Prepared:
+        """Upload the images of a result; where the service refuses them, the agent is told so instead."""
+        try:
+            return _Prepared(result.text, await self._conversation.upload(result.images))
+        except APIError as error:
+            return _refused(tool, f"the images in the tool's result could not be uploaded: {exception_text(error)}")
+
+    async def _submit(self, tool: Tool, call: ToolCall, result: _Prepared) -> None:
+        """Post a result; where the service refuses it as too large, the agent is told so instead."""
+        try:
+            await self._conversation.submit(call.id, result.text, accept_existing=True, files=result.files)
+        except APIError as error:
+            if error.status_code != _TOO_LARGE:
+                raise
+            refused = f"the tool's result was refused as too large: it has {len(result.text):,} characters"
+            await self._conversation.submit(call.id, _refused(tool, refused).text, accept_existing=True)
+
+    async def _execute(self, tool: Tool, handler: Callable[..., Any], call: ToolCall, attempt: int) -> EncodedResult:
         """Call the handler; return the result to post, which for a failure says what went wrong."""
         try:
             if call.undecoded_arguments is not None:
                 return _error_result("the arguments are not a JSON object")
-            context = ToolContext(self._turn.chat_id or "", call.id, tool.name, self._request.agent)
+            context = ToolContext(self._turn.chat_id or "", call.id, tool.name, self._request.agent, attempt)
             bound = tool.bind(call.arguments, context)
             async with asyncio.timeout(None) as limit:
                 result = await self._call_handler(handler, call, self._timed(bound, limit))
@@ -358,13 +400,6 @@ def _read_decision(answer: object) -> tuple[bool, str] | None:
     )
 
 
-async def _settled_by(owner: Turn, call_id: str, settled: Container[str]) -> None:
-    """Wait until another turn of this client has settled a call, or is not driven any more."""
-    # It may be on another loop, so there is no event to wait for.
-    while owner.driven and call_id not in settled:  # noqa: ASYNC110
-        await asyncio.sleep(_POLL)
-
-
 def _cancelled_by_others(call: ToolCall, error: asyncio.CancelledError) -> CallbackCancelledError:
     failure = CallbackCancelledError(f"the task of a call of the tool {call.name} was cancelled, and not by its turn")
     failure.__cause__ = error
@@ -379,44 +414,37 @@ def _error_result(text: str) -> EncodedResult:
     return EncodedResult(json.dumps({"error": text}, ensure_ascii=False))
 
 
-_Key: TypeAlias = tuple[str, str, Step]
+@attrs.frozen
+class _Prepared:
+    """A result as it is posted.
 
-
-class CallRegistry:
-    """The tool calls that the turns of one client have claimed, so that none of them is taken care of twice.
-
-    A claim lasts until its turn has ended, or nothing refers to the turn any more; ids are unique in a chat for that
-    long. Settled calls are remembered for streams of the same turn that are behind.
+    Attributes:
+        text: The result's text.
+        files: The uploaded files that go with it.
     """
 
-    def __init__(self) -> None:
-        self._owners: weakref.WeakValueDictionary[_Key, Turn] = weakref.WeakValueDictionary()
-        self._settled: dict[tuple[_Key, str], CallOutcome] = {}
+    text: str
+    files: Sequence[FileRef] = ()
 
-    def take(self, call_id: str, turn: Turn, step: Step = Step.RESULT) -> Turn | CallOutcome | None:
-        """Claim a step of a call for a turn.
+    def written(self) -> str:
+        """Return it as a text, for the store of claims."""
+        return json.dumps({"text": self.text, "files": attachments(self.files)})
 
-        Returns:
-            None if the turn has the claim now; else what became of the call, or the other turn that has claimed it.
-        """
-        key = (turn.chat_id or "", call_id, step)
-        if (outcome := self._settled.get((key, turn.run.user_message_id))) is not None:
-            return outcome
-        owner = self._owners.get(key)
-        if owner is not None and owner is not turn and (owner.outcome is None or owner.outcome.end is End.PAUSED):
-            return owner
-        self._owners[key] = turn
-        return None
+    @classmethod
+    def read(cls, written: str) -> _Prepared:
+        """Return the result that ``written`` returned as a text."""
+        given = json.loads(written)
+        return cls(given["text"], [structure(file, FileRef) for file in given["files"]])
 
-    def settle(self, call_id: str, turn: Turn, step: Step, outcome: CallOutcome) -> None:
-        """Remember what became of a call.
 
-        The message that began the turn tells the call from one of another turn with the same id.
-        """
-        if turn.run.user_message_id:
-            self._settled[(turn.chat_id or "", call_id, step), turn.run.user_message_id] = outcome
-            while len(self._settled) > _REMEMBERED:
-                del self._settled[next(iter(self._settled))]
+def _refused(tool: Tool, why: str) -> _Prepared:
+    """Return what the agent gets in place of a result that the service refused."""
+    logger.warning("the result of the tool %s was refused, or its images were; the agent was told so", tool.name)
+    return _Prepared(_error_result(why).text)
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 Report: TypeAlias = Callable[[Any], Awaitable[None]]

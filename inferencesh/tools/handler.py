@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import re
 import types
 from collections.abc import Callable, Mapping
@@ -56,6 +57,9 @@ class ToolContext:
         call_id: The call's id.
         tool_name: The tool's name.
         agent: The agent whose turn it is: an ``Agent`` in the blocking client, an ``AsyncAgent`` in the async one.
+        attempt: How many times the call was given to a handler, this time included. It is 1 unless the client's claims
+            are shared with other workers and one of them has died at this call. It grows with each attempt, so that it
+            can serve as a fencing token.
 
     Example:
         ```python
@@ -74,6 +78,18 @@ class ToolContext:
     call_id: str
     tool_name: str
     agent: Any = None  # Any, so that a handler may use either kind of agent without a cast
+    attempt: int = 1
+
+    @property
+    def idempotency_key(self) -> str:
+        """A text that is the same for each attempt of this call and for no other call, in any process.
+
+        Pass it to services that take such a key, as those for payments do: then a call that was begun by a worker that
+        died, and is run again by another one, is charged once. It has 32 hexadecimal digits.
+        """
+        import hashlib
+
+        return hashlib.sha256(json.dumps([self.chat_id, self.call_id]).encode()).hexdigest()[:32]
 
 
 # Binds the arguments of one call and its context to a handler; calling the result runs the handler.

@@ -1,0 +1,127 @@
+"""``LoopPool``: what may be used on one event loop only, such as a session, made once for each loop that uses it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Generic, TypeVar
+
+import attrs
+
+from inferencesh.errors import InferenceError
+
+from .threads import hand_over
+
+__all__ = ["LoopPool"]
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class _Member(Generic[T]):
+    """What one event loop has, and the generator whose ``aclose`` closes it."""
+
+    item: T
+    cleanup: AsyncGenerator[None, None]
+    pid: int
+
+
+# Members of a parent process, kept alive in a forked child: finalizing them would disturb the parent's sockets.
+_inherited: list[object] = []
+
+
+class LoopPool(Generic[T]):
+    """Items of one kind, one for each event loop, each closed with its loop.
+
+    Args:
+        make: Creates an item for the running loop.
+        close: Closes an item, on its loop.
+        discard: Lets go of an item that cannot be closed, since its loop has ended or belongs to a parent process.
+        is_open: Whether an item can still be used.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], T],
+        close: Callable[[T], Awaitable[None]],
+        discard: Callable[[T], object],
+        is_open: Callable[[T], bool] = lambda _: True,
+    ) -> None:
+        self._make = make
+        self._close = close
+        self._discard = discard
+        self._is_open = is_open
+        self._members: dict[asyncio.AbstractEventLoop, _Member[T]] = {}
+        self._lock = threading.Lock()
+        self.closed = False
+        weakref.finalize(self, _discard_all, self._members, discard)
+
+    async def get(self) -> T:
+        """Return the item of the running loop.
+
+        Raises:
+            InferenceError: The pool was closed.
+        """
+        loop = asyncio.get_running_loop()
+        member = self._members.get(loop)
+        if member is not None and member.pid == os.getpid() and self._is_open(member.item):
+            return member.item
+        with self._lock:
+            if self.closed:  # checked under the lock: aclose() does not see an item that is added after it
+                raise InferenceError("this client has been closed; make a new one")
+            for other, member in list(self._members.items()):
+                if other.is_closed() or member.pid != os.getpid():
+                    _discard_all({other: self._members.pop(other)}, self._discard)
+            item = self._make()
+            member = self._members[loop] = _Member(item, _close_at_end(item, self._close), os.getpid())
+        await anext(member.cleanup)  # started, so that the loop closes it in shutdown_asyncgens()
+        return item
+
+    async def aclose(self, *, for_good: bool = True) -> None:
+        """Close the items; those of other running loops are closed in their own threads.
+
+        Args:
+            for_good: Whether no other items are made from now on.
+        """
+        self.closed = for_good
+        with self._lock:
+            members = dict(self._members)
+            self._members.clear()
+        here = asyncio.get_running_loop()
+        for loop, member in members.items():
+            if member.pid != os.getpid() or loop.is_closed():
+                _discard_all({loop: member}, self._discard)
+            elif loop is here:
+                await member.cleanup.aclose()
+            elif not loop.is_running() or not hand_over(loop, _begin_closing, member.cleanup):
+                _discard_all({loop: member}, self._discard)
+
+
+async def _close_at_end(item: T, close: Callable[[T], Awaitable[None]]) -> AsyncGenerator[None, None]:
+    """Wait in ``yield`` while the item is open, and close it on ``aclose``."""
+    try:
+        yield
+    finally:
+        await close(item)
+
+
+_closing: set[asyncio.Task[None]] = set()  # an event loop holds only weak references to tasks
+
+
+def _begin_closing(cleanup: AsyncGenerator[None, None]) -> None:
+    task = asyncio.ensure_future(cleanup.aclose())
+    _closing.add(task)
+    task.add_done_callback(_closing.discard)
+
+
+def _discard_all(members: dict[asyncio.AbstractEventLoop, _Member[T]], discard: Callable[[T], object]) -> None:
+    """Drop items that cannot be closed."""
+    for loop, member in members.items():
+        if member.pid != os.getpid():
+            _inherited.append(member)
+        if member.pid != os.getpid() or not loop.is_running():
+            discard(member.item)  # a running loop closes it when the generator is collected
+    members.clear()

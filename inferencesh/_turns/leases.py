@@ -1,0 +1,295 @@
+"""The claims that the turns of one client hold: renewed while they last, and given up when they end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import threading
+import weakref
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Literal, Self, TypeAlias
+
+from inferencesh.claims.memory import MemoryClaims
+from inferencesh.claims.store import Claim, ClaimState, ClaimStore, Holding
+from inferencesh.errors import ClaimStoreError, ConfigurationError
+
+__all__ = ["Lease", "Leases", "OnStoreLost", "new_owner"]
+
+logger = logging.getLogger("inferencesh")
+
+OnStoreLost: TypeAlias = Literal["fail", "run"]
+
+_RENEWALS = 3  # of a lease before it would run out, so that one of them may be late or fail
+_CLOSING = 5.0  # seconds that closing waits for claims to be given up
+
+
+def new_owner() -> str:
+    """Return a text that stands for one owner of claims, in any process."""
+    return secrets.token_hex(8)
+
+
+class Leases:
+    """The claims of one client, in the store that it was given.
+
+    Args:
+        store: The store.
+        on_store_lost: Whether a claim fails when the store is lost ("fail"), or is made in the memory of this process
+            ("run").
+
+    Raises:
+        ConfigurationError: An argument has another type or value.
+    """
+
+    def __init__(self, store: ClaimStore | None = None, on_store_lost: OnStoreLost = "fail") -> None:
+        if store is not None and not isinstance(store, ClaimStore):
+            raise ConfigurationError(
+                f"claims must be a ClaimStore, such as RedisClaims('redis://...'), not {type(store).__name__}"
+            )
+        if on_store_lost not in ("fail", "run"):
+            raise ConfigurationError(f"on_claim_store_lost must be 'fail' or 'run', not {on_store_lost!r}")
+        self.store: ClaimStore = store if store is not None else MemoryClaims()
+        self._runs_without = on_store_lost == "run"
+        self._spare = MemoryClaims()  # for what is claimed while the store is lost
+        self._renewers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Renewer] = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()
+        self._giving_up: set[asyncio.Task[None]] = set()
+
+    @property
+    def shared(self) -> bool:
+        """Whether owners may die without the store, so that claims are leases."""
+        return self.store.lease is not None
+
+    async def check(self) -> None:
+        """Check that the store can be used.
+
+        Raises:
+            ConfigurationError: It never will be.
+            ClaimStoreError: It cannot be reached; with ``on_store_lost="run"`` this is logged instead.
+        """
+        try:
+            await self.store.check()
+        except ClaimStoreError as error:
+            self._go_on_without(error)
+
+    async def claim(self, key: str, owner: str, scope: str = "") -> Lease | Claim:
+        """Ask for a claim.
+
+        Returns:
+            A lease if it was granted, else the store's answer.
+
+        Raises:
+            ClaimStoreError: The store is lost.
+        """
+        store = self.store
+        try:
+            claim = await store.claim(key, owner, scope)
+        except ClaimStoreError as error:
+            self._go_on_without(error)
+            store = self._spare
+            claim = await store.claim(key, owner, scope)
+        if claim.state is not ClaimState.GRANTED:
+            return claim
+        lease = Lease(store, Holding(key, owner, scope, claim.attempt), claim.result)
+        if store.lease is not None:
+            self._renewer(store.lease).add(lease)
+        return lease
+
+    async def wait(self, key: str, owner: str, scope: str = "", *, until: float | None = None) -> Lease | Claim:
+        """Ask for a claim until no other owner holds it.
+
+        Args:
+            key: What is claimed.
+            owner: The owner.
+            scope: As for ``ClaimStore.claim``.
+            until: The loop's time at which to stop asking, or None.
+
+        Returns:
+            As ``claim``; HELD if another owner still holds it in the end.
+        """
+        now = asyncio.get_running_loop().time
+        while True:
+            claim = await self.claim(key, owner, scope)
+            held = isinstance(claim, Claim) and claim.state is ClaimState.HELD
+            if not held or (until is not None and now() >= until):
+                return claim
+            await asyncio.sleep(self.store.poll)
+
+    def give_up(self, lease: Lease) -> asyncio.Task[None]:
+        """Begin to release a lease, on the running loop; a store that cannot be reached lets it run out."""
+        lease.stop_renewing()
+        task = asyncio.get_running_loop().create_task(lease.release(), name="inferencesh lease")
+        self._giving_up.add(task)
+        task.add_done_callback(self._giving_up.discard)
+        return task
+
+    async def aclose(self) -> None:
+        """Wait until what was given up is released, and close the connections of the store."""
+        loop = asyncio.get_running_loop()
+        giving_up = [task for task in self._giving_up if task.get_loop() is loop]
+        if giving_up:
+            await asyncio.wait(giving_up, timeout=_CLOSING)
+        await self.store.aclose()
+
+    def _go_on_without(self, error: ClaimStoreError) -> None:
+        if not self._runs_without:
+            raise error
+        logger.warning("%s; going on without it, as on_claim_store_lost says", error)
+
+    def _renewer(self, lease: float) -> _Renewer:
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            if loop not in self._renewers:
+                self._renewers[loop] = _Renewer(self.store, lease)
+            return self._renewers[loop]
+
+
+class Lease:
+    """A claim that was granted. As a context manager it is released at the end, unless it was settled before.
+
+    Args:
+        store: The store that has granted it.
+        holding: The claim.
+        result: What an earlier owner has recorded, or None.
+
+    Attributes:
+        attempt: The number of owners that have had the claim, this one included.
+        result: As the argument.
+        lost: Whether another owner has it now.
+    """
+
+    def __init__(self, store: ClaimStore, holding: Holding, result: str | None) -> None:
+        self.holding = holding
+        self.attempt = holding.attempt
+        self.result = result
+        self.lost = False
+        self._store = store
+        self._ended = False
+        self._on_lost: Callable[[], object] = _nothing
+        self._renewer: _Renewer | None = None
+        self._known_until = asyncio.get_running_loop().time() + (store.lease or 0.0)
+
+    @property
+    def certain(self) -> bool:
+        """Whether nobody else can have the claim now, by the time of this process alone."""
+        return not self.lost and (self._store.lease is None or asyncio.get_running_loop().time() < self._known_until)
+
+    def when_lost(self, call: Callable[[], object]) -> None:
+        """Set what is called when another owner has the claim."""
+        self._on_lost = call
+        if self.lost:
+            call()
+
+    async def record(self, result: str) -> bool:
+        """Keep a result for the owners to come.
+
+        Returns:
+            Whether this owner still has the claim, as far as it can tell: if the store is lost, nobody else gets it.
+        """
+        if self._store.lease is None:
+            return True
+        try:
+            self.lost = self.lost or not await self._store.record(self.holding, result)
+        except ClaimStoreError as error:
+            logger.warning("%s; a claim that was granted before goes on", error)
+        return not self.lost
+
+    async def settle(self, result: str | None = None) -> None:
+        """End the claim: it was taken care of."""
+        self._end()
+        await self._tell(self._store.settle(self.holding, result))
+
+    async def release(self, *, for_good: bool = False) -> None:
+        """End the claim: it was not taken care of. Does nothing after ``settle``.
+
+        Args:
+            for_good: Whether no other owner is to be granted it.
+        """
+        if not self._ended:
+            self._end()
+            if not self.lost:
+                await self._tell(self._store.release(self.holding, for_good=for_good))
+
+    def stop_renewing(self) -> None:
+        """Leave the lease to run out, unless it is settled or released."""
+        if self._renewer is not None:
+            self._renewer.remove(self)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop_renewing()
+        # What one process has begun and left is not begun again there; of a fleet another worker may go on with it.
+        in_process = self._store.lease is None
+        if in_process or not isinstance(error, GeneratorExit):  # a closed coroutine cannot wait for a server
+            await self.release(for_good=in_process)
+
+    def _end(self) -> None:
+        self._ended = True
+        self.stop_renewing()
+
+    def _renewed(self, asked_at: float, *, held: bool) -> None:
+        """Note the store's answer to a renewal."""
+        if held:
+            self._known_until = asked_at + (self._store.lease or 0.0)
+        elif not self._ended:
+            self.lost = True
+            self.stop_renewing()
+            self._on_lost()
+
+    async def _tell(self, telling: Awaitable[None]) -> None:
+        try:
+            await telling
+        except ClaimStoreError as error:
+            logger.warning("%s; a claim that has ended runs out there", error)
+
+
+def _nothing() -> None:
+    """Do nothing."""
+
+
+class _Renewer:
+    """Renews the leases that are held on one event loop, all of them in one request.
+
+    Args:
+        store: The store.
+        lease: Seconds that a lease lasts.
+    """
+
+    def __init__(self, store: ClaimStore, lease: float) -> None:
+        self._store = store
+        self._every = lease / _RENEWALS
+        self._leases: dict[Lease, None] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, lease: Lease) -> None:
+        """Renew a lease from now on."""
+        self._leases[lease] = None
+        lease._renewer = self
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="inferencesh leases")
+
+    def remove(self, lease: Lease) -> None:
+        """Renew a lease no more; does nothing when it is not renewed."""
+        self._leases.pop(lease, None)
+        if not self._leases and self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._every)
+            leases, asked_at = list(self._leases), loop.time()
+            try:
+                answers = await self._store.renew([lease.holding for lease in leases])
+            except ClaimStoreError as error:
+                logger.warning("%s; the turns under way go on", error)
+                continue
+            for lease, held in zip(leases, answers, strict=True):
+                if lease in self._leases:
+                    lease._renewed(asked_at, held=held)

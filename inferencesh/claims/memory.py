@@ -1,0 +1,137 @@
+"""``MemoryClaims``: claims in the memory of one process."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from .store import Claim, ClaimState, ClaimStore, Holding
+
+__all__ = ["MemoryClaims"]
+
+_REMEMBERED = 1024  # ended claims, the newest; no stream is behind another by more
+
+
+@attrs.define
+class _Entry:
+    """One claim and what has become of it; the state None means that it was released."""
+
+    owner: str
+    scope: str
+    attempt: int = 1
+    state: ClaimState | None = ClaimState.HELD
+    until: float = 0.0
+    result: str | None = None
+
+
+class MemoryClaims(ClaimStore):
+    """Claims in the memory of this process; what a client uses when it is given no other store.
+
+    Each client has its own, unless one is passed to several. Safe to use from several threads.
+
+    Args:
+        lease: As for ``ClaimStore``. The default None is right for a single process, where a call is run at most once.
+            With a number of seconds it behaves as a store that is shared by processes does, for tests.
+        clock: Returns the time in seconds, for tests.
+
+    Example:
+        ```python
+        claims = MemoryClaims()
+        print((await claims.claim("call-1", "first")).state.name)
+        print((await claims.claim("call-1", "second")).state.name)
+        ```
+
+        ```text
+        GRANTED
+        HELD
+        ```
+    """
+
+    def __init__(self, *, lease: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.lease = lease
+        self._clock = clock
+        self._entries: dict[str, _Entry] = {}
+        self._ended: dict[str, None] = {}  # the keys of ended claims, oldest first
+        self._lock = threading.Lock()
+
+    async def check(self) -> None:
+        """Return at once, because memory can always be used."""
+
+    async def claim(self, key: str, owner: str, scope: str = "") -> Claim:
+        """Ask for a claim, as ``ClaimStore.claim``."""
+        with self._lock:
+            known = self._entries.get(key)
+            if known is None or (known.scope and scope and known.scope != scope):
+                return self._grant(key, _Entry(owner, scope))
+            if known.state is ClaimState.SETTLED:
+                if known.scope and scope:
+                    return Claim(ClaimState.SETTLED, known.attempt, known.result)
+                return self._grant(key, _Entry(owner, scope))  # nothing tells that it is the same
+            if known.owner != owner:
+                if known.state is ClaimState.LEFT:
+                    return Claim(ClaimState.LEFT, known.attempt, known.result)
+                if known.state is ClaimState.HELD and self._clock() < known.until:
+                    return Claim(ClaimState.HELD, known.attempt)
+                known.attempt += 1
+            known.owner, known.scope, known.state = owner, scope or known.scope, ClaimState.HELD
+            return self._grant(key, known)
+
+    async def renew(self, holdings: Sequence[Holding]) -> list[bool]:
+        """Extend leases, as ``ClaimStore.renew``."""
+        with self._lock:
+            held = [self._held(holding) for holding in holdings]
+            for entry in held:
+                if entry is not None:
+                    entry.until = self._end_of_lease()
+            return [entry is not None for entry in held]
+
+    async def record(self, holding: Holding, result: str) -> bool:
+        """Keep a result, as ``ClaimStore.record``."""
+        with self._lock:
+            entry = self._held(holding)
+            if entry is not None:
+                entry.result = result or None
+            return entry is not None
+
+    async def settle(self, holding: Holding, result: str | None = None) -> None:
+        """End a claim that was taken care of, as ``ClaimStore.settle``."""
+        with self._lock:
+            entry = self._held(holding)
+            if entry is not None:
+                entry.result = result if entry.scope else None
+                self._end(holding.key, entry, ClaimState.SETTLED if entry.scope else None)
+
+    async def release(self, holding: Holding, *, for_good: bool = False) -> None:
+        """End a claim that was not taken care of, as ``ClaimStore.release``."""
+        with self._lock:
+            entry = self._held(holding)
+            if entry is not None:
+                self._end(holding.key, entry, ClaimState.LEFT if for_good else None)
+
+    async def aclose(self) -> None:
+        """Return at once, because nothing has to be closed."""
+
+    def _grant(self, key: str, entry: _Entry) -> Claim:
+        entry.until = self._end_of_lease()
+        self._entries[key] = entry
+        self._ended.pop(key, None)
+        return Claim(ClaimState.GRANTED, entry.attempt, entry.result)
+
+    def _held(self, holding: Holding) -> _Entry | None:
+        """Return the entry of a claim that its owner still holds."""
+        entry = self._entries.get(holding.key)
+        return entry if entry is not None and (entry.owner, entry.state) == (holding.owner, ClaimState.HELD) else None
+
+    def _end_of_lease(self) -> float:
+        return math.inf if self.lease is None else self._clock() + self.lease
+
+    def _end(self, key: str, entry: _Entry, state: ClaimState | None) -> None:
+        entry.state = state
+        self._ended[key] = None
+        while len(self._ended) > _REMEMBERED:
+            oldest = next(iter(self._ended))
+            del self._ended[oldest], self._entries[oldest]

@@ -1,0 +1,325 @@
+"""``RedisClaims``: claims in Redis, shared by all processes that use the same server and prefix."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+import attrs
+
+from inferencesh._loops.pool import LoopPool
+from inferencesh.config import Backoff
+from inferencesh.errors import ClaimStoreError, ConfigurationError
+
+from .store import Claim, ClaimState, ClaimStore, Holding
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+    from redis.commands.core import AsyncScript
+
+__all__ = ["RedisClaims"]
+
+logger = logging.getLogger("inferencesh")
+
+T = TypeVar("T")
+
+_CONNECTIONS = 16  # of one event loop; a command takes less than a millisecond
+_SOCKET_TIMEOUT = 5.0  # seconds
+
+# Each script reads and writes one hash: owner, scope, attempt, until (milliseconds), state and result. A script runs as
+# a whole, so that no other command comes between its reads and its writes.
+_NOW = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+"""
+_HELD = """
+local known = redis.call('HMGET', KEYS[1], 'owner', 'state')
+if known[1] and not (known[1] == ARGV[1] and known[2] == 'held') then return 0 end
+"""
+# Arguments: owner, scope, lease (ms), keep (ms).
+_CLAIM = (
+    _NOW
+    + """
+local owner, scope, attempt, till, state, result =
+  unpack(redis.call('HMGET', KEYS[1], 'owner', 'scope', 'attempt', 'until', 'state', 'result'))
+local named = scope and scope ~= '' and ARGV[2] ~= ''
+if not owner or (named and scope ~= ARGV[2]) or (state == 'settled' and not named) then
+  attempt, scope, result = 1, ARGV[2], false
+elseif state == 'settled' then
+  return {'settled', attempt, result}
+else
+  if owner ~= ARGV[1] then
+    if state == 'left' then return {'left', attempt, result} end
+    if state == 'held' and now < tonumber(till) then return {'held', attempt, false} end
+    attempt = attempt + 1
+  end
+  if ARGV[2] ~= '' then scope = ARGV[2] end
+end
+redis.call('HSET', KEYS[1],
+  'owner', ARGV[1], 'scope', scope, 'attempt', attempt, 'until', now + ARGV[3], 'state', 'held')
+if not result then redis.call('HDEL', KEYS[1], 'result') end
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+return {'granted', attempt, result}
+"""
+)
+# Arguments: owner, scope, lease, keep, attempt. A claim that Redis has lost belongs to the owner that still has it.
+_RENEW = (
+    _NOW
+    + _HELD
+    + """
+redis.call('HSET', KEYS[1],
+  'owner', ARGV[1], 'scope', ARGV[2], 'attempt', ARGV[5], 'until', now + ARGV[3], 'state', 'held')
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+"""
+)
+# Arguments: those of _RENEW, and the result.
+_RECORD = (
+    _RENEW
+    + """
+if ARGV[6] == '' then redis.call('HDEL', KEYS[1], 'result') else redis.call('HSET', KEYS[1], 'result', ARGV[6]) end
+return 1
+"""
+)
+# Arguments: owner, the new state, keep, and the result or "".
+_END = (
+    _HELD
+    + """
+if not known[1] then return 0 end
+local state = ARGV[2]
+if state == 'settled' and redis.call('HGET', KEYS[1], 'scope') == '' then state = 'released' end
+redis.call('HSET', KEYS[1], 'state', state)
+if ARGV[4] ~= '' then redis.call('HSET', KEYS[1], 'result', ARGV[4])
+elseif ARGV[2] == 'settled' then redis.call('HDEL', KEYS[1], 'result') end
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return 1
+"""
+)
+
+
+@attrs.frozen
+class _Connected:
+    """The Redis client of one event loop, with its scripts."""
+
+    redis: Redis
+    claim: AsyncScript
+    renew: AsyncScript
+    record: AsyncScript
+    end: AsyncScript
+
+
+class RedisClaims(ClaimStore):
+    """Claims in Redis, for workers in several processes or on several machines; needs ``inferencesh[redis]``.
+
+    Pass the same server and prefix to the clients of all workers. Connections are made when they are needed, one pool
+    for each event loop, and closed with their loop or client. Run Redis with ``appendonly yes``: a claim that a restart
+    forgets is taken for one that nobody has made.
+
+    Redis holds ids, numbers and, until the service has acknowledged it, the result of a tool call: no message text and
+    no API key. Every key expires.
+
+    Args:
+        url: The address, as ``redis://[user:password@]host[:port][/database]``, ``rediss://`` for TLS, or ``unix://``.
+        prefix: The beginning of each key.
+        lease: Seconds after which the claims of a worker that does not renew them go to others. It renews them three
+            times as often. Choose it longer than the longest pause that a healthy worker may make.
+        keep: Seconds for which an ended claim is remembered, so that a message or call that comes back is recognized.
+        keep_results: Whether the result of a tool call is kept in Redis until the service has acknowledged it. Without
+            it, the call of a worker that dies in between is run again.
+        patience: Seconds for which a request is repeated while Redis cannot be reached, as during a restart.
+
+    Raises:
+        ConfigurationError: The URL or a number cannot be used, or the package ``redis`` is not installed.
+
+    Example:
+        ```python
+        client = AsyncInference.local(claims=RedisClaims("redis://localhost:6379/0", lease=20))
+        ```
+    """
+
+    def __init__(
+        self,
+        url: str = "redis://localhost:6379/0",
+        *,
+        prefix: str = "inferencesh:",
+        lease: float = 30.0,
+        keep: float = 86400.0,
+        keep_results: bool = True,
+        patience: float = 3.0,
+    ) -> None:
+        for name, value, least in (("lease", lease, 0.1), ("keep", keep, lease), ("patience", patience, 0.0)):
+            _check_seconds(name, value, least)
+        self.lease: float = lease
+        self.poll = min(0.5, lease / 4)
+        self._url = _check_url(url)
+        self._prefix = prefix
+        self._lease_ms, self._keep_ms = round(lease * 1000), round(keep * 1000)
+        self._keep_results = keep_results
+        self._patience = patience
+        self._pool: LoopPool[_Connected] = LoopPool(self._connect, _disconnect, discard=lambda _: None)
+
+    async def check(self) -> None:
+        """Check that Redis can be reached, lets this program in and runs scripts, as ``ClaimStore.check``."""
+        from redis.exceptions import ResponseError
+
+        try:
+            await self.renew([Holding("check", "check")])
+        except ClaimStoreError as error:
+            if isinstance(error.__cause__, ResponseError):  # such as for a database that it does not have
+                raise ConfigurationError(str(error)) from None
+            raise
+
+    async def claim(self, key: str, owner: str, scope: str = "") -> Claim:
+        """Ask for a claim, as ``ClaimStore.claim``."""
+        state, attempt, result = await self._ask(
+            lambda connected: connected.claim(keys=[self._prefix + key], args=self._arguments(owner, scope))
+        )
+        return Claim(ClaimState[state.upper()], int(attempt), result)
+
+    async def renew(self, holdings: Sequence[Holding]) -> list[bool]:
+        """Extend leases in one round trip, as ``ClaimStore.renew``."""
+
+        async def ask(connected: _Connected) -> list[Any]:
+            async with connected.redis.pipeline(transaction=False) as pipeline:
+                for holding in holdings:
+                    await connected.renew(keys=[self._prefix + holding.key], args=self._held(holding), client=pipeline)
+                answers: list[Any] = await pipeline.execute()
+                return answers
+
+        return [answer != 0 for answer in await self._ask(ask)]
+
+    async def record(self, holding: Holding, result: str) -> bool:
+        """Keep a result, as ``ClaimStore.record``."""
+        arguments = [*self._held(holding), result if self._keep_results else ""]
+        answer = await self._ask(lambda connected: connected.record(keys=[self._prefix + holding.key], args=arguments))
+        return bool(answer)
+
+    async def settle(self, holding: Holding, result: str | None = None) -> None:
+        """End a claim that was taken care of, as ``ClaimStore.settle``."""
+        await self._end(holding, "settled", result or "")
+
+    async def release(self, holding: Holding, *, for_good: bool = False) -> None:
+        """End a claim that was not taken care of, as ``ClaimStore.release``."""
+        await self._end(holding, "left" if for_good else "released")
+
+    async def aclose(self) -> None:
+        """Close the connections of this program to Redis; they are made again when they are needed."""
+        await self._pool.aclose(for_good=False)
+
+    def __repr__(self) -> str:
+        return f"RedisClaims({_place(self._url)!r}, prefix={self._prefix!r})"
+
+    def _arguments(self, owner: str, scope: str = "") -> list[str | int]:
+        return [owner, scope, self._lease_ms, self._keep_ms]
+
+    def _held(self, holding: Holding) -> list[str | int]:
+        return [*self._arguments(holding.owner, holding.scope), holding.attempt]
+
+    async def _end(self, holding: Holding, state: str, result: str = "") -> None:
+        arguments: list[str | int] = [holding.owner, state, self._keep_ms, result]
+        await self._ask(lambda connected: connected.end(keys=[self._prefix + holding.key], args=arguments))
+
+    async def _ask(self, ask: Callable[[_Connected], Awaitable[T]]) -> T:
+        """Run a command, again while Redis cannot be reached: each does no more when it is run twice.
+
+        Raises:
+            ConfigurationError: Redis refuses this program, or is no Redis.
+            ClaimStoreError: Redis cannot be reached, or cannot do it.
+        """
+        from redis import exceptions
+
+        loop = asyncio.get_running_loop()
+        until, attempt = loop.time() + self._patience, 0
+        while True:
+            connected = await self._pool.get()
+            try:
+                return await ask(connected)
+            except (
+                exceptions.AuthenticationError,
+                exceptions.AuthorizationError,
+                exceptions.NoPermissionError,
+            ) as error:
+                raise ConfigurationError(
+                    f"Redis at {_place(self._url)} refuses this program ({error}): give the user and the password in "
+                    "the URL, as in redis://user:password@host:6379/0, and see that the user may run scripts"
+                ) from None
+            except exceptions.InvalidResponse:
+                raise ConfigurationError(
+                    f"what answers at {_place(self._url)} is no Redis server: correct the address"
+                ) from None
+            except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
+                wait = _BACKOFF.delay(attempt)
+                if loop.time() + wait > until:
+                    raise ClaimStoreError(
+                        f"Redis at {_place(self._url)} cannot be reached ({error}), so that nothing can be claimed "
+                        'there; pass on_claim_store_lost="run" to the client to go on without it'
+                    ) from error
+                attempt += 1
+                logger.debug("Redis at %s cannot be reached (%s); trying again", _place(self._url), error)
+                await asyncio.sleep(wait)
+            except exceptions.RedisError as error:
+                raise ClaimStoreError(
+                    f"Redis at {_place(self._url)} could not do what it was asked for: {error}"
+                ) from error
+
+    def _connect(self) -> _Connected:
+        from redis.asyncio import BlockingConnectionPool, Redis
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+
+        pool = BlockingConnectionPool.from_url(
+            self._url,
+            max_connections=_CONNECTIONS,
+            timeout=None,
+            retry=Retry(NoBackoff(), 0),
+            decode_responses=True,
+            encoding_errors="surrogatepass",  # ids are whatever the service has sent
+            socket_timeout=_SOCKET_TIMEOUT,
+            socket_connect_timeout=_SOCKET_TIMEOUT,
+        )
+        redis = Redis.from_pool(pool)
+        scripts = (redis.register_script(text) for text in (_CLAIM, _RENEW + "return 1", _RECORD, _END))
+        return _Connected(redis, *scripts)
+
+
+_BACKOFF = Backoff(initial=0.05, maximum=0.5)
+
+
+async def _disconnect(connected: _Connected) -> None:
+    await connected.redis.aclose()
+
+
+def _check_seconds(name: str, value: object, least: float) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value < math.inf:
+        raise ConfigurationError(f"{name} must be a number of seconds of at least {least:g}, not {value!r}")
+
+
+def _check_url(url: object) -> str:
+    """Return a URL that Redis clients understand.
+
+    Raises:
+        ConfigurationError: It is none, or the package is not installed.
+    """
+    try:
+        connection = importlib.import_module("redis.asyncio.connection")
+    except ImportError:
+        raise ConfigurationError("claims in Redis need the package redis: pip install 'inferencesh[redis]'") from None
+    if not isinstance(url, str):
+        raise ConfigurationError(f"the address of Redis must be a str, not {type(url).__name__}")
+    try:
+        connection.parse_url(url)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"the address of Redis is not one ({error}): write redis://[user:password@]host[:port][/database]"
+        ) from None
+    return url
+
+
+def _place(url: str) -> str:
+    """Return where a Redis server is, without user and password."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
