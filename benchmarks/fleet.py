@@ -1,7 +1,7 @@
 """Measure what a fleet of workers costs: ``python -m benchmarks.fleet [--quick] [--only NAME,NAME]``.
 
-The workers, the service they talk to and Redis are processes of their own on this machine. Costs are CPU time, which other
-work on the machine changes little; turns per second are wall-clock time, and mean what they say on an idle machine only.
+The workers, the service they talk to and Redis are processes of their own on this machine. Costs are CPU time, which
+other work on the machine changes little; turns per second are wall-clock time, and mean little on a busy machine.
 ``python -m benchmarks.fleet_sizing`` turns the figures into sizes of fleets.
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from .fleet_context import Fleet
 from .fleet_costs import costs
+from .fleet_front import fronts
 from .fleet_memory import memory
 from .fleet_throughput import throughput
 from .report import Section, environment, render, save
@@ -26,6 +27,7 @@ GROUPS: dict[str, Callable[[Fleet], list[Section]]] = {
     "throughput": throughput,
     "costs": costs,
     "memory": memory,
+    "front": fronts,
 }
 
 

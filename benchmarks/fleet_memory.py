@@ -33,8 +33,8 @@ def memory(fleet: Fleet) -> list[Section]:
     note = (
         "Resident memory beyond that of the idle worker, after a garbage collection, while all turns are open and "
         f"have received some text. Then nothing happens for {HOLD:g} seconds, in which the CPU of worker and Redis and "
-        f"the commands are counted: with a lease of {LEASE:g} seconds each turn renews it once in that time. `Redis KB` "
-        "is what Redis keeps for each turn."
+        f"the commands are counted: with a lease of {LEASE:g} seconds each turn renews it once in that time. `Redis "
+        "KB` is what Redis keeps for each turn."
     )
     columns = (
         "turns",

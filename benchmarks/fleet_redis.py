@@ -79,6 +79,12 @@ class RunningRedis:
         used: int = found["used_memory"]
         return used
 
+    def connections(self) -> int:
+        """Return the number of clients that are connected."""
+        found: dict[str, Any] = self.client.info("clients")
+        connected: int = found["connected_clients"]
+        return connected
+
     def kept(self, pattern: str = "*") -> dict[str, int]:
         """Return the bytes of all keys that match a pattern, by key."""
         keys = [key.decode() for key in self.client.scan_iter(pattern, count=1000)]

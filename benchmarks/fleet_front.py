@@ -1,0 +1,150 @@
+"""Memory and CPU of a front of the example's fleet, and of Redis, for the browsers that follow turns."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+import orjson
+
+from .fleet_browsers import EXAMPLE, Delivered, Order
+from .fleet_context import Fleet
+from .fleet_redis import RedisLook
+from .report import Cell, Section
+from .web_load import cpu_seconds, memory, process
+
+__all__ = ["fronts"]
+
+RATE = 2.0  # snapshots of a turn in a second
+PREFIX = "fleet:"
+IDLE = 10.0  # seconds for which nothing happens, in which each reader looks once
+
+
+class Crowd:
+    """The process with the browsers.
+
+    Args:
+        browsers: The process.
+    """
+
+    def __init__(self, browsers: subprocess.Popen[str]) -> None:
+        assert browsers.stdin is not None
+        assert browsers.stdout is not None
+        self._orders, self._answers = browsers.stdin, browsers.stdout
+
+    def line(self) -> str:
+        """Wait until a step is done."""
+        line = self._answers.readline()
+        if not line:
+            raise AssertionError("the browsers have failed; their traceback is above")
+        return line
+
+    def next(self) -> None:
+        """Begin the next step."""
+        print(file=self._orders, flush=True)
+
+
+@contextmanager
+def running_crowd(order: Order) -> Iterator[Crowd]:
+    """Start the browsers, and end them when the block is left."""
+    command = [sys.executable, "-m", "benchmarks.fleet_browsers", orjson.dumps(attrs.asdict(order)).decode()]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as browsers:
+        try:
+            yield Crowd(browsers)
+        finally:
+            browsers.kill()
+
+
+def fronts(fleet: Fleet) -> list[Section]:
+    """Measure a front with 1,000 and 5,000 browsers, each of which follows a turn of its own."""
+    rows: list[tuple[Cell, ...]] = []
+    figures: dict[str, float] = {}
+    for browsers in (200,) if fleet.quick else (1000, 5000):
+        found = _front(fleet, browsers)
+        rows.append((browsers, *found.values()))
+        figures |= {f"front {browsers} {name}": value for name, value in found.items()}
+    note = (
+        "One uvicorn process of examples/fleet. The turns are written by the process of the browsers, with the "
+        "example's script: snapshots of 1 KB, 2,000 a second together. Memory is resident memory beyond that of the idle "
+        "front. Idle CPU is that of open connections on which nothing is sent but comments that keep them alive."
+    )
+    columns = (
+        "browsers",
+        "KB each",
+        "browsers/GB",
+        "files",
+        "CPU ms/connect",
+        "CPU µs/snapshot",
+        "CPU % idle",
+        "Redis CPU µs/write",
+        "Redis CPU µs/delivery",
+        "Redis commands/delivery",
+        "Redis KB/turn",
+        "Redis connections",
+        "snapshots/s",
+    )
+    return [Section("A front", columns, rows, note, figures)]
+
+
+def _front(fleet: Fleet, browsers: int) -> dict[str, float]:
+    redis = fleet.redis
+    redis.empty()
+    environment = {"REDIS_URL": redis.url, "FLEET_PREFIX": PREFIX}
+    arguments = ("-m", "uvicorn", "front:app", "--app-dir", str(EXAMPLE), "--port", "0", "--no-access-log")
+    with process(*arguments, address=r"http://[\d.:]+", **environment) as (front, address):
+        events = 3 if fleet.quick or browsers > 2000 else 10
+        rate = RATE if browsers <= 1000 else RATE * 1000 / browsers
+        with running_crowd(Order(address, redis.url, browsers, events, rate)) as crowd:
+            crowd.line()
+            written = _during(fleet, crowd)
+            kept = sum(redis.kept(f"{PREFIX}turn:*").values())
+            idle_memory, before = memory(front.pid)["VmRSS"], cpu_seconds(front.pid)
+            _during(fleet, crowd)
+            connecting, before = cpu_seconds(front.pid) - before, cpu_seconds(front.pid)
+            used = memory(front.pid)["VmRSS"] - idle_memory
+            files, connections = _files(front.pid), redis.connections()
+            seconds = 2.0 if fleet.quick else IDLE
+            time.sleep(seconds)
+            idle, before = cpu_seconds(front.pid) - before, cpu_seconds(front.pid)
+            delivered = _during(fleet, crowd)
+            sending = cpu_seconds(front.pid) - before
+            crowd.next()
+            found = Delivered(**orjson.loads(crowd.line()))
+    redis.empty()
+    if found.browsers != browsers:
+        raise AssertionError(f"only {found.browsers} of {browsers} browsers got the last event")
+    writes = browsers * events
+    write = written.cpu / writes
+    calls = sum(delivered.commands.values()) - sum(written.commands.values())
+    return {
+        "KB each": used * 1024 / browsers,
+        "browsers per GB": browsers * 1024 / used,
+        "files": files,
+        "connect": connecting / browsers * 1e3,
+        "snapshot": sending / found.snapshots * 1e6,
+        "idle": idle / seconds * 100,
+        "write": write * 1e6,
+        "delivery": (delivered.cpu - written.cpu) / found.snapshots * 1e6,
+        "commands": calls / found.snapshots,
+        "kept": kept / browsers / 1024,
+        "connections": connections,
+        "rate": found.snapshots / found.seconds,
+    }
+
+
+def _during(fleet: Fleet, crowd: Crowd) -> RedisLook:
+    """Let the browsers do their next step, and return what Redis did meanwhile."""
+    before = fleet.redis.look()
+    crowd.next()
+    crowd.line()
+    return fleet.redis.look().since(before)
+
+
+def _files(pid: int) -> int:
+    """Return the number of open file descriptors of a process."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
