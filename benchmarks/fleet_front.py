@@ -22,6 +22,7 @@ __all__ = ["fronts"]
 
 RATE = 2.0  # snapshots of a turn in a second
 PREFIX = "fleet:"
+SHOWN_US = {"snapshot", "write", "delivery"}  # of the milliseconds, those shown as microseconds
 IDLE = 10.0  # seconds for which nothing happens, in which each reader looks once
 
 
@@ -66,12 +67,12 @@ def fronts(fleet: Fleet) -> list[Section]:
     figures: dict[str, float] = {}
     for browsers in (200,) if fleet.quick else (1000, 5000):
         found = _front(fleet, browsers)
-        rows.append((browsers, *found.values()))
+        rows.append((browsers, *(value * (1000 if name in SHOWN_US else 1) for name, value in found.items())))
         figures |= {f"front {browsers} {name}": value for name, value in found.items()}
     note = (
         "One uvicorn process of examples/fleet. The turns are written by the process of the browsers, with the "
-        "example's script: snapshots of 1 KB, 2,000 a second together. Memory is resident memory beyond that of the idle "
-        "front. Idle CPU is that of open connections on which nothing is sent but comments that keep them alive."
+        "example's script: snapshots of 1 KB, 2,000 a second together. Memory is resident memory beyond that of the "
+        "idle front. Idle CPU is that of open connections on which nothing is sent but comments that keep them alive."
     )
     columns = (
         "browsers",
@@ -87,6 +88,7 @@ def fronts(fleet: Fleet) -> list[Section]:
         "Redis KB/turn",
         "Redis connections",
         "snapshots/s",
+        "idle KB",
     )
     return [Section("A front", columns, rows, note, figures)]
 
@@ -118,22 +120,21 @@ def _front(fleet: Fleet, browsers: int) -> dict[str, float]:
     redis.empty()
     if found.browsers != browsers:
         raise AssertionError(f"only {found.browsers} of {browsers} browsers got the last event")
-    writes = browsers * events
-    write = written.cpu / writes
     calls = sum(delivered.commands.values()) - sum(written.commands.values())
     return {
         "KB each": used * 1024 / browsers,
         "browsers per GB": browsers * 1024 / used,
         "files": files,
         "connect": connecting / browsers * 1e3,
-        "snapshot": sending / found.snapshots * 1e6,
+        "snapshot": sending / found.snapshots * 1e3,
         "idle": idle / seconds * 100,
-        "write": write * 1e6,
-        "delivery": (delivered.cpu - written.cpu) / found.snapshots * 1e6,
+        "write": written.cpu / (browsers * events) * 1e3,
+        "delivery": (delivered.cpu - written.cpu) / found.snapshots * 1e3,
         "commands": calls / found.snapshots,
         "kept": kept / browsers / 1024,
         "connections": connections,
         "rate": found.snapshots / found.seconds,
+        "base": idle_memory * 1024,
     }
 
 

@@ -74,4 +74,6 @@ def _held(fleet: Fleet, count: int, fields: Mapping[str, Any]) -> dict[str, floa
         "commands": sum(redis.commands.values()) / seconds,
         "redis": redis.cpu / seconds,
         "kept": kept / count / 1024,
+        "base": held.base,
+        "renewal": redis.cpu / max(1, sum(redis.commands.values())) * 1e3,
     }

@@ -37,8 +37,8 @@ def throughput(fleet: Fleet) -> list[Section]:
         f"A turn is a reply of 1 KB in {plan.events} deltas with one tool call: three requests and a new connection "
         f"for its stream. Each worker runs {AT_ONCE} at once; the service sends what it has in one piece. The floor "
         "makes the same requests with aiohttp and orjson. `a core's worth` is 1 / CPU of a turn, what a worker would "
-        "do with a core to itself; `service could` is the same for the service, a single process, which does not bound a "
-        f"run that is far below it. Workers and service share {os.cpu_count()} cores. The median of three runs."
+        "do with a core to itself; `service could` is the same for the service, a single process, which does not bound "
+        f"a run that is far below it. Workers and service share {os.cpu_count()} cores. The median of three runs."
     )
     columns = (
         "client",

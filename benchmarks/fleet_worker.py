@@ -112,12 +112,14 @@ class Held:
         memory: Kilobytes of each, beyond the idle worker.
         files: File descriptors, beyond those of the idle worker.
         idle: Seconds of CPU in a second while nothing happened.
+        base: Kilobytes of the idle worker.
     """
 
     streams: int
     memory: float
     files: int
     idle: float
+    base: float
 
 
 @tool
@@ -311,7 +313,7 @@ class Worker:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        return Held(job.count, memory / job.count / 1024, opened, cpu / wall)
+        return Held(job.count, memory / job.count / 1024, opened, cpu / wall, before / 1024)
 
     def _client(self, job: Job) -> AsyncInference:
         """Return the client of a job, which is made if there is none yet."""
