@@ -17,7 +17,7 @@ CLIENTS := .venv-clients
 PYTHON_CLIENTS := 0.36.0 0.6.34
 JAVASCRIPT_CLIENT := 0.6.54
 
-.PHONY: help demo demo-web demo-llm docs test test-browser test-clients test-llm architecture bench soak check lint types dist cover lowest versions format clean
+.PHONY: help demo demo-web demo-llm docs test test-browser test-clients test-llm test-redis architecture bench soak check lint types dist cover lowest versions format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -87,6 +87,9 @@ $(VENV)/.ready-llm: $(READY)
 test-llm: $(VENV)/.ready-llm  ## run the tests that need llama.cpp and a real model
 	$(BIN)/python -m pytest -m llm
 
+test-redis: $(READY)  ## run the tests that need Debian's redis-server
+	$(BIN)/python -m pytest $(PARALLEL) -m redis
+
 architecture: $(READY)  ## print the proof that imports go downwards only
 	$(BIN)/python -m tests.architecture
 
@@ -134,7 +137,7 @@ dist: $(READY)  ## build the wheel and the source distribution, and try the whee
 	$(BIN)/uv build --quiet
 	$(BIN)/python -m tests.packaging
 
-check: lint types architecture test lowest test-browser test-clients  ## run everything that CI runs, in less than twenty minutes
+check: lint types architecture test lowest test-browser test-clients test-redis  ## run everything that CI runs, in less than twenty minutes
 
 format: $(READY)  ## format the code and fix what can be fixed
 	$(BIN)/ruff format .

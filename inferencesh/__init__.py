@@ -108,6 +108,7 @@ if TYPE_CHECKING:
     from .resources import AsyncChats, AsyncFiles
     from .sessions import AsyncSession, AsyncSessions
     from .stream import AsyncMessageStream
+    from .supervisor import Supervisor, Takeover
     from .sync import (
         Agent,
         Agents,
@@ -236,6 +237,8 @@ __all__ = [
     "SessionStatus",
     "Sessions",
     "StreamError",
+    "Supervisor",
+    "Takeover",
     "Task",
     "TaskCancelledError",
     "TaskEvent",
@@ -302,6 +305,7 @@ _MODULES = {
     "resources": "AsyncChats AsyncFiles",
     "sessions": "AsyncSession AsyncSessions",
     "stream": "AsyncMessageStream",
+    "supervisor": "Supervisor Takeover",
     "sync": "Agent Agents Chats EventStream Files Inference MessageStream ResponseStream Session Sessions TaskStream "
     "Tasks inference",
     "task_models": "AppSession DeletedFiles SessionStatus Task TaskEvent TaskFile TaskLog TaskStatus TaskUsage",

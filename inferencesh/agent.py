@@ -105,6 +105,7 @@ class AsyncAgent(_AgentNames):
         stream: bool = False,
         output_type: Any = None,
         files: Sequence[FileSource] = (),
+        idempotency_key: str | None = None,
         on_message: OnMessage | None = None,
         on_delta: OnDelta | None = None,
         on_tool_call: OnToolCall | None = None,
@@ -128,6 +129,9 @@ class AsyncAgent(_AgentNames):
             output_type: The type of the structured output that the agent is to give, as for ``run``: the reply has it
                 as ``output``, a stream returns it from ``get_final_output``.
             files: The files that go with it, as for ``client.files.upload``; uploaded before the message is sent.
+            idempotency_key: A text that names this message and no other, such as the id of a job that may be started
+                again. A message with a key that was sent before, also by another process with the same ``claims``, is
+                not sent again: what is returned is the rest of its turn, once no other worker has it, or its end.
             on_message: Called as ``on_message(text, done)`` with the whole text so far: for each snapshot with
                 ``done=False``, and once at the end with ``done=True``. A function that takes one argument only is
                 called with each snapshot, a Message. Sync or async.
@@ -152,7 +156,10 @@ class AsyncAgent(_AgentNames):
             InputRequiredError: The chat waits for a tool's result, an approval or the like; the message was withdrawn.
             ConfigurationError: ``output_type`` has no JSON Schema. Raised by the call itself; nothing is sent.
             OutputError: The run has ended without an output of the type ``output_type``.
-            StreamError: The reply was lost for good, or the message was withdrawn while it was queued.
+            StreamError: The reply was lost for good, the message was withdrawn while it was queued, or an earlier
+                attempt to begin a chat with this ``idempotency_key`` was interrupted, so that it may have arrived.
+            LeaseLostError: Another worker has taken the turn over, because this process was stopped for too long.
+            ClaimStoreError: The store of claims is lost, and a tool call or a message with a key has to be claimed.
             FileError: A file cannot be read; the message was not sent.
             PermissionDeniedError: The server takes approvals from signed-in people only (code ``requires_sign_in``).
             TypeError: ``on_approval`` returned something else.
@@ -177,6 +184,7 @@ class AsyncAgent(_AgentNames):
             text,
             output_type=output_type,
             files=files,
+            idempotency_key=idempotency_key,
             on_message=on_message,
             on_delta=on_delta,
             on_tool_call=on_tool_call,
@@ -205,6 +213,7 @@ class AsyncAgent(_AgentNames):
         *,
         output_type: Any = None,
         files: Sequence[FileSource] = (),
+        idempotency_key: str | None = None,
         on_message: OnMessage | None = None,
         on_delta: OnDelta | None = None,
         on_tool_call: OnToolCall | None = None,
@@ -223,6 +232,7 @@ class AsyncAgent(_AgentNames):
             output_type: The type of the output: an attrs class, dataclass, TypedDict, model of pydantic, enum, or
                 anything made of builtin types. None returns the output as it is.
             files: As for ``send_message``.
+            idempotency_key: As for ``send_message``.
             on_message: As for ``send_message``.
             on_delta: As for ``send_message``.
             on_tool_call: As for ``send_message``.
@@ -256,6 +266,7 @@ class AsyncAgent(_AgentNames):
             text,
             output_type=output_type,
             files=files,
+            idempotency_key=idempotency_key,
             on_message=on_message,
             on_delta=on_delta,
             on_tool_call=on_tool_call,
@@ -303,6 +314,70 @@ class AsyncAgent(_AgentNames):
         """
         return self._open_stream(
             TurnRequest(
+                on_message=on_message,
+                on_delta=on_delta,
+                on_tool_call=on_tool_call,
+                on_tool_progress=on_tool_progress,
+                on_approval=on_approval,
+                conflate=conflate,
+            )
+        )
+
+    def take_over(
+        self,
+        *,
+        wait: float | None = None,
+        on_message: OnMessage | None = None,
+        on_delta: OnDelta | None = None,
+        on_tool_call: OnToolCall | None = None,
+        on_tool_progress: OnToolProgress | None = None,
+        on_approval: OnApproval | None = None,
+        conflate: bool = False,
+    ) -> AsyncMessageStream:
+        """Go on with the chat's turn where another worker has died: attach to it once nobody else has it.
+
+        A worker whose client has shared ``claims`` holds a lease on each turn that it streams, and renews it. When that
+        lease has run out or was released, this stream attaches as ``stream_messages`` does: it delivers the message as
+        it is by now and all that follows, and runs the tool calls that nobody has answered. Nothing is sent twice.
+        With claims that are not shared it attaches at once.
+
+        Args:
+            wait: Seconds to wait for the lease, 0 for a single look; None waits until it is free.
+            on_message: As for ``send_message``.
+            on_delta: As for ``send_message``.
+            on_tool_call: As for ``send_message``.
+            on_tool_progress: As for ``send_message``.
+            on_approval: As for ``send_message``.
+            conflate: As for ``send_message``.
+
+        Returns:
+            A stream. If nothing is running it is empty, and the chat's last message is its result.
+
+        Raises:
+            ConfigurationError: ``wait`` is not a number of seconds. Raised by the call itself.
+            InferenceError: There is no chat yet. Raised by the stream, as are all that follow.
+            LeaseHeldError: Another worker still renews its lease after ``wait`` seconds.
+            LeaseLostError: A third worker has taken the turn over, because this process was stopped for too long.
+            ClaimStoreError: The store of claims is lost.
+
+        Example:
+            ```python
+            stream = agent.send_message("Tell me a story", stream=True)
+            async for message in stream:
+                break  # as if the worker had died here
+
+            same_chat = client.agent({"name": "storyteller"}, chat_id=agent.chat_id)
+            message = await same_chat.take_over().get_final_message()
+            print(message.status)
+            ```
+
+            ```text
+            ready
+            ```
+        """
+        return self._open_stream(
+            TurnRequest.of_take_over(
+                wait,
                 on_message=on_message,
                 on_delta=on_delta,
                 on_tool_call=on_tool_call,

@@ -266,6 +266,16 @@ class AsyncMessageStream(AsyncStream[Message], Generic[OutputT]):
         """The chat's id, known once the stream was opened."""
         return self._driver.turn.chat_id if self._driver.turn is not None else None
 
+    @property
+    def fencing_token(self) -> int | None:
+        """A number that grows with each worker that has the turn, known once the stream was opened.
+
+        Give it to what the snapshots are written to, and let that refuse a smaller one than it has seen: then a worker
+        that was stopped while another one took its turn over cannot write behind it. None where the client's ``claims``
+        are not shared, or where another worker has the turn and this stream only follows it.
+        """
+        return self._driver.fencing_token
+
     async def get_final_message(self) -> Message:
         """Consume the rest of the stream and return its result.
 

@@ -584,6 +584,7 @@ class Agent(_AgentNames):
         stream: bool = False,
         output_type: Any = None,
         files: Sequence[FileSource] = (),
+        idempotency_key: str | None = None,
         on_message: OnMessage | None = None,
         on_delta: OnDelta | None = None,
         on_tool_call: OnToolCall | None = None,
@@ -646,6 +647,7 @@ class Agent(_AgentNames):
             text,
             output_type=output_type,
             files=files,
+            idempotency_key=idempotency_key,
             on_message=on_message,
             on_delta=on_delta,
             on_tool_call=on_tool_call,
@@ -668,6 +670,7 @@ class Agent(_AgentNames):
         *,
         output_type: Any = None,
         files: Sequence[FileSource] = (),
+        idempotency_key: str | None = None,
         on_message: OnMessage | None = None,
         on_delta: OnDelta | None = None,
         on_tool_call: OnToolCall | None = None,
@@ -716,6 +719,7 @@ class Agent(_AgentNames):
             text,
             output_type=output_type,
             files=files,
+            idempotency_key=idempotency_key,
             on_message=on_message,
             on_delta=on_delta,
             on_tool_call=on_tool_call,
@@ -754,6 +758,43 @@ class Agent(_AgentNames):
 
         return self._open(
             TurnRequest(
+                on_message=on_message,
+                on_delta=on_delta,
+                on_tool_call=on_tool_call,
+                on_tool_progress=on_tool_progress,
+                on_approval=on_approval,
+                conflate=conflate,
+            )
+        )
+
+    def take_over(
+        self,
+        *,
+        wait: float | None = None,
+        on_message: OnMessage | None = None,
+        on_delta: OnDelta | None = None,
+        on_tool_call: OnToolCall | None = None,
+        on_tool_progress: OnToolProgress | None = None,
+        on_approval: OnApproval | None = None,
+        conflate: bool = False,
+    ) -> MessageStream:
+        """Go on with the chat's turn where another worker has died; as ``AsyncAgent.take_over``, blocking.
+
+        Example:
+            ```python
+            for message in agent.send_message("Tell me a story", stream=True):
+                break  # as if the worker had died here
+
+            same_chat = client.agent({"name": "storyteller"}, chat_id=agent.chat_id)
+            for message in same_chat.take_over(wait=60):
+                print(message.text)
+            ```
+        """
+        from ._turns.request import TurnRequest
+
+        return self._open(
+            TurnRequest.of_take_over(
+                wait,
                 on_message=on_message,
                 on_delta=on_delta,
                 on_tool_call=on_tool_call,
@@ -1226,6 +1267,11 @@ class MessageStream(_Stream["Message"], Generic[OutputT]):
     def chat_id(self) -> str | None:
         """The chat's id, known once the stream was opened."""
         return self._stream.chat_id
+
+    @property
+    def fencing_token(self) -> int | None:
+        """A number that grows with each worker that has the turn; as ``AsyncMessageStream.fencing_token``."""
+        return self._stream.fencing_token
 
     def get_final_message(self) -> Message:
         """Consume the rest of the stream and return its result.

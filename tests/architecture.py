@@ -40,7 +40,7 @@ FLOORS = (
     ("endpoints",),
     ("events",),
     ("agent", "tasks", "web"),
-    ("sessions",),
+    ("sessions", "supervisor"),
     ("client",),
     ("sync",),
     ("_chat", "testing"),

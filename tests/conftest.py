@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Generator, Iterator
 import pytest
 from hypothesis import settings
 
+from .redis_server import RedisServer
 from .support import CannedAnswers, Leftovers
 
 settings.register_profile("deep", max_examples=2000)
@@ -103,3 +104,10 @@ def canned() -> Iterator[CannedAnswers]:
     answers = CannedAnswers()
     with answers:
         yield answers
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """A redis-server of the test's own; a test that uses it is marked with ``redis``."""
+    with RedisServer() as server:
+        yield server

@@ -8,44 +8,43 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from typing import Any
 
 import attrs
 
-from inferencesh._http.api import chat_path
 from inferencesh._http.events import EventDriver, Reconnects
 from inferencesh._http.transport import Transport
-from inferencesh._http.uploads import upload_all
 from inferencesh._loops.invoke import Invoker
 from inferencesh._loops.threads import WeakRegistry, hand_over, running_loop
 from inferencesh._protocol.outcome import End, Outcome
-from inferencesh._protocol.run import goes_on
 from inferencesh._protocol.turn import Turn
-from inferencesh._types.codec import structure
 from inferencesh.errors import (
     APIConnectionError,
     APIError,
     ConfigurationError,
     ConflictError,
     InferenceError,
+    LeaseLostError,
     NotFoundError,
     RunFailedError,
     StreamError,
     UnreadableError,
 )
-from inferencesh.models import FileRef, Message, Role
+from inferencesh.models import Message
 
 from .conversation import Conversation
 from .leases import Leases
 from .output import read_output
 from .request import TurnRequest
+from .start import TurnStarter, stream_path
 from .tools import ToolLimits, ToolRunner
 from .tracing import TurnSpan
 
 __all__ = ["AgentOptions", "TurnDriver"]
 
 logger = logging.getLogger("inferencesh")
+
+_RELEASING = 1.0  # seconds that leaving a turn waits for the store of claims
 
 
 @attrs.frozen
@@ -78,6 +77,7 @@ class TurnDriver(EventDriver[Message]):
     Attributes:
         turn: The turn's state; None until it has begun.
         closed: Whether the turn is over for this driver: it ended, paused, failed or was closed.
+        fencing_token: The number of the turn's lease; None where claims are not shared, or another worker has the turn.
     """
 
     _advice = "the run may still be going on, agent.wait() takes it up again"
@@ -92,6 +92,7 @@ class TurnDriver(EventDriver[Message]):
     ) -> None:
         super().__init__(transport, options.reconnects)
         self.turn: Turn | None = None
+        self.fencing_token: int | None = None
         self.conversation = conversation
         self.request = request
         self.invoker = invoker
@@ -99,8 +100,8 @@ class TurnDriver(EventDriver[Message]):
         self._options = options
         self._span = TurnSpan(conversation.setup.body, request.text)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._uploaded: Sequence[FileRef] = ()  # kept for a turn that is left before its message is sent
-        self._posted = False  # whether the message may have reached the server
+        self._starter: TurnStarter | None = None
+        self._releasing: asyncio.Task[None] | None = None
         self._drives = False  # whether this driver, and no other one, drives the turn now
         self._failure: Exception | None = None  # raised once the snapshots before it were returned
         self._runner: ToolRunner | None = None
@@ -184,6 +185,9 @@ class TurnDriver(EventDriver[Message]):
         self.detach()
         for runner in list(self._runners):
             await runner.aclose()
+        releasing = self._releasing
+        if releasing is not None and releasing.get_loop() is asyncio.get_running_loop():
+            await asyncio.wait({releasing}, timeout=_RELEASING)  # so that another worker can go on at once
 
     async def aclose(self) -> None:
         """Close the connection for good, and wait until the tool calls have stopped."""
@@ -195,6 +199,9 @@ class TurnDriver(EventDriver[Message]):
         if self._runner is not None:
             self._runner.cancel()
             self._runner = None
+        if self._starter is not None and self._starter.lease is not None:
+            self._releasing = self._options.leases.give_up(self._starter.lease)
+            self._starter.lease = None
         if self.turn is not None and self._drives:  # else another stream may have taken the turn up since
             self._drives = self.turn.driven = False
             self.turn.calls.abandon()
@@ -219,80 +226,44 @@ class TurnDriver(EventDriver[Message]):
 
     async def _take_up(self) -> Turn:
         """Begin the turn, or take it up again where it was left."""
-        if self._loop is None:
+        if self._starter is None:
             self._loop = asyncio.get_running_loop()
             self._now = self._loop.time
-        turn = self.turn
+            self._starter = TurnStarter(
+                *(self._transport, self.conversation, self.request, self._options.leases, self._connection),
+                lambda: self.closed,
+            )
+        starter, turn = self._starter, self.turn
         if turn is None:
             with self._span.active():
                 self.conversation.require_free()
-                text = self.request.text
-                turn = await (self._attach() if text is None else self._send(text))
+                turn = await starter.start()
+            self._snapshots += starter.snapshots
             turn.calls.asks = self.request.on_approval is not None
             turn.through_pauses = self.request.until == "end"
             self.turn = turn
+        else:
+            await starter.follow(turn)
+        if starter.lease is not None:
+            self.fencing_token = starter.lease.attempt
+            starter.lease.when_lost(self._connection.wake)
         self._drives = turn.driven = True
         return turn
 
-    async def _send(self, text: str) -> Turn:
-        """Upload the files, connect to the stream of an existing chat, and post the message.
+    async def _confirm_lease(self) -> None:
+        """Check that no other worker has taken the turn over, where this process has not renewed its lease in time.
 
-        The stream is opened first so that nothing of the reply is missed.
+        Raises:
+            LeaseLostError: One has.
         """
-        conversation = self.conversation
-        if self.request.files and not self._uploaded:
-            self._uploaded = await upload_all(self._transport, self.request.files)
-            if self.closed:
-                raise StreamError("the stream was closed while files were uploaded; the message was not sent")
-        async with conversation.sending() as is_current:
-            turn = await self._post(text)
-            if is_current():
-                conversation.begin_turn(turn)
-        return turn
-
-    async def _post(self, text: str) -> Turn:
-        turn = self.conversation.next_turn()
-        body = self.conversation.message_body(text, self.request.output, self._uploaded)
-        if turn.chat_id is not None:
-            await self._connection.open(_stream_path(turn.chat_id))
-        if self._posted:
-            raise StreamError(
-                "sending this message was interrupted, and whether it has arrived is not known; "
-                "look at the chat before you send it again"
+        lease = self._starter.lease if self._starter is not None else None
+        if lease is None or lease.certain:
+            return
+        if not await lease.confirm():
+            raise LeaseLostError(
+                "another worker has taken this turn over, because this process did not renew its lease in time, as "
+                "when it was stopped or overloaded; the turn goes on there"
             )
-        self._posted = True
-        answer = await self._api.run(body)
-        user, assistant = (
-            structure(answer[name], Message) if answer.get(name) is not None else None
-            for name in ("user_message", "assistant_message")
-        )
-        snapshot = turn.begin(user, assistant, self._now())
-        if turn.chat_id is None:
-            raise StreamError("the server's answer to the message names no chat, so its reply cannot be found")
-        if snapshot is not None:
-            self._snapshots.append(snapshot)
-        return turn
-
-    async def _attach(self) -> Turn:
-        """Take up the chat's turn that is running or paused; without one, return a finished turn."""
-        conversation = self.conversation
-        chat_id = conversation.require_chat()
-        turn = conversation.turn
-        if turn is not None and not turn.driven and turn.is_current:
-            await self._connection.open(_stream_path(chat_id))
-            turn.resume(self._now())
-            return turn
-        chat = await self._api.read_chat(chat_id)
-        messages = await self._api.read_messages(chat, chat_id, lambda message: message.get("role") == Role.USER)
-        turn = Turn.latest(chat_id, messages, self._now())
-        if goes_on(chat) or conversation.has_pending_updates:
-            await self._connection.open(_stream_path(chat_id))
-            turn.wants_reread = True
-            conversation.attach_turn(turn)
-        else:
-            replies = [m for m in (structure(data, Message) for data in messages) if m.role == Role.ASSISTANT]
-            turn.outcome = Outcome(End.FINISHED, max(replies, key=lambda message: message.order, default=None))
-        return turn
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -308,6 +279,7 @@ class TurnDriver(EventDriver[Message]):
             if self.closed:  # by another task, while this one was waiting
                 self._detach()
                 return
+            await self._confirm_lease()
             if self._runner is not None and self._runner.failure is not None:
                 raise self._runner.failure
             if turn.wants_action or self._wait or not connection.is_open:
@@ -337,7 +309,7 @@ class TurnDriver(EventDriver[Message]):
             await self._reread(turn)
         elif not self._connection.is_open:
             assert turn.chat_id is not None
-            await self._connect(turn, _stream_path(turn.chat_id))
+            await self._connect(turn, stream_path(turn.chat_id))
 
     async def _reread(self, turn: Turn) -> None:
         """Read the chat and its messages."""
@@ -413,7 +385,3 @@ class TurnDriver(EventDriver[Message]):
         if outcome.end not in {End.FINISHED, End.PAUSED}:
             raise StreamError(f"chat {turn.chat_id}: {outcome.detail}")
         await self.aclose()
-
-
-def _stream_path(chat_id: str) -> str:
-    return chat_path(chat_id) + "/stream"

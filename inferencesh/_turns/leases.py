@@ -185,15 +185,29 @@ class Lease:
         """Keep a result for the owners to come.
 
         Returns:
-            Whether this owner still has the claim, as far as it can tell: if the store is lost, nobody else gets it.
+            Whether this owner still has the claim.
+
+        Raises:
+            ClaimStoreError: The store is lost.
         """
-        if self._store.lease is None:
-            return True
+        asked_at = asyncio.get_running_loop().time()
+        held = not self.lost and await self._store.record(self.holding, result)
+        self._renewed(asked_at, held=held)
+        return held
+
+    async def confirm(self) -> bool:
+        """Return whether this owner still has the claim, by asking the store.
+
+        If the store is lost the answer is True: there nobody else can have got the claim, and this one goes on.
+        """
+        asked_at = asyncio.get_running_loop().time()
         try:
-            self.lost = self.lost or not await self._store.record(self.holding, result)
+            held = not self.lost and all(await self._store.renew([self.holding]))
         except ClaimStoreError as error:
-            logger.warning("%s; a claim that was granted before goes on", error)
-        return not self.lost
+            logger.warning("%s; the turns under way go on", error)
+            held = True
+        self._renewed(asked_at, held=held)
+        return held
 
     async def settle(self, result: str | None = None) -> None:
         """End the claim: it was taken care of."""

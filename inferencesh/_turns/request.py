@@ -51,6 +51,7 @@ class TurnOptions(TurnCallbacks, total=False):
     """The keyword arguments of methods that begin a turn, documented at ``AsyncAgent.send_message``."""
 
     files: Sequence[FileSource]
+    idempotency_key: str | None
 
 
 @attrs.frozen
@@ -69,6 +70,9 @@ class TurnRequest:
         conflate: As for ``AsyncAgent.send_message``.
         until: Whether the turn is followed until it pauses for input, or through pauses until the run ends.
         agent: The agent object, for handlers that ask for it.
+        idempotency_key: As for ``AsyncAgent.send_message``.
+        takes_over: Whether to attach only once no other worker has the turn.
+        wait: Seconds to wait for that, or None.
 
     Raises:
         TypeError: A callback cannot be called, or is a generator function, the body of which would never run.
@@ -85,6 +89,9 @@ class TurnRequest:
     conflate: bool = False
     until: Until = "input"
     agent: object = None
+    idempotency_key: str | None = None
+    takes_over: bool = False
+    wait: float | None = None
 
     def __attrs_post_init__(self) -> None:
         for name in TurnCallbacks.__annotations__.keys() - {"conflate"}:
@@ -96,12 +103,26 @@ class TurnRequest:
 
         Raises:
             TypeError: The message is not a str, or an item of ``files`` is not a file.
-            ConfigurationError: ``output_type`` has no JSON Schema.
+            ConfigurationError: ``output_type`` has no JSON Schema, or ``idempotency_key`` is not a text.
         """
         if not isinstance(text, str):
             raise TypeError(f"a message must be a str, not {type(text).__name__}")
+        key: object = options.get("idempotency_key")
+        if key is not None and (not isinstance(key, str) or not key):
+            raise ConfigurationError(f"idempotency_key must be a text that is not empty, not {key!r}")
         options["files"] = check_sources(options.get("files", ()))
         return cls(text, output=OutputType.of(output_type) if output_type is not None else None, **options)
+
+    @classmethod
+    def of_take_over(cls, wait: object, **callbacks: Unpack[TurnCallbacks]) -> TurnRequest:
+        """Return the request to take a turn over.
+
+        Raises:
+            ConfigurationError: ``wait`` is neither None nor a number of seconds.
+        """
+        if wait is not None and (not isinstance(wait, int | float) or isinstance(wait, bool) or not wait >= 0):
+            raise ConfigurationError(f"wait must be a number of seconds of at least 0, or None, not {wait!r}")
+        return cls(takes_over=True, wait=wait, **callbacks)
 
     @classmethod
     def of_wait(cls, until: Until) -> TurnRequest:

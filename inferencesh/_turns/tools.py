@@ -34,7 +34,14 @@ from inferencesh._protocol.turn import Turn
 from inferencesh._types.codec import structure
 from inferencesh._types.encoding import EncodedResult, encode_result, plain_result
 from inferencesh.claims.store import ClaimState
-from inferencesh.errors import APIError, CallbackCancelledError, InferenceError, exception_text, typed_text
+from inferencesh.errors import (
+    APIError,
+    CallbackCancelledError,
+    ClaimStoreError,
+    InferenceError,
+    exception_text,
+    typed_text,
+)
 from inferencesh.models import FileRef, ToolCall
 from inferencesh.tools.handler import ArgumentsError, Tool, ToolContext
 
@@ -274,11 +281,25 @@ class ToolRunner:
                 )
                 return False
             lease.when_lost(_nothing)
-            if not await lease.record(prepared.written()):
+            if not await self._keep(prepared, lease):
                 return False
         await self._submit(tool, call, prepared)
         await lease.settle(CallOutcome.ANSWERED.name)
         return True
+
+    async def _keep(self, result: _Prepared, lease: Lease) -> bool:
+        """Record a result, where another worker would otherwise run the call again if this process died now.
+
+        Returns:
+            Whether this process still has the claim, as far as it can tell: without the store nobody else gets it.
+        """
+        if not self._leases.shared:
+            return True
+        try:
+            return await lease.record(result.written())
+        except ClaimStoreError as error:
+            logger.warning("%s; the result of a call that was claimed before is posted", error)
+            return True
 
     async def _prepare(self, tool: Tool, result: EncodedResult) -> _Prepared:
         """Upload the images of a result; where the service refuses them, the agent is told so instead."""

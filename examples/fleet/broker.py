@@ -1,0 +1,221 @@
+"""The queue of jobs: taskiq-redis's broker on a Redis Stream, without the faults that lose a dead worker's job.
+
+``RedisStreamBroker`` of taskiq-redis 1.2.4 looks for the jobs of dead workers only after it has received a new one, so
+that on an idle queue they are never found, and under a lock that a worker which dies with it never gives back. It
+hands a job of a living worker to another one after ten minutes, fetches a hundred jobs at a time whatever is free,
+keeps every job in Redis for ever, and stops listening when its connection is lost. ``JobBroker`` replaces how jobs are
+received and acknowledged; everything else is taskiq-redis's.
+
+- A worker fetches a job when it can run it, and looks for abandoned ones once a second.
+- A job that is worked on is renewed three times within a lease. One that is not has been abandoned.
+- A job is deleted when it is acknowledged, so the queue's length is the number of jobs that are not done.
+- A worker that is told to end hands its jobs back, and others find them within a second.
+- A job is admitted, or refused, in the same step of Redis that puts it into the queue: see ``turns.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from functools import partial
+from typing import Final
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from settings import SETTINGS, Settings
+from taskiq import AckableMessage, BrokerMessage
+from taskiq.receiver import Receiver
+from taskiq_redis import RedisStreamBroker
+from turns import Admission, Job, Turns
+
+__all__ = ["Delivery", "JobBroker", "JobReceiver", "RefusedError", "broker"]
+
+GROUP: Final = "workers"
+SEARCH: Final = 1.0  # seconds between two searches for abandoned jobs
+BLOCK: Final = 500  # milliseconds that Redis waits for a new job before it says that there is none
+RETRY: Final = 0.5  # seconds until a lost connection is tried again
+FORGOTTEN: Final = 3_600_000  # milliseconds after which a worker without jobs that was not heard of is forgotten
+
+logger = logging.getLogger("fleet.broker")
+
+
+class RefusedError(Exception):
+    """A job was not put into the queue; ``reason`` tells why."""
+
+    def __init__(self, reason: Admission) -> None:
+        super().__init__(f"the job was not queued: {reason}")
+        self.reason = reason
+
+
+class Delivery(AckableMessage):
+    """A job as this worker has received it; ``id`` is its place in the queue."""
+
+    id: str
+
+
+class JobBroker(RedisStreamBroker):
+    """The queue of a fleet.
+
+    Args:
+        settings: Those of the fleet.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        super().__init__(
+            settings.redis_url,
+            queue_name=f"{settings.prefix}jobs",
+            consumer_group_name=GROUP,
+            consumer_name=f"{settings.name} {uuid.uuid4().hex[:8]}",  # a worker that is started again is another one
+            consumer_id="0",  # what was queued before the first worker came is a job, too
+            idle_timeout=int(settings.lease * 1000),
+        )
+        self.redis = Redis.from_url(settings.redis_url, decode_responses=True)
+        self.turns = Turns(self.redis, settings, queue=self.queue_name, group=GROUP)
+        self._held: set[str] = set()
+        self._heart: asyncio.Task[None] | None = None
+
+    async def startup(self) -> None:
+        """As inherited; a worker also begins to renew what it holds."""
+        await super().startup()
+        if self.is_worker_process:
+            await self._forget_the_dead()
+            self._heart = asyncio.create_task(self._renew_for_ever(), name="renewal of jobs")
+
+    async def shutdown(self) -> None:
+        """Hand back what was not acknowledged, and close all connections."""
+        if self._heart is not None:
+            self._heart.cancel()
+            await asyncio.wait({self._heart})
+            try:
+                await self._hand_back()
+            except (RedisError, OSError) as error:
+                logger.warning("jobs could not be handed back, and wait for the end of their lease: %s", error)
+        await super().shutdown()
+        await self.redis.aclose()
+
+    async def kick(self, message: BrokerMessage) -> None:
+        """Admit a job to the queue.
+
+        Args:
+            message: The job; its labels say which job of which turn it is.
+
+        Raises:
+            RefusedError: It was not admitted.
+        """
+        labels = message.labels
+        job = Job(labels["turn_id"], labels["tenant"], int(labels["number"]))
+        admission = await (self.turns.resume if job.number else self.turns.admit)(job, message.message)
+        if admission is not Admission.QUEUED:
+            raise RefusedError(admission)
+
+    async def listen(self) -> AsyncGenerator[AckableMessage, None]:
+        """Yield jobs, abandoned ones first; lost connections are made again."""
+        searched = 0.0
+        while True:
+            try:
+                found = []
+                if time.monotonic() - searched >= SEARCH:
+                    found = await self._abandoned()
+                    searched = searched if found else time.monotonic()
+                found = found or await self._new()
+            except (RedisError, OSError) as error:
+                logger.warning("the queue cannot be read, trying again: %s", error)
+                await asyncio.sleep(RETRY)
+                await self._declare_again()
+                continue
+            for id_, fields in found:
+                if id_ not in self._held:
+                    self._held.add(id_)
+                    yield Delivery(id=id_, data=fields["data"].encode(), ack=partial(self._acknowledge, id_))
+
+    def let_go(self, delivery: Delivery) -> None:
+        """Renew a job no longer; if it was not acknowledged, it is tried again when its lease has run out."""
+        self._held.discard(delivery.id)
+
+    async def _new(self) -> list[tuple[str, dict[str, str]]]:
+        """Return the next new job, if one comes while Redis waits for it."""
+        answer = await self.redis.xreadgroup(
+            GROUP, self.consumer_name, {self.queue_name: ">"}, count=1, block=BLOCK
+        )
+        streams = answer.values() if isinstance(answer, dict) else (entries for _, entries in answer or ())
+        return [entry for entries in streams for entry in entries]
+
+    async def _abandoned(self) -> list[tuple[str, dict[str, str]]]:
+        """Claim a job whose worker has not renewed it; of several workers that try, Redis lets one."""
+        left = await self.redis.xpending_range(
+            self.queue_name, GROUP, min="-", max="+", count=1, idle=self.idle_timeout
+        )
+        ids = [entry["message_id"] for entry in left]
+        if not ids:
+            return []
+        claimed: list[tuple[str, dict[str, str]]] = await self.redis.xclaim(
+            self.queue_name, GROUP, self.consumer_name, self.idle_timeout, ids
+        )
+        return claimed
+
+    async def _acknowledge(self, id_: str) -> None:
+        async with self.redis.pipeline(transaction=True) as pipe:
+            pipe.xack(self.queue_name, GROUP, id_)
+            pipe.xdel(self.queue_name, id_)
+            await pipe.execute()
+        self._held.discard(id_)
+
+    async def _renew_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.lease / 3)
+            try:
+                await self._renew()
+            except (RedisError, OSError) as error:
+                logger.warning("jobs could not be renewed, trying again: %s", error)
+
+    async def _renew(self) -> None:
+        """Begin the lease of all held jobs anew, but not of those that others have claimed meanwhile."""
+        if renewed := [id_ for id_ in await self._own() if id_ in self._held]:
+            await self.redis.xclaim(self.queue_name, GROUP, self.consumer_name, 0, renewed, justid=True)
+
+    async def _hand_back(self) -> None:
+        """Make all own jobs look as if their lease had run out."""
+        if own := await self._own():
+            await self.redis.xclaim(
+                self.queue_name, GROUP, self.consumer_name, 0, own, idle=self.idle_timeout, justid=True
+            )
+            logger.info("%d jobs were handed back", len(own))
+
+    async def _own(self) -> list[str]:
+        """Return the ids of the jobs that this worker has, by what Redis knows."""
+        pending = await self.redis.xpending_range(
+            self.queue_name, GROUP, min="-", max="+", count=10_000, consumername=self.consumer_name
+        )
+        return [entry["message_id"] for entry in pending]
+
+    async def _declare_again(self) -> None:
+        """Make the queue again if Redis has come back without it."""
+        try:
+            await self._declare_consumer_group()
+        except (RedisError, OSError) as error:
+            logger.debug("Redis is still away: %s", error)
+
+    async def _forget_the_dead(self) -> None:
+        """Take workers that are gone for long and have no jobs off the list of the queue's consumers."""
+        for consumer in await self.redis.xinfo_consumers(self.queue_name, GROUP):
+            if consumer["pending"] == 0 and consumer["idle"] > FORGOTTEN:
+                await self.redis.xgroup_delconsumer(self.queue_name, GROUP, consumer["name"])
+
+
+class JobReceiver(Receiver):
+    """Taskiq's receiver, which lets go of a job when its function has ended, acknowledged or not."""
+
+    async def callback(self, message: bytes | AckableMessage, raise_err: bool = False) -> None:  # noqa: FBT001, FBT002 - as inherited
+        """Run a job."""
+        try:
+            await super().callback(message, raise_err)
+        finally:
+            if isinstance(message, Delivery) and isinstance(self.broker, JobBroker):
+                self.broker.let_go(message)
+
+
+broker: Final = JobBroker(SETTINGS)

@@ -1,0 +1,144 @@
+"""A turn's events as server-sent events, out of its stream in Redis: any front can follow any turn.
+
+The ids of the events are those of the stream, so ``Last-Event-ID`` is the place to go on from, at whichever front. One
+connection of each front, the bell, tells which turns have new events. Should it be lost, its readers look once it is
+back, and they look before each comment that keeps a response alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import metrics
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from turns import Turns
+
+__all__ = ["BEGINNING", "Bell", "follow", "is_event_id"]
+
+BEGINNING: Final = "0-0"  # the id that all events of a turn are behind
+KEEP_ALIVE: Final = 10.0  # seconds of silence after which a comment is sent
+RETRY: Final = 0.5  # seconds until a lost connection is tried again
+EVENT_ID: Final = re.compile(r"\d{1,19}-\d{1,19}", re.ASCII)
+
+logger = logging.getLogger("fleet.events")
+
+
+def is_event_id(text: str) -> bool:
+    """Whether a text can be the id of an event."""
+    return EVENT_ID.fullmatch(text) is not None
+
+
+class Bell:
+    """Tells readers that there is something new, over one connection for all readers of a front.
+
+    Args:
+        redis: A client that decodes responses.
+        closing: Set when the front is told to end. All readers are told of it.
+    """
+
+    def __init__(self, redis: Redis, closing: asyncio.Event) -> None:
+        self.closing = closing
+        self._channels = redis.pubsub()
+        self._readers: dict[str, set[asyncio.Event]] = {}
+
+    @asynccontextmanager
+    async def heard(self, channel: str) -> AsyncIterator[asyncio.Event]:
+        """Return an event that is set whenever something was announced on a channel."""
+        rung = asyncio.Event()
+        self._readers.setdefault(channel, set()).add(rung)
+        try:
+            if len(self._readers[channel]) == 1:
+                await self._channels.subscribe(channel)
+            yield rung
+        finally:
+            self._readers[channel].discard(rung)
+            if not self._readers[channel]:
+                del self._readers[channel]
+                await self._unsubscribe(channel)
+
+    async def listen(self, first: str) -> None:
+        """Listen until cancelled.
+
+        Args:
+            first: A channel that is listened to all the time, since there must be one.
+        """
+        closed = asyncio.create_task(self._ring_at_the_end())
+        try:
+            while True:
+                try:
+                    if not self._channels.subscribed:
+                        await self._channels.subscribe(first)
+                    message = await self._channels.get_message(timeout=None)
+                except (RedisError, OSError) as error:
+                    logger.warning("new events cannot be heard of, trying again: %s", error)
+                    await asyncio.sleep(RETRY)
+                    continue
+                if message is not None:  # also the confirmation of a subscription that was made again
+                    self._ring(message["channel"])
+        finally:
+            closed.cancel()
+            await asyncio.wait({closed})
+            await self._channels.aclose()
+
+    def _ring(self, channel: str) -> None:
+        for rung in self._readers.get(channel, ()):
+            rung.set()
+
+    async def _ring_at_the_end(self) -> None:
+        await self.closing.wait()
+        for channel in self._readers:
+            self._ring(channel)
+
+    async def _unsubscribe(self, channel: str) -> None:
+        try:
+            await self._channels.unsubscribe(channel)
+        except (RedisError, OSError) as error:
+            logger.debug("the subscription has ended with its connection: %s", error)
+
+
+async def follow(turns: Turns, bell: Bell, turn_id: str, after: str) -> AsyncIterator[bytes]:
+    """Yield a turn's events behind an id, until its last one, or until this front is told to end.
+
+    Args:
+        turns: All turns.
+        bell: What tells of new events.
+        turn_id: The turn.
+        after: The id of the last event that the browser has.
+    """
+    yield b"retry: 500\n\n"
+    metrics.BROWSERS.inc()
+    try:
+        async with bell.heard(turns.events_key(turn_id)) as rung:
+            while not bell.closing.is_set():
+                rung.clear()
+                events = await turns.read(turn_id, after)
+                for after, name, data in events:
+                    yield f"id: {after}\nevent: {name}\ndata: {data}\n\n".encode()
+                if events:
+                    metrics.EVENTS.inc(len(events))
+                    if await _is_over(turns, turn_id, events[-1][1]):
+                        return
+                    continue
+                try:
+                    async with asyncio.timeout(KEEP_ALIVE):
+                        await rung.wait()
+                except TimeoutError:
+                    yield b": keep-alive\n\n"
+    except (RedisError, OSError) as error:
+        logger.warning("turn %s: a browser has to come again, since Redis is away: %s", turn_id, error)
+    finally:
+        metrics.BROWSERS.dec()
+
+
+async def _is_over(turns: Turns, turn_id: str, name: str) -> bool:
+    """Whether nothing follows an event of this name: a pause is over once a person has decided."""
+    if name != "input_required":
+        return name in {"done", "error"}
+    turn = await turns.find(turn_id)
+    return turn is None or turn.state == name

@@ -1,0 +1,117 @@
+"""The events of one job, from the worker that runs it to the turn's stream in Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import metrics
+from redis.exceptions import RedisError
+from settings import Settings
+from turns import Job, Turns
+
+from inferencesh import AsyncMessageStream, InferenceError, Message, web
+
+__all__ = ["TakenOverError", "Writer"]
+
+PATIENCE: Final = 30.0  # seconds that an event which must not be lost is tried again while Redis is away
+RETRY: Final = 0.5  # seconds between two such attempts
+GIVEN_UP: Final = web.Problem("given_up", "The workers that wrote this reply have failed too often.", 502)
+
+logger = logging.getLogger("fleet.writer")
+
+
+class TakenOverError(Exception):
+    """Redis has refused an event: the turn is another worker's now, or over."""
+
+
+class GivenUpError(InferenceError):
+    """The workers that ran a turn have died so often that it is not tried again."""
+
+
+class Writer:
+    """Writes one attempt of a job.
+
+    Args:
+        turns: All turns.
+        job: The job.
+        attempt: Which attempt this is, from 1 on.
+        settings: Those of the fleet.
+    """
+
+    def __init__(self, turns: Turns, job: Job, attempt: int, settings: Settings) -> None:
+        self._turns = turns
+        self._job = job
+        self._attempt = attempt
+        self._settings = settings
+        self._token: int | None = None
+        self._newest: dict[str, str] = {}  # the id of a message -> the id of the event with its newest snapshot
+
+    async def follow(self, stream: AsyncMessageStream) -> str:
+        """Write who works, each snapshot, and the last event; returns the name of the last one.
+
+        Raises:
+            TakenOverError: Another worker has the turn.
+            InferenceError: The turn has failed.
+            RedisError: Redis was away for too long.
+        """
+        async with stream:
+            self._token = stream.fencing_token
+            if self._attempt > self._settings.attempts:
+                raise GivenUpError(f"the turn was begun {self._attempt} times")
+            who = {"worker": self._settings.name, "attempt": self._attempt}
+            await self._insist("worker", who, chat_id=stream.chat_id)
+            async for message in stream:
+                await self._write_snapshot(message)
+                await asyncio.sleep(self._settings.interval)
+            final = await stream.get_final_message()
+        paused = final.paused or not final.done
+        name = "input_required" if paused else "done"
+        await self._insist(name, shown(final, paused=paused), replaces=self._newest.get(final.id))
+        return name
+
+    async def fail(self, error: Exception) -> str:
+        """Write that the turn has failed as its last event, without internals of this program."""
+        if isinstance(error, InferenceError):
+            logger.warning("turn %s: it has failed with %s", self._job.turn_id, type(error).__name__)
+        else:
+            logger.error("turn %s: it has failed with an unexpected error", self._job.turn_id, exc_info=error)
+        problem = GIVEN_UP if isinstance(error, GivenUpError) else web.describe_error(error)
+        await self._insist("error", problem.as_dict())
+        return "error"
+
+    async def _write_snapshot(self, message: Message) -> None:
+        """Write a snapshot in the place of the one before. While Redis is away the turn goes on without."""
+        try:
+            await self._add("message", shown(message), replaces=self._newest.get(message.id))
+        except RedisError as error:
+            logger.warning("turn %s: browsers miss a snapshot, since Redis is away: %s", self._job.turn_id, error)
+        else:
+            metrics.SNAPSHOTS.inc()
+
+    async def _insist(self, name: str, data: Mapping[str, Any], **options: str | None) -> None:
+        """Write an event that must not be lost."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return await self._add(name, data, **options)
+            except RedisError as error:
+                if time.monotonic() > deadline:
+                    raise
+                logger.warning("turn %s: trying again to write %r: %s", self._job.turn_id, name, error)
+                await asyncio.sleep(RETRY)
+
+    async def _add(self, name: str, data: Mapping[str, Any], **options: str | None) -> None:
+        id_ = await self._turns.add(self._job, self._token, name, data, **options)
+        if id_ is None:
+            raise TakenOverError
+        if "id" in data:
+            self._newest[data["id"]] = id_
+
+
+def shown(message: Message, *, paused: bool = False) -> dict[str, Any]:
+    """Return what browsers are shown; its ``delta`` is empty, since they need not have seen the snapshot before."""
+    return {**web.snapshot(message, paused=paused), "delta": ""}

@@ -1,0 +1,201 @@
+"""``Supervisor``: goes on with turns whose worker has died, given the ids of their chats."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
+
+import attrs
+
+from ._loops.threads import Uncopied, wait_for_end
+from .agent import AsyncAgent
+from .config import check_count
+from .errors import InferenceError, LeaseHeldError, LeaseLostError, short_tracebacks
+from .models import Message
+from .stream import AsyncMessageStream
+
+__all__ = ["Supervisor", "Takeover"]
+
+logger = logging.getLogger("inferencesh")
+
+
+@attrs.frozen
+class Takeover:
+    """What has become of a turn that was to be taken over.
+
+    Attributes:
+        chat_id: The chat's id.
+        message: The turn's final message, or the one that waits for input; the chat's last message if nothing was
+            running any more. None if the turn failed here.
+        error: Why it failed here: ``LeaseHeldError`` and ``LeaseLostError`` say that another worker has the turn.
+
+    Example:
+        ```python
+        supervisor = Supervisor(lambda chat_id: client.agent({"name": "storyteller"}, chat_id=chat_id))
+        message = await client.agent({"name": "storyteller"}).send_message("Hello")
+        taken = [taken async for taken in supervisor.run([message.chat_id])]
+        print(taken[0].error, taken[0].message.status)
+        ```
+
+        ```text
+        None ready
+        ```
+    """
+
+    chat_id: str
+    message: Message | None = None
+    error: InferenceError | None = None
+
+
+@short_tracebacks
+class Supervisor(Uncopied):
+    """Goes on with turns whose worker has died: those of the chats that it is given, several at once.
+
+    The chat ids come from wherever the program keeps the turns that are not over, such as the queue of a job engine
+    that delivers the jobs of dead workers again. Each is taken over with ``AsyncAgent.take_over``: as long as another
+    worker renews its lease of the turn, nothing is done.
+
+    Args:
+        make_agent: Called with a chat's id; returns the agent for it, with the handlers of its tools.
+        follow: Called with each stream, to do with its snapshots what the worker that died would have done; an
+            async function. None reads it to its end.
+        at_once: How many turns are taken care of at once; the next chat id is taken when one of them is over.
+        wait: Seconds to wait for the lease of each turn, as for ``take_over``.
+
+    Raises:
+        ConfigurationError: ``at_once`` is not a positive whole number.
+
+    Example:
+        ```python
+        def make_agent(chat_id: str) -> AsyncAgent:
+            return client.agent({"name": "storyteller"}, chat_id=chat_id)
+
+
+        async def show(stream: AsyncMessageStream) -> None:
+            async for message in stream:
+                print(message.text)
+
+
+        supervisor = Supervisor(make_agent, show, at_once=8)
+        ```
+    """
+
+    _instead = "make another one where it is needed"
+
+    def __init__(
+        self,
+        make_agent: Callable[[str], AsyncAgent],
+        follow: Callable[[AsyncMessageStream], Awaitable[object]] | None = None,
+        *,
+        at_once: int = 100,
+        wait: float | None = None,
+    ) -> None:
+        self._make_agent = make_agent
+        self._follow = follow
+        self._at_once = check_count("at_once", at_once, 1)
+        self._wait = wait
+
+    async def take_over(self, chat_id: str) -> Message:
+        """Take one turn over and go on with it to its end.
+
+        Args:
+            chat_id: The chat's id.
+
+        Returns:
+            The turn's final message, or the one that waits for input; the chat's last message if nothing is running.
+
+        Raises:
+            InferenceError: As for ``AsyncAgent.take_over``.
+            Exception: What ``follow`` or a callback raised.
+
+        Example:
+            ```python
+            message = await client.agent({"name": "storyteller"}).send_message("Hello")
+            supervisor = Supervisor(lambda chat_id: client.agent({"name": "storyteller"}, chat_id=chat_id))
+            print((await supervisor.take_over(message.chat_id)).status)
+            ```
+
+            ```text
+            ready
+            ```
+        """
+        async with self._make_agent(chat_id).take_over(wait=self._wait) as stream:
+            if self._follow is not None:
+                await self._follow(stream)
+            return await stream.get_final_message()
+
+    async def run(self, chat_ids: AsyncIterable[str] | Iterable[str]) -> AsyncGenerator[Takeover, None]:
+        """Take the turns of many chats over, as their ids arrive.
+
+        A chat whose turn is under way here already is not begun a second time. Leaving the loop leaves the turns: their
+        leases are released, and other workers may go on with them.
+
+        Args:
+            chat_ids: The ids, such as a list, or an async generator that reads them from a queue; they are taken no
+                faster than turns end.
+
+        Returns:
+            An async iterator of what has become of each turn, as they end.
+
+        Raises:
+            Exception: What ``chat_ids`` or ``follow`` raised, except errors of this package, which are in the Takeover.
+
+        Example:
+            ```python
+            async def unfinished() -> AsyncIterator[str]:
+                async for chat in client.chats.list():
+                    if chat.status is ChatStatus.BUSY:
+                        yield chat.id
+
+
+            supervisor = Supervisor(lambda chat_id: client.agent({"name": "storyteller"}, chat_id=chat_id))
+            async for taken in supervisor.run(unfinished()):
+                print(taken.chat_id, taken.error)
+            ```
+        """
+        ids, reading = _each(chat_ids), None
+        running: dict[asyncio.Task[Takeover], str] = {}
+        try:
+            ended = False
+            while not ended or running:
+                if reading is None and not ended and len(running) < self._at_once:
+                    reading = asyncio.create_task(_next(ids), name="inferencesh supervisor")
+                waiting = {*running, reading} if reading is not None else {*running}
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                if reading is not None and reading.done():
+                    chat_id, reading = reading.result(), None
+                    ended = chat_id is None
+                    if chat_id is not None and chat_id not in running.values():
+                        task = asyncio.create_task(self._one(chat_id), name="inferencesh supervisor")
+                        running[task] = chat_id
+                for task in [task for task in running if task.done()]:
+                    del running[task]
+                    yield task.result()
+        finally:
+            left = {*running, reading} if reading is not None else {*running}
+            for each in left:
+                each.cancel()
+            await wait_for_end(left)
+            await ids.aclose()
+
+    async def _one(self, chat_id: str) -> Takeover:
+        try:
+            return Takeover(chat_id, await self.take_over(chat_id))
+        except InferenceError as error:
+            if not isinstance(error, LeaseHeldError | LeaseLostError):
+                logger.warning("chat %s: its turn failed here with %s", chat_id, type(error).__name__)
+            return Takeover(chat_id, error=error)
+
+
+async def _each(chat_ids: AsyncIterable[str] | Iterable[str]) -> AsyncGenerator[str, None]:
+    if isinstance(chat_ids, AsyncIterable):
+        async for chat_id in chat_ids:
+            yield chat_id
+    else:
+        for chat_id in chat_ids:
+            yield chat_id
+
+
+async def _next(ids: AsyncGenerator[str, None]) -> str | None:
+    return await anext(ids, None)

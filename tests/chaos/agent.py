@@ -1,0 +1,56 @@
+"""The agent of the workers: its tool writes down when it starts and ends, and no two of its results are the same."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+from inferencesh import ToolContext, string, tool
+
+from .plan import TOOL
+
+__all__ = ["AGENT", "HANDLERS", "LONGEST"]
+
+HANDLERS = "CHAOS_HANDLERS"  # the environment variable with the file that handlers write to
+LONGEST = "CHAOS_LONGEST"  # and the one with the seconds that the slowest takes
+
+
+async def measure(what: str, context: ToolContext) -> str:
+    """Take a moment, and return what no other start of a handler returns."""
+    _write(what, context, "start")
+    try:
+        await asyncio.sleep(random.uniform(0.02, float(os.environ.get(LONGEST, "0.5"))))
+    except asyncio.CancelledError:
+        _write(what, context, "cancelled")
+        raise
+    result = f"{what}={secrets.token_hex(6)}"
+    _write(what, context, "end", result)
+    return result
+
+
+def _write(what: str, context: ToolContext, step: str, result: str = "") -> None:
+    """Write a line with one call of write, which the kernel does not mix with those of other processes."""
+    line: dict[str, Any] = {
+        "what": what,
+        "step": step,
+        "result": result,
+        "pid": os.getpid(),
+        "at": time.time(),
+        "call": context.call_id,
+        "attempt": context.attempt,
+        "key": context.idempotency_key,
+    }
+    with Path(os.environ[HANDLERS]).open("ab", buffering=0) as file:
+        file.write(json.dumps(line).encode() + b"\n")
+
+
+AGENT = {
+    "name": "chaos",
+    "tools": [tool(TOOL).describe("Measure something").param("what", string("What")).handler(measure).build()],
+}

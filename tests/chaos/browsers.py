@@ -1,0 +1,147 @@
+"""A browser that follows one turn: it loses its connection at random, and comes back to any front."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import aiohttp
+import attrs
+
+from .plan import Plan
+
+__all__ = ["LAST", "Browser", "Event"]
+
+LAST = frozenset({"done", "error", "input_required"})
+_PAUSE = 0.2  # seconds before a browser tries again
+_SILENCE = 20.0  # seconds without a byte, comments included, after which it comes back
+
+
+@attrs.frozen
+class Event:
+    """One server-sent event."""
+
+    id: str
+    name: str
+    data: Any
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """The two numbers of its id."""
+        token, _, number = self.id.partition("-")
+        return int(token), int(number)
+
+
+@attrs.define
+class Browser:
+    """One turn, as one browser sees it.
+
+    Attributes:
+        plan: What the turn is to say.
+        chat_id: The chat that it belongs to, or None for a new one.
+        tenant: Who asks.
+        events: What has arrived, over all connections.
+        again: How often it has come back.
+        refused: The statuses of the responses with which a front sent it away.
+        seconds: How long the turn took.
+        fault: What made it give up, or "".
+    """
+
+    plan: Plan
+    chat_id: str | None
+    tenant: str
+    events: list[Event] = attrs.field(factory=list)
+    again: int = 0
+    refused: list[int] = attrs.field(factory=list)
+    seconds: float = 0.0
+    fault: str = ""
+
+    @property
+    def last(self) -> Event | None:
+        """The last event of the turn, if it has arrived."""
+        return self.events[-1] if self.events and self.events[-1].name in LAST else None
+
+    async def run(
+        self, session: aiohttp.ClientSession, fronts: Sequence[str], chance: random.Random, drops: float
+    ) -> None:
+        """Send the message, and follow the turn to its last event.
+
+        Args:
+            session: Makes the requests.
+            fronts: The addresses of the fronts.
+            chance: Draws which front, and when the connection is lost.
+            drops: The probability that a connection is lost, of each one.
+        """
+        began = asyncio.get_running_loop().time()
+        sent = await self._sent(session, chance.choice(fronts))
+        while not sent:
+            await asyncio.sleep(chance.uniform(0.5, 1.5) * _PAUSE)
+            sent = await self._sent(session, chance.choice(fronts))
+        while self.last is None:
+            left = chance.randint(1, 12) if chance.random() < drops else None  # events, then it is gone
+            await self._listen(session, chance.choice(fronts), left)
+            if self.last is None:
+                self.again += 1
+                await asyncio.sleep(chance.uniform(0.2, 1.0) * _PAUSE)
+        self.seconds = asyncio.get_running_loop().time() - began
+
+    async def _sent(self, session: aiohttp.ClientSession, front: str) -> bool:
+        """Send the message; whether a front has taken it. It may be sent again: the turn has an id."""
+        body = {"text": self.plan.message, "chat_id": self.chat_id, "turn_id": self.plan.turn_id}
+        try:
+            async with session.post(f"{front}/chat", json=body, headers=self._headers()) as response:
+                if response.status == 202:
+                    return True
+                self._note_refusal(response)
+        except (aiohttp.ClientError, TimeoutError):
+            self.again += 1
+        return False
+
+    async def _listen(self, session: aiohttp.ClientSession, front: str, left: int | None) -> None:
+        headers = self._headers()
+        if self.events:
+            headers["Last-Event-ID"] = self.events[-1].id
+        address = f"{front}/turns/{self.plan.turn_id}/events"
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=_SILENCE)
+        try:
+            async with session.get(address, headers=headers, timeout=timeout) as response:
+                if response.status != 200:
+                    self._note_refusal(response)
+                    return
+                async for event in read_events(response.content):
+                    self.events.append(event)
+                    if event.name in LAST or (left is not None and (left := left - 1) <= 0):
+                        return
+        except (aiohttp.ClientError, TimeoutError):
+            return
+
+    def _note_refusal(self, response: aiohttp.ClientResponse) -> None:
+        """Keep a status that may come while processes are killed.
+
+        Raises:
+            AssertionError: It may not.
+        """
+        self.refused.append(response.status)
+        assert response.status >= 500 or response.status == 429, f"{response.method} was answered {response.status}"
+        if response.status in {429, 503}:
+            assert "Retry-After" in response.headers, f"a {response.status} does not say when to come back"
+
+    def _headers(self) -> dict[str, str]:
+        return {"X-Tenant": self.tenant}
+
+
+async def read_events(content: aiohttp.StreamReader) -> AsyncIterator[Event]:
+    """Yield the events of a response."""
+    fields: dict[str, str] = {}
+    async for raw in content:
+        line = raw.decode().rstrip("\r\n")
+        if line:
+            name, _, value = line.partition(":")
+            fields[name] = value.removeprefix(" ")
+            continue
+        if "data" in fields:
+            yield Event(fields.get("id", ""), fields.get("event", "message"), json.loads(fields["data"]))
+        fields = {}

@@ -1,0 +1,120 @@
+"""What goes wrong during a run: who is killed, stopped, restarted and cut off, and when, drawn from a seed."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import random
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+
+from .processes import Fleet, Process
+from .proxy import CuttingProxy
+
+__all__ = ["Faults", "Rates"]
+
+
+@attrs.frozen
+class Rates:
+    """How often what goes wrong; the mean number of seconds between two faults of a kind, or None for never.
+
+    Attributes:
+        kill: A worker is killed, and started again.
+        redis: Redis is killed, and started again with its append-only file.
+        pause: A worker is stopped for longer than its lease, and goes on.
+        cut: A connection between a worker and the runtime is reset.
+        front: A front is killed, and started again.
+        paused: Seconds for which a worker is stopped.
+    """
+
+    kill: float | None = 1.0
+    redis: float | None = 20.0
+    pause: float | None = 10.0
+    cut: float | None = 0.3
+    front: float | None = 20.0
+    paused: float = 6.0
+
+
+class Faults:
+    """Breaks a fleet at random.
+
+    Args:
+        fleet: The fleet.
+        proxy: What passes on the connections between workers and the runtime.
+        rates: How often.
+        seed: What the faults are drawn from.
+
+    Attributes:
+        counts: How often what has happened.
+    """
+
+    def __init__(self, fleet: Fleet, proxy: CuttingProxy, rates: Rates, seed: int) -> None:
+        self.counts: collections.Counter[str] = collections.Counter()
+        self._fleet = fleet
+        self._proxy = proxy
+        self._rates = rates
+        self._seed = seed
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Break things until the block ends; then everything runs again."""
+        rates = self._rates
+        kinds: list[tuple[str, float | None, Callable[[random.Random], Coroutine[Any, Any, None]]]] = [
+            ("kill", rates.kill, self._kill),
+            ("redis", rates.redis, self._restart_redis),
+            ("pause", rates.pause, self._pause),
+            ("cut", rates.cut, self._cut),
+            ("front", rates.front, self._kill_front),
+        ]
+        tasks = [
+            asyncio.create_task(self._repeat(name, mean, fault)) for name, mean, fault in kinds if mean is not None
+        ]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+        for error in ended:
+            if isinstance(error, Exception):
+                raise error
+
+    async def _repeat(
+        self, name: str, mean: float, fault: Callable[[random.Random], Coroutine[Any, Any, None]]
+    ) -> None:
+        chance = random.Random(f"{self._seed}/{name}")
+        while True:
+            await asyncio.sleep(mean * chance.uniform(0.5, 1.5))
+            await fault(chance)
+
+    async def _kill(self, chance: random.Random) -> None:
+        number = chance.randrange(len(self._fleet.workers))
+        if not self._fleet.workers[number].paused:
+            self._fleet.workers[number].kill()
+            self._fleet.start_worker(number)
+            self.counts["kills"] += 1
+
+    async def _restart_redis(self, chance: random.Random) -> None:
+        await asyncio.shield(asyncio.to_thread(self._fleet.redis.restart, hard=True))
+        self.counts["redis restarts"] += 1
+
+    async def _pause(self, chance: random.Random) -> None:
+        worker: Process = chance.choice(list(self._fleet.workers.values()))
+        worker.pause()
+        try:
+            await asyncio.sleep(self._rates.paused)
+        finally:
+            worker.resume()
+        self.counts["pauses"] += 1
+
+    async def _cut(self, chance: random.Random) -> None:
+        self.counts["cut connections"] += self._proxy.cut(chance)
+
+    async def _kill_front(self, chance: random.Random) -> None:
+        number = chance.randrange(len(self._fleet.fronts))
+        self._fleet.fronts[number].kill()
+        self._fleet.start_front(number)
+        self.counts["front kills"] += 1

@@ -1,0 +1,92 @@
+"""Starts the processes of a fleet from one that has imported what they need: ``python -m tests.chaos.forker``.
+
+Importing takes a worker two seconds, and one that is killed every few seconds would do nothing else. Each line of
+standard input is a program to start, and is answered with a line that has its process id. The programs lead a process
+group each, and are killed when this one ends, which it does with its standard input.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import json
+import os
+import runpy
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn
+
+__all__: list[str] = []
+
+_IMPORTED = (
+    *("aiohttp", "aiohttp.web", "fastapi", "fastapi.staticfiles", "inferencesh.client", "inferencesh.local"),
+    *("inferencesh.claims", "inferencesh.web", "opentelemetry.sdk.trace.export", "prometheus_client"),
+    *("redis.asyncio", "sqlite3", "taskiq.receiver", "taskiq_redis", "uvicorn", "uvicorn.lifespan.on"),
+    *("uvicorn.loops.auto", "uvicorn.protocols.http.auto", "tests.chaos.agent", "tests.chaos.plan"),
+)
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Start what standard input asks for."""
+    for name in _IMPORTED:
+        importlib.import_module(name)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # those that end are not waited for
+    print("ready", flush=True)
+    for line in sys.stdin:
+        wanted = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            _become(**wanted)
+        _lead_group(child)
+        print(child, flush=True)
+
+
+def _lead_group(child: int) -> None:
+    """Give a process a group of its own. It does the same, so that it has one whoever comes first."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended, or has become a program, already
+        os.setpgid(child, child)
+
+
+def _become(program: list[str], log: str, environment: dict[str, str]) -> NoReturn:
+    """Turn this process into a program, as if Python had just been started with it."""
+    os.setpgid(0, 0)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((nothing, 0), (output, 1), (output, 2)):
+        os.dup2(source, target)
+    os.closerange(3, 64)
+    os.environ.update(environment)
+    status: Any = 1
+    try:
+        _run(program)
+        status = 0
+    except SystemExit as end:
+        status = end.code or 0
+        if isinstance(status, str):
+            print(status, file=sys.stderr)
+    except BaseException:  # noqa: BLE001 - as the interpreter would
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status if isinstance(status, int) else 1)
+
+
+def _run(program: list[str]) -> None:
+    """Run a script, or with ``-m`` a module."""
+    if program[0] == "-m":
+        sys.argv = program[1:]
+        runpy.run_module(program[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = program
+        sys.path.insert(0, str(Path(program[0]).parent))
+        runpy.run_path(program[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()

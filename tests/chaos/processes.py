@@ -1,0 +1,223 @@
+"""The processes of a fleet: each can be asked to end, killed, stopped, and let go on."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.redis_server import RedisServer, free_port
+from tests.support import wait_until
+
+from . import agent, forker, runtime
+
+__all__ = ["Fleet", "Process"]
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "fleet"
+_ENDS_WITHIN = 30.0  # seconds
+_STARTS_WITHIN = 30.0
+
+
+class Process:
+    """A running program, with the processes that it may start."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.paused = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over."""
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    def terminate(self) -> None:
+        """Ask it to end, as a deployment does."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGTERM)
+
+    def wait(self) -> None:
+        """Block until it has ended."""
+        wait_until(lambda: self.ended, "the end of a process", _ENDS_WITHIN)
+
+    def kill(self) -> None:
+        """End it at once, as when its machine is gone."""
+        self._signal_all(signal.SIGKILL)
+        self.wait()
+
+    def pause(self) -> None:
+        """Stop it."""
+        self.paused = True
+        self._signal_all(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._signal_all(signal.SIGCONT)
+        self.paused = False
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+
+class Forker:
+    """Starts processes that need not import anything; a context manager. All of them end with it."""
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", forker.__name__],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,  # Ctrl-C is for the program that shows the figures
+            text=True,
+        )
+        assert self._answer() == "ready"
+        return self
+
+    def start(self, program: Sequence[str], log: Path, environment: Mapping[str, str]) -> Process:
+        """Start a Python program.
+
+        Args:
+            program: A script with its arguments, or ``-m``, a module and its arguments.
+            log: The file that its output is added to.
+            environment: More variables.
+        """
+        wanted = {"program": list(program), "log": str(log), "environment": dict(environment)}
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(wanted) + "\n")
+        self._process.stdin.flush()
+        return Process(int(self._answer()))
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        with self._process:  # which closes its standard input and waits for its end
+            pass
+
+
+class Fleet:
+    """Redis, the embedded runtime, fronts and workers; a context manager, which starts Redis and the runtime.
+
+    Args:
+        fronts: How many fronts.
+        workers: How many workers.
+        pace: Seconds between the pieces of a reply.
+        longest: Seconds that the slowest handler takes.
+        settings: More variables of the example's processes.
+
+    Attributes:
+        redis: Redis.
+        fronts: The fronts, by their numbers.
+        workers: The workers, by their numbers.
+        addresses: Those of the fronts.
+    """
+
+    def __init__(
+        self, *, fronts: int, workers: int, pace: float, longest: float, settings: Mapping[str, str] | None = None
+    ) -> None:
+        self.redis = RedisServer()
+        self.fronts: dict[int, Process] = {}
+        self.workers: dict[int, Process] = {}
+        self.addresses = [f"http://127.0.0.1:{free_port()}" for _ in range(fronts)]
+        self._workers = workers
+        self._pace = pace
+        self._longest = longest
+        self._settings = dict(settings or {})
+        self._names = itertools.count(1)
+
+    @property
+    def handlers(self) -> Path:
+        """What the handlers have written down."""
+        return self.home / "handlers.jsonl"
+
+    @property
+    def posted(self) -> Path:
+        """What results the runtime was sent."""
+        return self.home / "posted.jsonl"
+
+    def start(self, upstream: str) -> None:
+        """Start all fronts and workers.
+
+        Args:
+            upstream: The address at which they find the runtime.
+        """
+        self._upstream = upstream
+        for number in range(len(self.addresses)):
+            self.start_front(number)
+        for number in range(self._workers):
+            self.start_worker(number)
+
+    def start_front(self, number: int) -> None:
+        """Start a front on the port that is its own; it is not waited for."""
+        port = self.addresses[number].rpartition(":")[2]
+        options = ["--host", "127.0.0.1", "--port", port, "--timeout-graceful-shutdown", "5", "--log-level", "warning"]
+        program = ["-m", "uvicorn", "front:app", "--app-dir", str(EXAMPLE), *options]
+        self.fronts[number] = self._forker.start(program, self.home / f"front-{number}.log", self._named("front"))
+
+    def start_worker(self, number: int) -> None:
+        """Start a worker in the place of another one; it is not waited for."""
+        program = [str(EXAMPLE / "worker.py")]
+        self.workers[number] = self._forker.start(program, self.home / f"worker-{number}.log", self._named("worker"))
+
+    def log(self, name: str) -> str:
+        """Return the end of what a process has written."""
+        path = self.home / f"{name}.log"
+        return path.read_text(errors="replace")[-4000:] if path.exists() else ""
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as exits:
+            self.home = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="fleet-")))
+            exits.enter_context(self.redis)
+            self._forker = exits.enter_context(Forker())
+            exits.callback(self._kill_all)
+            self._start_runtime()
+            self._exits = exits.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._exits.close()
+
+    def _start_runtime(self) -> None:
+        written = self.home / "runtime.address"
+        program = ["-m", runtime.__name__, str(written), str(self.posted), str(self._pace)]
+        self._runtime = self._forker.start(program, self.home / "runtime.log", {})
+        wait_until(lambda: written.exists() or self._runtime.ended, "the start of the runtime", _STARTS_WITHIN)
+        assert written.exists(), self.log("runtime")
+        self.runtime_url, self.api_key = written.read_text().split()
+
+    def _kill_all(self) -> None:
+        for process in (*self.fronts.values(), *self.workers.values(), self._runtime):
+            process.kill()
+
+    def _named(self, kind: str) -> dict[str, str]:
+        return {
+            "REDIS_URL": self.redis.url,
+            "INFERENCE_BASE_URL": self._upstream,
+            "INFERENCE_API_KEY": self.api_key,
+            "FLEET_AGENT": f"{agent.__name__}:AGENT",
+            "FLEET_NAME": f"{kind}-{next(self._names)}",
+            agent.HANDLERS: str(self.handlers),
+            agent.LONGEST: str(self._longest),
+            **self._settings,
+        }

@@ -1,0 +1,196 @@
+"""Runs turns on a fleet while it is broken, and judges them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import time
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import aiohttp
+import attrs
+
+from inferencesh import AsyncInference
+
+from .browsers import Browser
+from .faults import Faults, Rates
+from .plan import Plan
+from .processes import Fleet
+from .proxy import CuttingProxy
+from .verdict import Evidence, Verdict, judge, read_chats, read_lines, read_streams
+
+__all__ = ["Options", "Run", "run_chaos", "run_turns"]
+
+_TENANTS = 4
+_STARTS_WITHIN = 40.0  # seconds
+_PREFIX = "chaos:"
+
+
+@attrs.frozen
+class Options:
+    """What is run.
+
+    Attributes:
+        turns: How many turns.
+        at_once: How many of them at once.
+        fronts: How many fronts.
+        workers: How many workers.
+        seed: What plans, drops and faults are drawn from.
+        rates: How often what goes wrong.
+        drops: The probability of each connection of a browser that it gets lost.
+        pace: Seconds between the pieces of a reply.
+        longest: Seconds that the slowest handler takes.
+        lease: Seconds after which turns of a worker without a sign of life are taken over.
+        drain: Seconds that turns have to end when a worker is told to end.
+        patience: Seconds after which a turn without an end is lost.
+        report: Whether to print how far it is.
+    """
+
+    turns: int = 2000
+    at_once: int = 48
+    fronts: int = 2
+    workers: int = 4
+    seed: int = 1
+    rates: Rates = attrs.field(factory=Rates)
+    drops: float = 0.5
+    pace: float = 0.02
+    longest: float = 0.5
+    lease: float = 3.0
+    drain: float = 10.0
+    patience: float = 120.0
+    report: bool = False
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The variables of the example's processes."""
+        return {
+            "FLEET_PREFIX": _PREFIX,
+            "FLEET_LEASE": str(self.lease),
+            "FLEET_DRAIN": str(self.drain),
+            "FLEET_ATTEMPTS": "1000",
+            "FLEET_TENANT_LIMIT": str(max(2, self.at_once // _TENANTS)),
+            "FLEET_QUEUE_LIMIT": str(self.at_once),
+        }
+
+
+@attrs.define
+class Run:
+    """The turns of a run.
+
+    Attributes:
+        options: What is run.
+        fleet: What runs it.
+        browsers: Who follows the turns, in the order in which they began.
+    """
+
+    options: Options
+    fleet: Fleet
+    browsers: list[Browser] = attrs.field(factory=list)
+    ended: int = 0
+
+    async def converse(self, session: aiohttp.ClientSession, chance: random.Random, go_on: Callable[[], bool]) -> None:
+        """Have conversations of a few turns each, one after the other."""
+        while go_on():
+            tenant, chat_id = f"tenant-{chance.randrange(_TENANTS)}", None
+            for _ in range(chance.randint(1, 5)):
+                if not go_on():
+                    return
+                plan = Plan.drawn(f"{self.options.seed}-{len(self.browsers)}", chance)
+                browser = Browser(plan, chat_id, tenant)
+                self.browsers.append(browser)
+                await self._follow(browser, session, chance)
+                if browser.last is None or browser.last.name != "done":
+                    break
+                chat_id = browser.last.data["chat_id"]
+
+    async def _follow(self, browser: Browser, session: aiohttp.ClientSession, chance: random.Random) -> None:
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(self.options.patience):
+                await browser.run(session, self.fleet.addresses, chance, self.options.drops)
+        except (TimeoutError, AssertionError) as error:
+            browser.seconds = time.monotonic() - began
+            browser.fault = str(error)
+        self.ended += 1
+
+    async def judge(self) -> Verdict:
+        """Judge all turns, when they have ended."""
+        url, key = self.fleet.runtime_url, self.fleet.api_key
+        async with AsyncInference(key, base_url=url, trust_env=False) as client:
+            chats = await read_chats(client)
+        turn_ids = [browser.plan.turn_id for browser in self.browsers]
+        streams = await read_streams(self.fleet.redis.url, _PREFIX, turn_ids)
+        handlers, posted = read_lines(self.fleet.handlers), read_lines(self.fleet.posted)
+        return judge(Evidence(self.browsers, chats, streams, handlers, posted))
+
+
+async def run_chaos(options: Options) -> Verdict:
+    """Run turns while everything is killed, stopped and cut off, and judge them.
+
+    Args:
+        options: What is run.
+
+    Returns:
+        What is wrong, and the figures.
+    """
+
+    def go_on() -> bool:
+        return len(run.browsers) < options.turns
+
+    fleet = Fleet(
+        fronts=options.fronts,
+        workers=options.workers,
+        pace=options.pace,
+        longest=options.longest,
+        settings=options.settings,
+    )
+    with fleet:
+        async with CuttingProxy(urlsplit(fleet.runtime_url).port or 0) as proxy:
+            run = Run(options, fleet)
+            faults = Faults(fleet, proxy, options.rates, options.seed)
+            fleet.start(f"http://127.0.0.1:{proxy.port}")
+            await fleet_is_up(fleet)
+            began = time.monotonic()
+            async with faults.running():
+                await run_turns(run, go_on)
+            seconds = time.monotonic() - began
+        verdict = await run.judge()
+    verdict.figures |= {**faults.counts, "seconds": round(seconds, 1), "seed": options.seed}
+    return verdict
+
+
+async def run_turns(run: Run, go_on: Callable[[], bool]) -> None:
+    """Have conversations, so many at once, until no more are wanted and all turns have ended."""
+    connector = aiohttp.TCPConnector(limit=0, force_close=True)
+    async with aiohttp.ClientSession(connector=connector) as session, asyncio.TaskGroup() as group:
+        reporter = group.create_task(_report(run)) if run.options.report else None
+        chances = [random.Random(f"{run.options.seed}/browser/{n}") for n in range(run.options.at_once)]
+        await asyncio.gather(*(run.converse(session, chance, go_on) for chance in chances))
+        if reporter is not None:
+            reporter.cancel()
+
+
+async def fleet_is_up(fleet: Fleet) -> None:
+    """Wait until all fronts answer."""
+    async with aiohttp.ClientSession() as session, asyncio.timeout(_STARTS_WITHIN):
+        for number, address in enumerate(fleet.addresses):
+            while not await _answers(session, address):
+                assert not fleet.fronts[number].ended, fleet.log(f"front-{number}")
+                await asyncio.sleep(0.05)
+
+
+async def _answers(session: aiohttp.ClientSession, address: str) -> bool:
+    try:
+        async with session.get(address):
+            return True
+    except aiohttp.ClientError:
+        return False
+
+
+async def _report(run: Run) -> None:
+    began = time.monotonic()
+    while True:
+        await asyncio.sleep(10)
+        print(f"{time.monotonic() - began:.0f} s: {run.ended} of {run.options.turns} turns", file=sys.stderr)
