@@ -15,6 +15,7 @@ from pathlib import Path
 
 from .fleet_context import Fleet
 from .fleet_costs import costs
+from .fleet_death import deaths
 from .fleet_front import fronts
 from .fleet_memory import memory
 from .fleet_throughput import throughput
@@ -28,6 +29,7 @@ GROUPS: dict[str, Callable[[Fleet], list[Section]]] = {
     "costs": costs,
     "memory": memory,
     "front": fronts,
+    "death": deaths,
 }
 
 

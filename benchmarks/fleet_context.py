@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ import trustme
 
 from .fleet_redis import RedisLook, running_redis
 from .fleet_server import running_fleet_server
-from .fleet_worker import Held, Job, Turns
+from .fleet_worker import Held, Job, TakenTurns, Turns
 
 __all__ = ["Fleet", "Measured", "WorkerProcess", "allow_files", "running_worker"]
 
@@ -41,7 +42,7 @@ class WorkerProcess:
     """
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.pid = process.pid
+        self._process = process
         assert process.stdin is not None
         assert process.stdout is not None
         self._orders, self._answers = process.stdin, process.stdout
@@ -55,9 +56,20 @@ class WorkerProcess:
         """Wait for the end of turns."""
         return Turns(**orjson.loads(self._line()))
 
-    def all_open(self) -> None:
-        """Wait until all turns that are held are open."""
-        self._line()
+    def all_open(self) -> list[str]:
+        """Wait until all turns that are held are open; return the ids of their chats."""
+        chats: list[str] = orjson.loads(self._line())
+        return chats
+
+    def taken(self) -> TakenTurns:
+        """Wait until turns are taken over."""
+        return TakenTurns(**orjson.loads(self._line()))
+
+    def kill(self) -> float:
+        """Kill the process; return when that was."""
+        self._process.kill()
+        self._process.wait()
+        return time.monotonic()
 
     def waited(self) -> None:
         """Wait until the time is over for which they are held."""
@@ -197,6 +209,7 @@ def running_worker() -> Iterator[WorkerProcess]:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield WorkerProcess(process)
-            process.communicate(timeout=END)
+            if process.poll() is None:
+                process.communicate(timeout=END)
         finally:
             process.kill()

@@ -71,9 +71,9 @@ def _held(fleet: Fleet, count: int, fields: Mapping[str, Any]) -> dict[str, floa
         "streams per GB": 1024 * 1024 / held.memory,
         "files": held.files,
         "idle": held.idle,
-        "commands": sum(redis.commands.values()) / seconds,
+        "commands": redis.asked("evalsha") / seconds,
         "redis": redis.cpu / seconds,
         "kept": kept / count / 1024,
         "base": held.base,
-        "renewal": redis.cpu / max(1, sum(redis.commands.values())) * 1e3,
+        "renewal": redis.cpu / max(1, redis.asked("evalsha")) * 1e3,
     }

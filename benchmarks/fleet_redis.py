@@ -35,6 +35,10 @@ class RedisLook:
     received: int
     sent: int
 
+    def asked(self, *names: str) -> int:
+        """Return how often clients have called some commands; what a script calls is counted as well."""
+        return sum(self.commands.get(name, 0) for name in names)
+
     def since(self, before: RedisLook) -> RedisLook:
         """Return what was done since an earlier look."""
         counts = {name: count - before.commands.get(name, 0) for name, count in self.commands.items()}
@@ -89,6 +93,13 @@ class RunningRedis:
         """Return the bytes of all keys that match a pattern, by key."""
         keys = [key.decode() for key in self.client.scan_iter(pattern, count=1000)]
         return {key: int(self.client.memory_usage(key, samples=0) or 0) for key in keys}
+
+    def left(self, pattern: str) -> float:
+        """Return the seconds that the last of some leases still has."""
+        keys = list(self.client.scan_iter(pattern, count=1000))
+        until: list[Any] = [self.client.hget(key, "until") for key in keys]
+        seconds, micros = self.client.time()
+        return float(max(int(each) for each in until)) / 1000 - seconds - micros / 1e6
 
     def empty(self) -> None:
         """Forget all keys."""

@@ -1,9 +1,9 @@
-"""Simulate the moment after some workers of a fleet have died: ``python -m benchmarks.fleet_takeover [--workers 100] ...``.
+"""Simulate what follows when some workers of a fleet die: ``python -m benchmarks.fleet_takeover [--workers 100] ...``.
 
-How many claims hit Redis in a second, and how long it takes until all turns are taken over. The workers act as the SDK and
-examples/fleet do: leases are renewed three times as often as they run out, all leases of a worker at the same moment; who
-waits for a lease asks at fixed intervals; a worker does one thing at a time, and so does Redis. ``benchmarks.fleet`` checks
-the simulation against real processes at a small scale.
+How many claims hit Redis in a second, and how long it takes until all turns are taken over. The workers act as the SDK
+and examples/fleet do: leases are renewed three times as often as they run out, all leases of a worker at one moment;
+who waits for a lease asks at fixed intervals; a worker does one thing at a time, and Redis too. ``benchmarks.fleet``
+checks the simulation against real processes at a small scale.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 
@@ -139,14 +139,12 @@ class _Simulation:
                 has = min(herd.turns, herd.at_once)
                 free = [herd.at_once - has]
                 for _ in range(has):
-                    self._at(self._random.uniform(0, herd.follow), self._ends(worker, free))
+                    self._at(self._random.uniform(0, herd.follow), self._ends(free))
                 self._at(self._random.uniform(0, herd.search), self._searching(worker, free))
             else:
                 mine = collections.deque(self._waiting[number :: herd.workers - herd.dead])
                 for _ in range(min(herd.at_once, len(mine))):
-                    self._at(
-                        0.0, self._claiming(worker, mine.popleft(), lambda now, w=worker, m=mine: self._next(now, w, m))
-                    )
+                    self._at(0.0, self._going_on(worker, mine))
         while self._events and len(self._times) < self.orphans:
             now, _, act = heapq.heappop(self._events)
             act(now)
@@ -175,26 +173,39 @@ class _Simulation:
     def _claiming(self, worker: _Server, turn: _Turn, ended: Callable[[float], None]) -> Callable[[float], None]:
         """Return what claims a turn until its lease has run out, attaches to it, and follows it to its end."""
 
+        refused = False
+
         def claim(now: float) -> None:
             self._ask(worker, now, self._claims, answered)
 
         def answered(now: float) -> None:
+            nonlocal refused
             if now < turn.until:
                 self._refused += 1
-                self._at(now + self._herd.poll, claim)
-                return
+                self._at(now + self._herd.poll * refused, claim)  # after the first answer it begins to wait
+                refused = True
+            elif refused:  # the turn may have ended meanwhile: it is released, looked at and claimed again
+                self._ask(worker, now, self._claims, lambda then: self._ask(worker, then, self._claims, attach))
+            else:
+                attach(now)
+
+        def attach(now: float) -> None:
             attached = worker.work(now, self._herd.attach)
             self._times.append(attached)
             self._at(attached + self._herd.follow, ended)
 
         return claim
 
-    def _next(self, now: float, worker: _Server, mine: collections.deque[_Turn]) -> None:
-        """Go on with the next turn that a worker was told of."""
-        if mine:
-            self._claiming(worker, mine.popleft(), lambda then: self._next(then, worker, mine))(now)
+    def _going_on(self, worker: _Server, mine: collections.deque[_Turn]) -> Callable[[float], None]:
+        """Return what goes on with the next of the turns that a worker was told of."""
 
-    def _ends(self, worker: _Server, free: list[int]) -> Callable[[float], None]:
+        def go_on(now: float) -> None:
+            if mine:
+                self._claiming(worker, mine.popleft(), go_on)(now)
+
+        return go_on
+
+    def _ends(self, free: list[int]) -> Callable[[float], None]:
         """Return what happens when a turn of a worker has ended: it has room for another one."""
 
         def ended(_now: float) -> None:
@@ -214,7 +225,7 @@ class _Simulation:
         def answered(now: float) -> None:
             if self._waiting and self._waiting[0].idle <= now:
                 free[0] -= 1
-                self._claiming(worker, self._waiting.pop(0), self._ends(worker, free))(now)
+                self._claiming(worker, self._waiting.pop(0), self._ends(free))(now)
                 search(now)
             else:
                 self._at(now + self._herd.search, search)

@@ -14,7 +14,7 @@ import resource
 import ssl
 import sys
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from inferencesh import AsyncInference, Message, Timeout, tool, web
 from .child import rss
 from .fleet_server import TOOL, Plan
 
-__all__ = ["Held", "Job", "Turns", "files", "used_memory"]
+__all__ = ["Held", "Job", "TakenTurns", "Turns"]
 
 KEY = "inf_benchmark"
 TIMEOUT = Timeout(connect=30, idle=300, total=300)
@@ -41,7 +41,7 @@ class Job:
     """What a worker is to do.
 
     Attributes:
-        kind: ``turns`` to run whole turns, ``held`` to open turns that wait, ``exit`` to end.
+        kind: ``turns`` to run whole turns, ``held`` to open turns that wait, ``take_over`` to take such turns over.
         url: The address of the service.
         plan: The name of the plan of its turns.
         count: The number of turns.
@@ -57,6 +57,7 @@ class Job:
         hold: Seconds for which open turns are held.
         certificate: The file of the service's certificate, or "" for plain HTTP.
         prefix: What the keys in Redis begin with.
+        chats: The ids of the chats whose turns are taken over.
     """
 
     kind: str = "turns"
@@ -75,6 +76,7 @@ class Job:
     hold: float = 0.0
     certificate: str = ""
     prefix: str = "bench:"
+    chats: Sequence[str] = ()
 
 
 @attrs.frozen
@@ -122,6 +124,19 @@ class Held:
     base: float
 
 
+@attrs.frozen
+class TakenTurns:
+    """The result of turns that were taken over.
+
+    Attributes:
+        times: The clock (``time.monotonic``, the same in all processes) when each was.
+        cpu: Seconds of CPU.
+    """
+
+    times: list[float]
+    cpu: float
+
+
 @tool
 async def lookup(key: str) -> str:
     """Look a word up.
@@ -160,10 +175,12 @@ class Worker:
         self._published = 0
         self._warmed: set[object] = set()
 
-    async def run(self, job: Job) -> Turns | Held:
+    async def run(self, job: Job) -> Turns | Held | TakenTurns:
         """Do a job."""
         if job.kind == "held":
             return await self._hold(job)
+        if job.kind == "take_over":
+            return await self._take_over(job)
         await self._warm(job)
         gc.collect()
         return await self._turns(job)
@@ -278,7 +295,7 @@ class Worker:
 
     async def _hold(self, job: Job) -> Held:
         """Open turns that then wait, and measure what they hold."""
-        client, begun = self._client(job), 0
+        client, begun, chats = self._client(job), 0, []
         all_begun = asyncio.Event()
         await self._warm(job)
 
@@ -290,6 +307,7 @@ class Worker:
                 async for message in snapshots:
                     if message.text:
                         begun += 1
+                        chats.append(message.chat_id)
                         break
                 if begun == job.count:
                     all_begun.set()
@@ -304,7 +322,7 @@ class Worker:
             if task.done():
                 task.result()
         memory, opened = used_memory() - before, files() - open_files
-        print("open", flush=True)
+        print(orjson.dumps(chats).decode(), flush=True)
         cpu, wall = time.process_time(), time.perf_counter()
         await asyncio.sleep(job.hold)
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
@@ -314,6 +332,20 @@ class Worker:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         return Held(job.count, memory / job.count / 1024, opened, cpu / wall, before / 1024)
+
+    async def _take_over(self, job: Job) -> TakenTurns:
+        """Take turns over, all at once, and leave them as soon as they are this worker's."""
+        client, times = self._client(job), []
+
+        async def one(chat_id: str) -> None:
+            async with await client.agent(AGENT, chat_id=chat_id).take_over():
+                times.append(time.monotonic())
+
+        cpu = time.process_time()
+        async with asyncio.TaskGroup() as group:
+            for chat_id in job.chats:
+                group.create_task(one(chat_id))
+        return TakenTurns(times, time.process_time() - cpu)
 
     def _client(self, job: Job) -> AsyncInference:
         """Return the client of a job, which is made if there is none yet."""
