@@ -16,7 +16,7 @@ __all__ = ["costs"]
 
 AT_ONCE = 100  # turns, each at a steady pace
 RATE = 20.0  # events of each in a second
-SPREAD = 1.0  # seconds over which they are begun
+SPREAD = 0.5  # seconds over which they are begun
 MOST_RATE = 4  # snapshots that a turn publishes in a second, where that is limited
 
 # The difference of two plans is what its 40 more events, or its tool call, cost.
@@ -103,7 +103,7 @@ def costs(fleet: Fleet) -> list[Section]:
     tls = fleet.tls_server()
     found: dict[tuple[str, str], list[Cost]] = {}
     commands: dict[str, dict[str, int]] = {}
-    for _ in range(fleet.rounds(3)):
+    for _ in range(fleet.rounds(2)):
         for plan in PLANS:
             for name, mode in MODES.items():
                 if plan in mode.plans:
@@ -156,7 +156,7 @@ def _workers(found: dict[tuple[str, str], list[Cost]]) -> Section:
         rows.append((mode.title, *cells))
     note = (
         f"{AT_ONCE} turns at once, each with {RATE:g} events a second, which arrive one by one, so that nearly each "
-        "wakes the event loop. CPU of the worker process in user mode and in the kernel, the medians of three rounds. "
+        "wakes the event loop. CPU of the worker process in user mode and in the kernel, the medians of two rounds. "
         f"A turn has two deltas; the tool call, {EVENTS} deltas of 25 characters, and {EVENTS} whole messages of 4 KB "
         "on average are differences to it. With `conflate` a publisher sleeps after each snapshot; the costs are "
         "still per 1,000 snapshots that the service sent."

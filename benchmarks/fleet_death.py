@@ -43,6 +43,7 @@ def deaths(fleet: Fleet) -> list[Section]:
         rows.append((turns, "simulated", left, *simulated, commands, ""))
         figures |= {f"death {turns} real": real[2], f"death {turns} simulated": simulated[2]}
         figures |= {f"death {turns} commands real": claims, f"death {turns} commands simulated": commands}
+        figures[f"death {turns} left"] = left
     note = (
         f"One of three workers is killed with its open turns, whose leases of {LEASE:g} seconds still have the time in "
         "`left`; the other two are told of all of them at once. Seconds from the kill until half, 99 % and all turns "

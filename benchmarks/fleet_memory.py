@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +16,8 @@ __all__ = ["memory"]
 HELD = Plan("held", 40, 1000, 100, tool=False)
 SPREADS = {1000: 2.0, 5000: 8.0, 300: 0.5}  # seconds over which so many turns are begun
 LEASE = 30.0
-HOLD = 10.0  # seconds for which renewals are counted: as long as the time between two
+HOLD = 12.0  # seconds for which renewals, and looks at silent turns, are counted; both happen every 10 seconds
+SHORT = 2.0  # seconds for which turns are held where nothing is counted
 
 
 def memory(fleet: Fleet) -> list[Section]:
@@ -24,17 +26,23 @@ def memory(fleet: Fleet) -> list[Section]:
     rows: list[tuple[Cell, ...]] = []
     figures: dict[str, float] = {}
     modes: dict[str, Mapping[str, Any]] = {"plain": {}, "claims": {"claims": True}, "tls": tls}
-    for count in (300,) if fleet.quick else (1000, 5000):
-        for name, fields in modes.items():
-            row = _held(fleet, count, fields)
-            figures |= {f"held {name} {count} {key}": value for key, value in row.items()}
-            shown = (row["memory"], row["streams per GB"], row["files"], row["idle"] * 100)
-            rows.append((count, TITLES[name], *shown, row["commands"], row["redis"] * 100, row["kept"]))
+    counts = (300,) if fleet.quick else (1000, 5000)
+    for count, name in itertools.product(counts, modes):
+        if count > 1000 and name == "tls":
+            continue
+        counted = not fleet.quick and (count, name) != (5000, "plain")
+        row = _held(fleet, count, modes[name], HOLD if counted else SHORT)
+        figures |= {f"held {name} {count} {key}": value for key, value in row.items()}
+        shown: list[Cell] = [row["memory"], row["streams per GB"], int(row["files"])]
+        redis = (row["commands"], row["redis"] * 100, row["renewal"] * 1000, row["kept"])
+        rest = [row["look"], *redis] if "claims" in name else [row["look"]] + [0.0] * len(redis)
+        rows.append((count, TITLES[name], *shown, *(f"{value:.2f}" if value else "" for value in rest)))
     note = (
         "Resident memory beyond that of the idle worker, after a garbage collection, while all turns are open and "
-        f"have received some text. Then nothing happens for {HOLD:g} seconds, in which the CPU of worker and Redis and "
-        f"the commands are counted: with a lease of {LEASE:g} seconds each turn renews it once in that time. `Redis "
-        "KB` is what Redis keeps for each turn."
+        f"have received some text. Then nothing happens for {HOLD:g} seconds: a turn looks at its chat after ten "
+        f"silent seconds, with two requests, later less often, and renews its lease of {LEASE:g} seconds every ten. "
+        "`ms/request` is the CPU of the worker for that time over these requests. `Redis KB` is what Redis keeps for "
+        "each turn."
     )
     columns = (
         "turns",
@@ -42,9 +50,10 @@ def memory(fleet: Fleet) -> list[Section]:
         "KB each",
         "turns/GB",
         "files",
-        "CPU % idle",
-        "commands/s",
+        "ms/request",
+        "renewals/s",
         "Redis CPU %",
+        "Redis CPU µs/renewal",
         "Redis KB",
     )
     return [Section("Open turns that wait", columns, rows, note, figures)]
@@ -53,16 +62,17 @@ def memory(fleet: Fleet) -> list[Section]:
 TITLES = {"plain": "plain HTTP", "claims": "plain HTTP, leases in Redis", "tls": "TLS"}
 
 
-def _held(fleet: Fleet, count: int, fields: Mapping[str, Any]) -> dict[str, float]:
-    """Open turns in a worker of their own, and return what they hold and do."""
-    hold = 2.0 if fleet.quick else HOLD
+def _held(fleet: Fleet, count: int, fields: Mapping[str, Any], hold: float) -> dict[str, float]:
+    """Open turns in a worker of their own, hold them for some seconds, and return what they use and do."""
     job = fleet.job(kind="held", plan=HELD.name, count=count, spread=SPREADS[count], hold=hold, lease=LEASE, **fields)
     with running_worker() as worker:
         worker.begin(job)
         worker.all_open()
+        fleet.server.take_stats()
         before, began = fleet.redis.look(), time.monotonic()
         worker.waited()
         redis, seconds = fleet.redis.look().since(before), time.monotonic() - began
+        requests = fleet.server.take_stats()["requests"]
         kept = sum(fleet.redis.kept().values())
         held = worker.release()
     fleet.redis.empty()
@@ -70,7 +80,7 @@ def _held(fleet: Fleet, count: int, fields: Mapping[str, Any]) -> dict[str, floa
         "memory": held.memory,
         "streams per GB": 1024 * 1024 / held.memory,
         "files": held.files,
-        "idle": held.idle,
+        "look": held.idle * seconds / requests * 1e3 if requests else 0.0,
         "commands": redis.asked("evalsha") / seconds,
         "redis": redis.cpu / seconds,
         "kept": kept / count / 1024,

@@ -23,6 +23,8 @@ PORTS = 28_232  # of one client's address to one server's: Linux takes those fro
 TIME_WAIT = 60.0  # seconds for which Linux does not use a port again
 CONNECTIONS = 40  # of a process to Redis
 EVENT = 0.2  # KB of a delta as the service sends it
+HEARTBEAT = 10.0  # seconds between two heartbeats of the service on a stream
+SILENT = 60.0  # seconds after which a worker looks at a turn without events again, with two requests
 WRITE = 0.4  # KB that a snapshot is longer in Redis and on its way to a browser
 GB = 1024.0**2  # KB
 
@@ -74,6 +76,7 @@ class Costs:
     publish: float = _cost("worker: ms of a published snapshot", "worker publish deltas", "worker follow deltas")
     tls_turn: float = _cost("worker: ms of a turn's TLS", "worker tls turn", "worker follow turn")
     tls_event: float = _cost("worker: ms of an event's TLS", "worker tls deltas", "worker follow deltas")
+    look: float = _cost("worker: ms of a request that looks at a silent turn", "held plain 1000 look")
     stream: float = _cost("worker: KB of an open turn, claimed", "held claims 5000 memory")
     tls_stream: float = _cost("worker: KB of an open turn's TLS", "held tls 1000 memory", "held plain 1000 memory")
     worker: float = _cost("worker: KB of an idle one", "held claims 1000 base")
@@ -132,7 +135,8 @@ class Sizes:
         self.open = self.streaming + chats * a.waiting
         self.turns = self.streaming / (a.words / a.pace)  # a second, as all that follows
         self.tools = self.turns * a.tools
-        self.events = self.streaming * a.pace * a.events
+        self.events = self.streaming * a.pace * a.events + self.open / HEARTBEAT
+        self.looks = 2 * chats * a.waiting / SILENT
         self.published = self.streaming * min(a.published, a.pace * a.events)
         self.delivered = self.published * a.watchers
         self.renewals = self.open / (a.lease / 3)
@@ -140,7 +144,7 @@ class Sizes:
         tls_turn, tls_event = c.tls_turn * a.tls, c.tls_event * a.tls
         self.worker_cpu = _sum(
             (self.turns, c.turn + tls_turn), (self.tools, c.tool), (self.events, c.event + tls_event),
-            (self.published, c.publish),
+            (self.published, c.publish), (self.looks, c.look),
         )  # fmt: skip
         self.stream = c.stream + c.tls_stream * a.tls
         self.front_cpu = _sum((self.turns * a.watchers, c.connect), (self.delivered, c.deliver))
@@ -163,12 +167,15 @@ class Sizes:
         yield Row("replies being written", f"chats x {n(a.streaming)}", self.streaming)
         yield Row("open turns", f"chats x ({n(a.streaming)} + {n(a.waiting)})", self.open)
         yield Row("turns/s", f"replies / ({n(a.words)} / {n(a.pace)} s)", self.turns)
-        yield Row("events/s of the service", f"replies x {n(a.pace * a.events)}", self.events)
+        yield Row(
+            "events/s of the service", f"replies x {n(a.pace * a.events)} + open turns / {n(HEARTBEAT)} s", self.events
+        )
+        yield Row("looks/s at silent turns", f"2 x chats x {n(a.waiting)} / {n(SILENT)} s", self.looks)
         yield Row("snapshots/s published", f"replies x {n(min(a.published, a.pace * a.events))}", self.published)
         yield Row(
             "worker CPU, cores",
             f"turns x {n(turn)} ms + calls x {n(c.tool)} ms + events x {n(event)} ms + published x {n(c.publish)} ms"
-            f"{tls}",
+            f" + looks x {n(c.look)} ms{tls}",
             self.worker_cpu,
         )
         yield Row("worker memory, GB", f"open turns x {n(self.stream)} KB{tls}", self.open * self.stream / GB)

@@ -243,17 +243,13 @@ def simulate(herd: Herd, seed: int = 1) -> TakenOver:
     return _Simulation(herd, seed).run()
 
 
-def main() -> None:
-    """Simulate what the command line says, and print a Markdown table."""
+def main(arguments: Sequence[str] | None = None) -> str:
+    """Simulate what the command line says, and return a Markdown table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fleet_takeover", description=__doc__)
     for field in attrs.fields(Herd):
-        help_ = f"{field.metadata['help']} (%(default)s)"
-        kind = type(field.default)
-        parser.add_argument(
-            f"--{field.name.replace('_', '-')}", type=kind, default=field.default, metavar="N", help=help_
-        )
-    herd = Herd(**vars(parser.parse_args()))
-    print(shown([herd]))
+        flag, help_ = f"--{field.name.replace('_', '-')}", f"{field.metadata['help']} (%(default)s)"
+        parser.add_argument(flag, type=type(field.default), default=field.default, metavar="N", help=help_)
+    return shown([Herd(**vars(parser.parse_args(arguments)))])
 
 
 def shown(herds: Sequence[Herd]) -> str:
@@ -291,4 +287,4 @@ def shown(herds: Sequence[Herd]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    print(main())
