@@ -138,9 +138,7 @@ class JobBroker(RedisStreamBroker):
 
     async def _new(self) -> list[tuple[str, dict[str, str]]]:
         """Return the next new job, if one comes while Redis waits for it."""
-        answer = await self.redis.xreadgroup(
-            GROUP, self.consumer_name, {self.queue_name: ">"}, count=1, block=BLOCK
-        )
+        answer = await self.redis.xreadgroup(GROUP, self.consumer_name, {self.queue_name: ">"}, count=1, block=BLOCK)
         streams = answer.values() if isinstance(answer, dict) else (entries for _, entries in answer or ())
         return [entry for entries in streams for entry in entries]
 

@@ -132,7 +132,9 @@ async def write_turn(job: Job, chat_id: str | None, open_stream: Open) -> bool:
         metrics.TAKEOVERS.inc(attempt > 1)
         writer = Writer(broker.turns, job, attempt, SETTINGS)
         try:
-            last = await writer.follow(await open_stream(broker.state.client.agent(broker.state.agent, chat_id=chat_id)))
+            last = await writer.follow(
+                await open_stream(broker.state.client.agent(broker.state.agent, chat_id=chat_id))
+            )
         except (ClaimStoreError, LeaseLostError, TakenOverError, RedisError):
             raise
         except Exception as error:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Literal, Self, TypeAlias
 
+from inferencesh._loops.threads import hand_over
 from inferencesh.claims.memory import MemoryClaims
 from inferencesh.claims.store import Claim, ClaimState, ClaimStore, Holding
 from inferencesh.errors import ClaimStoreError, ConfigurationError
@@ -125,8 +126,14 @@ class Leases:
         return task
 
     async def aclose(self) -> None:
-        """Wait until what was given up is released, and close the connections of the store."""
+        """Release what is still held on this loop, and close the connections of the store."""
         loop = asyncio.get_running_loop()
+        for other, renewer in list(self._renewers.items()):
+            if other is loop:
+                for lease in renewer.held():
+                    self.give_up(lease)
+            else:
+                hand_over(other, renewer.stop)  # the leases of another loop run out
         giving_up = [task for task in self._giving_up if task.get_loop() is loop]
         if giving_up:
             await asyncio.wait(giving_up, timeout=_CLOSING)
@@ -294,11 +301,20 @@ class _Renewer:
             self._task.cancel()
             self._task = None
 
+    def held(self) -> list[Lease]:
+        """Return the leases that are renewed."""
+        return list(self._leases)
+
+    def stop(self) -> None:
+        """Renew none of them any more."""
+        for lease in self.held():
+            self.remove(lease)
+
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self._every)
-            leases, asked_at = list(self._leases), loop.time()
+            leases, asked_at = self.held(), loop.time()
             try:
                 answers = await self._store.renew([lease.holding for lease in leases])
             except ClaimStoreError as error:

@@ -340,6 +340,7 @@ class TurnStarter:
             turn.run.settle()  # there is no later turn that the state of the chat could be about
             return turn
         reply = _last_reply(item for item in read if user.order < _order(item) < min(following))
+        turn.last_delivered = reply
         failed = reply is not None and reply.status == MessageStatus.FAILED
         turn.outcome = Outcome(End.FAILED if failed else End.FINISHED, reply, "the run has failed" if failed else "")
         return turn

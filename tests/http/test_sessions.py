@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from inferencesh._http.session import LoopPool
+from inferencesh._loops.pool import LoopPool
 from inferencesh.errors import InferenceError
 
 
 class JustTooLate:
     """The lock of a pool, which another thread closes just before it is acquired."""
 
-    def __init__(self, pool: LoopPool) -> None:
+    def __init__(self, pool: LoopPool[Any]) -> None:
         self._pool = pool
         self._lock = pool._lock
 
@@ -41,7 +41,10 @@ def test_no_session_is_made_while_another_thread_closes_the_client() -> None:
         made.append("a session")
         raise AssertionError
 
-    pool = LoopPool(make, ())
+    async def close(_: Any) -> None:
+        """Never called."""
+
+    pool = LoopPool(make, close, discard=close)
     lock: Any = JustTooLate(pool)
     pool._lock = lock
     with pytest.raises(InferenceError, match="has been closed"):

@@ -1,0 +1,1 @@
+"""Claims: of tool calls, messages and turns, by one process or several."""

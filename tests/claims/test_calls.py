@@ -1,0 +1,209 @@
+"""Tool calls of workers that share their claims: another worker goes on where one has died."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from inferencesh import AsyncInference, LeaseLostError, ToolContext, tool
+from inferencesh.claims import MemoryClaims
+from inferencesh.local import ToolCall
+from tests.clients.conftest import Serve
+from tests.support import Gate, Served, eventually
+
+from .workers import Clock, WorkerClaims
+
+LEASE = 0.5  # seconds, of the workers that run out of it
+CALL = [ToolCall("look_up", {"word": "pelican"})]
+
+
+class Handlers:
+    """The handlers of one tool, one for each worker, and what they have seen."""
+
+    def __init__(self) -> None:
+        self.attempts: list[int] = []
+        self.keys: list[str] = []
+        self.cancelled: list[int] = []
+
+    def config(self, answer: str, gate: Gate | None = None) -> dict[str, Any]:
+        """Return the configuration of a worker's agent, whose handler waits at the gate before it answers."""
+
+        async def look_up(word: str, context: ToolContext) -> str:
+            self.attempts.append(context.attempt)
+            self.keys.append(context.idempotency_key)
+            try:
+                if gate is not None:
+                    await gate.passed()
+            except asyncio.CancelledError:
+                self.cancelled.append(context.attempt)
+                raise
+            return answer
+
+        return {"name": "librarian", "tools": [tool("look_up").handler(look_up).build()]}
+
+
+def client(served: Served, claims: WorkerClaims, **options: Any) -> AsyncInference:
+    """Make the client of a worker."""
+    return AsyncInference(**served.address, claims=claims, **options)
+
+
+async def chat_of(agent: Any) -> str:
+    """Wait until an agent's message was sent, and return the chat's id."""
+    await eventually(lambda: agent.chat_id is not None, "the chat", within=5)
+    chat_id: str = agent.chat_id
+    return chat_id
+
+
+async def results(reader: AsyncInference, chat_id: str) -> list[str]:
+    """Return the results that the agent was given."""
+    messages = await reader.agent(chat_id=chat_id).history()
+    return [call.result or "" for message in messages for call in message.tool_calls if call.result]
+
+
+async def test_a_call_that_another_worker_runs_is_waited_for(serve: Serve) -> None:
+    """A second worker that follows the same turn does not begin it, and sees the whole reply."""
+    served, handlers, gate = serve(CALL, ["A bird."]), Handlers(), Gate()
+    shared = MemoryClaims(lease=30)
+    first, second = WorkerClaims(shared), WorkerClaims(shared)
+    async with client(served, first) as one, client(served, second) as two:
+        agent = one.agent(handlers.config("from one", gate))
+        running = asyncio.create_task(agent.send_message("Look it up"))
+        await gate.someone_there()
+        follower = asyncio.create_task(two.agent(handlers.config("from two"), chat_id=await chat_of(agent)).wait())
+        await eventually(lambda: any(":call:" in key for key in second.claimed), "the second worker asks", within=5)
+        gate.open()
+        texts = [(await task).text for task in (running, follower)]
+        assert texts == ["A bird.", "A bird."]
+        assert handlers.attempts == [1]
+        assert await results(two, await chat_of(agent)) == ["from one"]
+
+
+async def test_the_call_of_a_worker_that_has_died_is_run_again(serve: Serve) -> None:
+    """With the next number and the same idempotency key; the agent gets one result, that of the living."""
+    served, handlers, gate = serve(CALL, ["A bird."]), Handlers(), Gate()
+    shared = MemoryClaims(lease=LEASE)
+    dying = WorkerClaims(shared)
+    async with client(served, dying) as one, client(served, WorkerClaims(shared)) as two:
+        agent = one.agent(handlers.config("from one", gate))
+        running = asyncio.create_task(agent.send_message("Look it up"))
+        await gate.someone_there()
+        dying.stopped = True
+        other = two.agent(handlers.config("from two"), chat_id=await chat_of(agent))
+        message = await other.take_over().get_final_message()
+        assert (message.text, handlers.attempts) == ("A bird.", [1, 2])
+        assert handlers.keys[0] == handlers.keys[1]
+        dying.stopped = False  # and the first worker goes on
+        gate.open()
+        with pytest.raises(LeaseLostError, match="another worker has taken this turn over"):
+            await running
+        assert await results(two, await chat_of(agent)) == ["from two"]
+
+
+async def test_a_worker_that_was_stopped_gives_up_the_call_that_another_one_has(serve: Serve) -> None:
+    """Its async handler is cancelled, and its turn ends with a LeaseLostError."""
+    served, handlers, gate, held = serve(CALL, ["A bird."]), Handlers(), Gate(), Gate()
+    shared = MemoryClaims(lease=LEASE)
+    dying = WorkerClaims(shared)
+    async with client(served, dying) as one, client(served, WorkerClaims(shared)) as two:
+        agent = one.agent(handlers.config("from one", gate))
+        running = asyncio.create_task(agent.send_message("Look it up"))
+        await gate.someone_there()
+        dying.stopped = True
+        other = two.agent(handlers.config("from two", held), chat_id=await chat_of(agent))
+        taken = asyncio.create_task(other.take_over().get_final_message())
+        await held.someone_there()
+        dying.stopped = False
+        with pytest.raises(LeaseLostError):
+            await running
+        assert handlers.cancelled == [1]
+        held.open()
+        assert (await taken).text == "A bird."
+
+
+async def test_a_result_that_was_recorded_is_posted_and_not_made_again(serve: Serve) -> None:
+    """The worker died between its handler and the acknowledgement of the service."""
+    served, handlers = serve(CALL, ["A bird."]), Handlers()
+    clock = Clock()
+    shared = MemoryClaims(lease=30, clock=clock)
+    dying, posting = WorkerClaims(shared), Gate()
+    async with client(served, dying) as one, client(served, WorkerClaims(shared)) as two:
+        agent = one.agent(handlers.config("from one"))
+        submit = agent._conversation.submit
+
+        async def dies(*arguments: Any, **options: Any) -> None:
+            await posting.passed()
+            await submit(*arguments, **options)
+
+        agent._conversation.submit = dies  # type: ignore[method-assign] # as if the process ended here
+        running = asyncio.create_task(agent.send_message("Look it up"))
+        await posting.someone_there()
+        clock.now += 31
+        other = two.agent(handlers.config("from two"), chat_id=await chat_of(agent))
+        assert (await other.take_over().get_final_message()).text == "A bird."
+        assert handlers.attempts == [1]
+        assert await results(two, await chat_of(agent)) == ["from one"]
+        posting.open()  # the first worker was not dead after all: the service takes one result only
+        assert (await running).text == "A bird."
+        assert await results(two, await chat_of(agent)) == ["from one"]
+
+
+async def test_a_call_that_was_left_is_begun_again_by_another_worker_at_once(serve: Serve) -> None:
+    """A worker that is told to stop leaves its turns; nobody waits for its leases to run out."""
+    served, handlers, gate = serve(CALL, ["A bird."]), Handlers(), Gate()
+    shared = MemoryClaims(lease=1000)
+    async with client(served, WorkerClaims(shared)) as one, client(served, WorkerClaims(shared)) as two:
+        agent = one.agent(handlers.config("from one", gate))
+        async with agent.send_message("Look it up", stream=True) as stream:
+            reading = asyncio.create_task(stream.get_final_message())
+            await gate.someone_there()
+            reading.cancel()
+        other = two.agent(handlers.config("from two"), chat_id=await chat_of(agent))
+        assert (await other.take_over(wait=0).get_final_message()).text == "A bird."
+        assert handlers.attempts == [1, 2]
+
+
+async def test_without_shared_claims_a_call_that_was_left_is_not_begun_again(serve: Serve) -> None:
+    """Within one process a call is run at most once; the program is told that it waits."""
+    served, handlers, gate = serve(CALL, ["A bird."]), Handlers(), Gate()
+    async with AsyncInference(**served.address) as one:
+        agent = one.agent(handlers.config("from one", gate))
+        async with agent.send_message("Look it up", stream=True) as stream:
+            reading = asyncio.create_task(stream.get_final_message())
+            await gate.someone_there()
+            reading.cancel()
+        other = one.agent(handlers.config("from two"), chat_id=await chat_of(agent))
+        message = await other.take_over(wait=0).get_final_message()
+        assert [call.name for call in message.pending_tool_calls] == ["look_up"]
+        assert handlers.attempts == [1]
+
+
+@pytest.mark.parametrize("decision", [True, "not today"])
+async def test_one_worker_asks_about_a_call_that_needs_approval(serve: Serve, decision: bool | str) -> None:
+    """Another one that follows the turn learns what was decided."""
+    served, gate = serve(CALL, ["Done."]), Gate()
+    shared = MemoryClaims(lease=30)
+    asked: list[str] = []
+
+    def asker(worker: str) -> Callable[[Any], Any]:
+        async def on_approval(call: Any) -> bool | str:
+            asked.append(worker)
+            await gate.passed()
+            return decision
+
+        return on_approval
+
+    build = tool("look_up").handler(lambda **_: "a bird").require_approval().build()
+    second = WorkerClaims(shared)
+    async with client(served, WorkerClaims(shared)) as one, client(served, second) as two:
+        agent = one.agent({"name": "librarian", "tools": [build]})
+        running = asyncio.create_task(agent.send_message("Look it up", on_approval=asker("one")))
+        await gate.someone_there()
+        other = two.agent({"name": "librarian", "tools": [build]}, chat_id=await chat_of(agent))
+        follower = asyncio.create_task(other.stream_messages(on_approval=asker("two")).get_final_message())
+        await eventually(lambda: any(key.endswith(":approval") for key in second.claimed), "it asks", within=5)
+        gate.open()
+        assert [(await task).text for task in (running, follower)] == ["Done.", "Done."]
+        assert asked == ["one"]

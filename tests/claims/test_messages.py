@@ -1,0 +1,223 @@
+"""A message with an idempotency key is sent at most once, whoever sends it again."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack
+from typing import Any, Literal
+
+import pytest
+
+from inferencesh import (
+    APIConnectionError,
+    APIError,
+    AsyncInference,
+    ConfigurationError,
+    RunFailedError,
+    StreamError,
+)
+from inferencesh.claims import MemoryClaims
+from inferencesh.local import Fail
+from inferencesh.testing import ScriptedRuntime
+from tests.clients.conftest import Connect, Serve
+from tests.clients.sides import make_side
+from tests.support import Gate, Kind, Served
+
+from .proxy import MessageProxy
+from .workers import Clock, WorkerClaims
+
+AGENT = {"name": "greeter"}
+
+
+async def sent(served: Served) -> list[str]:
+    """Return the texts of all messages that the runtime has taken."""
+    async with AsyncInference(**served.address) as reader:
+        chats = [chat.id async for chat in reader.chats.list()]
+        messages = [message for chat_id in chats async for message in reader.chats.messages(chat_id)]
+        return sorted(message.text for message in messages if message.role == "user")
+
+
+def test_a_message_with_the_same_key_is_not_sent_again(serve: Serve, connect: Connect) -> None:
+    """What comes back is the reply that it has got, from another agent and another client too."""
+    served = serve(["Hello."], ["Another reply."])
+    side, other = (connect(served, claims=shared) for shared in [MemoryClaims(lease=30)] * 2)
+    first = side.result(side.agent(AGENT).send_message("Hi", idempotency_key="job-1"))
+    again = other.agent(AGENT)
+    assert other.result(again.send_message("Hi", idempotency_key="job-1")).text == "Hello."
+    assert again.chat_id == first.chat_id
+    assert [
+        m.text for m in other.snapshots(other.agent(AGENT).send_message("Hi", stream=True, idempotency_key="job-1"))
+    ]
+    assert other.result(again.send_message("More", idempotency_key="job-2")).text == "Another reply."
+    assert len(served.script.asked) == 2
+    assert asyncio.run(sent(served)) == ["Hi", "More"]
+
+
+def test_keys_count_without_shared_claims_too(serve: Serve, connect: Connect) -> None:
+    """Within one client; output of a type is read as of the first reply."""
+    served = serve(["Hello."])
+    side = connect(served)
+    agents = [side.agent(AGENT) for _ in range(3)]
+    replies = [side.result(agent.send_message("Hi", idempotency_key="job-1")).text for agent in agents]
+    assert replies == ["Hello."] * 3
+    assert len({agent.chat_id for agent in agents}) == 1
+    assert len(served.script.asked) == 1
+
+
+async def test_two_that_send_at_once_share_one_turn(serve: Serve) -> None:
+    """The second waits until the first has begun the turn, and goes on when that one leaves it."""
+    gate = Gate()
+    served, shared = serve(["Hel", gate, "lo."]), MemoryClaims(lease=30)
+    async with (
+        AsyncInference(**served.address, claims=shared) as one,
+        AsyncInference(**served.address, claims=shared) as two,
+    ):
+        streams = [
+            client.agent(AGENT).send_message("Hi", stream=True, idempotency_key="job-1") for client in (one, two)
+        ]
+        readings = [asyncio.create_task(stream.get_final_message()) for stream in streams]
+        await gate.someone_there()
+        gate.open()
+        assert [(await reading).text for reading in readings] == ["Hello.", "Hello."]
+        assert sorted(str(stream.fencing_token) for stream in streams) in (["1", "2"], ["1", "None"])
+    assert await sent(served) == ["Hi"]
+
+
+async def test_the_turn_of_a_worker_that_died_goes_on_with_the_same_key(serve: Serve) -> None:
+    """The job that is delivered again sends nothing, and sees the whole reply."""
+    gate, clock = Gate(), Clock()
+    served, shared = serve(["Hel", gate, "lo."]), MemoryClaims(lease=30, clock=clock)
+    dying = WorkerClaims(shared)
+    async with (
+        AsyncInference(**served.address, claims=dying) as one,
+        AsyncInference(**served.address, claims=shared) as two,
+    ):
+        stream = one.agent(AGENT).send_message("Hi", stream=True, idempotency_key="job-1")
+        assert (await anext(stream)).text == "Hel"
+        clock.now += 31
+        other = two.agent(AGENT).send_message("Hi", stream=True, idempotency_key="job-1")
+        seen = [(await anext(other)).text]
+        gate.open()
+        seen.append((await other.get_final_message()).text)
+        assert seen == ["Hel", "Hello."]
+        assert (stream.fencing_token, other.fencing_token) == (1, 2)
+        await stream.aclose()
+    assert await sent(served) == ["Hi"]
+
+
+def test_a_message_that_was_refused_may_be_sent_again_with_its_key(kind: Kind) -> None:
+    """It has not reached the agent."""
+    with ScriptedRuntime() as runtime, ExitStack() as stack:
+        runtime.reply(refuse=402)
+        runtime.reply("Hello.")
+        side = stack.enter_context(make_side(kind, api_key=runtime.api_key, base_url=runtime.base_url))
+        with pytest.raises(APIError):
+            side.result(side.agent(AGENT).send_message("Hi", idempotency_key="job-1"))
+        assert side.result(side.agent(AGENT).send_message("Hi", idempotency_key="job-1")).text == "Hello."
+
+
+@pytest.mark.parametrize("cut", ["message", "response"])
+async def test_in_a_chat_that_exists_it_is_looked_for(serve: Serve, cut: Literal["message", "response"]) -> None:
+    """An interrupted message is sent again if it is not there, and only then; an equal one before it does not count."""
+    served, shared = serve(["Hello."], ["Hello again."]), MemoryClaims(lease=30)
+    async with AsyncInference(**served.address, claims=shared) as one:
+        chat_id = (await one.agent(AGENT).send_message("Hi")).chat_id
+        async with MessageProxy(served.address["base_url"], cut) as proxy:
+            address = {**served.address, "base_url": proxy.url}
+            async with AsyncInference(**address, claims=shared, max_retries=0) as lossy:
+                agent = lossy.agent(AGENT, chat_id=chat_id)
+                with pytest.raises(APIConnectionError):
+                    await agent.send_message("Hi", idempotency_key="job-1")
+                message = await agent.send_message("Hi", idempotency_key="job-1")
+        assert message.text == "Hello again."
+    assert await sent(served) == ["Hi", "Hi"]
+    assert len(served.script.asked) == 2
+
+
+@pytest.mark.parametrize("cut", ["message", "response"])
+async def test_in_a_new_chat_nobody_can_tell(serve: Serve, cut: Literal["message", "response"]) -> None:
+    """So it is not sent again, and an error says what to do; with another key it may be."""
+    served, shared = serve(["Hello."]), MemoryClaims(lease=30)
+    async with MessageProxy(served.address["base_url"], cut) as proxy:
+        address = {**served.address, "base_url": proxy.url}
+        async with AsyncInference(**address, claims=shared, max_retries=0) as lossy:
+            with pytest.raises(APIConnectionError):
+                await lossy.agent(AGENT).send_message("Hi", idempotency_key="job-1")
+            for _ in range(2):
+                with pytest.raises(
+                    StreamError, match="was interrupted, and whether it has begun a chat cannot be known"
+                ):
+                    await lossy.agent(AGENT).send_message("Hi", idempotency_key="job-1")
+    assert await sent(served) == (["Hi"] if cut == "response" else [])
+
+
+async def test_the_reply_of_an_earlier_turn_is_found_when_the_chat_went_on(serve: Serve) -> None:
+    """The job of a message that was answered long ago gets that answer, and not the latest one."""
+    served = serve(["One."], ["Two."], ["Three."])
+    async with AsyncInference(**served.address) as client:
+        agent = client.agent(AGENT)
+        for number in (1, 2, 3):
+            await agent.send_message(f"Number {number}", idempotency_key=f"job-{number}")
+        other = client.agent(AGENT)
+        assert (await other.send_message("Number 2", idempotency_key="job-2")).text == "Two."
+        assert other.chat_id == agent.chat_id
+        assert (await other.send_message("Number 3", idempotency_key="job-3")).text == "Three."
+
+
+async def test_a_run_that_has_failed_fails_again(serve: Serve) -> None:
+    """The job that is delivered again is told what became of the run."""
+    served = serve(["Hel", Fail("out of paper")], ["Two."])
+    async with AsyncInference(**served.address) as client:
+
+        async def fails(text: str) -> str | None:
+            with pytest.raises(RunFailedError, match=text) as caught:
+                await client.agent(AGENT).send_message("One", idempotency_key="job-1")
+            assert caught.value.message is not None
+            assert caught.value.message.text == "Hel"
+            return caught.value.chat_id
+
+        assert await fails("out of paper") == await fails("out of paper")
+        await client.agent(AGENT, chat_id=await fails("out of paper")).send_message("Two")
+        await fails("the run has failed")
+
+
+async def test_a_key_of_another_chat_is_an_error(serve: Serve) -> None:
+    """It names one message."""
+    served = serve(["Hello."])
+    async with AsyncInference(**served.address) as client:
+        await client.agent(AGENT).send_message("One", idempotency_key="job-1")
+        agent = client.agent(AGENT)
+        await agent.send_message("Two")
+        with pytest.raises(ConfigurationError, match="was sent to another chat"):
+            await agent.send_message("One", idempotency_key="job-1")
+
+
+@pytest.mark.parametrize("key", ["", 7, b"job"])
+def test_a_key_is_a_text(serve: Serve, connect: Connect, key: Any) -> None:
+    """Said by the call itself."""
+    side = connect(serve(["Hello."]))
+    with pytest.raises(ConfigurationError, match="idempotency_key must be a text that is not empty"):
+        side.agent(AGENT).send_message("Hi", idempotency_key=key, stream=True)
+
+
+async def test_files_are_not_uploaded_again(serve: Serve) -> None:
+    """What goes with a message that was sent is there already."""
+    served = serve(["Hello."])
+    async with AsyncInference(**served.address) as client:
+        for _ in range(2):
+            await client.agent(AGENT).send_message("Hi", files=[b"abc"], idempotency_key="job-1")
+        assert len([file async for file in client.files.list()]) == 1
+
+
+async def test_a_worker_that_is_left_while_it_waits_sends_nothing(serve: Serve) -> None:
+    """A cancelled wait for a claim leaves everything as it is."""
+    served, shared = serve(["Hello."]), MemoryClaims(lease=30)
+    assert (await shared.claim("message:job-1", "somebody", "message")).attempt == 1
+    async with AsyncInference(**served.address, claims=shared) as client:
+        waiting = asyncio.create_task(client.agent(AGENT).send_message("Hi", idempotency_key="job-1"))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(waiting), 0.2)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    assert await sent(served) == []
