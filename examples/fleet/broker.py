@@ -19,11 +19,13 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Container
 from functools import partial
-from typing import Final
+from typing import Any, Final, TypeAlias
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError
 from settings import SETTINGS, Settings
 from taskiq import AckableMessage, BrokerMessage
@@ -37,9 +39,19 @@ GROUP: Final = "workers"
 SEARCH: Final = 1.0  # seconds between two searches for abandoned jobs
 BLOCK: Final = 500  # milliseconds that Redis waits for a new job before it says that there is none
 RETRY: Final = 0.5  # seconds until a lost connection is tried again
+CONNECTIONS: Final = 32  # of one process to Redis; a command takes less than a millisecond
 FORGOTTEN: Final = 3_600_000  # milliseconds after which a worker without jobs that was not heard of is forgotten
 
+Entry: TypeAlias = tuple[str, dict[str, str]]  # of a stream: its id and fields
+
 logger = logging.getLogger("fleet.broker")
+
+
+def connected(url: str) -> Redis:
+    """Return a client whose commands are sent again when a connection was lost; it has any number of callers."""
+    retry = Retry(ExponentialBackoff(cap=0.4, base=0.05), retries=3)
+    pool = BlockingConnectionPool.from_url(url, max_connections=CONNECTIONS, decode_responses=True, retry=retry)
+    return Redis.from_pool(pool)
 
 
 class RefusedError(Exception):
@@ -73,7 +85,7 @@ class JobBroker(RedisStreamBroker):
             consumer_id="0",  # what was queued before the first worker came is a job, too
             idle_timeout=int(settings.lease * 1000),
         )
-        self.redis = Redis.from_url(settings.redis_url, decode_responses=True)
+        self.redis = connected(settings.redis_url)
         self.turns = Turns(self.redis, settings, queue=self.queue_name, group=GROUP)
         self._held: set[str] = set()
         self._heart: asyncio.Task[None] | None = None
@@ -83,6 +95,7 @@ class JobBroker(RedisStreamBroker):
         await super().startup()
         if self.is_worker_process:
             await self._forget_the_dead()
+            await self.redis.xgroup_createconsumer(self.queue_name, GROUP, self.consumer_name)  # listed before its jobs
             self._heart = asyncio.create_task(self._renew_for_ever(), name="renewal of jobs")
 
     async def shutdown(self) -> None:
@@ -117,7 +130,7 @@ class JobBroker(RedisStreamBroker):
         searched = 0.0
         while True:
             try:
-                found = []
+                found: list[Entry] = []
                 if time.monotonic() - searched >= SEARCH:
                     found = await self._abandoned()
                     searched = searched if found else time.monotonic()
@@ -136,24 +149,22 @@ class JobBroker(RedisStreamBroker):
         """Renew a job no longer; if it was not acknowledged, it is tried again when its lease has run out."""
         self._held.discard(delivery.id)
 
-    async def _new(self) -> list[tuple[str, dict[str, str]]]:
+    async def _new(self) -> list[Entry]:
         """Return the next new job, if one comes while Redis waits for it."""
-        answer = await self.redis.xreadgroup(GROUP, self.consumer_name, {self.queue_name: ">"}, count=1, block=BLOCK)
-        streams = answer.values() if isinstance(answer, dict) else (entries for _, entries in answer or ())
-        return [entry for entries in streams for entry in entries]
-
-    async def _abandoned(self) -> list[tuple[str, dict[str, str]]]:
-        """Claim a job whose worker has not renewed it; of several workers that try, Redis lets one."""
-        left = await self.redis.xpending_range(
-            self.queue_name, GROUP, min="-", max="+", count=1, idle=self.idle_timeout
+        answer: Any = await self.redis.xreadgroup(
+            GROUP, self.consumer_name, {self.queue_name: ">"}, count=1, block=BLOCK
         )
+        return [entry for _, entries in answer or () for entry in entries]
+
+    async def _abandoned(self) -> list[Entry]:
+        """Claim a job whose worker has not renewed it; of several workers that try, Redis lets one."""
+        idle = self.idle_timeout
+        left: Any = await self.redis.xpending_range(self.queue_name, GROUP, min="-", max="+", count=1, idle=idle)
         ids = [entry["message_id"] for entry in left]
         if not ids:
             return []
-        claimed: list[tuple[str, dict[str, str]]] = await self.redis.xclaim(
-            self.queue_name, GROUP, self.consumer_name, self.idle_timeout, ids
-        )
-        return claimed
+        claimed: Any = await self.redis.xclaim(self.queue_name, GROUP, self.consumer_name, idle, ids)
+        return [entry for entry in claimed if entry[1]]
 
     async def _acknowledge(self, id_: str) -> None:
         async with self.redis.pipeline(transaction=True) as pipe:
@@ -172,23 +183,22 @@ class JobBroker(RedisStreamBroker):
 
     async def _renew(self) -> None:
         """Begin the lease of all held jobs anew, but not of those that others have claimed meanwhile."""
-        if renewed := [id_ for id_ in await self._own() if id_ in self._held]:
+        if renewed := await self._own(self._held):
             await self.redis.xclaim(self.queue_name, GROUP, self.consumer_name, 0, renewed, justid=True)
 
     async def _hand_back(self) -> None:
         """Make all own jobs look as if their lease had run out."""
         if own := await self._own():
-            await self.redis.xclaim(
-                self.queue_name, GROUP, self.consumer_name, 0, own, idle=self.idle_timeout, justid=True
-            )
+            idle = self.idle_timeout
+            await self.redis.xclaim(self.queue_name, GROUP, self.consumer_name, 0, own, idle=idle, justid=True)
             logger.info("%d jobs were handed back", len(own))
 
-    async def _own(self) -> list[str]:
-        """Return the ids of the jobs that this worker has, by what Redis knows."""
-        pending = await self.redis.xpending_range(
+    async def _own(self, among: Container[str] | None = None) -> list[Any]:
+        """Return the ids of the jobs that are this worker's by what Redis knows, all or those among some."""
+        pending: Any = await self.redis.xpending_range(
             self.queue_name, GROUP, min="-", max="+", count=10_000, consumername=self.consumer_name
         )
-        return [entry["message_id"] for entry in pending]
+        return [entry["message_id"] for entry in pending if among is None or entry["message_id"] in among]
 
     async def _declare_again(self) -> None:
         """Make the queue again if Redis has come back without it."""
@@ -207,7 +217,7 @@ class JobBroker(RedisStreamBroker):
 class JobReceiver(Receiver):
     """Taskiq's receiver, which lets go of a job when its function has ended, acknowledged or not."""
 
-    async def callback(self, message: bytes | AckableMessage, raise_err: bool = False) -> None:  # noqa: FBT001, FBT002 - as inherited
+    async def callback(self, message: bytes | AckableMessage, raise_err: bool = False) -> None:  # noqa: FBT001 - as inherited
         """Run a job."""
         try:
             await super().callback(message, raise_err)

@@ -74,7 +74,7 @@ class Bell:
                 try:
                     if not self._channels.subscribed:
                         await self._channels.subscribe(first)
-                    message = await self._channels.get_message(timeout=None)
+                    message = await self._channels.get_message(timeout=KEEP_ALIVE)
                 except (RedisError, OSError) as error:
                     logger.warning("new events cannot be heard of, trying again: %s", error)
                     await asyncio.sleep(RETRY)
@@ -84,7 +84,7 @@ class Bell:
         finally:
             closed.cancel()
             await asyncio.wait({closed})
-            await self._channels.aclose()
+            await self._channels.aclose()  # type: ignore[no-untyped-call]  # redis-py has no type for it
 
     def _ring(self, channel: str) -> None:
         for rung in self._readers.get(channel, ()):
@@ -117,14 +117,12 @@ async def follow(turns: Turns, bell: Bell, turn_id: str, after: str) -> AsyncIte
         async with bell.heard(turns.events_key(turn_id)) as rung:
             while not bell.closing.is_set():
                 rung.clear()
-                events = await turns.read(turn_id, after)
+                over, events = await turns.read(turn_id, after)
                 for after, name, data in events:
                     yield f"id: {after}\nevent: {name}\ndata: {data}\n\n".encode()
-                if events:
-                    metrics.EVENTS.inc(len(events))
-                    if await _is_over(turns, turn_id, events[-1][1]):
-                        return
-                    continue
+                metrics.EVENTS.inc(len(events))
+                if over:
+                    return
                 try:
                     async with asyncio.timeout(KEEP_ALIVE):
                         await rung.wait()
@@ -134,11 +132,3 @@ async def follow(turns: Turns, bell: Bell, turn_id: str, after: str) -> AsyncIte
         logger.warning("turn %s: a browser has to come again, since Redis is away: %s", turn_id, error)
     finally:
         metrics.BROWSERS.dec()
-
-
-async def _is_over(turns: Turns, turn_id: str, name: str) -> bool:
-    """Whether nothing follows an event of this name: a pause is over once a person has decided."""
-    if name != "input_required":
-        return name in {"done", "error"}
-    turn = await turns.find(turn_id)
-    return turn is None or turn.state == name

@@ -33,9 +33,10 @@ def set_up(service: str, name: str, file: str) -> None:
     """
     if not file:
         return
+    exporter = exporter_to(file)  # first, so that at exit its file is closed last
     resource = Resource.create({"service.name": f"fleet-{service}", "service.instance.id": name})
     provider = TracerProvider(resource=resource)
-    provider.add_span_processor(BatchSpanProcessor(exporter_to(file), schedule_delay_millis=500))
+    provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=500))
     trace.set_tracer_provider(provider)
 
 
@@ -48,7 +49,7 @@ def exporter_to(file: str) -> SpanExporter:
 
 def line_of(ended: ReadableSpan) -> str:
     """Return a span as one line of JSON."""
-    return ended.to_json(indent=None) + "\n"
+    return f"{ended.to_json(indent=None)}\n"
 
 
 @contextmanager

@@ -25,7 +25,7 @@ async def compare_prices(destination: str, context: ToolContext) -> str:
     """
     await asyncio.sleep(SECONDS)
     again = f" (found at attempt {context.attempt})" if context.attempt > 1 else ""
-    return f"train 89 EUR, hotel 112 EUR a night{again}"
+    return f"to {destination} by train 89 EUR, hotel 112 EUR a night{again}"
 
 
 @tool(require_approval=True)
@@ -42,7 +42,7 @@ def book_trip(destination: str, nights: int, context: ToolContext) -> str:
 
 AGENT: Final[dict[str, Any]] = {
     "name": "traveller",
-    "system_prompt": "You plan trips. Write Markdown. Use compare_prices before you write a plan, and book_trip to book.",
+    "system_prompt": "You plan trips. Write Markdown. Use compare_prices before you plan, and book_trip to book.",
     "tools": [compare_prices, book_trip],
 }
 if "FLEET_CORE_APP" in os.environ:

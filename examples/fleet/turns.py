@@ -221,23 +221,34 @@ class Turns:
 
     async def find(self, turn_id: str) -> Turn | None:
         """Return what is known of a turn, or None if there is none."""
-        tenant, state, job, chat = await self.redis.hmget(self._turn_key(turn_id), ["tenant", "state", "job", "chat"])
-        return None if tenant is None else Turn(tenant, str(state), int(job or 0), chat)
+        known: Any = await self.redis.hmget(self._turn_key(turn_id), ["tenant", "state", "job", "chat"])
+        tenant, state, job, chat = known
+        return None if tenant is None else Turn(tenant, state, int(job), chat)
 
-    async def read(self, turn_id: str, after: str) -> list[tuple[str, str, str]]:
-        """Return the id, name and data of the events behind an id."""
-        found = await self.redis.xrange(self.events_key(turn_id), min=f"({after}", count=100)
-        return [(id_, fields["event"], fields["data"]) for id_, fields in found]
+    async def read(self, turn_id: str, after: str) -> tuple[bool, list[tuple[str, str, str]]]:
+        """Return whether nothing follows for now, and the id, name and data of the events behind an id."""
+        async with self.redis.pipeline(transaction=True) as pipe:
+            pipe.hget(self._turn_key(turn_id), "state")
+            pipe.xrange(self.events_key(turn_id), min=f"({after}")
+            answers: Any = await pipe.execute()
+        state, found = answers
+        return state is None or state in LAST, [(id_, fields["event"], fields["data"]) for id_, fields in found]
+
+    async def last(self, turn_id: str) -> tuple[str, dict[str, Any]]:
+        """Return the name and data of the newest event of a turn that has one."""
+        newest: Any = await self.redis.xrevrange(self.events_key(turn_id), count=1)
+        ((_, fields),) = newest
+        return fields["event"], json.loads(fields["data"])
 
     async def owner(self, chat_id: str) -> str | None:
         """Return the tenant that a chat belongs to, or None if it is not known."""
-        tenant: str | None = await self.redis.get(self._chat_key(chat_id))
-        return tenant
+        tenant: Any = await self.redis.get(self._chat_key(chat_id))
+        return None if tenant is None else str(tenant)
 
     async def jobs(self) -> tuple[int, int]:
         """Return how many jobs wait, and how many are being worked on."""
         length = await self.redis.xlen(self._queue)
-        pending = await self.redis.xpending(self._queue, self._group)
+        pending: Any = await self.redis.xpending(self._queue, self._group)
         return length - pending["pending"], pending["pending"]
 
     def _turn_key(self, turn_id: str) -> str:

@@ -36,7 +36,6 @@ from inferencesh import (
     ClaimStoreError,
     ConfigurationError,
     ConflictError,
-    InferenceError,
     LeaseLostError,
     RedisClaims,
 )
@@ -137,7 +136,7 @@ async def write_turn(job: Job, chat_id: str | None, open_stream: Open) -> bool:
             )
         except (ClaimStoreError, LeaseLostError, TakenOverError, RedisError):
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it becomes the last event, and is logged
             last = await writer.fail(error)
     except (LeaseLostError, TakenOverError):
         logger.info("turn %s: another worker has taken over", job.turn_id)
@@ -155,12 +154,13 @@ async def write_turn(job: Job, chat_id: str | None, open_stream: Open) -> bool:
 
 @broker.on_event(TaskiqEvents.WORKER_STARTUP)
 async def open_client(state: TaskiqState) -> None:
-    """Open one client for all turns of this worker; it says what is wrong with its settings now, not at the first turn."""
+    """Open one client for all turns; what is wrong with the settings is said now, not at the first turn."""
     module, _, name = SETTINGS.agent.partition(":")
     state.agent = getattr(importlib.import_module(module), name)
     claims = RedisClaims(SETTINGS.redis_url, prefix=f"{SETTINGS.prefix}claims:", lease=SETTINGS.lease)
     state.client = AsyncInference(claims=claims)
     await state.client.__aenter__()
+    logger.info("ready")
 
 
 @broker.on_event(TaskiqEvents.WORKER_SHUTDOWN)
@@ -178,8 +178,13 @@ async def leave_turns(state: TaskiqState) -> None:
 async def work() -> None:
     """Work until SIGTERM or Ctrl-C; then take no new jobs, and give those that run FLEET_DRAIN seconds to end."""
     told_to_end = asyncio.Event()
+
+    def end() -> None:
+        logger.info("told to end: %d turns have %g seconds", len(running), SETTINGS.drain)
+        told_to_end.set()
+
     for each in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(each, told_to_end.set)
+        asyncio.get_running_loop().add_signal_handler(each, end)
     broker.is_worker_process = True
     with ThreadPoolExecutor(1) as executor:  # for plain functions, which no job of this fleet is
         receiver = JobReceiver(

@@ -69,12 +69,18 @@ async function nextChunk(reader, signal, silence) {
   }
 }
 
-/** Yields the events of `inferencesh.web.sse` as {name, data}; options as for `lines`. */
+/**
+ * Yields server-sent events as `inferencesh.web.sse` writes them, as {name, data, id}; options as for `lines`.
+ *
+ * `id` is that of the last line with one, for the header Last-Event-ID, or "" if the server sends none.
+ */
 export async function* serverSentEvents(response, options) {
   let name = "";
+  let id = "";
   for await (const line of lines(response, options)) {
-    if (line.startsWith("event: ")) name = line.slice(7);
-    else if (line.startsWith("data: ")) yield { name, data: JSON.parse(line.slice(6)) };
+    if (line.startsWith("id: ")) id = line.slice(4);
+    else if (line.startsWith("event: ")) name = line.slice(7);
+    else if (line.startsWith("data: ")) yield { name, data: JSON.parse(line.slice(6)), id };
   }
 }
 

@@ -1,0 +1,303 @@
+"""A front: it takes messages from browsers, puts them into the queue, and shows them the turns that workers run.
+
+Run as many as you like with ``uvicorn front:app``: a front keeps nothing, so any of them serves any browser. It never
+talks to inference.sh; only workers have the key. README.md lists the endpoints.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import signal
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, Final
+
+import metrics
+import tracing
+from broker import RefusedError, broker
+from events import BEGINNING, Bell, follow, is_event_id
+from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+from fastapi.staticfiles import StaticFiles
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, StringConstraints
+from redis.exceptions import RedisError
+from settings import SETTINGS
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from taskiq.exceptions import SendTaskError
+from turns import Admission, Turn
+from worker import answer, go_on
+
+from inferencesh import ToolCallStatus, web
+
+STATIC: Final = Path(__file__).parent / "static"
+RETRY_AFTER: Final = {"Retry-After": "2"}
+TENANT: Final = re.compile(r"[\w.@-]{1,64}", re.ASCII)
+
+logging.basicConfig(level=logging.WARNING, format=f"{SETTINGS.name}: %(message)s")
+logger = logging.getLogger("fleet.front")
+turns: Final = broker.turns
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Connect to Redis, and end the responses of browsers when this front is told to end."""
+    tracing.set_up("front", SETTINGS.name, SETTINGS.traces)
+    metrics.serve(SETTINGS.metrics_port)
+    await broker.startup()
+    closing = asyncio.Event()
+    app.state.bell = Bell(turns.redis, closing)
+    listening = asyncio.create_task(app.state.bell.listen(f"{SETTINGS.prefix}bell"), name="bell")
+    when_told_to_end(closing.set)
+    yield
+    listening.cancel()
+    await asyncio.wait({listening})
+    await broker.shutdown()
+
+
+def when_told_to_end(call: Callable[[], None]) -> None:
+    """Call a function at SIGTERM and Ctrl-C, before uvicorn does what it does: wait for the responses to end."""
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        uvicorns = signal.getsignal(each)
+
+        def told(number: int, frame: FrameType | None, before: Any = uvicorns) -> None:
+            loop.call_soon_threadsafe(call)
+            if callable(before):
+                before(number, frame)
+
+        signal.signal(each, told)
+
+
+app = FastAPI(title="Fleet", lifespan=lifespan)
+app.mount("/static", StaticFiles(directory=STATIC), name="static")
+app.mount("/parts", StaticFiles(directory=web.page_files()), name="parts")
+
+
+# -- what endpoints depend on ------------------------------------------------------------------------------------------
+
+
+async def get_tenant(x_tenant: Annotated[str, Header()] = "demo") -> str:
+    """Return who asks. It is taken at its word here: put what checks your users' names in its place."""
+    if TENANT.fullmatch(x_tenant) is None:
+        raise HTTPException(422, "X-Tenant must be 1 to 64 letters, digits, or any of . _ - @.")
+    return x_tenant
+
+
+Tenant = Annotated[str, Depends(get_tenant)]
+
+
+async def get_turn(turn_id: str, tenant: Tenant) -> Turn:
+    """Return a turn, which must be the tenant's own."""
+    turn = await turns.find(turn_id)
+    if turn is None or turn.tenant != tenant:
+        raise HTTPException(404, "There is no such turn, or it was forgotten, or it is somebody else's.")
+    return turn
+
+
+OwnTurn = Annotated[Turn, Depends(get_turn)]
+TurnId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+
+
+class Post(BaseModel):
+    """A message from the page; with a ``turn_id`` it may be sent again when nobody knows whether it has arrived."""
+
+    text: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=8000)]
+    chat_id: Annotated[str, StringConstraints(max_length=200)] | None = None
+    turn_id: TurnId | None = None
+
+
+class Decision(BaseModel):
+    """What a person has decided on a tool call; the agent is given the reason of a rejection."""
+
+    approved: bool
+    reason: Annotated[str, StringConstraints(strip_whitespace=True, max_length=1000)] = ""
+
+
+class Markdown(BaseModel):
+    """A text of the conversation."""
+
+    text: Annotated[str, StringConstraints(max_length=100_000)]
+
+
+# -- turns -------------------------------------------------------------------------------------------------------------
+
+
+@app.post("/chat", status_code=202)
+async def chat(post: Post, tenant: Tenant, traceparent: Annotated[str, Header()] = "") -> dict[str, str]:
+    """Put a message into the queue; the same ``turn_id`` twice is one turn."""
+    if post.chat_id is not None and await turns.owner(post.chat_id) != tenant:
+        raise HTTPException(404, "There is no such chat, or it was forgotten, or it is somebody else's.")
+    turn_id = post.turn_id or uuid.uuid4().hex
+    job = answer.kicker().with_labels(turn_id=turn_id, tenant=tenant, number=0)
+    with (
+        tracing.span("POST /chat", tracing.SpanKind.SERVER, traceparent, fleet__turn=turn_id),
+        tracing.span("send answer", tracing.SpanKind.PRODUCER, None),
+    ):
+        await queue(job.kiq(turn_id, tenant, post.chat_id, post.text, tracing.traceparent()))
+    return {"turn_id": turn_id}
+
+
+@app.get("/turns/{turn_id}/events")
+async def events(
+    turn_id: str,
+    _turn: OwnTurn,
+    request: Request,
+    header: Annotated[str, Header(alias="Last-Event-ID")] = "",
+    query: Annotated[str, Query(alias="last_event_id")] = "",
+) -> Response:
+    """Follow a turn from its beginning, or from behind the last event that the browser has.
+
+    204 tells a browser that has all events not to come again, as EventSource would.
+    """
+    after = header or query
+    if after and not is_event_id(after):
+        raise HTTPException(422, "Last-Event-ID must be the id of an event.")
+    if after:
+        metrics.RESUMED.inc()
+        over, behind = await turns.read(turn_id, after)
+        if over and not behind:
+            return Response(status_code=204)
+    headers = {**web.SSE_HEADERS, "X-Front": SETTINGS.name}
+    return StreamingResponse(follow(turns, request.app.state.bell, turn_id, after or BEGINNING), headers=headers)
+
+
+@app.post("/turns/{turn_id}/calls/{call_id}/decision", status_code=202)
+async def decide(
+    turn_id: str,
+    call_id: str,
+    decision: Decision,
+    turn: OwnTurn,
+    traceparent: Annotated[str, Header()] = "",
+) -> dict[str, str]:
+    """Approve or reject a tool call that the turn waits for; a worker goes on with it."""
+    if turn.chat_id is None or call_id not in await waiting_calls(turn_id, turn):
+        raise RefusedError(Admission.SETTLED)
+    number = turn.job + 1
+    job = go_on.kicker().with_labels(turn_id=turn_id, tenant=turn.tenant, number=number)
+    decided = (call_id, decision.approved, decision.reason)
+    with (
+        tracing.span("POST decision", tracing.SpanKind.SERVER, traceparent, fleet__turn=turn_id),
+        tracing.span("send go_on", tracing.SpanKind.PRODUCER, None),
+    ):
+        await queue(job.kiq(turn_id, turn.tenant, turn.chat_id, number, *decided, tracing.traceparent()))
+    return {"turn_id": turn_id}
+
+
+async def queue(sending: Awaitable[object]) -> None:
+    """Put a job into the queue. What was put there before is no error: the browser did not know."""
+    try:
+        await sending
+    except SendTaskError as error:
+        cause = error.__cause__
+        if isinstance(cause, RefusedError):
+            metrics.POSTS.labels(cause.reason).inc()
+            if cause.reason is Admission.KNOWN:
+                return
+        raise cause or error from None
+    metrics.POSTS.labels(Admission.QUEUED).inc()
+
+
+async def waiting_calls(turn_id: str, turn: Turn) -> list[str]:
+    """Return the ids of the calls that a turn waits for a person to decide on."""
+    if turn.state != "input_required":
+        return []
+    _, last = await turns.last(turn_id)
+    return [call["id"] for call in last["tool_calls"] if call["status"] == ToolCallStatus.AWAITING_APPROVAL]
+
+
+# -- the page, and what operators ask for ------------------------------------------------------------------------------
+
+
+@app.get("/", include_in_schema=False)
+async def page() -> FileResponse:
+    """Serve the page."""
+    return FileResponse(STATIC / "index.html", headers=web.PAGE_HEADERS)
+
+
+@app.post("/markdown")
+def render(markdown: Markdown) -> dict[str, object]:
+    """Render Markdown for the page; not async, so that FastAPI runs it in a worker thread."""
+    rendered = web.render_markdown(markdown.text)
+    return {"blocks": rendered.blocks, "last_line": rendered.last_line}
+
+
+@app.get("/metrics", include_in_schema=False)
+async def show_metrics() -> Response:
+    """Answer Prometheus."""
+    waiting, working = await turns.jobs()
+    metrics.JOBS.labels("waiting").set(waiting)
+    metrics.JOBS.labels("working").set(working)
+    return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+@app.get("/ready", include_in_schema=False)
+async def ready(request: Request) -> dict[str, bool]:
+    """Tell a load balancer whether this front can be used; the page learns here whether it may kill workers."""
+    await turns.redis.ping()
+    if request.app.state.bell.closing.is_set():
+        raise HTTPException(503, "This front is about to end.", RETRY_AFTER)
+    return {"demo": SETTINGS.demo}
+
+
+if SETTINGS.demo:
+
+    class Victim(BaseModel):
+        """A worker, by its name."""
+
+        worker: Annotated[str, StringConstraints(max_length=100)]
+
+    @app.post("/demo/kill", status_code=202)
+    async def kill(victim: Victim) -> dict[str, bool]:
+        """Ask ``launch.py``, which has started the worker, to kill it without a warning."""
+        return {"heard": await turns.redis.publish(f"{SETTINGS.prefix}kill", victim.worker) > 0}
+
+
+# -- errors, which all have the form {"type", "detail", "status"} ------------------------------------------------------
+
+REFUSALS: Final = {
+    Admission.FOREIGN: (409, "conflict", "This turn_id is taken."),
+    Admission.SETTLED: (409, "conflict", "The turn does not wait for this decision, or it was made already."),
+    Admission.TENANT_LIMIT: (429, "too_many_turns", "Too many of your replies are being written; wait for one to end."),
+    Admission.QUEUE_LIMIT: (503, "busy", "Too many messages are waiting for a worker; try again in a moment."),
+}
+TYPES: Final = {404: "not_found", 422: "invalid_request", 503: "busy"}
+
+
+def problem(status: int, type_: str, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Return the response for an error."""
+    return JSONResponse({"type": type_, "detail": detail, "status": status}, status, headers)
+
+
+@app.exception_handler(RefusedError)
+async def refused(_request: Request, error: RefusedError) -> JSONResponse:
+    """Respond to what was not put into the queue."""
+    status, type_, detail = REFUSALS[error.reason]
+    return problem(status, type_, detail, RETRY_AFTER if status in {429, 503} else None)
+
+
+@app.exception_handler(RedisError)
+async def redis_is_away(_request: Request, error: RedisError) -> JSONResponse:
+    """Respond while Redis is away; nothing was queued, or it was and the same turn_id tells."""
+    logger.warning("Redis is away: %s", error)
+    return problem(503, "unavailable", "The service is being restarted; try again in a moment.", RETRY_AFTER)
+
+
+@app.exception_handler(StarletteHTTPException)
+async def failed(_request: Request, error: StarletteHTTPException) -> JSONResponse:
+    """Respond to a request that this front refuses itself."""
+    return problem(error.status_code, TYPES.get(error.status_code, "refused"), str(error.detail), error.headers)
+
+
+@app.exception_handler(RequestValidationError)
+async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+    """Respond to an invalid request: name the fields and problems without repeating the input."""
+    return problem(
+        422, "invalid_request", "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+    )

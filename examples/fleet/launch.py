@@ -1,0 +1,230 @@
+"""Bring a whole fleet up on this machine: Redis, fronts, workers, and without INFERENCE_API_KEY the embedded runtime.
+
+    python examples/fleet/launch.py --port 8000 --fronts 2 --workers 3
+
+Every process that dies is started again. The page gets a button that kills the worker which is answering. Ctrl-C ends
+everything: first the fronts and workers, which are given time for their turns, then Redis.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from asyncio.subprocess import Process
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+__all__ = ["Fleet"]
+
+HERE: Final = Path(__file__).parent
+LEASE: Final = "3"  # seconds; short, so that a takeover is soon seen
+DRAIN: Final = "5"  # seconds
+RESTART: Final = 1.0  # seconds until what has died is started again
+PREFIX: Final = "fleet:"
+NO_REDIS: Final = """\
+redis-server is not installed. On Debian and Ubuntu: sudo apt-get install redis-server. On macOS: brew install redis.
+Or set REDIS_URL to a Redis 7 of yours."""
+
+
+class Fleet:
+    """Processes that are started again when they die.
+
+    Args:
+        environment: What all of them find in their environment.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = {**os.environ, **environment}
+        self._running: dict[str, Process] = {}
+        self._keepers: dict[str, asyncio.Task[None]] = {}
+
+    def keep(self, name: str, command: Sequence[str], *, fd: int | None = None, **environment: str) -> None:
+        """Start a process, now and whenever it has ended."""
+        keeper = self._keep(name, command, () if fd is None else (fd,), environment)
+        self._keepers[name] = asyncio.create_task(keeper, name=name)
+
+    def kill(self, name: str) -> None:
+        """End a process as a crash would."""
+        if process := self._running.get(name):
+            print(f"{name} is killed (kill -9 {process.pid}).", flush=True)
+            process.kill()
+
+    async def end(self, *names: str) -> None:
+        """Tell processes to end, and wait until they have."""
+        for name in names:
+            self._keepers[name].cancel()
+        await asyncio.wait([self._keepers[name] for name in names])
+
+    async def _keep(
+        self, name: str, command: Sequence[str], fds: Sequence[int], environment: Mapping[str, str]
+    ) -> None:
+        while True:
+            # In a session of its own: Ctrl-C in the terminal reaches this program alone, which ends them in order.
+            process = await asyncio.create_subprocess_exec(
+                *command, env={**self._environment, **environment}, pass_fds=fds, start_new_session=True, cwd=HERE
+            )
+            self._running[name] = process
+            try:
+                code = await process.wait()
+            except asyncio.CancelledError:
+                await ended(process)
+                raise
+            print(f"{name} has ended ({code}) and is started again.", flush=True)
+            await asyncio.sleep(RESTART)
+
+
+async def ended(process: Process) -> None:
+    """Tell a process to end, and wait until it has; in the end without asking."""
+    if process.returncode is None:
+        process.terminate()
+        try:
+            async with asyncio.timeout(float(DRAIN) + 5):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+async def start_redis(directory: str) -> tuple[Process, str]:
+    """Start Debian's redis-server with an append-only file, and return its URL when it answers."""
+    server = shutil.which("redis-server")
+    if server is None:
+        sys.exit(NO_REDIS)
+    port = free_port()
+    options = {
+        "bind": "127.0.0.1",
+        "port": port,
+        "dir": directory,
+        "appendonly": "yes",
+        "save": "",
+        "loglevel": "warning",
+    }
+    arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+    process = await asyncio.create_subprocess_exec(
+        server, *arguments, start_new_session=True, stdout=asyncio.subprocess.DEVNULL
+    )
+    url = f"redis://127.0.0.1:{port}/0"
+    async with Redis.from_url(url) as redis:
+        while True:
+            try:
+                await redis.ping()
+            except RedisError:
+                if process.returncode is not None:
+                    sys.exit(f"redis-server has ended with {process.returncode}.")
+                await asyncio.sleep(0.05)
+            else:
+                return process, url
+
+
+async def start_runtime() -> tuple[Process, dict[str, str]]:
+    """Start the embedded runtime, and return what leads clients to it."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, str(HERE / "runtime.py")), start_new_session=True, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    address = json.loads(await process.stdout.readline())
+    return process, {"INFERENCE_BASE_URL": address["base_url"], "INFERENCE_API_KEY": address["api_key"]}
+
+
+async def kill_on_request(redis: Redis, fleet: Fleet) -> None:
+    """Kill the workers that the page asks for."""
+    async with redis.pubsub() as requests:
+        await requests.subscribe(f"{PREFIX}kill")
+        async for message in requests.listen():
+            if message["type"] == "message":
+                fleet.kill(message["data"])
+
+
+def free_port() -> int:
+    """Return a port that nobody uses."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+async def run(options: argparse.Namespace, listening: socket.socket) -> None:
+    """Run everything until SIGTERM or Ctrl-C."""
+    told_to_end = asyncio.Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(each, told_to_end.set)
+    below: list[Process] = []
+    with tempfile.TemporaryDirectory(prefix="fleet-") as directory:
+        try:
+            traces = str(Path(directory) / "traces.jsonl")
+            environment = {"FLEET_LEASE": LEASE, "FLEET_DRAIN": DRAIN, "FLEET_PREFIX": PREFIX, "FLEET_DEMO": "1"}
+            environment |= {"FLEET_TRACES": traces, **settings_of_the_shell()}
+            if "REDIS_URL" not in environment:
+                process, environment["REDIS_URL"] = await start_redis(directory)
+                below.append(process)
+            if not environment.get("INFERENCE_API_KEY"):
+                print("INFERENCE_API_KEY is not set: a stand-in answers, not a language model.", flush=True)
+                process, address = await start_runtime()
+                below.append(process)
+                environment |= address
+            await run_above(options, listening, environment, told_to_end)
+        finally:
+            for process in reversed(below):
+                await ended(process)
+
+
+def settings_of_the_shell() -> dict[str, str]:
+    """Return what the shell sets, which goes before the settings of the demo."""
+    return {name: value for name, value in os.environ.items() if name.startswith(("FLEET_", "REDIS_", "INFERENCE_"))}
+
+
+async def run_above(
+    options: argparse.Namespace, listening: socket.socket, environment: dict[str, str], told_to_end: asyncio.Event
+) -> None:
+    """Run the fronts and workers."""
+    fleet = Fleet(environment)
+    fronts = [f"front {number}" for number in range(1, options.fronts + 1)]
+    workers = [f"worker {number}" for number in range(1, options.workers + 1)]
+    async with Redis.from_url(environment["REDIS_URL"], decode_responses=True) as redis:
+        killer = asyncio.create_task(kill_on_request(redis, fleet))
+        fd = listening.fileno()
+        uvicorn = ["-m", "uvicorn", "front:app", "--fd", str(fd), "--log-level", "warning"]
+        for name in fronts:
+            port = str(free_port())
+            fleet.keep(name, [sys.executable, *uvicorn], fd=fd, FLEET_NAME=name, FLEET_METRICS_PORT=port)
+            print(f"{name}: metrics at http://127.0.0.1:{port}/metrics", flush=True)
+        for name in workers:
+            port = str(free_port())
+            fleet.keep(name, [sys.executable, "worker.py"], FLEET_NAME=name, FLEET_METRICS_PORT=port)
+            print(f"{name}: metrics at http://127.0.0.1:{port}/metrics", flush=True)
+        print(f"The spans of all processes: {environment['FLEET_TRACES']}", flush=True)
+        host, port, *_ = listening.getsockname()
+        print(f"Open http://{host}:{port} in a browser. Press Ctrl-C to stop.", flush=True)
+        await told_to_end.wait()
+        killer.cancel()
+        await fleet.end(*fronts, *workers)
+        await asyncio.wait({killer})
+
+
+def main() -> None:
+    """Run a fleet."""
+    parser = argparse.ArgumentParser(description="Run a fleet of workers with a web page, on this machine.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--fronts", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=3)
+    options = parser.parse_args()
+    try:
+        listening = socket.create_server((options.host, options.port), backlog=1024)
+    except OSError as error:
+        sys.exit(f"Port {options.port} of {options.host} cannot be used ({error.strerror}); choose another --port.")
+    with listening:  # so that browsers wait for the fronts to start instead of being refused
+        asyncio.run(run(options, listening))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""A fleet for a test: Redis, a scripted runtime in this process, and fronts and workers in processes of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from tests.redis_server import RedisServer, free_port
+from tests.support import Served, Step, wait_until
+
+from .agent import HOME
+
+__all__ = ["EXAMPLE", "Fleet", "Program"]
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "fleet"
+STARTS_WITHIN = 40.0  # seconds; other tests may keep the machine busy
+ENDS_WITHIN = 30.0
+
+
+class Program:
+    """A program whose output goes to a file."""
+
+    def __init__(self, arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
+        self._log = log
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, *arguments],
+                env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def log(self) -> str:
+        """What it has written so far."""
+        return self._log.read_text()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over."""
+        return self._process.poll() is not None
+
+    def terminate(self) -> None:
+        """Tell it to end, as a deployment does."""
+        self._process.terminate()
+
+    def wait(self, within: float = ENDS_WITHIN) -> int:
+        """Wait until it has ended; returns its exit code."""
+        return self._process.wait(within)
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        self._process.kill()
+        self._process.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
+
+class Fleet:
+    """Fronts and workers under test; ``with`` starts Redis and the runtime and ends everything.
+
+    Args:
+        home: A directory of the test's own.
+        steps: The script of the model.
+        settings: More environment variables of the processes.
+
+    Attributes:
+        fronts: What talks to the fronts, by their names.
+    """
+
+    def __init__(self, home: Path, *steps: Sequence[Step], **settings: str) -> None:
+        self.home = home
+        self.redis = RedisServer()
+        self.runtime = Served(*steps)
+        self._settings = settings
+        self._programs: dict[str, Program] = {}
+        self.fronts: dict[str, httpx.Client] = {}
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as exits:
+            exits.enter_context(self.redis)
+            exits.enter_context(self.runtime)
+            exits.callback(self._kill_all)
+            self._exits = exits.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._exits.close()
+        if error is None:
+            for name, program in self._programs.items():
+                assert "Traceback" not in program.log, f"{name}: {program.log}"
+
+    def start(self, *names: str, **settings: str) -> None:
+        """Start fronts and workers, as their names say, side by side; returns once all of them can be used.
+
+        Args:
+            names: Such as "front 1" and "worker 2".
+            settings: More environment variables of these.
+        """
+        for name in names:
+            if name.startswith("front"):
+                self.fronts[name] = self._client()
+                port = str(self.fronts[name].base_url.port)
+                options = ["--app-dir", str(EXAMPLE), "--host", "127.0.0.1", "--port", port, "--log-level", "warning"]
+                self._start(name, ["-m", "uvicorn", "front:app", *options], settings)
+            else:
+                self._start(name, [str(EXAMPLE / "worker.py")], settings)
+        for name in names:
+            wait_until(lambda name=name: self._is_ready(name), f"the start of {name}", STARTS_WITHIN)  # type: ignore[misc]
+
+    def __getitem__(self, name: str) -> Program:
+        """The process of this name."""
+        return self._programs[name]
+
+    @property
+    def starts(self) -> list[str]:
+        """The starts of the tool ``look_up``: the name of the worker and the attempt."""
+        path = self.home / "starts"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def until_started(self, *starts: str) -> None:
+        """Wait until the tool has been started by these workers."""
+        wait_until(lambda: self.starts == list(starts), f"the tool was started by {starts}", STARTS_WITHIN)
+
+    def let_end(self, what: str) -> None:
+        """Let the tool end."""
+        (self.home / what).touch()
+
+    def _start(self, name: str, arguments: Sequence[str], settings: Mapping[str, str]) -> None:
+        environment = {
+            "REDIS_URL": self.redis.url,
+            "INFERENCE_BASE_URL": self.runtime.runtime.base_url,
+            "INFERENCE_API_KEY": self.runtime.runtime.api_key,
+            "FLEET_AGENT": "tests.fleet.agent:AGENT",
+            "FLEET_INTERVAL": "0",
+            "FLEET_NAME": name,
+            HOME: str(self.home),
+            **self._settings,
+            **settings,
+        }
+        self._programs[name] = Program(arguments, self.home / f"{name.replace(' ', '-')}.log", environment)
+
+    def _client(self) -> httpx.Client:
+        client = httpx.Client(base_url=f"http://127.0.0.1:{free_port()}", timeout=30, trust_env=False)
+        self._exits.callback(client.close)
+        return client
+
+    def _is_ready(self, name: str) -> bool:
+        program = self._programs[name]
+        assert not program.ended, program.log
+        if name not in self.fronts:
+            return f"{name}: ready" in program.log
+        with contextlib.suppress(httpx.TransportError):
+            return self.fronts[name].get("/ready").status_code == 200
+        return False
+
+    def _kill_all(self) -> None:
+        for program in self._programs.values():
+            program.kill()

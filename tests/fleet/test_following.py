@@ -1,0 +1,93 @@
+"""Browsers follow a turn through one front and another: nothing is missed and nothing comes twice."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support import Gate
+
+from .browsing import Event, follow, followed, post
+from .processes import Fleet
+
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(180)]
+
+
+def texts(events: list[Event]) -> list[str]:
+    """The texts of the snapshots."""
+    return [event.data["text"] for event in events if "text" in event.data]
+
+
+def in_order(ids: list[str]) -> bool:
+    """Whether the ids of events are those of a stream: each behind the one before."""
+    pairs = [tuple(map(int, each.split("-"))) for each in ids]
+    return pairs == sorted(set(pairs))
+
+
+def test_a_browser_goes_on_at_another_front_where_it_has_stopped(tmp_path: Path) -> None:
+    """By the header or the query; and one that comes late finds the newest snapshot, and who has written it."""
+    gate = Gate()
+    with Fleet(tmp_path, ["One ", "two ", gate, "three ", "four."]) as fleet:
+        fleet.start("front 1", "front 2", "worker 1")
+        one, two = fleet.fronts.values()
+        turn_id = post(one)
+        seen: list[Event] = []
+        with followed(one, turn_id) as events:
+            for event in events:
+                seen.append(event)
+                if event.data.get("text") == "One two ":
+                    break
+        gate.open()
+        rest = follow(two, turn_id, seen[-1].id)
+        assert two.get(f"/turns/{turn_id}/events", headers={"Last-Event-ID": rest[-1].id}).status_code == 204
+        assert in_order([event.id for event in seen + rest])
+        assert seen[0].name == "worker"
+        assert seen[0].data == {"worker": "worker 1", "attempt": 1}
+        assert [event.name for event in rest][-1] == "done"
+        assert texts(rest)[-1] == "One two three four."
+        shown = texts(seen + rest)
+        assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(shown))
+        with two.stream("GET", f"/turns/{turn_id}/events?last_event_id={seen[-1].id}") as response:
+            assert "One two three four." in response.read().decode()
+        late = follow(two, turn_id)
+        assert [event.name for event in late] == ["worker", "done"]
+
+
+def test_a_front_that_is_told_to_end_sends_its_browsers_to_another_one(tmp_path: Path) -> None:
+    """At once, although nothing happens in the turn; the browser misses nothing."""
+    gate = Gate()
+    with Fleet(tmp_path, ["One ", gate, "two."]) as fleet:
+        fleet.start("front 1", "front 2", "worker 1")
+        one, two = fleet.fronts.values()
+        turn_id = post(one)
+        with followed(one, turn_id) as events:
+            seen = [next(events), next(events)]
+            started = time.monotonic()
+            fleet["front 1"].terminate()
+            seen += events
+        assert fleet["front 1"].wait() in {0, -15}
+        assert time.monotonic() - started < 5
+        assert [event.name for event in seen] == ["worker", "message"]
+        gate.open()
+        assert texts(follow(two, turn_id, seen[-1].id))[-1] == "One two."
+
+
+def test_browsers_follow_through_a_restart_of_redis(tmp_path: Path) -> None:
+    """The response may end; the next one goes on behind the last event, and the turn ends."""
+    gate = Gate()
+    with Fleet(tmp_path, ["One ", gate, "two."]) as fleet:
+        fleet.start("front", "worker 1")
+        front = fleet.fronts["front"]
+        turn_id = post(front)
+        with followed(front, turn_id) as events:
+            seen = [next(events), next(events)]
+            fleet.redis.restart()
+            gate.open()
+            seen += events
+        while seen[-1].name != "done":
+            seen += follow(front, turn_id, seen[-1].id)
+        assert texts(seen)[-1] == "One two."
+        assert in_order([event.id for event in seen])

@@ -1,0 +1,108 @@
+"""A front: what it takes, what it refuses, and that any front can follow any turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from .browsing import post
+from .processes import Fleet
+
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(180)]
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    """A fleet without workers, and with narrow limits."""
+    with Fleet(tmp_path, FLEET_TENANT_LIMIT="2", FLEET_QUEUE_LIMIT="3") as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def front(fleet: Fleet) -> httpx.Client:
+    """A front of it."""
+    fleet.start("front")
+    return fleet.fronts["front"]
+
+
+def jobs(front: httpx.Client) -> dict[str, float]:
+    """The jobs of the queue as the front's metrics tell them."""
+    lines = front.get("/metrics").text.splitlines()
+    states = [line.removeprefix('fleet_jobs{state="').split('"} ') for line in lines if line.startswith("fleet_jobs{")]
+    return {state: float(number) for state, number in states}
+
+
+def test_the_same_turn_id_twice_is_one_turn(front: httpx.Client) -> None:
+    """A browser that does not know whether its message has arrived sends it again."""
+    assert post(front, turn_id="t1") == "t1"
+    assert post(front, turn_id="t1") == "t1"
+    assert jobs(front) == {"waiting": 1, "working": 0}
+    assert post(front) != post(front, headers={"X-Tenant": "other"})
+    assert jobs(front)["waiting"] == 3
+
+
+def test_a_tenant_may_have_so_many_turns_in_flight_and_no_more(front: httpx.Client) -> None:
+    """Others are not held up by it; what was refused is not queued, and may be sent again under the same id."""
+    post(front)
+    post(front)
+    refused = front.post("/chat", json={"text": "One more", "turn_id": "t3"})
+    assert (refused.status_code, refused.json()["type"]) == (429, "too_many_turns")
+    assert int(refused.headers["Retry-After"]) > 0
+    assert jobs(front)["waiting"] == 2
+    post(front, headers={"X-Tenant": "other"})
+
+
+def test_a_queue_that_is_too_long_is_told_of(front: httpx.Client) -> None:
+    """Nobody waits in a queue that nobody can work off."""
+    for tenant in ("a", "b", "c"):
+        post(front, headers={"X-Tenant": tenant})
+    refused = front.post("/chat", json={"text": "One more"}, headers={"X-Tenant": "d"})
+    assert (refused.status_code, refused.json()["type"]) == (503, "busy")
+    assert int(refused.headers["Retry-After"]) > 0
+
+
+def test_a_turn_belongs_to_its_tenant(front: httpx.Client) -> None:
+    """Others can neither follow it, decide on its calls, nor take its id; and a chat is nobody's until it is known."""
+    post(front, turn_id="t1", headers={"X-Tenant": "a"})
+    other = {"X-Tenant": "b"}
+    assert front.get("/turns/t1/events", headers=other).status_code == 404
+    path = "/turns/t1/calls/c1/decision"
+    assert front.post(path, json={"approved": True}, headers=other).status_code == 404
+    assert front.post(path, json={"approved": True}, headers={"X-Tenant": "a"}).status_code == 409
+    taken = front.post("/chat", json={"text": "Hi", "turn_id": "t1"}, headers=other)
+    assert (taken.status_code, taken.json()["type"]) == (409, "conflict")
+    assert front.post("/chat", json={"text": "Hi", "chat_id": "no-such-chat"}).status_code == 404
+
+
+def test_what_cannot_be_right_is_refused(front: httpx.Client) -> None:
+    """With the field that is wrong, and without a word of what was sent."""
+    wrong: list[tuple[dict[str, str], dict[str, str]]] = [
+        ({}, {}),
+        ({"text": " "}, {}),
+        ({"text": "secret" * 2000}, {}),
+        ({"text": "Hi", "turn_id": "secret/1"}, {}),
+        ({"text": "Hi", "turn_id": "x" * 65}, {}),
+        ({"text": "Hi"}, {"X-Tenant": "a secret"}),
+    ]
+    for body, headers in wrong:
+        answer = front.post("/chat", json=body, headers=headers)
+        assert (answer.status_code, answer.json()["type"]) == (422, "invalid_request")
+        assert "secret" not in answer.text
+    post(front, turn_id="t1")
+    assert front.get("/turns/t1/events", headers={"Last-Event-ID": "$"}).status_code == 422
+    assert front.get("/turns/t1/events?last_event_id=1-0-0").status_code == 422
+
+
+def test_a_message_is_refused_while_redis_is_away(fleet: Fleet, front: httpx.Client) -> None:
+    """With a time after which to try again; the front recovers by itself."""
+    post(front, turn_id="t1")
+    fleet.redis.stop()
+    refused = front.post("/chat", json={"text": "Hi", "turn_id": "t2"})
+    assert (refused.status_code, refused.json()["type"]) == (503, "unavailable")
+    assert int(refused.headers["Retry-After"]) > 0
+    fleet.redis.start()
+    assert post(front, turn_id="t2") == "t2"
+    assert jobs(front)["waiting"] == 2

@@ -1,0 +1,73 @@
+"""What operators see: metrics of each process, and one trace from the browser to the tool."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from inferencesh.local import ToolCall
+from tests.redis_server import free_port
+from tests.support import wait_until
+
+from .browsing import follow, post
+from .processes import STARTS_WITHIN, Fleet
+
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(180)]
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+LOOK_UP = ToolCall("look_up", {"what": "price"})
+
+
+def test_one_trace_leads_from_the_browser_to_the_tool(tmp_path: Path) -> None:
+    """Browser > front > queue > worker > turn > tool, in the spans of two processes; what was said is in none."""
+    file = tmp_path / "traces.jsonl"
+    with Fleet(tmp_path, ["Secret. ", LOOK_UP], ["Found."], FLEET_TRACES=str(file)) as fleet:
+        fleet.let_end("price")
+        fleet.start("front", "worker 1")
+        front = fleet.fronts["front"]
+        turn_id = post(front, "A secret?", headers={"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"})
+        assert follow(front, turn_id)[-1].name == "done"
+        for name in ("front", "worker 1"):
+            fleet[name].terminate()
+            fleet[name].wait()
+    spans: list[dict[str, Any]] = [json.loads(line) for line in file.read_text().splitlines()]
+    names = {span["context"]["span_id"]: span["name"] for span in spans} | {"0x00f067aa0ba902b7": "the browser"}
+    assert {span["name"]: names[span["parent_id"]] for span in spans} == {
+        "POST /chat": "the browser",
+        "send answer": "POST /chat",
+        "answer": "send answer",
+        "invoke_agent fleet": "answer",
+        "execute_tool look_up": "invoke_agent fleet",
+    }
+    assert {span["context"]["trace_id"] for span in spans} == {f"0x{TRACE}"}
+    assert {span["resource"]["attributes"]["service.name"] for span in spans} == {"fleet-front", "fleet-worker"}
+    assert "ecret" not in file.read_text()
+
+
+def test_prometheus_is_told_what_fronts_and_workers_do(tmp_path: Path) -> None:
+    """Each on a port of its own; and no name of a tenant, which would make a series for each."""
+    port = free_port()
+    with Fleet(tmp_path, ["Wait. ", LOOK_UP], ["Found."]) as fleet:
+        fleet.start("front")
+        fleet.start("worker 1", FLEET_METRICS_PORT=str(port))
+        front = fleet.fronts["front"]
+        turn_id = post(front, headers={"X-Tenant": "ada"})
+        fleet.until_started("worker 1 1")
+        told = front.get("/metrics").text + httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+        assert "fleet_turns_running 1.0" in told
+        assert 'fleet_jobs{state="working"} 1.0' in told
+        assert 'fleet_posts_total{outcome="queued"} 1.0' in told
+        assert "ada" not in told
+        fleet.let_end("price")
+        assert follow(front, turn_id, **{"X-Tenant": "ada"})[-1].name == "done"
+
+        def ended() -> bool:
+            told = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+            return 'fleet_turns_total{event="done"} 1.0' in told and "fleet_turns_running 0.0" in told
+
+        wait_until(ended, "the end of the turn is counted", STARTS_WITHIN)
+        assert front.get("/metrics").headers["Content-Type"].startswith("text/plain")
