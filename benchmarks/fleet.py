@@ -19,6 +19,7 @@ from .fleet_death import deaths
 from .fleet_front import fronts
 from .fleet_memory import memory
 from .fleet_throughput import throughput
+from .fleet_whole import whole
 from .report import Section, environment, render, save
 
 __all__ = ["RESULTS"]
@@ -30,6 +31,7 @@ GROUPS: dict[str, Callable[[Fleet], list[Section]]] = {
     "memory": memory,
     "front": fronts,
     "death": deaths,
+    "whole": whole,
 }
 
 
@@ -54,6 +56,7 @@ def main() -> None:
             for section in benchmark(fleet):
                 print(render(section), flush=True)
                 sections.append(section)
+                fleet.figures |= section.figures
         about = environment({"redis-server": fleet.redis.version}, load)
     print("; ".join(f"{name} {value}" for name, value in about.items()))
     whole = not options.quick and set(chosen) == set(GROUPS)

@@ -129,10 +129,14 @@ class Fleet:
 
     Args:
         quick: Whether rough figures are enough.
+
+    Attributes:
+        figures: What was measured so far, by name.
     """
 
     def __init__(self, *, quick: bool) -> None:
         self.quick = quick
+        self.figures: dict[str, float] = {}
         self._stack = ExitStack()
         self._workers: list[WorkerProcess] = []
         self._warmed: set[object] = set()

@@ -14,8 +14,9 @@ from .report import Cell, Section
 
 __all__ = ["costs"]
 
-AT_ONCE = 100  # turns, each at a steady pace
+AT_ONCE = 100  # turns, each of them once and at a steady pace
 RATE = 20.0  # events of each in a second
+SHORT_TURNS, SHORT_AT_ONCE = 300, 20  # the same of turns that have two events only
 SPREAD = 0.5  # seconds over which they are begun
 MOST_RATE = 4  # snapshots that a turn publishes in a second, where that is limited
 
@@ -114,9 +115,16 @@ def costs(fleet: Fleet) -> list[Section]:
 
 
 def _run(fleet: Fleet, mode: Mode, plan: str, tls: Mapping[str, str]) -> tuple[Cost, dict[str, int]]:
-    count = AT_ONCE // (2 if fleet.quick else 1)
+    short = plan in {"turn", "tool"}
+    count, at_once = (SHORT_TURNS, SHORT_AT_ONCE) if short else (AT_ONCE, AT_ONCE)
     service = tls if mode.tls else {}
-    fields = {"plan": PLANS[plan].name, "count": count, "at_once": count, "spread": SPREAD, **mode.fields, **service}
+    fields = {
+        "plan": PLANS[plan].name,
+        "count": count // (2 if fleet.quick else 1),
+        "at_once": at_once,
+        "spread": SPREAD,
+    }
+    fields |= {**mode.fields, **service}
     # What is made once, such as connections to Redis, is not counted.
     fleet.warm(fleet.job(**fields))
     run = fleet.run(fleet.job(**fields))
@@ -156,7 +164,8 @@ def _workers(found: dict[tuple[str, str], list[Cost]]) -> Section:
         rows.append((mode.title, *cells))
     note = (
         f"{AT_ONCE} turns at once, each with {RATE:g} events a second, which arrive one by one, so that nearly each "
-        "wakes the event loop. CPU of the worker process in user mode and in the kernel, the medians of two rounds. "
+        f"wakes the event loop; of the short turns {SHORT_AT_ONCE} at once. CPU of the worker process in user mode and "
+        "in the kernel, the medians of two rounds. "
         f"A turn has two deltas; the tool call, {EVENTS} deltas of 25 characters, and {EVENTS} whole messages of 4 KB "
         "on average are differences to it. With `conflate` a publisher sleeps after each snapshot; the costs are "
         "still per 1,000 snapshots that the service sent."
@@ -196,7 +205,7 @@ def _redis(found: dict[tuple[str, str], list[Cost]], commands: Mapping[str, Mapp
     )
     note = (
         "Of the same runs. `KB kept` is MEMORY USAGE of all keys after the turns. All commands of "
-        f"{AT_ONCE} turns with a tool call: {lists}."
+        f"{SHORT_TURNS} turns with a tool call, those within scripts included: {lists}."
     )
     columns = ("a worker that does", "part", "commands", "CPU ms", "KB kept", "KB received")
     return Section("Redis", columns, rows, note, figures)

@@ -94,6 +94,11 @@ class Costs:
     redis_events: float = _cost("Redis: KB of a turn's newest snapshot and state", "front 1000 kept")
 
     @classmethod
+    def needed(cls) -> set[str]:
+        """Return the names of the figures that are needed."""
+        return {name for field in attrs.fields(cls) for name in field.metadata["figures"]}
+
+    @classmethod
     def measured(cls, figures: Mapping[str, float], given: Mapping[str, float | None]) -> Costs:
         """Return the costs of a run of the benchmarks.
 
@@ -264,11 +269,9 @@ def report(chats: Sequence[float], assumed: Assumptions, costs: Costs) -> str:
 
 def _number(value: float) -> str:
     """Return a number with three digits that count."""
-    if value and abs(value) < 0.01:
-        return f"{value:.1g}"
-    digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
-    rounded = round(value, 2 - math.floor(math.log10(abs(value)))) if value else 0.0
-    return f"{rounded:,.{digits}f}" if rounded != int(rounded) else f"{rounded:,.0f}"
+    if abs(value) < 1000:
+        return f"{value:.3g}"
+    return f"{round(value, 2 - math.floor(math.log10(abs(value)))):,.0f}"
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
