@@ -55,7 +55,7 @@ def deaths(fleet: Fleet) -> list[Section]:
 
 def _death(fleet: Fleet, turns: int) -> tuple[tuple[list[float], int, float], float]:
     """Return the times of all takeovers, the commands that Redis got and the CPU, and the time that the leases had."""
-    held = fleet.job(kind="held", plan=HELD.name, count=turns, spread=0.5, hold=60, lease=LEASE, claims=True)
+    held = fleet.job(kind="held", plan=HELD.name, count=turns, hold=60, lease=LEASE, claims=True)
     with ExitStack() as stack:
         victim, *others = [stack.enter_context(running_worker()) for _ in range(SURVIVORS + 1)]
         victim.begin(held)

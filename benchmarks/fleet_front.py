@@ -22,7 +22,20 @@ __all__ = ["fronts"]
 
 RATE = 2.0  # snapshots of a turn in a second
 PREFIX = "fleet:"
-SHOWN_US = {"snapshot", "write", "delivery"}  # of the milliseconds, those shown as microseconds
+SHOWN = {  # with the factor by which a figure is multiplied
+    "KB each": ("front: KB of each browser", 1),
+    "browsers per GB": ("front: browsers per GB", 1),
+    "files": ("front: file descriptors", 1),
+    "connect": ("front: CPU ms of a connection", 1),
+    "snapshot": ("front: CPU µs of a snapshot sent to a browser", 1000),
+    "idle": ("front: CPU of a core while nothing happens, %", 1),
+    "write": ("Redis: CPU µs of a snapshot written", 1000),
+    "delivery": ("Redis: CPU µs of a snapshot read by a front", 1000),
+    "commands": ("Redis: reads for each of these", 1),
+    "kept": ("Redis: KB kept of a turn, one snapshot of 1 KB", 1),
+    "connections": ("Redis: connections of all", 1),
+    "rate": ("snapshots/s", 1),
+}
 IDLE = 10.0  # seconds for which nothing happens, in which each reader looks once
 
 
@@ -63,33 +76,18 @@ def running_crowd(order: Order) -> Iterator[Crowd]:
 
 def fronts(fleet: Fleet) -> list[Section]:
     """Measure a front with 1,000 and 5,000 browsers, each of which follows a turn of its own."""
-    rows: list[tuple[Cell, ...]] = []
-    figures: dict[str, float] = {}
-    for browsers in (200,) if fleet.quick else (1000, 5000):
-        found = _front(fleet, browsers)
-        rows.append((browsers, *(value * (1000 if name in SHOWN_US else 1) for name, value in found.items())))
-        figures |= {f"front {browsers} {name}": value for name, value in found.items()}
+    crowds = (200,) if fleet.quick else (1000, 5000)
+    found = {browsers: _front(fleet, browsers) for browsers in crowds}
+    rows: list[tuple[Cell, ...]] = [
+        (title, *(found[browsers][name] * scale for browsers in crowds)) for name, (title, scale) in SHOWN.items()
+    ]
+    figures = {f"front {number} {name}": value for number, each in found.items() for name, value in each.items()}
     note = (
         "One uvicorn process of examples/fleet. The turns are written by the process of the browsers, with the "
         "example's script: snapshots of 1 KB, 2,000 a second together. Memory is resident memory beyond that of the "
         "idle front. Idle CPU is that of open connections on which nothing is sent but comments that keep them alive."
     )
-    columns = (
-        "browsers",
-        "KB each",
-        "browsers/GB",
-        "files",
-        "CPU ms/connect",
-        "CPU µs/snapshot",
-        "CPU % idle",
-        "Redis CPU µs/write",
-        "Redis CPU µs/delivery",
-        "reads/delivery",
-        "Redis KB/turn",
-        "Redis connections",
-        "snapshots/s",
-        "idle KB",
-    )
+    columns = ("", *(f"{browsers:,} browsers" for browsers in crowds))
     return [Section("A front", columns, rows, note, figures)]
 
 

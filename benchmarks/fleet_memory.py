@@ -14,7 +14,6 @@ from .report import Cell, Section
 __all__ = ["memory"]
 
 HELD = Plan("held", 40, 1000, 100, tool=False)
-SPREADS = {1000: 2.0, 5000: 8.0, 300: 0.5}  # seconds over which so many turns are begun
 LEASE = 30.0
 HOLD = 12.0  # seconds for which renewals, and looks at silent turns, are counted; both happen every 10 seconds
 SHORT = 2.0  # seconds for which turns are held where nothing is counted
@@ -64,7 +63,7 @@ TITLES = {"plain": "plain HTTP", "claims": "plain HTTP, leases in Redis", "tls":
 
 def _held(fleet: Fleet, count: int, fields: Mapping[str, Any], hold: float) -> dict[str, float]:
     """Open turns in a worker of their own, hold them for some seconds, and return what they use and do."""
-    job = fleet.job(kind="held", plan=HELD.name, count=count, spread=SPREADS[count], hold=hold, lease=LEASE, **fields)
+    job = fleet.job(kind="held", plan=HELD.name, count=count, hold=hold, lease=LEASE, **fields)
     with running_worker() as worker:
         worker.begin(job)
         worker.all_open()

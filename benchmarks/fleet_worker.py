@@ -33,6 +33,7 @@ __all__ = ["Held", "Job", "TakenTurns", "Turns"]
 KEY = "inf_benchmark"
 TIMEOUT = Timeout(connect=30, idle=300, total=300)
 CONNECTIONS = 50  # of a worker to Redis
+OPENING = 20  # turns that are held which are begun at once
 EXPIRES = 600  # seconds for which a turn's snapshots are kept
 
 
@@ -296,26 +297,26 @@ class Worker:
     async def _hold(self, job: Job) -> Held:
         """Open turns that then wait, and measure what they hold."""
         client, begun, chats = self._client(job), 0, []
-        all_begun = asyncio.Event()
+        all_begun, opening = asyncio.Event(), asyncio.Semaphore(OPENING)
         await self._warm(job)
 
-        async def one(number: int) -> None:
+        async def one() -> None:
             nonlocal begun
-            await asyncio.sleep(job.spread * number / job.count)
             snapshots = self._snapshots(job, client)
             async with contextlib.aclosing(snapshots):
-                async for message in snapshots:
-                    if message.text:
-                        begun += 1
-                        chats.append(message.chat_id)
-                        break
+                async with opening:
+                    message = await anext(snapshots)
+                    while not message.text:
+                        message = await anext(snapshots)
+                begun += 1
+                chats.append(message.chat_id)
                 if begun == job.count:
                     all_begun.set()
                 async for _ in snapshots:
                     pass
 
         before, open_files = used_memory(), files()
-        tasks = [asyncio.create_task(one(number)) for number in range(job.count)]
+        tasks = [asyncio.create_task(one()) for _ in range(job.count)]
         waiting = asyncio.create_task(all_begun.wait())
         await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
