@@ -24,6 +24,7 @@ from .report import Section, environment, render, save
 
 __all__ = ["RESULTS"]
 
+QUICK = ["throughput", "costs", "memory"]
 RESULTS = Path(__file__).parent / "results" / "fleet.json"
 GROUPS: dict[str, Callable[[Fleet], list[Section]]] = {
     "throughput": throughput,
@@ -47,16 +48,18 @@ def main() -> None:
         help=f"the file to write the results to; by default {RESULTS.name} after a full run",
     )
     options = parser.parse_args()
-    chosen = options.only.split(",") if options.only else list(GROUPS)
+    chosen = options.only.split(",") if options.only else QUICK if options.quick else list(GROUPS)
     if unknown := set(chosen) - set(GROUPS):
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
     began, load, sections = time.monotonic(), os.getloadavg()[0], []
     with Fleet(quick=options.quick) as fleet:
         for benchmark in [benchmark for name, benchmark in GROUPS.items() if name in chosen]:
+            started = time.monotonic()
             for section in benchmark(fleet):
                 print(render(section), flush=True)
                 sections.append(section)
                 fleet.figures |= section.figures
+            print(f"({time.monotonic() - started:.0f} seconds)\n", flush=True)
         about = environment({"redis-server": fleet.redis.version}, load)
     print("; ".join(f"{name} {value}" for name, value in about.items()))
     whole = not options.quick and set(chosen) == set(GROUPS)

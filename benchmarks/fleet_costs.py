@@ -60,6 +60,9 @@ MODES = {
 }
 
 
+QUICK = ("follow", "claims", "publish")
+
+
 @attrs.frozen
 class Cost:
     """What a turn costs.
@@ -105,9 +108,9 @@ def costs(fleet: Fleet) -> list[Section]:
     found: dict[tuple[str, str], list[Cost]] = {}
     commands: dict[str, dict[str, int]] = {}
     for _ in range(fleet.rounds(2)):
-        for plan in PLANS:
+        for plan in ("turn", "tool", "deltas") if fleet.quick else PLANS:
             for name, mode in MODES.items():
-                if plan in mode.plans:
+                if plan in mode.plans and (name in QUICK or not fleet.quick):
                     cost, calls = _run(fleet, mode, plan, tls)
                     found.setdefault((name, plan), []).append(cost)
                     commands[f"{name} {plan}"] = calls
@@ -146,6 +149,12 @@ def _median(found: dict[tuple[str, str], list[Cost]], mode: str, plan: str, base
 EVENTS = PLANS["deltas"].events - PLANS["turn"].events
 
 
+def _added(found: Mapping[tuple[str, str], list[Cost]], part: str) -> float:
+    """Return the milliseconds that claims add to a turn, by the median of the differences within each round."""
+    pairs = zip(found["claims", part], found["follow", part], strict=True)
+    return statistics.median(claimed.cpu - plain.cpu for claimed, plain in pairs) * 1e3
+
+
 def _workers(found: dict[tuple[str, str], list[Cost]]) -> Section:
     rows: list[tuple[Cell, ...]] = []
     figures: dict[str, float] = {}
@@ -161,14 +170,18 @@ def _workers(found: dict[tuple[str, str], list[Cost]]) -> Section:
             cells.append("" if cost is None else f"{cost.cpu * factor:.2f}")
             if cost is not None:
                 figures[f"worker {name} {part}"] = cost.cpu * factor
-        rows.append((mode.title, *cells))
+        if any(cells):
+            rows.append((mode.title, *cells))
+    claims = {part: _added(found, part) for part in ("turn", "tool")}
+    figures |= {f"claims add to a {part}": value for part, value in claims.items()}
     note = (
         f"{AT_ONCE} turns at once, each with {RATE:g} events a second, which arrive one by one, so that nearly each "
         f"wakes the event loop; of the short turns {SHORT_AT_ONCE} at once. CPU of the worker process in user mode and "
         "in the kernel, the medians of two rounds. "
         f"A turn has two deltas; the tool call, {EVENTS} deltas of 25 characters, and {EVENTS} whole messages of 4 KB "
         "on average are differences to it. With `conflate` a publisher sleeps after each snapshot; the costs are "
-        "still per 1,000 snapshots that the service sent."
+        f"still per 1,000 snapshots that the service sent. Claims in Redis add {claims['turn']:.2f} ms to a turn and "
+        f"{claims['tool']:.2f} ms to one with a tool call, by the differences within each round."
     )
     columns = (
         "a worker that does",

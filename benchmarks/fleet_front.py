@@ -20,7 +20,7 @@ from .web_load import cpu_seconds, memory, process
 
 __all__ = ["fronts"]
 
-RATE = 2.0  # snapshots of a turn in a second
+RATE = 1000.0  # snapshots of all turns in a second, about what one front can deliver
 PREFIX = "fleet:"
 SHOWN = {  # with the factor by which a figure is multiplied
     "KB each": ("front: KB of each browser", 1),
@@ -28,6 +28,7 @@ SHOWN = {  # with the factor by which a figure is multiplied
     "files": ("front: file descriptors", 1),
     "connect": ("front: CPU ms of a connection", 1),
     "snapshot": ("front: CPU µs of a snapshot sent to a browser", 1000),
+    "keep": ("front: CPU ms of a comment that keeps a connection alive", 1),
     "idle": ("front: CPU of a core while nothing happens, %", 1),
     "write": ("Redis: CPU µs of a snapshot written", 1000),
     "delivery": ("Redis: CPU µs of a snapshot read by a front", 1000),
@@ -37,6 +38,7 @@ SHOWN = {  # with the factor by which a figure is multiplied
     "rate": ("snapshots/s", 1),
 }
 IDLE = 10.0  # seconds for which nothing happens, in which each reader looks once
+KEEP_ALIVE = 10.0  # seconds between two comments of the example
 
 
 class Crowd:
@@ -84,7 +86,7 @@ def fronts(fleet: Fleet) -> list[Section]:
     figures = {f"front {number} {name}": value for number, each in found.items() for name, value in each.items()}
     note = (
         "One uvicorn process of examples/fleet. The turns are written by the process of the browsers, with the "
-        "example's script: snapshots of 1 KB, 2,000 a second together. Memory is resident memory beyond that of the "
+        f"example's script: snapshots of 1 KB, {RATE:,.0f} a second together. Memory is resident memory beyond that of the "
         "idle front. Idle CPU is that of open connections on which nothing is sent but comments that keep them alive."
     )
     columns = ("", *(f"{browsers:,} browsers" for browsers in crowds))
@@ -97,9 +99,8 @@ def _front(fleet: Fleet, browsers: int) -> dict[str, float]:
     environment = {"REDIS_URL": redis.url, "FLEET_PREFIX": PREFIX}
     arguments = ("-m", "uvicorn", "front:app", "--app-dir", str(EXAMPLE), "--port", "0", "--no-access-log")
     with process(*arguments, address=r"http://[\d.:]+", **environment) as (front, address):
-        events = 3 if fleet.quick or browsers > 2000 else 10
-        rate = RATE if browsers <= 1000 else RATE * 1000 / browsers
-        with running_crowd(Order(address, redis.url, browsers, events, rate)) as crowd:
+        events = 2 if browsers > 2000 else 6
+        with running_crowd(Order(address, redis.url, browsers, events, RATE / browsers)) as crowd:
             crowd.line()
             written = _during(fleet, crowd)
             kept = sum(redis.kept(f"{PREFIX}turn:*").values())
@@ -125,6 +126,7 @@ def _front(fleet: Fleet, browsers: int) -> dict[str, float]:
         "connect": connecting / browsers * 1e3,
         "snapshot": sending / found.snapshots * 1e3,
         "idle": idle / seconds * 100,
+        "keep": idle / browsers * KEEP_ALIVE / seconds * 1e3,
         "write": written.cpu / (browsers * events) * 1e3,
         "delivery": (delivered.cpu - written.cpu) / found.snapshots * 1e3,
         "commands": delivered.asked("xrange") / found.snapshots,

@@ -27,9 +27,9 @@ def memory(fleet: Fleet) -> list[Section]:
     modes: dict[str, Mapping[str, Any]] = {"plain": {}, "claims": {"claims": True}, "tls": tls}
     counts = (300,) if fleet.quick else (1000, 5000)
     for count, name in itertools.product(counts, modes):
-        if count > 1000 and name == "tls":
+        if name == "tls" and count != 1000:
             continue
-        counted = not fleet.quick and (count, name) != (5000, "plain")
+        counted = not fleet.quick and name != "tls" and (count, name) != (5000, "plain")
         row = _held(fleet, count, modes[name], HOLD if counted else SHORT)
         figures |= {f"held {name} {count} {key}": value for key, value in row.items()}
         shown: list[Cell] = [row["memory"], row["streams per GB"], int(row["files"])]
@@ -75,14 +75,15 @@ def _held(fleet: Fleet, count: int, fields: Mapping[str, Any], hold: float) -> d
         kept = sum(fleet.redis.kept().values())
         held = worker.release()
     fleet.redis.empty()
+    renewals = redis.asked("evalsha")
     return {
         "memory": held.memory,
         "streams per GB": 1024 * 1024 / held.memory,
         "files": held.files,
         "look": held.idle * seconds / requests * 1e3 if requests else 0.0,
-        "commands": redis.asked("evalsha") / seconds,
+        "commands": renewals / seconds,
         "redis": redis.cpu / seconds,
         "kept": kept / count / 1024,
         "base": held.base,
-        "renewal": redis.cpu / max(1, redis.asked("evalsha")) * 1e3,
+        "renewal": redis.cpu / renewals * 1e3 if renewals else 0.0,
     }

@@ -24,6 +24,7 @@ TIME_WAIT = 60.0  # seconds for which Linux does not use a port again
 CONNECTIONS = 40  # of a process to Redis
 EVENT = 0.2  # KB of a delta as the service sends it
 HEARTBEAT = 10.0  # seconds between two heartbeats of the service on a stream
+COMMENT = 10.0  # seconds between two comments of a front on a connection without events
 SILENT = 60.0  # seconds after which a worker looks at a turn without events again, with two requests
 WRITE = 0.4  # KB that a snapshot is longer in Redis and on its way to a browser
 GB = 1024.0**2  # KB
@@ -46,7 +47,8 @@ class Assumptions:
     published: float = _option(4, "snapshots of a turn that are published in a second")
     snapshot: float = _option(1, "KB of a published snapshot")
     watchers: float = _option(1, "browsers that follow an open turn")
-    keep: float = _option(86_400, "seconds for which Redis keeps an ended turn")
+    keep: float = _option(86_400, "seconds for which Redis keeps the newest snapshot of an ended turn")
+    keep_claims: float = _option(86_400, "seconds for which Redis keeps ended claims")
     lease: float = _option(30, "seconds of a lease, which is renewed three times as often")
     tls: float = _option(1, "1 if the service is reached over TLS, else 0")
     load: float = _option(0.5, "share of a core that a process uses on average")
@@ -82,6 +84,7 @@ class Costs:
     worker: float = _cost("worker: KB of an idle one", "held claims 1000 base")
     connect: float = _cost("front: ms of a browser's connection", "front 1000 connect")
     deliver: float = _cost("front: ms of a snapshot sent to a browser", "front 1000 snapshot")
+    keep: float = _cost("front: ms of a comment that keeps a connection alive", "front 5000 keep")
     browser: float = _cost("front: KB of a browser's connection", "front 5000 KB each")
     front: float = _cost("front: KB of an idle one", "front 1000 base")
     redis_turn: float = _cost("Redis: ms of a turn's claims", "redis claims turn ms")
@@ -152,13 +155,17 @@ class Sizes:
             (self.published, c.publish), (self.looks, c.look),
         )  # fmt: skip
         self.stream = c.stream + c.tls_stream * a.tls
-        self.front_cpu = _sum((self.turns * a.watchers, c.connect), (self.delivered, c.deliver))
+        self.comments = chats * a.waiting * a.watchers / COMMENT
+        self.front_cpu = _sum(
+            (self.turns * a.watchers, c.connect), (self.delivered, c.deliver), (self.comments, c.keep)
+        )  # fmt: skip
         self.redis_cpu = _sum(
             (self.turns, c.redis_turn), (self.tools, c.redis_tool), (self.renewals, c.redis_renewal),
             (self.published, c.redis_write), (self.delivered, c.redis_delivery),
         )  # fmt: skip
-        self.kept = c.redis_claims + c.redis_call * a.tools + c.redis_events
-        self.redis_memory = (self.open + self.turns * a.keep) * self.kept
+        self.claims = c.redis_claims + c.redis_call * a.tools
+        self.redis_memory = (self.open + self.turns * a.keep) * c.redis_events
+        self.redis_memory += (self.open + self.turns * a.keep_claims) * self.claims
         self.workers = _processes(self.worker_cpu / a.load, self.open * self.stream, c.worker, a.memory * GB)
         self.fronts = _processes(self.front_cpu / a.load, self.browsers * c.browser, c.front, a.memory * GB)
         self.redises = max(1, math.ceil(self.redis_cpu / a.load), math.ceil(self.redis_memory / (a.redis_memory * GB)))
@@ -187,7 +194,11 @@ class Sizes:
         yield Row("**workers**", f"{a.load:.0%} of a core and {n(a.memory)} GB each, at least 2", self.workers)
         yield Row("files of a worker", f"open turns / workers + {CONNECTIONS}", self.open / self.workers + CONNECTIONS)
         yield Row("browsers", f"open turns x {n(a.watchers)}", self.browsers)
-        yield Row("front CPU, cores", f"turns x {n(c.connect)} ms + delivered x {n(c.deliver)} ms", self.front_cpu)
+        yield Row(
+            "front CPU, cores",
+            f"turns x {n(c.connect)} ms + delivered x {n(c.deliver)} ms + waiting / {n(COMMENT)} s x {n(c.keep)} ms",
+            self.front_cpu,
+        )
         yield Row("front memory, GB", f"browsers x {n(c.browser)} KB", self.browsers * c.browser / GB)
         yield Row("**fronts**", "as for workers", self.fronts)
         yield Row("renewals/s", f"open turns / ({n(a.lease)} s / 3)", self.renewals)
@@ -198,7 +209,10 @@ class Sizes:
             self.redis_cpu,
         )
         yield Row(
-            "Redis memory, GB", f"(open turns + turns/s x {n(a.keep)} s) x {n(self.kept)} KB", self.redis_memory / GB
+            "Redis memory, GB",
+            f"(open turns + turns/s x {n(a.keep)} s) x {n(c.redis_events)} KB + "
+            f"(open turns + turns/s x {n(a.keep_claims)} s) x {n(self.claims)} KB",
+            self.redis_memory / GB,
         )
         yield Row("**Redis servers**", f"{a.load:.0%} of a core and {n(a.redis_memory)} GB each", self.redises)
         yield Row(

@@ -17,7 +17,7 @@ WORKERS = (1, 2, 4)
 
 def throughput(fleet: Fleet) -> list[Section]:
     """Measure the least that a client can do, and the client with 1, 2 and 4 workers."""
-    plan, count = Plan(), 150 if fleet.quick else 1000
+    plan, count = Plan(), 150 if fleet.quick else 600
     rows: list[tuple[Cell, ...]] = []
     figures: dict[str, float] = {}
     for client, workers in [("floor", 1), *(("ours", number) for number in WORKERS)]:

@@ -110,7 +110,7 @@ def running_worker_of_example(environment: dict[str, str]) -> Iterator[int]:
 
 def whole(fleet: Fleet) -> list[Section]:
     """Run one front and one worker of the example, and compare what they use with the sum of measured parts."""
-    browsers, turns = (20, 1) if fleet.quick else (75, 4)
+    browsers, turns = (20, 1) if fleet.quick else (75, 3)
     fleet.redis.empty()
     environment = {
         "REDIS_URL": fleet.redis.url,
