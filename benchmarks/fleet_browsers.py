@@ -82,11 +82,13 @@ class Turns:
     async def begin(self) -> list[str]:
         """Write the beginning of all turns."""
         ids = [f"bench{number}" for number in range(self._order.browsers)]
-        for turn_id in ids:
-            key = f"{self._settings.prefix}turn:{turn_id}"
-            fields: Any = {"tenant": "demo", "state": "running", "job": "0", "attempt": "1"}
-            await self._redis.hset(key, mapping=fields)
+        fields: Any = {"tenant": "demo", "state": "running", "job": "0", "attempt": "1"}
+
+        async def one(turn_id: str) -> None:
+            await self._redis.hset(f"{self._settings.prefix}turn:{turn_id}", mapping=fields)
             await self.add(turn_id, "worker", {"worker": "bench", "attempt": 1})
+
+        await asyncio.gather(*map(one, ids))
         return ids
 
     async def publish(self, ids: list[str]) -> None:
@@ -103,8 +105,7 @@ class Turns:
 
     async def end(self, ids: list[str]) -> None:
         """Write the last event of each turn."""
-        for turn_id in ids:
-            await self.snapshot(turn_id, "done")
+        await asyncio.gather(*(self.snapshot(turn_id, "done") for turn_id in ids))
 
     async def snapshot(self, turn_id: str, name: str = "message") -> None:
         """Write a snapshot in the place of the one before."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Mapping
 from typing import Any
@@ -14,9 +15,9 @@ from .report import Cell, Section
 
 __all__ = ["costs"]
 
-AT_ONCE = 100  # turns, each of them once and at a steady pace
-RATE = 20.0  # events of each in a second
-SHORT_TURNS, SHORT_AT_ONCE = 300, 20  # the same of turns that have two events only
+AT_ONCE = 50  # turns, each of them once and at a steady pace
+RATE = 40.0  # events of each in a second
+SHORT_TURNS, SHORT_AT_ONCE = 100, 20  # the same of turns that have two events only
 SPREAD = 0.5  # seconds over which they are begun
 MOST_RATE = 4  # snapshots that a turn publishes in a second, where that is limited
 
@@ -61,6 +62,7 @@ MODES = {
 
 
 QUICK = ("follow", "claims", "publish")
+ROUNDS = {"turn": 6, "tool": 6, "deltas": 4, "whole": 4}  # the short plans differ by less
 
 
 @attrs.frozen
@@ -107,13 +109,13 @@ def costs(fleet: Fleet) -> list[Section]:
     tls = fleet.tls_server()
     found: dict[tuple[str, str], list[Cost]] = {}
     commands: dict[str, dict[str, int]] = {}
-    for _ in range(fleet.rounds(2)):
-        for plan in ("turn", "tool", "deltas") if fleet.quick else PLANS:
-            for name, mode in MODES.items():
-                if plan in mode.plans and (name in QUICK or not fleet.quick):
-                    cost, calls = _run(fleet, mode, plan, tls)
-                    found.setdefault((name, plan), []).append(cost)
-                    commands[f"{name} {plan}"] = calls
+    modes = {name: MODES[name] for name in (QUICK if fleet.quick else MODES)}
+    for turn, (plan, rounds) in itertools.product(range(max(ROUNDS.values())), ROUNDS.items()):
+        for name, mode in modes.items() if turn < fleet.rounds(rounds) else ():
+            if plan in mode.plans:
+                cost, calls = _run(fleet, mode, plan, tls)
+                found.setdefault((name, plan), []).append(cost)
+                commands[f"{name} {plan}"] = calls
     return [_workers(found), _redis(found, commands)]
 
 
@@ -123,7 +125,7 @@ def _run(fleet: Fleet, mode: Mode, plan: str, tls: Mapping[str, str]) -> tuple[C
     service = tls if mode.tls else {}
     fields = {
         "plan": PLANS[plan].name,
-        "count": count // (2 if fleet.quick else 1),
+        "count": count,
         "at_once": at_once,
         "spread": SPREAD,
     }
@@ -142,7 +144,7 @@ def _median(found: dict[tuple[str, str], list[Cost]], mode: str, plan: str, base
         return None
     rounds = found[mode, plan]
     if base:
-        rounds = [cost.less(other) for cost, other in zip(rounds, found[mode, base], strict=True)]
+        rounds = [cost.less(other) for cost, other in zip(rounds, found[mode, base], strict=False)]
     return Cost(*(statistics.median(values) for values in zip(*map(attrs.astuple, rounds), strict=True)))
 
 
@@ -177,7 +179,7 @@ def _workers(found: dict[tuple[str, str], list[Cost]]) -> Section:
     note = (
         f"{AT_ONCE} turns at once, each with {RATE:g} events a second, which arrive one by one, so that nearly each "
         f"wakes the event loop; of the short turns {SHORT_AT_ONCE} at once. CPU of the worker process in user mode and "
-        "in the kernel, the medians of two rounds. "
+        "in the kernel, the medians of four to six rounds. "
         f"A turn has two deltas; the tool call, {EVENTS} deltas of 25 characters, and {EVENTS} whole messages of 4 KB "
         "on average are differences to it. With `conflate` a publisher sleeps after each snapshot; the costs are "
         f"still per 1,000 snapshots that the service sent. Claims in Redis add {claims['turn']:.2f} ms to a turn and "

@@ -86,8 +86,9 @@ def fronts(fleet: Fleet) -> list[Section]:
     figures = {f"front {number} {name}": value for number, each in found.items() for name, value in each.items()}
     note = (
         "One uvicorn process of examples/fleet. The turns are written by the process of the browsers, with the "
-        f"example's script: snapshots of 1 KB, {RATE:,.0f} a second together. Memory is resident memory beyond that of the "
-        "idle front. Idle CPU is that of open connections on which nothing is sent but comments that keep them alive."
+        f"example's script: snapshots of 1 KB, {RATE:,.0f} a second together. Memory is resident memory beyond that of "
+        "the idle front. Idle CPU is that of open connections on which nothing is sent but comments that keep them "
+        "alive."
     )
     columns = ("", *(f"{browsers:,} browsers" for browsers in crowds))
     return [Section("A front", columns, rows, note, figures)]
