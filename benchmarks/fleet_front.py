@@ -20,6 +20,8 @@ from .web_load import cpu_seconds, memory, process
 
 __all__ = ["fronts"]
 
+EVENTS = 6  # snapshots that each browser is sent
+MOST_SENT = 1000  # browsers at once, if they are sent something
 RATE = 1000.0  # snapshots of all turns in a second, about what one front can deliver
 PREFIX = "fleet:"
 SHOWN = {  # with the factor by which a figure is multiplied
@@ -30,9 +32,9 @@ SHOWN = {  # with the factor by which a figure is multiplied
     "snapshot": ("front: CPU µs of a snapshot sent to a browser", 1000),
     "keep": ("front: CPU ms of a comment that keeps a connection alive", 1),
     "idle": ("front: CPU of a core while nothing happens, %", 1),
-    "write": ("Redis: CPU µs of a snapshot written", 1000),
-    "delivery": ("Redis: CPU µs of a snapshot read by a front", 1000),
-    "commands": ("Redis: reads for each of these", 1),
+    "write": ("Redis: CPU µs of a snapshot written while nobody reads", 1000),
+    "command": ("Redis: CPU µs of a snapshot written or read, while both is done", 1000),
+    "reads": ("Redis: reads for each snapshot sent to a browser", 1),
     "kept": ("Redis: KB kept of a turn, one snapshot of 1 KB", 1),
     "connections": ("Redis: connections of all", 1),
     "rate": ("snapshots/s", 1),
@@ -81,7 +83,8 @@ def fronts(fleet: Fleet) -> list[Section]:
     crowds = (200,) if fleet.quick else (1000, 5000)
     found = {browsers: _front(fleet, browsers) for browsers in crowds}
     rows: list[tuple[Cell, ...]] = [
-        (title, *(found[browsers][name] * scale for browsers in crowds)) for name, (title, scale) in SHOWN.items()
+        (title, *(found[browsers][name] * scale if name in found[browsers] else "" for browsers in crowds))
+        for name, (title, scale) in SHOWN.items()
     ]
     figures = {f"front {number} {name}": value for number, each in found.items() for name, value in each.items()}
     note = (
@@ -100,7 +103,7 @@ def _front(fleet: Fleet, browsers: int) -> dict[str, float]:
     environment = {"REDIS_URL": redis.url, "FLEET_PREFIX": PREFIX}
     arguments = ("-m", "uvicorn", "front:app", "--app-dir", str(EXAMPLE), "--port", "0", "--no-access-log")
     with process(*arguments, address=r"http://[\d.:]+", **environment) as (front, address):
-        events = 2 if browsers > 2000 else 6
+        events = 0 if browsers > MOST_SENT else EVENTS
         with running_crowd(Order(address, redis.url, browsers, events, RATE / browsers)) as crowd:
             crowd.line()
             written = _during(fleet, crowd)
@@ -120,21 +123,27 @@ def _front(fleet: Fleet, browsers: int) -> dict[str, float]:
     redis.empty()
     if found.browsers != browsers:
         raise AssertionError(f"only {found.browsers} of {browsers} browsers got the last event")
-    return {
+    figures = {
         "KB each": used * 1024 / browsers,
         "browsers per GB": browsers * 1024 / used,
         "files": files,
         "connect": connecting / browsers * 1e3,
-        "snapshot": sending / found.snapshots * 1e3,
         "idle": idle / seconds * 100,
         "keep": idle / browsers * KEEP_ALIVE / seconds * 1e3,
-        "write": written.cpu / (browsers * events) * 1e3,
-        "delivery": (delivered.cpu - written.cpu) / found.snapshots * 1e3,
-        "commands": delivered.asked("xrange") / found.snapshots,
-        "kept": kept / browsers / 1024,
         "connections": connections,
-        "rate": found.snapshots / found.seconds,
         "base": idle_memory * 1024,
+    }
+    if not events:
+        return figures
+    writes, reads = browsers * events, delivered.asked("xrange")
+    return figures | {
+        "snapshot": sending / found.snapshots * 1e3,
+        "write": written.cpu / writes * 1e3,
+        "command": delivered.cpu / (writes + reads) * 1e3,
+        "delivery": delivered.cpu / (writes + reads) * reads / found.snapshots * 1e3,
+        "reads": reads / found.snapshots,
+        "kept": kept / browsers / 1024,
+        "rate": found.snapshots / found.seconds,
     }
 
 

@@ -28,6 +28,7 @@ COMMENT = 10.0  # seconds between two comments of a front on a connection withou
 SILENT = 60.0  # seconds after which a worker looks at a turn without events again, with two requests
 WRITE = 0.4  # KB that a snapshot is longer in Redis and on its way to a browser
 GB = 1024.0**2  # KB
+WHOLE = ("more_worker", "more_front", "more_redis")  # the costs that the whole example shows
 
 
 def _option(default: float, text: str) -> Any:
@@ -90,16 +91,21 @@ class Costs:
     redis_turn: float = _cost("Redis: ms of a turn's claims", "redis claims turn ms")
     redis_tool: float = _cost("Redis: ms of a tool call's claims", "redis claims tool ms")
     redis_renewal: float = _cost("Redis: ms of a renewal", "held claims 5000 renewal")
-    redis_write: float = _cost("Redis: ms of a published snapshot", "front 1000 write")
+    redis_write: float = _cost("Redis: ms of a published snapshot", "front 1000 command")
     redis_delivery: float = _cost("Redis: ms of a snapshot read by a front", "front 1000 delivery")
     redis_claims: float = _cost("Redis: KB of a turn's claims", "redis claims turn kept")
     redis_call: float = _cost("Redis: KB of a tool call's claims", "redis claims tool kept")
     redis_events: float = _cost("Redis: KB of a turn's newest snapshot and state", "front 1000 kept")
+    more_worker: float = _cost("worker: CPU of the whole over that of its parts", "whole worker over expected")
+    more_front: float = _cost("front: CPU of the whole over that of its parts", "whole front over expected")
+    more_redis: float = _cost("Redis: CPU of the whole over that of its parts", "whole Redis over expected")
 
     @classmethod
-    def needed(cls) -> set[str]:
-        """Return the names of the figures that are needed."""
-        return {name for field in attrs.fields(cls) for name in field.metadata["figures"]}
+    def parts(cls, figures: Mapping[str, float]) -> Costs | None:
+        """Return the costs without those of the whole, or None if figures are missing."""
+        given = dict.fromkeys(WHOLE, 1.0)
+        needed = {name for f in attrs.fields(cls) if f.name not in WHOLE for name in f.metadata["figures"]}
+        return cls.measured(figures, given) if needed <= figures.keys() else None
 
     @classmethod
     def measured(cls, figures: Mapping[str, float], given: Mapping[str, float | None]) -> Costs:
@@ -150,16 +156,16 @@ class Sizes:
         self.renewals = self.open / (a.lease / 3)
         self.browsers = self.open * a.watchers
         tls_turn, tls_event = c.tls_turn * a.tls, c.tls_event * a.tls
-        self.worker_cpu = _sum(
+        self.worker_cpu = c.more_worker * _sum(
             (self.turns, c.turn + tls_turn), (self.tools, c.tool), (self.events, c.event + tls_event),
             (self.published, c.publish), (self.looks, c.look),
         )  # fmt: skip
         self.stream = c.stream + c.tls_stream * a.tls
         self.comments = chats * a.waiting * a.watchers / COMMENT
-        self.front_cpu = _sum(
+        self.front_cpu = c.more_front * _sum(
             (self.turns * a.watchers, c.connect), (self.delivered, c.deliver), (self.comments, c.keep)
         )  # fmt: skip
-        self.redis_cpu = _sum(
+        self.redis_cpu = c.more_redis * _sum(
             (self.turns, c.redis_turn), (self.tools, c.redis_tool), (self.renewals, c.redis_renewal),
             (self.published, c.redis_write), (self.delivered, c.redis_delivery),
         )  # fmt: skip
@@ -172,61 +178,69 @@ class Sizes:
 
     def rows(self) -> Iterator[Row]:
         """Yield all quantities, each with its arithmetic."""
-        a, c = self._assumed, self._costs
-        n = _number
-        tls = " with TLS" if a.tls else ""
-        turn, event = c.turn + c.tls_turn * a.tls, c.event + c.tls_event * a.tls
+        yield from self._of_chats()
+        yield from self._of_workers()
+        yield from self._of_fronts()
+        yield from self._of_redis()
+        yield from self._of_networks()
+
+    def _of_chats(self) -> Iterator[Row]:
+        a, n = self._assumed, _number
+        events = f"replies x {n(a.pace * a.events)} + open turns / {n(HEARTBEAT)} s"
         yield Row("replies being written", f"chats x {n(a.streaming)}", self.streaming)
         yield Row("open turns", f"chats x ({n(a.streaming)} + {n(a.waiting)})", self.open)
         yield Row("turns/s", f"replies / ({n(a.words)} / {n(a.pace)} s)", self.turns)
-        yield Row(
-            "events/s of the service", f"replies x {n(a.pace * a.events)} + open turns / {n(HEARTBEAT)} s", self.events
-        )
+        yield Row("events/s of the service", events, self.events)
         yield Row("looks/s at silent turns", f"2 x chats x {n(a.waiting)} / {n(SILENT)} s", self.looks)
         yield Row("snapshots/s published", f"replies x {n(min(a.published, a.pace * a.events))}", self.published)
-        yield Row(
-            "worker CPU, cores",
-            f"turns x {n(turn)} ms + calls x {n(c.tool)} ms + events x {n(event)} ms + published x {n(c.publish)} ms"
-            f" + looks x {n(c.look)} ms{tls}",
-            self.worker_cpu,
+        yield Row("browsers", f"open turns x {n(a.watchers)}", self.browsers)
+
+    def _of_workers(self) -> Iterator[Row]:
+        a, c, n = self._assumed, self._costs, _number
+        cpu = (
+            f"(turns x {n(c.turn + c.tls_turn * a.tls)} ms + calls x {n(c.tool)} ms "
+            f"+ events x {n(c.event + c.tls_event * a.tls)} ms + published x {n(c.publish)} ms "
+            f"+ looks x {n(c.look)} ms) x {n(c.more_worker)}"
         )
-        yield Row("worker memory, GB", f"open turns x {n(self.stream)} KB{tls}", self.open * self.stream / GB)
+        yield Row("worker CPU, cores", cpu, self.worker_cpu)
+        yield Row("worker memory, GB", f"open turns x {n(self.stream)} KB", self.open * self.stream / GB)
         yield Row("**workers**", f"{a.load:.0%} of a core and {n(a.memory)} GB each, at least 2", self.workers)
         yield Row("files of a worker", f"open turns / workers + {CONNECTIONS}", self.open / self.workers + CONNECTIONS)
-        yield Row("browsers", f"open turns x {n(a.watchers)}", self.browsers)
-        yield Row(
-            "front CPU, cores",
-            f"turns x {n(c.connect)} ms + delivered x {n(c.deliver)} ms + waiting / {n(COMMENT)} s x {n(c.keep)} ms",
-            self.front_cpu,
+
+    def _of_fronts(self) -> Iterator[Row]:
+        c, n = self._costs, _number
+        cpu = (
+            f"(turns x {n(c.connect)} ms + delivered x {n(c.deliver)} ms + waiting / {n(COMMENT)} s x {n(c.keep)} ms) "
+            f"x {n(c.more_front)}"
         )
+        yield Row("front CPU, cores", cpu, self.front_cpu)
         yield Row("front memory, GB", f"browsers x {n(c.browser)} KB", self.browsers * c.browser / GB)
         yield Row("**fronts**", "as for workers", self.fronts)
+
+    def _of_redis(self) -> Iterator[Row]:
+        a, c, n = self._assumed, self._costs, _number
+        cpu = (
+            f"(turns x {n(c.redis_turn)} ms + calls x {n(c.redis_tool)} ms + renewals x {n(c.redis_renewal)} ms "
+            f"+ published x {n(c.redis_write)} ms + delivered x {n(c.redis_delivery)} ms) x {n(c.more_redis)}"
+        )
+        memory = (
+            f"(open turns + turns/s x {n(a.keep)} s) x {n(c.redis_events)} KB "
+            f"+ (open turns + turns/s x {n(a.keep_claims)} s) x {n(self.claims)} KB"
+        )
+        connections = (self.workers + self.fronts) * CONNECTIONS
         yield Row("renewals/s", f"open turns / ({n(a.lease)} s / 3)", self.renewals)
-        yield Row(
-            "Redis CPU, cores",
-            f"turns x {n(c.redis_turn)} ms + calls x {n(c.redis_tool)} ms + renewals x {n(c.redis_renewal)} ms + "
-            f"published x {n(c.redis_write)} ms + delivered x {n(c.redis_delivery)} ms",
-            self.redis_cpu,
-        )
-        yield Row(
-            "Redis memory, GB",
-            f"(open turns + turns/s x {n(a.keep)} s) x {n(c.redis_events)} KB + "
-            f"(open turns + turns/s x {n(a.keep_claims)} s) x {n(self.claims)} KB",
-            self.redis_memory / GB,
-        )
+        yield Row("Redis CPU, cores", cpu, self.redis_cpu)
+        yield Row("Redis memory, GB", memory, self.redis_memory / GB)
         yield Row("**Redis servers**", f"{a.load:.0%} of a core and {n(a.redis_memory)} GB each", self.redises)
-        yield Row(
-            "connections of a Redis",
-            f"(workers + fronts) x {CONNECTIONS}, if all use each",
-            (self.workers + self.fronts) * CONNECTIONS,
-        )
+        yield Row("connections to Redis", f"(workers + fronts) x {CONNECTIONS}", connections)
+
+    def _of_networks(self) -> Iterator[Row]:
+        a, n, size = self._assumed, _number, self._assumed.snapshot + WRITE
+        addresses = f"(open turns + turns/s x {n(TIME_WAIT)} s) / {PORTS:,} ports"
         yield Row("MB/s from the service", f"events x {n(EVENT)} KB", self.events * EVENT / 1024)
-        size = a.snapshot + WRITE
         yield Row("MB/s into Redis", f"published x {n(size)} KB", self.published * size / 1024)
         yield Row("MB/s to browsers", f"delivered x {n(size)} KB", self.delivered * size / 1024)
-        yield Row(
-            "addresses of workers", f"(open turns + turns/s x {n(TIME_WAIT)} s) / {PORTS:,} ports", self.addresses
-        )
+        yield Row("addresses of workers", addresses, self.addresses)
         yield Row("keys of the service", f"turns/s x 60 / {n(a.runs)}", self.turns * 60 / a.runs)
 
     @property

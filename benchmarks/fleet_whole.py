@@ -154,10 +154,10 @@ def _compared(fleet: Fleet, browsers: int, got: Crowded, used: dict[str, float])
         streaming=1, waiting=0, words=PLAN.events, pace=PLAN.rate, tools=1, published=published, tls=0
     )
     expected: dict[str, float] = {}
-    if Costs.needed() <= fleet.figures.keys():
+    if costs := Costs.parts(fleet.figures):
         # So many chats begin as many turns in the same time.
         chats = got.turns * PLAN.events / PLAN.rate / got.seconds
-        sizes = Sizes(chats, assumed, Costs.measured(fleet.figures, {}))
+        sizes = Sizes(chats, assumed, costs)
         expected = {
             "worker": sizes.worker_cpu * got.seconds,
             "front": sizes.front_cpu * got.seconds,

@@ -82,7 +82,7 @@ def test_twice_as_many_chats_need_twice_as_much() -> None:
     """Of everything but what is rounded up to whole processes."""
     one, two = (Sizes(chats, Assumptions(), ONE) for chats in (1000, 2000))
     for half, whole in zip(one.rows(), two.rows(), strict=True):
-        if "**" not in half.name and half.name not in {"files of a worker", "connections of a Redis"}:
+        if "**" not in half.name and half.name not in {"files of a worker", "connections to Redis"}:
             assert whole.value == pytest.approx(2 * half.value), half.name
 
 
