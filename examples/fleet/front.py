@@ -59,6 +59,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     listening.cancel()
     await asyncio.wait({listening})
     await broker.shutdown()
+    tracing.finish()
 
 
 def when_told_to_end(call: Callable[[], None]) -> None:

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 from opentelemetry.trace import SpanKind
 
-__all__ = ["SpanKind", "set_up", "span", "traceparent"]
+__all__ = ["SpanKind", "finish", "set_up", "span", "traceparent"]
 
 
 def set_up(service: str, name: str, file: str) -> None:
@@ -38,6 +38,13 @@ def set_up(service: str, name: str, file: str) -> None:
     provider = TracerProvider(resource=resource)
     provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=500))
     trace.set_tracer_provider(provider)
+
+
+def finish() -> None:
+    """Write the spans that have not been written yet; uvicorn ends in a way that leaves no time for it afterwards."""
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, TracerProvider):
+        provider.force_flush()
 
 
 def exporter_to(file: str) -> SpanExporter:
