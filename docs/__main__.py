@@ -43,6 +43,7 @@ GUIDES: Mapping[str, Sequence[str]] = {
         "migrating",
         "services",
         "chat-page",
+        "fleet",
         "testing",
         "runtime",
         "models",

@@ -137,10 +137,7 @@ async def chat(post: Post, tenant: Tenant, traceparent: Annotated[str, Header()]
         raise HTTPException(404, "There is no such chat, or it was forgotten, or it is somebody else's.")
     turn_id = post.turn_id or uuid.uuid4().hex
     job = answer.kicker().with_labels(turn_id=turn_id, tenant=tenant, number=0)
-    with (
-        tracing.span("POST /chat", tracing.SpanKind.SERVER, traceparent, fleet__turn=turn_id),
-        tracing.span("send answer", tracing.SpanKind.PRODUCER, None),
-    ):
+    with tracing.span("send answer", tracing.SpanKind.PRODUCER, traceparent, fleet__turn=turn_id):
         await queue(job.kiq(turn_id, tenant, post.chat_id, post.text, tracing.traceparent()))
     return {"turn_id": turn_id}
 
@@ -183,10 +180,7 @@ async def decide(
     number = turn.job + 1
     job = go_on.kicker().with_labels(turn_id=turn_id, tenant=turn.tenant, number=number)
     decided = (call_id, decision.approved, decision.reason)
-    with (
-        tracing.span("POST decision", tracing.SpanKind.SERVER, traceparent, fleet__turn=turn_id),
-        tracing.span("send go_on", tracing.SpanKind.PRODUCER, None),
-    ):
+    with tracing.span("send go_on", tracing.SpanKind.PRODUCER, traceparent, fleet__turn=turn_id):
         await queue(job.kiq(turn_id, turn.tenant, turn.chat_id, number, *decided, tracing.traceparent()))
     return {"turn_id": turn_id}
 

@@ -60,16 +60,17 @@ def line_of(ended: ReadableSpan) -> str:
 
 
 @contextmanager
-def span(name: str, kind: SpanKind, parent: str | None, **attributes: str | int) -> Iterator[None]:
+def span(name: str, kind: SpanKind, parent: str, **attributes: str | int) -> Iterator[None]:
     """Make a span that is current inside.
 
     Args:
         name: Its name.
         kind: Its kind.
-        parent: The traceparent of its parent, or None if that is the current span.
+        parent: The traceparent of its parent, unless there is a current span, as newer versions of FastAPI make one.
         attributes: Facts, by name, with ``__`` for each dot.
     """
-    context = extract({"traceparent": parent}) if parent else None
+    has_current = trace.get_current_span().get_span_context().is_valid
+    context = None if has_current else extract({"traceparent": parent})
     facts: Mapping[str, str | int] = {key.replace("__", "."): value for key, value in attributes.items()}
     tracer = trace.get_tracer("fleet")
     started = tracer.start_as_current_span(

@@ -58,6 +58,7 @@ return 'queued'
 
 BEGIN: Final = """
 local known = redis.call('HMGET', KEYS[1], 'state', 'job')
+if not known[1] then redis.call('SREM', KEYS[2], ARGV[3]) end
 if (known[1] ~= 'queued' and known[1] ~= 'running') or known[2] ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'state', 'running')
 redis.call('EXPIRE', KEYS[1], ARGV[2])
@@ -171,8 +172,9 @@ class Turns:
         return Admission(answer)
 
     async def begin(self, job: Job) -> int:
-        """Begin a job; returns which attempt this is, from 1 on, or 0 if its last event has been written already."""
-        return int(await self._begin(keys=[self._turn_key(job.turn_id)], args=[job.number, self._settings.keep]))
+        """Begin a job; returns which attempt this is, from 1 on, or 0 if it is over, or forgotten."""
+        keys = [self._turn_key(job.turn_id), self._tenant_key(job.tenant)]
+        return int(await self._begin(keys=keys, args=[job.number, self._settings.keep, job.turn_id]))
 
     async def add(
         self,

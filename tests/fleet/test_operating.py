@@ -35,15 +35,14 @@ def test_one_trace_leads_from_the_browser_to_the_tool(tmp_path: Path) -> None:
             fleet[name].terminate()
             fleet[name].wait()
     spans: list[dict[str, Any]] = [json.loads(line) for line in file.read_text().splitlines()]
-    names = {span["context"]["span_id"]: span["name"] for span in spans} | {"0x00f067aa0ba902b7": "the browser"}
-    assert {span["name"]: names[span["parent_id"]] for span in spans} == {
-        "POST /chat": "the browser",
-        "send answer": "POST /chat",
-        "answer": "send answer",
-        "invoke_agent fleet": "answer",
-        "execute_tool look_up": "invoke_agent fleet",
-    }
-    assert {span["context"]["trace_id"] for span in spans} == {f"0x{TRACE}"}
+    made = {span["context"]["span_id"]: span for span in spans}
+    chain = [span for span in spans if span["name"] == "execute_tool look_up"]
+    while (parent := chain[-1]["parent_id"]) in made:
+        chain.append(made[parent])
+    assert parent == "0x00f067aa0ba902b7"
+    names = [span["name"] for span in chain]  # newer versions of FastAPI add spans of their own
+    assert names[:4] == ["execute_tool look_up", "invoke_agent fleet", "answer", "send answer"]
+    assert {span["context"]["trace_id"] for span in chain} == {f"0x{TRACE}"}
     assert {span["resource"]["attributes"]["service.name"] for span in spans} == {"fleet-front", "fleet-worker"}
     assert "ecret" not in file.read_text()
 
