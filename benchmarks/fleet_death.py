@@ -27,7 +27,7 @@ def deaths(fleet: Fleet) -> list[Section]:
             workers=SURVIVORS + 1,
             dead=1,
             turns=turns,
-            told="at once",
+            told="at-once",
             lease=LEASE,
             poll=min(0.5, LEASE / 4),
             at_once=turns,

@@ -33,7 +33,7 @@ class Herd:
     workers: int = _option(100, "workers")
     dead: int = _option(10, "workers that die at the same moment")
     turns: int = _option(100, "open turns of each worker")
-    told: str = _option("queue", "how others learn of the turns: 'queue' finds abandoned jobs, 'at once' knows all")
+    told: str = _option("queue", "how others learn of the turns: they search the 'queue', or know all 'at-once'")
     lease: float = _option(30.0, "seconds of a lease")
     poll: float = _option(0.5, "seconds between two claims of one who waits")
     at_once: int = _option(100, "turns that a worker takes over or follows at once, those it has included")
@@ -127,7 +127,7 @@ class _Simulation:
             idle = herd.lease - self._random.uniform(0, herd.lease / 3)
             turns += [_Turn(until, idle) for _ in range(herd.turns)]
         self.orphans = len(turns)
-        self._waiting = sorted(turns, key=lambda turn: turn.idle)
+        self._waiting = collections.deque(sorted(turns, key=lambda turn: turn.idle))
 
     def run(self) -> TakenOver:
         """Run until all turns are taken over."""
@@ -142,7 +142,7 @@ class _Simulation:
                     self._at(self._random.uniform(0, herd.follow), self._ends(free))
                 self._at(self._random.uniform(0, herd.search), self._searching(worker, free))
             else:
-                mine = collections.deque(self._waiting[number :: herd.workers - herd.dead])
+                mine = collections.deque(itertools.islice(self._waiting, number, None, herd.workers - herd.dead))
                 for _ in range(min(herd.at_once, len(mine))):
                     self._at(0.0, self._going_on(worker, mine))
         while self._events and len(self._times) < self.orphans:
@@ -225,7 +225,7 @@ class _Simulation:
         def answered(now: float) -> None:
             if self._waiting and self._waiting[0].idle <= now:
                 free[0] -= 1
-                self._claiming(worker, self._waiting.pop(0), self._ends(free))(now)
+                self._claiming(worker, self._waiting.popleft(), self._ends(free))(now)
                 search(now)
             else:
                 self._at(now + self._herd.search, search)
