@@ -17,7 +17,7 @@ CLIENTS := .venv-clients
 PYTHON_CLIENTS := 0.36.0 0.6.34
 JAVASCRIPT_CLIENT := 0.6.54
 
-.PHONY: help demo demo-web demo-fleet demo-llm docs test test-browser test-clients test-llm test-redis architecture bench bench-fleet soak check lint types dist cover lowest versions format clean
+.PHONY: help demo demo-web demo-fleet demo-llm docs test test-browser test-clients test-llm test-redis architecture bench bench-fleet soak chaos check lint types dist cover lowest versions format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -108,6 +108,9 @@ bench-fleet: $(READY)  ## measure what a fleet of workers costs (needs Debian's 
 
 soak: $(READY)  ## run turns against random faults for two minutes
 	$(BIN)/python -m benchmarks.soak
+
+chaos: $(READY)  ## run 2,000 turns on a fleet of workers while everything is killed, and print the figures
+	$(BIN)/python -m tests.chaos
 
 lint: $(READY)  ## check format and style
 	$(BIN)/ruff format --check .

@@ -21,10 +21,19 @@ from pathlib import Path
 
 import attrs
 
+import inferencesh
+
 __all__ = ["GUIDES", "MODULES", "REFERENCE", "build", "public_names"]
 
 ROOT = Path(__file__).parent.parent
-MODULES = ("inferencesh", "inferencesh.local", "inferencesh.local.models", "inferencesh.testing", "inferencesh.web")
+MODULES = (
+    "inferencesh",
+    "inferencesh.claims",
+    "inferencesh.local",
+    "inferencesh.local.models",
+    "inferencesh.testing",
+    "inferencesh.web",
+)
 
 GUIDES: Mapping[str, Sequence[str]] = {
     "Guides": (
@@ -42,6 +51,7 @@ GUIDES: Mapping[str, Sequence[str]] = {
         "requests",
         "migrating",
         "services",
+        "claims",
         "chat-page",
         "fleet",
         "testing",
@@ -77,6 +87,16 @@ REFERENCE: Mapping[str, Sequence[str]] = {
         "AppSession",
         "SessionStatus",
         "DeletedFiles",
+    ),
+    "Several workers": (
+        "RedisClaims",
+        "MemoryClaims",
+        "ClaimStore",
+        "claims.Claim",
+        "claims.ClaimState",
+        "claims.Holding",
+        "Supervisor",
+        "Takeover",
     ),
     "Requests": ("Response", "ResponseStream", "AsyncResponseStream"),
     "Data": (
@@ -153,6 +173,9 @@ REFERENCE: Mapping[str, Sequence[str]] = {
         "APIConnectionError",
         "APITimeoutError",
         "StreamError",
+        "LeaseHeldError",
+        "LeaseLostError",
+        "ClaimStoreError",
         "RunFailedError",
         "InputRequiredError",
         "OutputError",
@@ -241,12 +264,18 @@ def build(directory: Path) -> None:
 
 
 def public_names() -> dict[str, str]:
-    """Return the public classes and functions as the reference names them, each with its full name."""
-    found = {}
+    """Return the public classes and functions as the reference names them, each with its full name.
+
+    What ``inferencesh`` itself exports is not named again.
+    """
+    found: dict[str, str] = {}
+    top = [getattr(inferencesh, name) for name in inferencesh.__all__]
     for module in MODULES:
         loaded = importlib.import_module(module)
         for name in loaded.__all__:
-            if inspect.isclass(thing := getattr(loaded, name)) or inspect.isfunction(thing):
+            thing = getattr(loaded, name)
+            again = module != "inferencesh" and any(thing is each for each in top)
+            if (inspect.isclass(thing) or inspect.isfunction(thing)) and not again:
                 found[f"{module}.{name}".removeprefix("inferencesh.")] = f"{module}.{name}"
     return found
 

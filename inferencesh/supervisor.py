@@ -143,7 +143,10 @@ class Supervisor(Uncopied):
 
         Example:
             ```python
-            async def unfinished() -> AsyncIterator[str]:
+            from collections.abc import AsyncGenerator
+
+
+            async def unfinished() -> AsyncGenerator[str, None]:
                 async for chat in client.chats.list():
                     if chat.status is ChatStatus.BUSY:
                         yield chat.id

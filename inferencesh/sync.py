@@ -602,6 +602,8 @@ class Agent(_AgentNames):
             output_type: The type of the structured output that the agent is to give, as for ``run``: the reply has it
                 as ``output``, a stream returns it from ``get_final_output``.
             files: What goes with it, as for ``client.files.upload``; uploaded before the message is sent.
+            idempotency_key: A text that names this message and no other: one with a key that was sent before is not
+                sent again, and the rest or the end of its turn is returned.
             on_message: Called as ``on_message(text, done)`` with the whole text so far; a function that takes one
                 argument only is called with each snapshot.
             on_delta: Called with a Delta, what was added; ``delta.rewritten`` says that its text replaces the text
@@ -620,7 +622,9 @@ class Agent(_AgentNames):
             InputRequiredError: The chat waits for a tool's result, an approval or the like; the message was withdrawn.
             ConfigurationError: ``output_type`` has no JSON Schema; nothing is sent.
             OutputError: The run has ended without an output of the type ``output_type``.
-            StreamError: The reply was lost for good, or the message, queued behind another turn, was withdrawn.
+            StreamError: The reply was lost for good, or the message, queued behind another turn, was withdrawn; or a
+                message with this ``idempotency_key`` may have begun a chat, and nobody can tell.
+            LeaseLostError, ClaimStoreError: As for ``AsyncAgent.send_message``.
             FileError: A file cannot be read; the message was not sent.
             PermissionDeniedError: The server takes approvals from signed-in people only (code ``requires_sign_in``).
             TypeError: ``on_approval`` returned something else.
@@ -685,6 +689,7 @@ class Agent(_AgentNames):
             output_type: What the output is to be: an attrs class, dataclass, TypedDict, model of pydantic, enum, or
                 anything of builtin types. None takes the output as it is.
             files: As for ``send_message``.
+            idempotency_key: As for ``send_message``.
             on_message: As for ``send_message``.
             on_delta: As for ``send_message``.
             on_tool_call: As for ``send_message``.

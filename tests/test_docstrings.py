@@ -40,6 +40,8 @@ WITHOUT_EXAMPLE = {
     ),
     **dict.fromkeys(["DeletedFiles", "TaskEvent", "TaskFile", "TaskLog", "TaskUsage"], "it is a part of a Task"),
     **dict.fromkeys(["TaskCancelledError", "WorkerLostError"], "it is caught like its base, whose example shows it"),
+    **dict.fromkeys(["ClaimStoreError", "LeaseLostError"], "it is caught like LeaseHeldError, whose example shows it"),
+    "claims.ClaimState": "the example of Claim shows a member",
     "APITimeoutError": "it is caught like the APIConnectionError that it is",
     "HookEvent": "the example of lifecycle_hook has one",
     "BuiltinHook": "learning_hooks makes the hooks that have one",

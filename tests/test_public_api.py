@@ -31,7 +31,7 @@ from inferencesh.errors import error_class
 ROOT = Path(__file__).parents[1]
 CLIENT = (
     *("base_url", "timeout", "max_retries", "max_reconnects", "backoff", "proxy", "trust_env", "ssl"),
-    *("tool_timeout", "max_parallel_tools", "max_line_bytes"),
+    *("tool_timeout", "max_parallel_tools", "max_line_bytes", "claims", "on_claim_store_lost"),
 )
 FOLLOW = ("on_message", "on_delta", "on_tool_call", "on_tool_progress", "on_approval", "conflate")
 UPLOAD = ("filename", "content_type", "on_progress")
@@ -76,9 +76,10 @@ BOTH: dict[str, Signature] = {
     "Session.get": (("self",), ()),
     "Session.keepalive": (("self",), ()),
     "Session.end": (("self",), ()),
-    "Agent.send_message": (("self", "text"), ("stream", "files", *FOLLOW)),
-    "Agent.run": (("self", "text"), ("output_type", "files", *FOLLOW)),
+    "Agent.send_message": (("self", "text"), ("stream", "files", "idempotency_key", *FOLLOW)),
+    "Agent.run": (("self", "text"), ("output_type", "files", "idempotency_key", *FOLLOW)),
     "Agent.stream_messages": (("self",), FOLLOW),
+    "Agent.take_over": (("self",), ("wait", *FOLLOW)),
     "Agent.stream_events": (("self",), ()),
     "Agent.wait": (("self",), ()),
     "Agent.submit_tool_result": (("self", "tool_call_id", "result"), ("files",)),
@@ -121,7 +122,26 @@ ALONE: dict[str, Signature] = {
     "Backoff.delay": (("self", "attempt"), ()),
     "FileRef": (("id", "uri", "filename", "content_type", "size"), ()),
     "Response.json": (("self",), ()),
-    "ToolContext": (("chat_id", "call_id", "tool_name", "agent"), ()),
+    "ToolContext": (("chat_id", "call_id", "tool_name", "agent", "attempt"), ()),
+    "Supervisor": (("make_agent", "follow"), ("at_once", "wait")),
+    "Supervisor.take_over": (("self", "chat_id"), ()),
+    "Supervisor.run": (("self", "chat_ids"), ()),
+    "Takeover": (("chat_id", "message", "error"), ()),
+    "MemoryClaims": ((), ("lease", "clock")),
+    "RedisClaims": (("url",), ("prefix", "lease", "keep", "keep_results", "patience")),
+    **{
+        f"{store}.{name}": (("self", *arguments), ("for_good",) if name == "release" else ())
+        for store in ("ClaimStore", "MemoryClaims", "RedisClaims")
+        for name, arguments in {
+            "check": (),
+            "claim": ("key", "owner", "scope"),
+            "renew": ("holdings",),
+            "record": ("holding", "result"),
+            "settle": ("holding", "result"),
+            "release": ("holding",),
+            "aclose": (),
+        }.items()
+    },
     "MappingView.get": (("self", "key", "default"), ()),
     **{f"MappingView.{name}": (("self",), ()) for name in ("keys", "values", "items")},
 }
@@ -224,6 +244,9 @@ TREE: list[tuple[str, type[Exception], tuple[int, ...]]] = [
     ("FileError", InferenceError, ()),
     ("FileError", OSError, ()),
     ("StreamError", InferenceError, ()),
+    ("LeaseHeldError", InferenceError, ()),
+    ("LeaseLostError", InferenceError, ()),
+    ("ClaimStoreError", InferenceError, ()),
     ("RunFailedError", InferenceError, ()),
     ("InputRequiredError", InferenceError, ()),
     ("OutputError", InferenceError, ()),

@@ -37,14 +37,21 @@ def is_event_id(text: str) -> bool:
 class Bell:
     """Tells readers that there is something new, over one connection for all readers of a front.
 
+    Only ``listen`` uses the connection, for redis-py fails when several tasks make it again at once. Readers wake it up
+    through a channel of its own.
+
     Args:
         redis: A client that decodes responses.
         closing: Set when the front is told to end. All readers are told of it.
+        own: The name of the channel of this bell.
     """
 
-    def __init__(self, redis: Redis, closing: asyncio.Event) -> None:
+    def __init__(self, redis: Redis, closing: asyncio.Event, own: str) -> None:
         self.closing = closing
+        self._redis = redis
+        self._own = own
         self._channels = redis.pubsub()
+        self._subscribed: set[str] = set()
         self._readers: dict[str, set[asyncio.Event]] = {}
 
     @asynccontextmanager
@@ -53,27 +60,21 @@ class Bell:
         rung = asyncio.Event()
         self._readers.setdefault(channel, set()).add(rung)
         try:
-            if len(self._readers[channel]) == 1:
-                await self._channels.subscribe(channel)
+            if channel not in self._subscribed:
+                await self._redis.publish(self._own, "")
             yield rung
         finally:
             self._readers[channel].discard(rung)
             if not self._readers[channel]:
-                del self._readers[channel]
-                await self._unsubscribe(channel)
+                del self._readers[channel]  # it is listened to until the next time that somebody comes
 
-    async def listen(self, first: str) -> None:
-        """Listen until cancelled.
-
-        Args:
-            first: A channel that is listened to all the time, since there must be one.
-        """
+    async def listen(self) -> None:
+        """Listen until cancelled."""
         closed = asyncio.create_task(self._ring_at_the_end())
         try:
             while True:
                 try:
-                    if not self._channels.subscribed:
-                        await self._channels.subscribe(first)
+                    await self._subscribe()
                     message = await self._channels.get_message(timeout=KEEP_ALIVE)
                 except (RedisError, OSError) as error:
                     logger.warning("new events cannot be heard of, trying again: %s", error)
@@ -95,11 +96,15 @@ class Bell:
         for channel in self._readers:
             self._ring(channel)
 
-    async def _unsubscribe(self, channel: str) -> None:
-        try:
-            await self._channels.unsubscribe(channel)
-        except (RedisError, OSError) as error:
-            logger.debug("the subscription has ended with its connection: %s", error)
+    async def _subscribe(self) -> None:
+        """Listen to the channels that have readers, and no longer to others."""
+        wanted = {self._own, *self._readers}
+        if new := wanted - self._subscribed:
+            await self._channels.subscribe(*new)
+            self._subscribed |= new
+        if old := self._subscribed - wanted:
+            await self._channels.unsubscribe(*old)
+            self._subscribed -= old
 
 
 async def follow(turns: Turns, bell: Bell, turn_id: str, after: str) -> AsyncIterator[bytes]:

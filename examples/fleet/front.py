@@ -52,8 +52,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     metrics.serve(SETTINGS.metrics_port)
     await broker.startup()
     closing = asyncio.Event()
-    app.state.bell = Bell(turns.redis, closing)
-    listening = asyncio.create_task(app.state.bell.listen(f"{SETTINGS.prefix}bell"), name="bell")
+    app.state.bell = Bell(turns.redis, closing, f"{SETTINGS.prefix}bell:{uuid.uuid4().hex}")
+    listening = asyncio.create_task(app.state.bell.listen(), name="bell")
     when_told_to_end(closing.set)
     yield
     listening.cancel()

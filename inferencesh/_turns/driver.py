@@ -33,7 +33,7 @@ from inferencesh.errors import (
 from inferencesh.models import Message
 
 from .conversation import Conversation
-from .leases import Leases
+from .leases import Lease, Leases
 from .output import read_output
 from .request import TurnRequest
 from .start import TurnStarter, stream_path
@@ -100,7 +100,8 @@ class TurnDriver(EventDriver[Message]):
         self._options = options
         self._span = TurnSpan(conversation.setup.body, request.text)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._starter: TurnStarter | None = None
+        self._starter: TurnStarter | None = None  # kept for a turn that is left before it has begun
+        self._lease: Lease | None = None
         self._releasing: asyncio.Task[None] | None = None
         self._drives = False  # whether this driver, and no other one, drives the turn now
         self._failure: Exception | None = None  # raised once the snapshots before it were returned
@@ -199,9 +200,9 @@ class TurnDriver(EventDriver[Message]):
         if self._runner is not None:
             self._runner.cancel()
             self._runner = None
-        if self._starter is not None and self._starter.lease is not None:
-            self._releasing = self._options.leases.give_up(self._starter.lease)
-            self._starter.lease = None
+        if self._lease is not None:
+            self._releasing = self._options.leases.give_up(self._lease)
+            self._lease = None
         if self.turn is not None and self._drives:  # else another stream may have taken the turn up since
             self._drives = self.turn.driven = False
             self.turn.calls.abandon()
@@ -226,40 +227,48 @@ class TurnDriver(EventDriver[Message]):
 
     async def _take_up(self) -> Turn:
         """Begin the turn, or take it up again where it was left."""
-        if self._starter is None:
+        turn = self.turn
+        if self._loop is None:
             self._loop = asyncio.get_running_loop()
             self._now = self._loop.time
-            self._starter = TurnStarter(
-                *(self._transport, self.conversation, self.request, self._options.leases, self._connection),
-                lambda: self.closed,
-            )
-        starter, turn = self._starter, self.turn
         if turn is None:
+            starter = self._starter = self._starter or self._make_starter()
             with self._span.active():
                 self.conversation.require_free()
                 turn = await starter.start()
+            self._starter = None
             self._snapshots += starter.snapshots
             turn.calls.asks = self.request.on_approval is not None
             turn.through_pauses = self.request.until == "end"
             self.turn = turn
-        else:
+            self._keep(starter.lease)
+        elif self._options.leases.shared:
+            starter = self._make_starter()
             await starter.follow(turn)
-        if starter.lease is not None:
-            self.fencing_token = starter.lease.attempt
-            starter.lease.when_lost(self._connection.wake)
+            self._keep(starter.lease)
         self._drives = turn.driven = True
         return turn
 
+    def _make_starter(self) -> TurnStarter:
+        return TurnStarter(
+            *(self._transport, self.conversation, self.request, self._options.leases, self._connection),
+            lambda: self.closed,
+        )
+
+    def _keep(self, lease: Lease | None) -> None:
+        """Keep the lease of the turn until it is left."""
+        self._lease = lease
+        if lease is not None:
+            self.fencing_token = lease.fencing_token
+            lease.when_lost(self._connection.wake)
+
     async def _confirm_lease(self) -> None:
-        """Check that no other worker has taken the turn over, where this process has not renewed its lease in time.
+        """Check that no other worker has taken the turn over, after this process has not renewed its lease in time.
 
         Raises:
             LeaseLostError: One has.
         """
-        lease = self._starter.lease if self._starter is not None else None
-        if lease is None or lease.certain:
-            return
-        if not await lease.confirm():
+        if self._lease is not None and not await self._lease.confirm():
             raise LeaseLostError(
                 "another worker has taken this turn over, because this process did not renew its lease in time, as "
                 "when it was stopped or overloaded; the turn goes on there"
@@ -279,7 +288,8 @@ class TurnDriver(EventDriver[Message]):
             if self.closed:  # by another task, while this one was waiting
                 self._detach()
                 return
-            await self._confirm_lease()
+            if self._lease is not None and not self._lease.certain:
+                await self._confirm_lease()
             if self._runner is not None and self._runner.failure is not None:
                 raise self._runner.failure
             if turn.wants_action or self._wait or not connection.is_open:

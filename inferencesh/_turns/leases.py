@@ -182,6 +182,11 @@ class Lease:
         """Whether nobody else can have the claim now, by the time of this process alone."""
         return not self.lost and (self._store.lease is None or asyncio.get_running_loop().time() < self._known_until)
 
+    @property
+    def fencing_token(self) -> int | None:
+        """The number of the claim, where owners may die without the store; else None."""
+        return None if self._store.lease is None else self.attempt
+
     def when_lost(self, call: Callable[[], object]) -> None:
         """Set what is called when another owner has the claim."""
         self._on_lost = call
@@ -232,6 +237,12 @@ class Lease:
             if not self.lost:
                 await self._tell(self._store.release(self.holding, for_good=for_good))
 
+    async def forget(self) -> None:
+        """End the claim as if it had never been granted: nothing was begun, whatever was recorded."""
+        if not self.lost:
+            await self._tell(self._store.record(self.holding, ""))
+        await self.release()
+
     def stop_renewing(self) -> None:
         """Leave the lease to run out, unless it is settled or released."""
         if self._renewer is not None:
@@ -262,7 +273,7 @@ class Lease:
             self.stop_renewing()
             self._on_lost()
 
-    async def _tell(self, telling: Awaitable[None]) -> None:
+    async def _tell(self, telling: Awaitable[object]) -> None:
         try:
             await telling
         except ClaimStoreError as error:

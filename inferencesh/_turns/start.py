@@ -89,6 +89,17 @@ class TurnStarter:
             LeaseHeldError: It could not be taken over in time.
             ClaimStoreError: The store of claims is lost, and a turn or a message has to be claimed.
         """
+        try:
+            return await self._start()
+        except BaseException as error:
+            if self.lease is not None and isinstance(error, GeneratorExit):  # nothing can be awaited any more
+                self.lease.stop_renewing()
+            elif self.lease is not None:
+                self._leases.give_up(self.lease)
+            self.lease = None
+            raise
+
+    async def _start(self) -> Turn:
         request = self._request
         if request.text is not None and request.idempotency_key is not None:
             return await self._send_once(request.text, request.idempotency_key)
@@ -200,7 +211,7 @@ class TurnStarter:
             earlier = await self._find_sent(text, lease.result) if lease.result else None
             if earlier is None:
                 turn = await self._send(text, lease)
-                await self._hold(turn, self._now())
+                await self.follow(turn)
                 sent = _Sent(turn.chat_id or "", turn.run.user_message_id)
             else:
                 sent = _Sent(self._conversation.require_chat(), earlier.id)
@@ -208,9 +219,7 @@ class TurnStarter:
             lease.stop_renewing()
             raise
         except BaseException as error:
-            if _not_sent(error):
-                await lease.record("")
-            await lease.release()
+            await (lease.forget() if _not_sent(error) else lease.release())
             raise
         await lease.settle(sent.written())
         return turn if earlier is None else await self._go_on(sent)
@@ -249,7 +258,7 @@ class TurnStarter:
         chat = await self._api.read_chat(chat_id)
         read = await self._api.read_messages(chat, chat_id, lambda message: _order(message) <= after)
         return min(
-            (m for m in _users(read) if m.order > after and m.text == text),
+            (m for m in _users(read) if m.order > after and m.text.strip() == text.strip()),
             key=lambda message: message.order,
             default=None,
         )
@@ -377,7 +386,7 @@ def _not_sent(error: BaseException) -> bool:
     """Whether an error says that a message has not reached the service, or was refused there."""
     if isinstance(error, APIError):
         return error.status_code < 500 or error.status_code == 503
-    return isinstance(error, APIConnectionError) and not error.sent
+    return isinstance(error, _LostError) or (isinstance(error, APIConnectionError) and not error.sent)
 
 
 def _order(message: Mapping[str, Any]) -> int:

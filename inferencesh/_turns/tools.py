@@ -255,8 +255,16 @@ class ToolRunner:
             if isinstance(claim, CallOutcome):
                 return claim
             async with claim:
+                if claim.attempt > 1 and not self._waits(call):  # the worker before had answered it, and then died
+                    await claim.settle(CallOutcome.ANSWERED.name)
+                    return CallOutcome.ANSWERED
                 if await self._run(tool, tool.handler, call, claim):
                     return CallOutcome.ANSWERED
+
+    def _waits(self, call: ToolCall) -> bool:
+        """Whether a call still waits for its result, by what the chat has brought since it was found."""
+        known = (each for message in self._turn.replies.current for each in message.tool_calls if each.id == call.id)
+        return all(step_of(each) is not None for each in known)
 
     async def _run(self, tool: Tool, handler: Callable[..., Any], call: ToolCall, lease: Lease) -> bool:
         """Get the result of a claimed call and post it; a result that an earlier owner has recorded is posted as it is.

@@ -137,7 +137,7 @@ class RedisClaims(ClaimStore):
 
     Example:
         ```python
-        client = AsyncInference.local(claims=RedisClaims("redis://localhost:6379/0", lease=20))
+        client = AsyncInference("inf_...", claims=RedisClaims("redis://localhost:6379/0", lease=20))
         ```
     """
 

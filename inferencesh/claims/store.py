@@ -94,7 +94,7 @@ class ClaimStore(ABC):
     Example:
         ```python
         store: ClaimStore = MemoryClaims(lease=30)
-        client = AsyncInference.local(claims=store)
+        client = AsyncInference("inf_...", claims=store)
         ```
     """
 

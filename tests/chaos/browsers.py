@@ -46,7 +46,7 @@ class Browser:
         events: What has arrived, over all connections.
         again: How often it has come back.
         refused: The statuses of the responses with which a front sent it away.
-        seconds: How long the turn took.
+        seconds: How long the turn took, once a front had taken it.
         fault: What made it give up, or "".
     """
 
@@ -64,10 +64,23 @@ class Browser:
         """The last event of the turn, if it has arrived."""
         return self.events[-1] if self.events and self.events[-1].name in LAST else None
 
-    async def run(
+    async def send(self, session: aiohttp.ClientSession, fronts: Sequence[str], chance: random.Random) -> None:
+        """Send the message until a front has taken it. It may be sent again: the turn has an id.
+
+        Args:
+            session: Makes the requests.
+            fronts: The addresses of the fronts.
+            chance: Draws which front.
+        """
+        taken = await self._post(session, chance.choice(fronts))
+        while not taken:
+            await asyncio.sleep(chance.uniform(0.5, 1.5) * _PAUSE)
+            taken = await self._post(session, chance.choice(fronts))
+
+    async def follow(
         self, session: aiohttp.ClientSession, fronts: Sequence[str], chance: random.Random, drops: float
     ) -> None:
-        """Send the message, and follow the turn to its last event.
+        """Follow the turn to its last event.
 
         Args:
             session: Makes the requests.
@@ -75,21 +88,15 @@ class Browser:
             chance: Draws which front, and when the connection is lost.
             drops: The probability that a connection is lost, of each one.
         """
-        began = asyncio.get_running_loop().time()
-        sent = await self._sent(session, chance.choice(fronts))
-        while not sent:
-            await asyncio.sleep(chance.uniform(0.5, 1.5) * _PAUSE)
-            sent = await self._sent(session, chance.choice(fronts))
         while self.last is None:
             left = chance.randint(1, 12) if chance.random() < drops else None  # events, then it is gone
             await self._listen(session, chance.choice(fronts), left)
             if self.last is None:
                 self.again += 1
                 await asyncio.sleep(chance.uniform(0.2, 1.0) * _PAUSE)
-        self.seconds = asyncio.get_running_loop().time() - began
 
-    async def _sent(self, session: aiohttp.ClientSession, front: str) -> bool:
-        """Send the message; whether a front has taken it. It may be sent again: the turn has an id."""
+    async def _post(self, session: aiohttp.ClientSession, front: str) -> bool:
+        """Send the message; returns whether the front has taken it."""
         body = {"text": self.plan.message, "chat_id": self.chat_id, "turn_id": self.plan.turn_id}
         try:
             async with session.post(f"{front}/chat", json=body, headers=self._headers()) as response:

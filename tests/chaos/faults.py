@@ -25,17 +25,21 @@ class Rates:
         kill: A worker is killed, and started again.
         redis: Redis is killed, and started again with its append-only file.
         pause: A worker is stopped for longer than its lease, and goes on.
-        cut: A connection between a worker and the runtime is reset.
+        cut: A connection of a worker to the runtime is reset.
+        cut_redis: A connection of a front or a worker to Redis is reset.
         front: A front is killed, and started again.
         paused: Seconds for which a worker is stopped.
+        down: Seconds after which Redis is started again, at most.
     """
 
     kill: float | None = 1.0
     redis: float | None = 20.0
     pause: float | None = 10.0
     cut: float | None = 0.3
+    cut_redis: float | None = 0.5
     front: float | None = 20.0
     paused: float = 6.0
+    down: float = 2.0
 
 
 class Faults:
@@ -43,7 +47,8 @@ class Faults:
 
     Args:
         fleet: The fleet.
-        proxy: What passes on the connections between workers and the runtime.
+        runtime: What passes on connections to the runtime.
+        redis: What passes on connections to Redis.
         rates: How often.
         seed: What the faults are drawn from.
 
@@ -51,10 +56,11 @@ class Faults:
         counts: How often what has happened.
     """
 
-    def __init__(self, fleet: Fleet, proxy: CuttingProxy, rates: Rates, seed: int) -> None:
+    def __init__(self, fleet: Fleet, runtime: CuttingProxy, redis: CuttingProxy, rates: Rates, seed: int) -> None:
         self.counts: collections.Counter[str] = collections.Counter()
         self._fleet = fleet
-        self._proxy = proxy
+        self._runtime = runtime
+        self._redis = redis
         self._rates = rates
         self._seed = seed
 
@@ -67,6 +73,7 @@ class Faults:
             ("redis", rates.redis, self._restart_redis),
             ("pause", rates.pause, self._pause),
             ("cut", rates.cut, self._cut),
+            ("cut redis", rates.cut_redis, self._cut_redis),
             ("front", rates.front, self._kill_front),
         ]
         tasks = [
@@ -91,14 +98,17 @@ class Faults:
             await fault(chance)
 
     async def _kill(self, chance: random.Random) -> None:
-        number = chance.randrange(len(self._fleet.workers))
-        if not self._fleet.workers[number].paused:
-            self._fleet.workers[number].kill()
-            self._fleet.start_worker(number)
-            self.counts["kills"] += 1
+        number = chance.choice([number for number, worker in self._fleet.workers.items() if not worker.paused])
+        self._fleet.workers[number].kill()
+        self._fleet.start_worker(number)
+        self.counts["kills"] += 1
 
     async def _restart_redis(self, chance: random.Random) -> None:
-        await asyncio.shield(asyncio.to_thread(self._fleet.redis.restart, hard=True))
+        self._fleet.redis.kill()
+        try:
+            await asyncio.sleep(chance.uniform(0.0, self._rates.down))
+        finally:
+            await asyncio.shield(asyncio.to_thread(self._fleet.redis.start))
         self.counts["redis restarts"] += 1
 
     async def _pause(self, chance: random.Random) -> None:
@@ -111,7 +121,10 @@ class Faults:
         self.counts["pauses"] += 1
 
     async def _cut(self, chance: random.Random) -> None:
-        self.counts["cut connections"] += self._proxy.cut(chance)
+        self.counts["connections cut"] += self._runtime.cut(chance)
+
+    async def _cut_redis(self, chance: random.Random) -> None:
+        self.counts["connections to Redis cut"] += self._redis.cut(chance)
 
     async def _kill_front(self, chance: random.Random) -> None:
         number = chance.randrange(len(self._fleet.fronts))

@@ -154,13 +154,14 @@ class Fleet:
         """What results the runtime was sent."""
         return self.home / "posted.jsonl"
 
-    def start(self, upstream: str) -> None:
+    def start(self, runtime_url: str, redis_url: str) -> None:
         """Start all fronts and workers.
 
         Args:
-            upstream: The address at which they find the runtime.
+            runtime_url: The address at which they find the runtime.
+            redis_url: The address at which they find Redis.
         """
-        self._upstream = upstream
+        self._addresses = {"REDIS_URL": redis_url, "INFERENCE_BASE_URL": runtime_url}
         for number in range(len(self.addresses)):
             self.start_front(number)
         for number in range(self._workers):
@@ -212,8 +213,7 @@ class Fleet:
 
     def _named(self, kind: str) -> dict[str, str]:
         return {
-            "REDIS_URL": self.redis.url,
-            "INFERENCE_BASE_URL": self._upstream,
+            **self._addresses,
             "INFERENCE_API_KEY": self.api_key,
             "FLEET_AGENT": f"{agent.__name__}:AGENT",
             "FLEET_NAME": f"{kind}-{next(self._names)}",

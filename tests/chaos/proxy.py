@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import random
 import socket
 import struct
@@ -12,8 +11,6 @@ from types import TracebackType
 from typing import Self
 
 __all__ = ["CuttingProxy"]
-
-logger = logging.getLogger(__name__)
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER that turns a close into a RST
 
@@ -27,7 +24,7 @@ class CuttingProxy:
 
     def __init__(self, port: int) -> None:
         self._target = port
-        self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._open: dict[asyncio.Task[None], list[asyncio.StreamWriter]] = {}
 
     @property
     def port(self) -> int:
@@ -39,10 +36,10 @@ class CuttingProxy:
         """Reset one of the open connections, in whatever it is in the middle of; return whether there was one."""
         if not self._open:
             return False
-        task = chance.choice(list(self._open))
-        with contextlib.suppress(OSError):  # the client has just closed it
-            self._open[task].get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        task.cancel()
+        for writer in self._open[chance.choice(list(self._open))]:
+            with contextlib.suppress(OSError):  # the other side has just closed it
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            writer.transport.abort()
         return True
 
     async def __aenter__(self) -> Self:
@@ -53,44 +50,32 @@ class CuttingProxy:
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         self._server.close()
-        tasks = list(self._open)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for writers in self._open.values():
+            for writer in writers:
+                writer.transport.abort()
+        if self._open:
+            await asyncio.wait(list(self._open))
         await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Start a task for a connection; the one that asyncio has started must not be cancelled."""
-        task = asyncio.create_task(self._pass_on(reader, writer))
-        self._open[task] = writer
+        task = asyncio.current_task()
+        assert task is not None
+        writers = self._open[task] = [writer]
         try:
-            await asyncio.wait({task})
+            with contextlib.suppress(OSError):  # the runtime is gone
+                answers, target = await asyncio.open_connection("127.0.0.1", self._target)
+                writers.append(target)
+                await asyncio.gather(_copy(reader, target), _copy(answers, writer))
         finally:
-            task.cancel()
             del self._open[task]
-
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        target: asyncio.StreamWriter | None = None
-        try:
-            answers, target = await asyncio.open_connection("127.0.0.1", self._target)
-            async with asyncio.TaskGroup() as both:
-                both.create_task(_copy(reader, target))
-                both.create_task(_copy(answers, writer))
-        except* OSError:  # one side has gone, which the other is told by closing it
-            logger.debug("a connection broke")
-        except* asyncio.CancelledError:
-            writer.transport.abort()
-            raise
-        finally:
-            for each in (writer, target):
-                if each is not None:
-                    each.close()
+            for each in writers:
+                each.close()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Pass on bytes until one side has closed; the other is told so."""
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-    if writer.can_write_eof():
+    """Pass on bytes until one side has closed, and let the other know."""
+    with contextlib.suppress(OSError):  # a reset ends the connection as a FIN does
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
         writer.write_eof()

@@ -13,6 +13,7 @@ import aiohttp
 import attrs
 
 from inferencesh import AsyncInference
+from tests.support import eventually
 
 from .browsers import Browser
 from .faults import Faults, Rates
@@ -21,7 +22,7 @@ from .processes import Fleet
 from .proxy import CuttingProxy
 from .verdict import Evidence, Verdict, judge, read_chats, read_lines, read_streams
 
-__all__ = ["Options", "Run", "run_chaos", "run_turns"]
+__all__ = ["Options", "Run", "run_chaos", "run_deploy"]
 
 _TENANTS = 4
 _STARTS_WITHIN = 40.0  # seconds
@@ -44,7 +45,9 @@ class Options:
         longest: Seconds that the slowest handler takes.
         lease: Seconds after which turns of a worker without a sign of life are taken over.
         drain: Seconds that turns have to end when a worker is told to end.
-        patience: Seconds after which a turn without an end is lost.
+        interval: Seconds between two snapshots of a turn.
+        tenant_limit: How many turns each of the four tenants may have in flight.
+        patience: Seconds after which a turn that a front has taken, and that has no end, is lost.
         report: Whether to print how far it is.
     """
 
@@ -59,6 +62,8 @@ class Options:
     longest: float = 0.5
     lease: float = 3.0
     drain: float = 10.0
+    interval: float = 0.05
+    tenant_limit: int = 12
     patience: float = 120.0
     report: bool = False
 
@@ -70,7 +75,8 @@ class Options:
             "FLEET_LEASE": str(self.lease),
             "FLEET_DRAIN": str(self.drain),
             "FLEET_ATTEMPTS": "1000",
-            "FLEET_TENANT_LIMIT": str(max(2, self.at_once // _TENANTS)),
+            "FLEET_INTERVAL": str(self.interval),
+            "FLEET_TENANT_LIMIT": str(self.tenant_limit),
             "FLEET_QUEUE_LIMIT": str(self.at_once),
         }
 
@@ -108,12 +114,19 @@ class Run:
     async def _follow(self, browser: Browser, session: aiohttp.ClientSession, chance: random.Random) -> None:
         began = time.monotonic()
         try:
+            await browser.send(session, self.fleet.addresses, chance)
+            began = time.monotonic()
             async with asyncio.timeout(self.options.patience):
-                await browser.run(session, self.fleet.addresses, chance, self.options.drops)
+                await browser.follow(session, self.fleet.addresses, chance, self.options.drops)
         except (TimeoutError, AssertionError) as error:
-            browser.seconds = time.monotonic() - began
             browser.fault = str(error)
+        browser.seconds = time.monotonic() - began
         self.ended += 1
+
+    @property
+    def under_way(self) -> int:
+        """How many turns a worker has begun and not ended, as far as the browsers know."""
+        return sum(bool(browser.events) and browser.last is None for browser in self.browsers)
 
     async def judge(self) -> Verdict:
         """Judge all turns, when they have ended."""
@@ -135,30 +148,72 @@ async def run_chaos(options: Options) -> Verdict:
     Returns:
         What is wrong, and the figures.
     """
+    with new_fleet(options) as fleet:
+        async with (
+            CuttingProxy(urlsplit(fleet.runtime_url).port or 0) as runtime,
+            CuttingProxy(fleet.redis.port) as redis,
+        ):
+            run = Run(options, fleet)
+            faults = Faults(fleet, runtime, redis, options.rates, options.seed)
+            fleet.start(f"http://127.0.0.1:{runtime.port}", f"redis://127.0.0.1:{redis.port}/0")
+            await fleet_is_up(fleet)
+            began = time.monotonic()
+            async with faults.running():
+                await run_turns(run, lambda: len(run.browsers) < options.turns)
+            seconds = time.monotonic() - began
+        verdict = await run.judge()
+    verdict.figures |= {**faults.counts, "seconds": round(seconds, 1), "seed": options.seed}
+    return verdict
 
-    def go_on() -> bool:
-        return len(run.browsers) < options.turns
 
-    fleet = Fleet(
+async def run_deploy(options: Options) -> Verdict:
+    """Run turns while first all workers and then all fronts are replaced, one after the other, and judge them.
+
+    Args:
+        options: What is run; turns begin until everything is replaced, however many that is.
+
+    Returns:
+        What is wrong, and the figures.
+    """
+    with new_fleet(options) as fleet:
+        run = Run(options, fleet)
+        fleet.start(fleet.runtime_url, fleet.redis.url)
+        await fleet_is_up(fleet)
+        deploying = asyncio.create_task(_deploy(run))
+        await run_turns(run, lambda: not deploying.done())
+        in_flight = await deploying
+        verdict = await run.judge()
+    verdict.figures["turns in flight"] = in_flight
+    return verdict
+
+
+async def _deploy(run: Run) -> list[int]:
+    """Replace everything; returns how many turns were under way whenever a process was told to end."""
+    fleet, in_flight = run.fleet, []
+    await eventually(lambda: run.under_way > run.options.at_once * 0.8, "most turns under way", _STARTS_WITHIN)
+    for number, worker in list(fleet.workers.items()):
+        in_flight.append(run.under_way)
+        fleet.start_worker(number)
+        worker.terminate()
+        await asyncio.to_thread(worker.wait)
+    for number, front in list(fleet.fronts.items()):
+        in_flight.append(run.under_way)
+        front.terminate()
+        await asyncio.to_thread(front.wait)
+        fleet.start_front(number)
+        await fleet_is_up(fleet)
+    return in_flight
+
+
+def new_fleet(options: Options) -> Fleet:
+    """Return the fleet of a run."""
+    return Fleet(
         fronts=options.fronts,
         workers=options.workers,
         pace=options.pace,
         longest=options.longest,
         settings=options.settings,
     )
-    with fleet:
-        async with CuttingProxy(urlsplit(fleet.runtime_url).port or 0) as proxy:
-            run = Run(options, fleet)
-            faults = Faults(fleet, proxy, options.rates, options.seed)
-            fleet.start(f"http://127.0.0.1:{proxy.port}")
-            await fleet_is_up(fleet)
-            began = time.monotonic()
-            async with faults.running():
-                await run_turns(run, go_on)
-            seconds = time.monotonic() - began
-        verdict = await run.judge()
-    verdict.figures |= {**faults.counts, "seconds": round(seconds, 1), "seed": options.seed}
-    return verdict
 
 
 async def run_turns(run: Run, go_on: Callable[[], bool]) -> None:

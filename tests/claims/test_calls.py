@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from inferencesh import AsyncInference, LeaseLostError, ToolContext, tool
-from inferencesh.claims import MemoryClaims
+from inferencesh.claims import Claim, ClaimState, Holding, MemoryClaims
 from inferencesh.local import ToolCall
 from tests.clients.conftest import Serve
 from tests.support import Gate, Served, eventually
@@ -148,6 +148,56 @@ async def test_a_result_that_was_recorded_is_posted_and_not_made_again(serve: Se
         posting.open()  # the first worker was not dead after all: the service takes one result only
         assert (await running).text == "A bird."
         assert await results(two, await chat_of(agent)) == ["from one"]
+
+
+class Waiting(WorkerClaims):
+    """A worker of which the test learns that it was granted a call as the second one."""
+
+    def __init__(self, shared: MemoryClaims) -> None:
+        super().__init__(shared)
+        self.granted = Gate()
+        self.granted.open()
+
+    async def claim(self, key: str, owner: str, scope: str = "") -> Claim:
+        """As the shared store."""
+        claim = await super().claim(key, owner, scope)
+        if claim.state is ClaimState.GRANTED and claim.attempt > 1:
+            self.granted.wait()
+        return claim
+
+
+class Forgetful(WorkerClaims):
+    """A worker that dies after the service has its result and before the store knows."""
+
+    async def record(self, holding: Holding, result: str) -> bool:
+        """Keep nothing, as a store does that is told to keep no results."""
+        return await self.shared.record(holding, "")
+
+    async def settle(self, holding: Holding, result: str | None = None) -> None:
+        """Never reach the store."""
+
+
+async def test_a_call_that_the_service_has_the_result_of_is_not_run_again(serve: Serve) -> None:
+    """Whatever the store knows: the worker that waited for the dead one sees the result in the chat."""
+    going_on = Gate()
+    served, handlers, gate = serve(CALL, [going_on, "A bird."]), Handlers(), Gate()
+    clock = Clock()
+    shared = MemoryClaims(lease=30, clock=clock)
+    second = Waiting(shared)
+    async with client(served, Forgetful(shared)) as one, client(served, second) as two:
+        agent = one.agent(handlers.config("from one", gate))
+        running = asyncio.create_task(agent.send_message("Look it up"))
+        await gate.someone_there()
+        other = two.agent(handlers.config("from two"), chat_id=await chat_of(agent))
+        following = asyncio.create_task(other.wait())
+        await eventually(lambda: any(":call:" in key for key in second.claimed), "the second worker asks", within=5)
+        gate.open()
+        await going_on.someone_there()
+        clock.now += 31
+        await second.granted.someone_there()
+        going_on.open()
+        assert [(await task).text for task in (running, following)] == ["A bird.", "A bird."]
+        assert handlers.attempts == [1]
 
 
 async def test_a_call_that_was_left_is_begun_again_by_another_worker_at_once(serve: Serve) -> None:

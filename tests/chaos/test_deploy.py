@@ -1,0 +1,35 @@
+"""A deploy under load loses nothing: workers and fronts are told to end, one after the other, and others go on."""
+
+from __future__ import annotations
+
+import asyncio
+
+import attrs
+import pytest
+
+from .run import Options, run_deploy
+
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(150)]
+
+LOAD = Options(
+    at_once=100, workers=3, pace=0.1, longest=1.0, interval=0.25, drops=0.0, lease=60.0, drain=30.0, tenant_limit=100
+)
+
+
+def test_a_deploy_lets_turns_end() -> None:
+    """No turn changes its worker and no handler starts twice, for the time to drain is enough."""
+    verdict = asyncio.run(run_deploy(LOAD))
+    figures = verdict.figures
+    assert not verdict.faults, "\n".join([*verdict.faults, str(figures)])
+    assert min(figures["turns in flight"]) >= 50, figures
+    assert figures["whole"] == figures["turns"]
+    assert (figures["takeovers"], figures["handler repeats"]) == (0, 0), figures
+
+
+def test_turns_that_do_not_end_in_time_are_taken_over_at_once() -> None:
+    """Nobody waits for the end of a lease, which is a minute here, and nothing is lost either."""
+    verdict = asyncio.run(run_deploy(attrs.evolve(LOAD, at_once=40, drain=1.0, patience=40.0)))
+    figures = verdict.figures
+    assert not verdict.faults, "\n".join([*verdict.faults, str(figures)])
+    assert figures["whole"] == figures["turns"]
+    assert figures["takeovers"] > 0, figures

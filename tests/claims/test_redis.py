@@ -1,0 +1,291 @@
+"""Claims in a real Redis: what it holds, what happens when it is away, and workers that are processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from inferencesh import AsyncInference, ClaimStoreError, ConfigurationError, Inference, RedisClaims, tool
+from inferencesh.claims import Holding
+from inferencesh.local import ToolCall
+from tests.clients.conftest import Serve
+from tests.redis_server import RedisServer
+from tests.support import Gate, Served
+
+pytestmark = pytest.mark.redis
+
+CALL = [ToolCall("look_up", {"word": "pelican"})]
+SECRET = "nothing that anybody else should read"
+
+
+def agent(answer: str = "a bird", gate: Gate | None = None) -> dict[str, Any]:
+    """Return an agent whose tool waits at a gate."""
+
+    async def look_up(word: str) -> str:
+        if gate is not None:
+            await gate.passed()
+        return answer
+
+    return {"name": "librarian", "tools": [tool("look_up").handler(look_up).build()]}
+
+
+async def everything(server: RedisServer) -> dict[str, dict[str, str]]:
+    """Return all that Redis holds."""
+    async with redis.asyncio.Redis.from_url(server.url, decode_responses=True) as connection:
+        held: dict[str, dict[str, str]] = {}
+        async for key in connection.scan_iter():
+            assert 0 < await connection.ttl(key) <= 86400, "every key expires"
+            held[key] = {str(k): str(v) for k, v in (await connection.hgetall(key)).items()}
+        return held
+
+
+@pytest.mark.parametrize("keep_results", [True, False])
+async def test_what_redis_holds(serve: Serve, redis_server: RedisServer, *, keep_results: bool) -> None:
+    """Ids and numbers under the prefix; a tool's result until the service has it, unless that is switched off."""
+    gate = Gate()
+    served = serve([SECRET, *CALL], [gate, SECRET])
+    claims = RedisClaims(redis_server.url, prefix="app:", keep_results=keep_results)
+    async with AsyncInference(**served.address, claims=claims) as client:
+        one = client.agent(agent(SECRET), context={"who": SECRET})
+        submit = one._conversation.submit
+        kept: list[dict[str, dict[str, str]]] = []
+
+        async def looking(*arguments: Any, **options: Any) -> None:
+            kept.append(await everything(redis_server))
+            await submit(*arguments, **options)
+
+        one._conversation.submit = looking  # type: ignore[method-assign] # to look just before the service has it
+        sending = asyncio.create_task(one.send_message(SECRET, idempotency_key="job-1"))
+        await gate.someone_there()
+        gate.open()
+        await sending
+        assert (SECRET in str(kept)) is keep_results
+        after = await everything(redis_server)
+        assert {key.partition(":")[0] for key in after} == {"app"}
+        assert SECRET not in str(after)
+        assert served.runtime.api_key not in str(after)
+
+
+async def test_a_wrong_address_or_password_is_told_at_the_start(redis_server: RedisServer, serve: Serve) -> None:
+    """When a client is entered; the password is in no error and no repr."""
+    with pytest.raises(ConfigurationError, match="the address of Redis is not one"):
+        RedisClaims("http://localhost:6379")
+    with pytest.raises(ConfigurationError, match="lease must be a number of seconds"):
+        RedisClaims(redis_server.url, lease=0)
+    address = serve(["Hello."]).address
+    with RedisServer(password="right") as locked:
+        for password in ("wrong", ""):
+            claims = RedisClaims(f"redis://:{password}@127.0.0.1:{locked.port}/0")
+            for policy in ("fail", "run"):
+                with pytest.raises(ConfigurationError, match="refuses this program") as caught:
+                    await AsyncInference(**address, claims=claims, on_claim_store_lost=policy).__aenter__()
+            assert "wrong" not in f"{caught.value!r} {claims!r}"
+            with pytest.raises(ConfigurationError, match="refuses this program"):
+                await asyncio.to_thread(Inference(**address, claims=claims).__enter__)
+        async with AsyncInference(**address, claims=RedisClaims(locked.url)):
+            """The right one."""
+    with pytest.raises(ConfigurationError, match="index is out of range"):
+        await RedisClaims(redis_server.url.replace("/0", "/99")).check()
+
+
+async def test_what_is_no_redis_is_told_at_the_start(serve: Serve) -> None:
+    """Such as a web server at the address."""
+    port = serve(["Hello."]).address["base_url"].rpartition(":")[2]
+    claims = RedisClaims(f"redis://127.0.0.1:{port}/0", patience=0.1)
+    with pytest.raises(ConfigurationError, match="is no Redis server"):
+        await claims.check()
+    await claims.aclose()
+
+
+async def test_an_address_where_nobody_is(redis_server: RedisServer, serve: Serve) -> None:
+    """A typed error after a few tries, or a warning where the program goes on without it."""
+    redis_server.kill()
+    address = serve(["Hello."]).address
+    claims = RedisClaims(redis_server.url, patience=0.2)
+    with pytest.raises(ClaimStoreError, match=r"Redis at redis://127\.0\.0\.1:\d+/0 cannot be reached"):
+        await AsyncInference(**address, claims=claims).__aenter__()
+    async with AsyncInference(**address, claims=claims, on_claim_store_lost="run") as client:
+        assert (await client.agent({"name": "greeter"}).send_message("Hi", idempotency_key="job-1")).text == "Hello."
+
+
+@pytest.mark.parametrize("away", ["killed", "paused"])
+async def test_turns_under_way_finish_while_redis_is_away(serve: Serve, redis_server: RedisServer, away: str) -> None:
+    """And new claims are made as soon as it is back, with what it had written."""
+    gate = Gate()
+    served = serve(CALL, ["A bird."])
+    claims = RedisClaims(redis_server.url, lease=1.0, patience=0.2)
+    async with AsyncInference(**served.address, claims=claims) as client:
+        sending = asyncio.create_task(client.agent(agent(gate=gate)).send_message("Hi", idempotency_key="job-1"))
+        await gate.someone_there()
+        (redis_server.kill if away == "killed" else redis_server.pause)()
+        gate.open()
+        assert (await sending).text == "A bird."
+        (redis_server.start if away == "killed" else redis_server.resume)()
+        again = await client.agent(agent()).send_message("Hi", idempotency_key="job-1")
+        assert again.text == "A bird."
+    assert len(served.script.asked) == 2
+
+
+async def test_a_restart_of_redis_is_waited_for(redis_server: RedisServer) -> None:
+    """A claim that is asked for meanwhile is made afterwards, and those before are known."""
+    claims = RedisClaims(redis_server.url)
+    first = Holding("call", "first", attempt=(await claims.claim("call", "first")).attempt)
+    redis_server.kill()
+    asking = asyncio.create_task(claims.claim("call", "second"))
+    await asyncio.to_thread(redis_server.start)
+    assert (await asking).state.name == "HELD"
+    assert await claims.renew([first]) == [True]
+    await claims.aclose()
+
+
+async def test_a_claim_that_redis_has_lost_stays_with_its_owner(redis_server: RedisServer) -> None:
+    """As when it was started anew without its file: the owner that still renews it has it."""
+    claims = RedisClaims(redis_server.url)
+    first = Holding("call", "first", attempt=(await claims.claim("call", "first")).attempt)
+    async with redis.asyncio.Redis.from_url(redis_server.url) as connection:
+        await connection.flushall()
+    assert await claims.renew([first]) == [True]
+    assert (await claims.claim("call", "second")).state.name == "HELD"
+    await claims.aclose()
+
+
+def test_one_store_for_several_loops_and_threads(redis_server: RedisServer) -> None:
+    """Each loop has its own connections, closed with it."""
+    claims = RedisClaims(redis_server.url)
+
+    async def claim(owner: str) -> str:
+        return (await claims.claim("call", owner)).state.name
+
+    assert [asyncio.run(claim(owner)) for owner in ("first", "second", "first")] == ["GRANTED", "HELD", "GRANTED"]
+
+
+# -- workers that are processes ----------------------------------------------------------------------------------------
+
+WORKER = """
+import asyncio, sys
+from inferencesh import AsyncInference, RedisClaims, ToolContext, LeaseLostError, tool
+base_url, api_key, redis_url, key, answer, waits = sys.argv[1:]
+
+@tool
+async def look_up(word: str, context: ToolContext) -> str:
+    "Look a word up."
+    print("attempt", context.attempt, flush=True)
+    if waits == "waits":
+        await asyncio.sleep(3600)
+    if waits == "reads":
+        await asyncio.to_thread(sys.stdin.readline)
+    return answer
+
+async def main():
+    async with AsyncInference(api_key, base_url=base_url, claims=RedisClaims(redis_url, lease=1.0)) as client:
+        try:
+            message = await client.agent({"name": "librarian", "tools": [look_up]}).send_message(
+                "Look it up", idempotency_key=key)
+            print("reply", message.text, flush=True)
+        except LeaseLostError:
+            print("lost", flush=True)
+
+asyncio.run(main())
+"""
+
+
+class Worker:
+    """A worker in a process of its own."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+
+    async def line(self) -> str:
+        """Wait for its next line."""
+        assert self.process.stdout is not None
+        async with asyncio.timeout(20):
+            return (await self.process.stdout.readline()).decode().strip()
+
+    def send(self, what: signal.Signals) -> None:
+        """Send it a signal."""
+        self.process.send_signal(what)
+
+
+@asynccontextmanager
+async def worker(served: Served, server: RedisServer, answer: str, waits: str = "") -> AsyncIterator[Worker]:
+    """Start a worker that runs the same job as the others; killed at the end."""
+    arguments = [served.address["base_url"], served.runtime.api_key, server.url, "job-1", answer, waits]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", WORKER, *arguments), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        yield Worker(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def history(served: Served) -> list[tuple[str, str]]:
+    """Return role and text, or results, of all messages that the runtime has."""
+    async with AsyncInference(**served.address) as reader:
+        chats = [chat.id async for chat in reader.chats.list()]
+        found = [message for chat_id in chats async for message in reader.chats.messages(chat_id)]
+        results = [("result", call.result or "") for message in found for call in message.tool_calls]
+        return sorted([(message.role.value, message.text) for message in found if message.role == "user"] + results)
+
+
+async def test_a_worker_that_is_killed_is_replaced(serve: Serve, redis_server: RedisServer) -> None:
+    """In the middle of a tool: the other one runs the call again, and sends nothing."""
+    served = serve(CALL, ["A bird."])
+    async with worker(served, redis_server, "from one", "waits") as one:
+        assert await one.line() == "attempt 1"
+        one.send(signal.SIGKILL)
+        async with worker(served, redis_server, "from two") as two:
+            assert [await two.line(), await two.line()] == ["attempt 2", "reply A bird."]
+    assert await history(served) == [("result", "from two"), ("user", "Look it up")]
+
+
+async def test_a_worker_that_was_stopped_for_longer_than_its_lease_gives_up(
+    serve: Serve, redis_server: RedisServer
+) -> None:
+    """It goes on later, and what it has made meanwhile reaches nobody."""
+    served = serve(CALL, ["A bird."])
+    async with worker(served, redis_server, "from one", "reads") as one:
+        assert await one.line() == "attempt 1"
+        one.send(signal.SIGSTOP)
+        async with worker(served, redis_server, "from two") as two:
+            assert [await two.line(), await two.line()] == ["attempt 2", "reply A bird."]
+        assert one.process.stdin is not None
+        one.process.stdin.write(b"\n")
+        one.send(signal.SIGCONT)
+        assert await one.line() == "lost"
+    assert await history(served) == [("result", "from two"), ("user", "Look it up")]
+
+
+async def test_forked_children_have_connections_of_their_own(redis_server: RedisServer) -> None:
+    """A store that the parent has used works in a child, and the parent's connection stays."""
+    claims = RedisClaims(redis_server.url)
+    await claims.claim("call", "parent")
+
+    def in_child() -> int:
+        async def ask() -> str:
+            return (await claims.claim("call", "child")).state.name
+
+        return 0 if asyncio.run(ask()) == "HELD" else 1
+
+    pid = os.fork()
+    if pid == 0:
+        asyncio.events._set_running_loop(None)  # the child of a running loop: it uses one of its own
+        status = 1
+        try:
+            status = in_child()
+        finally:
+            os._exit(status)
+    _, status = await asyncio.to_thread(os.waitpid, pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert (await claims.claim("call", "parent")).state.name == "GRANTED"
+    await claims.aclose()
