@@ -35,7 +35,6 @@ SHOWN = {  # with the factor by which a figure is multiplied
     "write": ("Redis: CPU µs of a snapshot written while nobody reads", 1000),
     "command": ("Redis: CPU µs of a snapshot written or read, while both is done", 1000),
     "reads": ("Redis: reads for each snapshot sent to a browser", 1),
-    "kept": ("Redis: KB kept of a turn, one snapshot of 1 KB", 1),
     "connections": ("Redis: connections of all", 1),
     "rate": ("snapshots/s", 1),
 }
@@ -107,7 +106,6 @@ def _front(fleet: Fleet, browsers: int) -> dict[str, float]:
         with running_crowd(Order(address, redis.url, browsers, events, RATE / browsers)) as crowd:
             crowd.line()
             written = _during(fleet, crowd)
-            kept = sum(redis.kept(f"{PREFIX}turn:*").values())
             idle_memory, before = memory(front.pid)["VmRSS"], cpu_seconds(front.pid)
             _during(fleet, crowd)
             connecting, before = cpu_seconds(front.pid) - before, cpu_seconds(front.pid)
@@ -142,7 +140,6 @@ def _front(fleet: Fleet, browsers: int) -> dict[str, float]:
         "command": delivered.cpu / (writes + reads) * 1e3,
         "delivery": delivered.cpu / (writes + reads) * reads / found.snapshots * 1e3,
         "reads": reads / found.snapshots,
-        "kept": kept / browsers / 1024,
         "rate": found.snapshots / found.seconds,
     }
 

@@ -28,7 +28,7 @@ COMMENT = 10.0  # seconds between two comments of a front on a connection withou
 SILENT = 60.0  # seconds after which a worker looks at a turn without events again, with two requests
 WRITE = 0.4  # KB that a snapshot is longer in Redis and on its way to a browser
 GB = 1024.0**2  # KB
-WHOLE = ("more_worker", "more_front", "more_redis")  # the costs that the whole example shows
+WHOLE = ("more_worker", "more_front", "more_redis", "redis_events")  # the costs that the whole example shows
 
 
 def _option(default: float, text: str) -> Any:
@@ -95,7 +95,7 @@ class Costs:
     redis_delivery: float = _cost("Redis: ms of a snapshot read by a front", "front 1000 delivery")
     redis_claims: float = _cost("Redis: KB of a turn's claims", "redis claims turn kept")
     redis_call: float = _cost("Redis: KB of a tool call's claims", "redis claims tool kept")
-    redis_events: float = _cost("Redis: KB of a turn's newest snapshot and state", "front 1000 kept")
+    redis_events: float = _cost("Redis: KB of a turn's newest snapshot and state", "whole kept turn")
     more_worker: float = _cost("worker: CPU of the whole over that of its parts", "whole worker over expected")
     more_front: float = _cost("front: CPU of the whole over that of its parts", "whole front over expected")
     more_redis: float = _cost("Redis: CPU of the whole over that of its parts", "whole Redis over expected")

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 import aiohttp
@@ -141,14 +141,21 @@ def whole(fleet: Fleet) -> list[Section]:
             "front": cpu_seconds(front.pid) - before[1],
             "Redis": fleet.redis.look().since(redis).cpu,
         }
+    all_turns = got.turns + 1  # with the first one
+    kept = {
+        name: sum(fleet.redis.kept(f"fleet:{name}:*").values()) / all_turns / 1024
+        for name in ("turn", "chat", "claims")
+    }
     fleet.redis.empty()
     if got.turns != browsers * turns:
         raise AssertionError(f"only {got.turns} of {browsers * turns} turns ended")
-    return [_compared(fleet, browsers, got, used)]
+    return [_compared(fleet, browsers, got, used, kept)]
 
 
-def _compared(fleet: Fleet, browsers: int, got: Crowded, used: dict[str, float]) -> Section:
-    """Return what the processes used, beside what the parts sum up to."""
+def _compared(
+    fleet: Fleet, browsers: int, got: Crowded, used: Mapping[str, float], kept: Mapping[str, float]
+) -> Section:
+    """Return what the processes used, beside what the parts sum up to, and what Redis keeps of a turn."""
     published = got.snapshots / got.turns / (PLAN.events / PLAN.rate)
     assumed = Assumptions(
         streaming=1, waiting=0, words=PLAN.events, pace=PLAN.rate, tools=1, published=published, tls=0
@@ -176,12 +183,14 @@ def _compared(fleet: Fleet, browsers: int, got: Crowded, used: dict[str, float])
     figures = {f"whole {name}": seconds / got.turns * 1e3 for name, seconds in used.items()}
     figures |= {f"whole {name} over expected": used[name] / value for name, value in expected.items()}
     figures |= {"whole published": published, "whole first": got.first}
+    figures |= {f"whole kept {name}": size for name, size in kept.items()}
     note = (
         f"One front and one worker of examples/fleet, {browsers} browsers with {got.turns} turns in "
         f"{got.seconds:.1f} seconds: replies of {PLAN.length} characters in {PLAN.events} deltas, {PLAN.rate:g} a "
         f"second, with a tool call; {published:.1f} snapshots of each are published in a second (an interval of "
         f"{INTERVAL:g} s). All turns ended; their first text came after {got.first:.2f} seconds on average. "
-        "`expected` is what the measured parts sum up to."
+        f"`expected` is what the measured parts sum up to. Redis keeps {kept['turn']:.2f} KB of each turn, "
+        f"{kept['claims']:.2f} KB of its claims and {kept['chat']:.2f} KB of its chat."
     )
     columns = ("process", "CPU s", "CPU ms/turn", "expected CPU s", "measured / expected")
     return Section("The whole example", columns, rows, note, figures)
