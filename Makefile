@@ -7,7 +7,7 @@ LOWEST := .venv-lowest
 # The interpreters that make versions looks for, among pyenv's and in the search path; t is for free-threaded.
 VERSIONS ?= 3.11 3.12 3.13 3.14 3.14t
 # The tests that touch what differs between versions of Python and of the dependencies.
-LEAN := tests/types tests/tools tests/http tests/turns $(addprefix tests/clients/test_,send_message.py results.py structured.py tasks.py) \
+LEAN := tests/types tests/tools tests/http tests/turns tests/claims $(addprefix tests/clients/test_,send_message.py results.py structured.py tasks.py) \
 	$(addprefix tests/local/test_,runs.py database.py files.py) tests/uploads/test_uploads.py tests/faults/test_hosts.py
 # Most tests wait for sockets or processes. PARALLEL= runs them one after the other.
 PARALLEL ?= -n 3
@@ -130,6 +130,7 @@ $(LOWEST)/.ready: pyproject.toml $(READY)
 
 lowest: $(LOWEST)/.ready  ## run the tests that touch dependencies with the oldest versions allowed
 	$(LOWEST)/bin/python -m pytest -q $(PARALLEL) $(LEAN)
+	$(LOWEST)/bin/python -m pytest -q $(PARALLEL) -m redis tests/claims
 
 versions: $(READY)  ## run those tests with the other versions of Python on this machine
 	@own=$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \

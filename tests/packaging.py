@@ -91,6 +91,18 @@ EXTRAS = {
             client.agent({"name": "greeter"}).send_message("Hello")
         assert names, "no span was started"
     """,
+    "redis": """
+        import asyncio
+
+        from inferencesh import ClaimStoreError, RedisClaims
+
+        try:
+            asyncio.run(RedisClaims("redis://127.0.0.1:1/0", patience=0).check())
+        except ClaimStoreError as error:
+            assert "cannot be reached" in str(error), error
+        else:
+            raise AssertionError("port 1 answered")
+    """,
     "testing": """
         import pathlib, subprocess, sys, tempfile
 

@@ -103,8 +103,8 @@ class Bell:
             await self._channels.subscribe(*new)
             self._subscribed |= new
         if old := self._subscribed - wanted:
+            self._subscribed -= old  # first: whoever comes meanwhile must wake this up
             await self._channels.unsubscribe(*old)
-            self._subscribed -= old
 
 
 async def follow(turns: Turns, bell: Bell, turn_id: str, after: str) -> AsyncIterator[bytes]:

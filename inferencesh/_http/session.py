@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import importlib
 import logging
 import os
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import anyio.to_thread
-
 from inferencesh._loops.pool import LoopPool
-from inferencesh._loops.threads import OpenConnection
+from inferencesh._loops.threads import OpenConnection, import_in_thread
 from inferencesh.config import Secret, is_loopback
 from inferencesh.errors import APIConnectionError, APIError, APITimeoutError, ConfigurationError, InferenceError
 
@@ -33,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = [
     "HTTPClient",
     "connection_error",
-    "import_aiohttp",
     "proxy_for",
     "without_url",
 ]
@@ -43,12 +38,6 @@ logger = logging.getLogger("inferencesh")
 _KEEP_ALIVE = 4.0  # seconds; common servers close idle connections after 5, and a message must not go to a closing one
 _MOST_BODY = 64 * 1024 * 1024  # bytes of a response body
 _MOST_EXPLANATION = 64 * 1024  # bytes of the error response of a storage server
-
-
-async def import_aiohttp() -> None:
-    """Import aiohttp, in a thread, because the import would block the event loop."""
-    if "aiohttp" not in sys.modules:
-        await anyio.to_thread.run_sync(importlib.import_module, "aiohttp")
 
 
 class HTTPClient:
@@ -97,7 +86,7 @@ class HTTPClient:
             APIError: The response has an error status.
             APIConnectionError: The server could not be reached or did not answer.
         """
-        await import_aiohttp()
+        await import_in_thread("aiohttp")
         import aiohttp
         import yarl
 

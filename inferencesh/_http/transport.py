@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import attrs
 
 from inferencesh._loops.invoke import start_in_thread
-from inferencesh._loops.threads import OpenConnection, WeakRegistry
+from inferencesh._loops.threads import OpenConnection, WeakRegistry, import_in_thread
 from inferencesh._types.encoding import dump_json
 from inferencesh.errors import APIConnectionError, APIError, APITimeoutError, InferenceError
 
@@ -30,7 +30,7 @@ from .requests import (
     storage_address,
 )
 from .retry import Safety
-from .session import HTTPClient, import_aiohttp
+from .session import HTTPClient
 
 if TYPE_CHECKING:
     import aiohttp
@@ -124,7 +124,7 @@ class Transport:
         body = request.body
         if not isinstance(body, bytes) or len(body) <= _LARGE_BODY:
             return await self._http.send(request)
-        await import_aiohttp()
+        await import_in_thread("aiohttp")
         from .stream import LargeBody
 
         large = LargeBody(body)

@@ -19,7 +19,16 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["OpenConnection", "Uncopied", "WeakRegistry", "check_threads", "hand_over", "running_loop", "wait_for_end"]
+__all__ = [
+    "OpenConnection",
+    "Uncopied",
+    "WeakRegistry",
+    "check_threads",
+    "hand_over",
+    "import_in_thread",
+    "running_loop",
+    "wait_for_end",
+]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -55,6 +64,20 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
     except RuntimeError:
         return None
     return loop
+
+
+async def import_in_thread(name: str) -> None:
+    """Import a module in a thread, because the import of a large package would block the event loop.
+
+    Args:
+        name: The module's full name.
+    """
+    if name not in sys.modules:
+        import importlib
+
+        import anyio.to_thread
+
+        await anyio.to_thread.run_sync(importlib.import_module, name)
 
 
 _LOG_AFTER = 5.0  # seconds after which it is logged that cancelled tasks have not ended

@@ -14,7 +14,7 @@ from typing import Literal, Self, TypeAlias
 from inferencesh._loops.threads import hand_over
 from inferencesh.claims.memory import MemoryClaims
 from inferencesh.claims.store import Claim, ClaimState, ClaimStore, Holding
-from inferencesh.errors import ClaimStoreError, ConfigurationError
+from inferencesh.errors import ClaimStoreError, ConfigurationError, InferenceError
 
 __all__ = ["Lease", "Leases", "OnStoreLost", "new_owner"]
 
@@ -128,13 +128,15 @@ class Leases:
     async def aclose(self) -> None:
         """Release what is still held on this loop, and close the connections of the store."""
         loop = asyncio.get_running_loop()
-        for other, renewer in list(self._renewers.items()):
+        with self._lock:
+            renewers = list(self._renewers.items())
+        for other, renewer in renewers:
             if other is loop:
                 for lease in renewer.held():
                     self.give_up(lease)
             else:
                 hand_over(other, renewer.stop)  # the leases of another loop run out
-        giving_up = [task for task in self._giving_up if task.get_loop() is loop]
+        giving_up = [task for task in list(self._giving_up) if task.get_loop() is loop]
         if giving_up:
             await asyncio.wait(giving_up, timeout=_CLOSING)
         await self.store.aclose()
@@ -215,7 +217,7 @@ class Lease:
         asked_at = asyncio.get_running_loop().time()
         try:
             held = not self.lost and all(await self._store.renew([self.holding]))
-        except ClaimStoreError as error:
+        except InferenceError as error:  # as a store does that is lost, or refuses this program since
             logger.warning("%s; the turns under way go on", error)
             held = True
         self._renewed(asked_at, held=held)
@@ -276,7 +278,7 @@ class Lease:
     async def _tell(self, telling: Awaitable[object]) -> None:
         try:
             await telling
-        except ClaimStoreError as error:
+        except InferenceError as error:  # as a store does that is lost, or refuses this program since
             logger.warning("%s; a claim that has ended runs out there", error)
 
 
@@ -328,7 +330,7 @@ class _Renewer:
             leases, asked_at = self.held(), loop.time()
             try:
                 answers = await self._store.renew([lease.holding for lease in leases])
-            except ClaimStoreError as error:
+            except InferenceError as error:  # as a store does that is lost, or refuses this program since
                 logger.warning("%s; the turns under way go on", error)
                 continue
             for lease, held in zip(leases, answers, strict=True):

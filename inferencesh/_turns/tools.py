@@ -37,7 +37,6 @@ from inferencesh.claims.store import ClaimState
 from inferencesh.errors import (
     APIError,
     CallbackCancelledError,
-    ClaimStoreError,
     InferenceError,
     exception_text,
     typed_text,
@@ -305,7 +304,7 @@ class ToolRunner:
             return True
         try:
             return await lease.record(result.written())
-        except ClaimStoreError as error:
+        except InferenceError as error:  # of the store
             logger.warning("%s; the result of a call that was claimed before is posted", error)
             return True
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
+import importlib.util
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from inferencesh._loops.pool import LoopPool
+from inferencesh._loops.threads import import_in_thread
 from inferencesh.config import Backoff
 from inferencesh.errors import ClaimStoreError, ConfigurationError
 
@@ -164,11 +165,11 @@ class RedisClaims(ClaimStore):
 
     async def check(self) -> None:
         """Check that Redis can be reached, lets this program in and runs scripts, as ``ClaimStore.check``."""
-        from redis.exceptions import ResponseError
-
         try:
             await self.renew([Holding("check", "check")])
         except ClaimStoreError as error:
+            from redis.exceptions import ResponseError
+
             if isinstance(error.__cause__, ResponseError):  # such as for a database that it does not have
                 raise ConfigurationError(str(error)) from None
             raise
@@ -230,6 +231,7 @@ class RedisClaims(ClaimStore):
             ConfigurationError: Redis refuses this program, or is no Redis.
             ClaimStoreError: Redis cannot be reached, or cannot do it.
         """
+        await import_in_thread("redis.asyncio")
         from redis import exceptions
 
         loop = asyncio.get_running_loop()
@@ -271,16 +273,19 @@ class RedisClaims(ClaimStore):
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
 
-        pool = BlockingConnectionPool.from_url(
-            self._url,
-            max_connections=_CONNECTIONS,
-            timeout=None,
-            retry=Retry(NoBackoff(), 0),
-            decode_responses=True,
-            encoding_errors="surrogatepass",  # ids are whatever the service has sent
-            socket_timeout=_SOCKET_TIMEOUT,
-            socket_connect_timeout=_SOCKET_TIMEOUT,
-        )
+        try:
+            pool = BlockingConnectionPool.from_url(
+                self._url,
+                max_connections=_CONNECTIONS,
+                timeout=None,
+                retry=Retry(NoBackoff(), 0),
+                decode_responses=True,
+                encoding_errors="surrogatepass",  # ids are whatever the service has sent
+                socket_timeout=_SOCKET_TIMEOUT,
+                socket_connect_timeout=_SOCKET_TIMEOUT,
+            )
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(f"an option in the address of Redis cannot be used: {error}") from None
         redis = Redis.from_pool(pool)
         scripts = (redis.register_script(text) for text in (_CLAIM, _RENEW + "return 1", _RECORD, _END))
         return _Connected(redis, *scripts)
@@ -299,23 +304,25 @@ def _check_seconds(name: str, value: object, least: float) -> None:
 
 
 def _check_url(url: object) -> str:
-    """Return a URL that Redis clients understand.
+    """Return the address of a Redis server.
 
     Raises:
         ConfigurationError: It is none, or the package is not installed.
     """
-    try:
-        connection = importlib.import_module("redis.asyncio.connection")
-    except ImportError:
-        raise ConfigurationError("claims in Redis need the package redis: pip install 'inferencesh[redis]'") from None
+    if importlib.util.find_spec("redis") is None:
+        raise ConfigurationError("claims in Redis need the package redis: pip install 'inferencesh[redis]'")
     if not isinstance(url, str):
         raise ConfigurationError(f"the address of Redis must be a str, not {type(url).__name__}")
     try:
-        connection.parse_url(url)
-    except ValueError as error:
+        parts = urlsplit(url)
+        usable = parts.scheme == "unix" or (parts.scheme in {"redis", "rediss"} and parts.port != 0)
+    except ValueError:  # a port that is no number
+        usable = False
+    if not usable:
         raise ConfigurationError(
-            f"the address of Redis is not one ({error}): write redis://[user:password@]host[:port][/database]"
-        ) from None
+            "the address of Redis is not one that can be used: write redis://[user:password@]host[:port][/database], "
+            "rediss:// for TLS, or unix://path"
+        )
     return url
 
 

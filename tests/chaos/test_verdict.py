@@ -32,6 +32,7 @@ EVENTS = [
     message("2-2", "message", "m2", TEXT[:5]),
     message("2-3", "done", "m2", TEXT),
 ]
+TEXTS = ["7 asks: more", TEXT]
 KEPT = [*EVENTS[:1], *EVENTS[3:]]  # what the example leaves in the stream
 
 
@@ -49,7 +50,7 @@ HANDLERS = [
 
 def run(
     events: Sequence[Event] = EVENTS,
-    turns: Sequence[ChatTurn] = (ChatTurn(RESULTS, ["7 asks: more", "7 asks", TEXT]),),
+    turns: Sequence[ChatTurn] = (ChatTurn(RESULTS, TEXTS),),
     stream: Sequence[Event] = KEPT,
     handlers: Sequence[Mapping[str, Any]] = HANDLERS,
     posted: Sequence[Mapping[str, Any]] = ({"call": "0", "result": RESULTS[0]}, {"call": "0", "result": RESULTS[0]}),
@@ -84,11 +85,12 @@ SPOILED: dict[str, tuple[str, Callable[[], Evidence]]] = {
     "no end": ("lost: 7: no last event", lambda: run(EVENTS[:-1], stream=KEPT[:-1])),
     "a pause": ("lost: 7: ended with input_required", lambda: run(last(message("2-3", "input_required", "m2", "")))),
     "half a text": ("lost: 7: the text in the browser", lambda: run(last(message("2-3", "done", "m2", TEXT[:9])))),
+    "half a message": ("lost: 7: the browser has been shown", lambda: run([*EVENTS[:2], EVENTS[3], *EVENTS[5:]])),
     "half a text in the chat": ("lost: 7: the text in the chat", lambda: run(turns=[ChatTurn(RESULTS, [TEXT[:9]])])),
-    "a result is missing": ("lost: 7: has the results", lambda: run(turns=[ChatTurn(RESULTS[:1], [TEXT])])),
+    "a result is missing": ("lost: 7: has the results", lambda: run(turns=[ChatTurn(RESULTS[:1], TEXTS)])),
     "the message is missing": ("lost: 7: is done, but", lambda: run(turns=())),
-    "two messages": ("doubled: 7: its message", lambda: run(turns=[ChatTurn(RESULTS, [TEXT])] * 2)),
-    "two results": ("doubled: 7: the call 7/0", lambda: run(turns=[ChatTurn([RESULTS[0], *RESULTS], [TEXT])])),
+    "two messages": ("doubled: 7: its message", lambda: run(turns=[ChatTurn(RESULTS, TEXTS)] * 2)),
+    "two results": ("doubled: 7: the call 7/0", lambda: run(turns=[ChatTurn([RESULTS[0], *RESULTS], TEXTS)])),
     "two ends": ("doubled: 7: 2 last events", lambda: run(stream=[*KEPT, message("2-4", "done", "m2", TEXT)])),
     "an end too early": ("doubled: 7: 1 last events", lambda: run(stream=[*KEPT, Event("3-0", "worker", {})])),
     "an untyped error": ("wrong: 7: ended with", lambda: run(last(Event("2-3", "error", {"type": "internal_error"})))),

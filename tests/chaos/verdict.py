@@ -130,6 +130,9 @@ def _judge_end(
         for where, found in (("the chat", turns[0].texts[-1]), ("the browser", last.data["text"])):
             if found != text:
                 verdict.lost.append(f"{turn_id}: the text in {where} is {found!r} instead of {text!r}")
+        shown = [*_texts(browser.events).values()]
+        if shown != turns[0].texts:
+            verdict.lost.append(f"{turn_id}: the browser has been shown {shown} of {turns[0].texts}")
 
 
 def _judge_events(browser: Browser, verdict: Verdict) -> None:
@@ -150,6 +153,11 @@ def _judge_events(browser: Browser, verdict: Verdict) -> None:
         elif message_id in texts and next(reversed(texts)) != message_id and text != texts[message_id]:
             verdict.wrong.append(f"{turn_id}: a message has grown after the next one had begun")
         texts[message_id] = text
+
+
+def _texts(events: Sequence[Event]) -> dict[str, str]:
+    """Return the newest text of each message, in the order in which they began."""
+    return {event.data["id"]: event.data["text"] for event in events if "text" in event.data}
 
 
 def _judge_stream(browser: Browser, stream: Sequence[Event], verdict: Verdict) -> None:

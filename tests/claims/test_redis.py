@@ -76,8 +76,11 @@ async def test_what_redis_holds(serve: Serve, redis_server: RedisServer, *, keep
 
 async def test_a_wrong_address_or_password_is_told_at_the_start(redis_server: RedisServer, serve: Serve) -> None:
     """When a client is entered; the password is in no error and no repr."""
-    with pytest.raises(ConfigurationError, match="the address of Redis is not one"):
-        RedisClaims("http://localhost:6379")
+    for url in ("http://localhost:6379", "localhost", "redis://localhost:many", ""):
+        with pytest.raises(ConfigurationError, match="the address of Redis is not one that can be used"):
+            RedisClaims(url)
+    with pytest.raises(ConfigurationError, match="an option in the address of Redis cannot be used"):
+        await RedisClaims(f"{redis_server.url}?max_connections=many").check()
     with pytest.raises(ConfigurationError, match="lease must be a number of seconds"):
         RedisClaims(redis_server.url, lease=0)
     address = serve(["Hello."]).address
@@ -155,6 +158,24 @@ async def test_a_claim_that_redis_has_lost_stays_with_its_owner(redis_server: Re
     assert await claims.renew([first]) == [True]
     assert (await claims.claim("call", "second")).state.name == "HELD"
     await claims.aclose()
+
+
+async def test_what_a_turn_asks_of_redis(serve: Serve, redis_server: RedisServer) -> None:
+    """Four requests for a message with a key, one for the end of its turn, and three for each tool call."""
+    served = serve(CALL, ["A bird."], CALL, CALL, ["A bird."])
+    async with (
+        AsyncInference(**served.address, claims=RedisClaims(redis_server.url)) as client,
+        redis.asyncio.Redis.from_url(redis_server.url) as connection,
+    ):
+
+        async def asked() -> int:
+            calls = await connection.info("commandstats")
+            return int(calls["cmdstat_evalsha"]["calls"])
+
+        await client.agent(agent()).send_message("Hi", idempotency_key="job-1")  # and Redis knows the scripts
+        before = await asked()
+        await client.agent(agent()).send_message("Hi", idempotency_key="job-2")
+        assert await asked() - before == 4 + 1 + 2 * 3
 
 
 def test_one_store_for_several_loops_and_threads(redis_server: RedisServer) -> None:
