@@ -22,6 +22,7 @@ CHATS = (100, 10_000, 1_000_000)
 PORTS = 28_232  # of one client's address to one server's: Linux takes those from 32768 to 60999
 TIME_WAIT = 60.0  # seconds for which Linux does not use a port again
 CONNECTIONS = 40  # of a process to Redis
+MOST_CONNECTIONS = 10_000  # that a Redis accepts, unless it is told otherwise
 EVENT = 0.2  # KB of a delta as the service sends it
 HEARTBEAT = 10.0  # seconds between two heartbeats of the service on a stream
 COMMENT = 10.0  # seconds between two comments of a front on a connection without events
@@ -90,6 +91,9 @@ class Costs:
     front: float = _cost("front: KB of an idle one", "front 1000 base")
     redis_turn: float = _cost("Redis: ms of a turn's claims", "redis claims turn ms")
     redis_tool: float = _cost("Redis: ms of a tool call's claims", "redis claims tool ms")
+    turn_commands: float = _cost("Redis: commands of a turn's claims", "redis claims turn commands")
+    tool_commands: float = _cost("Redis: commands of a tool call's claims", "redis claims tool commands")
+    reads: float = _cost("Redis: commands of a snapshot sent to a browser", "front 1000 reads")
     redis_renewal: float = _cost("Redis: ms of a renewal", "held claims 5000 renewal")
     redis_write: float = _cost("Redis: ms of a published snapshot", "front 1000 command")
     redis_delivery: float = _cost("Redis: ms of a snapshot read by a front", "front 1000 delivery")
@@ -169,6 +173,8 @@ class Sizes:
             (self.turns, c.redis_turn), (self.tools, c.redis_tool), (self.renewals, c.redis_renewal),
             (self.published, c.redis_write), (self.delivered, c.redis_delivery),
         )  # fmt: skip
+        self.commands = self.turns * c.turn_commands + self.tools * c.tool_commands + self.renewals
+        self.commands += self.published + self.delivered * c.reads
         self.claims = c.redis_claims + c.redis_call * a.tools
         self.redis_memory = (self.open + self.turns * a.keep) * c.redis_events
         self.redis_memory += (self.open + self.turns * a.keep_claims) * self.claims
@@ -228,7 +234,12 @@ class Sizes:
             f"+ (open turns + turns/s x {n(a.keep_claims)} s) x {n(self.claims)} KB"
         )
         connections = (self.workers + self.fronts) * CONNECTIONS
+        commands = (
+            f"turns x {n(c.turn_commands)} + calls x {n(c.tool_commands)} + renewals + published "
+            f"+ delivered x {n(c.reads)}, without those of the queue"
+        )
         yield Row("renewals/s", f"open turns / ({n(a.lease)} s / 3)", self.renewals)
+        yield Row("commands/s of Redis", commands, self.commands)
         yield Row("Redis CPU, cores", cpu, self.redis_cpu)
         yield Row("Redis memory, GB", memory, self.redis_memory / GB)
         yield Row("**Redis servers**", f"{a.load:.0%} of a core and {n(a.redis_memory)} GB each", self.redises)
@@ -252,6 +263,7 @@ class Sizes:
         """Return which share of one process, address or key is used, by its name."""
         a, c = self._assumed, self._costs
         memory, redis_memory = a.memory * GB, a.redis_memory * GB
+        connections = (self.worker_cpu + self.front_cpu) / a.load * CONNECTIONS
         return {
             f"a key of the service, {_number(a.runs)} runs a minute": self.turns * 60 / a.runs,
             "a front's core, all of it": self.front_cpu,
@@ -260,6 +272,7 @@ class Sizes:
             f"a worker's memory, {_number(a.memory)} GB": self.open * self.stream / (memory - c.worker),
             "Redis's core, all of it": self.redis_cpu,
             f"Redis's memory, {_number(a.redis_memory)} GB": self.redis_memory / redis_memory,
+            f"{MOST_CONNECTIONS:,} connections of a Redis": connections / MOST_CONNECTIONS,
             "the ports of one address to the service": self.addresses,
             "1,024 files of a worker": self.open / (1024 - CONNECTIONS),
             "20,000 files of a worker": self.open / (20_000 - CONNECTIONS),
