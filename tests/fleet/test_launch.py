@@ -42,7 +42,8 @@ def launched(tmp_path: Path, *options: str, **settings: str) -> Iterator[tuple[s
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=60)
         finally:
-            process.kill()
+            process.terminate()  # rather than kill, which would leave what it has started
+            process.wait(60)
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
     assert not list(tmp_path.iterdir()), "what Redis has written is gone"
