@@ -42,6 +42,16 @@ RETRY: Final = 0.5  # seconds until a lost connection is tried again
 CONNECTIONS: Final = 32  # of one process to Redis; a command takes less than a millisecond
 FORGOTTEN: Final = 3_600_000  # milliseconds after which a worker without jobs that was not heard of is forgotten
 
+# One script, since a consumer that got a job in between would lose it.
+FORGET: Final = """
+for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+  local name, pending, idle = consumer[2], consumer[4], consumer[6]
+  if pending == 0 and idle > tonumber(ARGV[2]) then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], name)
+  end
+end
+"""
+
 Entry: TypeAlias = tuple[str, dict[str, str]]  # of a stream: its id and fields
 
 logger = logging.getLogger("fleet.broker")
@@ -209,9 +219,7 @@ class JobBroker(RedisStreamBroker):
 
     async def _forget_the_dead(self) -> None:
         """Take workers that are gone for long and have no jobs off the list of the queue's consumers."""
-        for consumer in await self.redis.xinfo_consumers(self.queue_name, GROUP):
-            if consumer["pending"] == 0 and consumer["idle"] > FORGOTTEN:
-                await self.redis.xgroup_delconsumer(self.queue_name, GROUP, consumer["name"])
+        await self.redis.register_script(FORGET)(keys=[self.queue_name], args=[GROUP, FORGOTTEN])
 
 
 class JobReceiver(Receiver):
@@ -226,4 +234,7 @@ class JobReceiver(Receiver):
                 self.broker.let_go(message)
 
 
-broker: Final = JobBroker(SETTINGS)
+try:
+    broker: Final = JobBroker(SETTINGS)
+except ValueError as error:
+    raise SystemExit(f"REDIS_URL cannot be used: {error}") from None

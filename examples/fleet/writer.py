@@ -62,6 +62,7 @@ class Writer:
         async with stream:
             self._token = stream.fencing_token
             if self._attempt > self._settings.attempts:
+                await stream.stop()  # so that the chat can be used again
                 raise GivenUpError(f"the turn was begun {self._attempt} times")
             who = {"worker": self._settings.name, "attempt": self._attempt}
             await self._insist("worker", who, chat_id=stream.chat_id)
