@@ -180,7 +180,7 @@ class TurnStarter:
                 "look at the chat before you send it again"
             )
         self._posted = True
-        answer = await self._api.run(body)
+        answer = await (self._api.run(body) if lease is None else self._run_while_held(body, lease))
         user, assistant = (
             structure(answer[name], Message) if answer.get(name) is not None else None
             for name in ("user_message", "assistant_message")
@@ -191,6 +191,28 @@ class TurnStarter:
         if snapshot is not None:
             self.snapshots.append(snapshot)
         return turn
+
+    async def _run_while_held(self, body: dict[str, Any], lease: Lease) -> Mapping[str, Any]:
+        """Post a message that is claimed, unless the claim may be lost by the time at which its bytes are written.
+
+        This process may be stopped, or wait for a connection, for longer than its lease.
+
+        Raises:
+            _LostError: It may be; the message was not sent.
+        """
+        withheld = False
+
+        def may_be_sent() -> bool:
+            nonlocal withheld
+            withheld = not lease.firm
+            return not withheld
+
+        try:
+            return await self._api.run(body, may_be_sent)
+        except APIConnectionError:
+            if withheld:
+                raise _LostError from None
+            raise
 
     # -- sending at most once --------------------------------------------------------------------------------------
 
@@ -235,7 +257,7 @@ class TurnStarter:
             newest = await self._api.read_messages(await self._api.read_chat(chat_id), chat_id, lambda _: True)
             after = max(map(_order, newest), default=0)
         held = await lease.record(json.dumps({"chat_id": chat_id, "after": after}))
-        if not held or not lease.certain:
+        if not held:
             raise _LostError
 
     async def _find_sent(self, text: str, recorded: str) -> Message | None:

@@ -13,6 +13,7 @@ from inferencesh import (
     APIError,
     AsyncInference,
     ConfigurationError,
+    Message,
     RunFailedError,
     StreamError,
 )
@@ -132,6 +133,47 @@ async def test_in_a_chat_that_exists_it_is_looked_for(serve: Serve, cut: Literal
         assert message.text == "Hello again."
     assert await sent(served) == ["Hi", "Hi"]
     assert len(served.script.asked) == 2
+
+
+@pytest.mark.parametrize("taken_over", [False, True])
+async def test_it_is_not_sent_once_its_lease_has_run_out_while_a_connection_was_made(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, *, taken_over: bool
+) -> None:
+    """As when a worker is stopped just before it sends: another one may have sent the message, or have given it up."""
+    served, shared, connecting = serve(["Hello."]), MemoryClaims(lease=0.3), Gate()
+    loop = asyncio.get_running_loop()
+    find_address = loop.getaddrinfo
+
+    async def find_slowly(*arguments: Any, **options: Any) -> Any:
+        await connecting.passed()
+        return await find_address(*arguments, **options)
+
+    monkeypatch.setattr(loop, "getaddrinfo", find_slowly)
+    slow = {**served.address, "base_url": served.address["base_url"].replace("127.0.0.1", "localhost")}
+    stopped = WorkerClaims(shared)
+    stopped.stopped = True
+    async with (
+        AsyncInference(**slow, claims=stopped) as one,
+        AsyncInference(**served.address, claims=shared) as two,
+    ):
+        sending = asyncio.create_task(_send(one, "Hi"))
+        await connecting.someone_there()
+        await asyncio.sleep(0.4)
+        if taken_over:
+            with pytest.raises(StreamError, match="cannot be known"):
+                await two.agent(AGENT).send_message("Hi", idempotency_key="job-1")
+        stopped.stopped = False
+        connecting.open()
+        if taken_over:
+            with pytest.raises(StreamError, match="cannot be known"):
+                await sending
+        else:
+            assert (await sending).text == "Hello."
+    assert await sent(served) == ([] if taken_over else ["Hi"])
+
+
+async def _send(client: AsyncInference, text: str) -> Message:
+    return await client.agent(AGENT).send_message(text, idempotency_key="job-1")
 
 
 @pytest.mark.parametrize("cut", ["message", "response"])
