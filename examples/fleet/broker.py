@@ -64,6 +64,17 @@ def connected(url: str) -> Redis:
     return Redis.from_pool(pool)
 
 
+def raise_if_cancelled() -> None:
+    """Raise the cancellation of the present task, should somebody have swallowed it.
+
+    It happens to one that comes together with the response to XREADGROUP, as in ``taskiq worker``, whose signal handler
+    does not wake the event loop up.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 class RefusedError(Exception):
     """A job was not put into the queue; ``reason`` tells why."""
 
@@ -154,6 +165,7 @@ class JobBroker(RedisStreamBroker):
                 if id_ not in self._held:
                     self._held.add(id_)
                     yield Delivery(id=id_, data=fields["data"].encode(), ack=partial(self._acknowledge, id_))
+            raise_if_cancelled()
 
     def let_go(self, delivery: Delivery) -> None:
         """Renew a job no longer; if it was not acknowledged, it is tried again when its lease has run out."""

@@ -189,3 +189,12 @@ def test_a_second_message_goes_to_the_same_chat(make_fleet: MakeFleet) -> None:
         assert (last.data["text"], last.data["chat_id"]) == ("Again!", chat_id)
         foreign = front.post("/chat", json={"text": "Hi", "chat_id": chat_id}, headers={"X-Tenant": "other"})
         assert foreign.status_code == 404
+
+
+def test_the_command_of_taskiq_runs_a_worker_as_well(make_fleet: MakeFleet) -> None:
+    """It ends when it is told to, although its signal handler does not wake the event loop up."""
+    with make_fleet(["Hello!"]) as fleet:
+        fleet.start("front", "taskiq")
+        assert whole(fleet.fronts["front"], post(fleet.fronts["front"]))[-1].data["text"] == "Hello!"
+        fleet["taskiq"].terminate()
+        wait_until(lambda: "Shutting down the broker" in fleet.log("taskiq"), "it has ended", STARTS_WITHIN)
