@@ -17,7 +17,7 @@ from inferencesh import (
     RunFailedError,
     StreamError,
 )
-from inferencesh.claims import MemoryClaims
+from inferencesh.claims import Claim, MemoryClaims
 from inferencesh.local import Fail
 from inferencesh.testing import ScriptedRuntime
 from tests.clients.conftest import Connect, Serve
@@ -170,6 +170,44 @@ async def test_it_is_not_sent_once_its_lease_has_run_out_while_a_connection_was_
         else:
             assert (await sending).text == "Hello."
     assert await sent(served) == ([] if taken_over else ["Hi"])
+
+
+async def test_whoever_was_stopped_after_sending_leaves_the_turn_to_the_one_that_has_taken_it_over(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until that one has ended; two that read the same turn would show its snapshots in any order."""
+    first, rest, clock = Gate(), Gate(), Clock()
+    served, shared = serve(["Hello."], ["Hel", rest, "lo again."]), MemoryClaims(lease=30, clock=clock)
+    async with (
+        AsyncInference(**served.address) as reader,
+        AsyncInference(**served.address, claims=WorkerClaims(shared)) as one,
+        AsyncInference(**served.address, claims=shared) as two,
+    ):
+        chat_id = (await reader.agent(AGENT).send_message("Hi")).chat_id
+        claim, asked = shared.claim, asyncio.Event()
+
+        async def claim_late(key: str, owner: str, scope: str = "") -> Claim:
+            if ":turn:" in key and not asked.is_set():  # the message was sent, and its turn is not claimed yet
+                asked.set()
+                await first.passed()
+            return await claim(key, owner, scope)
+
+        monkeypatch.setattr(shared, "claim", claim_late)
+        agents = [client.agent(AGENT, chat_id=chat_id) for client in (one, two)]
+        stopped, other = (agent.send_message("More", stream=True, idempotency_key="job") for agent in agents)
+        reading = asyncio.create_task(stopped.get_final_message())
+        await asked.wait()
+        clock.now += 31
+        assert (await anext(other)).text == "Hel"
+        first.open()
+        done, _ = await asyncio.wait({reading}, timeout=0.2)
+        assert not done
+        assert stopped.fencing_token is None
+        rest.open()
+        assert (await other.get_final_message()).text == "Hello again."
+        assert (await reading).text == "Hello again."
+        assert other.fencing_token == 1
+    assert await sent(served) == ["Hi", "More"]
 
 
 async def _send(client: AsyncInference, text: str) -> Message:
