@@ -26,17 +26,17 @@ class Rates:
     Attributes:
         kill: A worker is killed, and started again.
         redis: Redis is killed, and started again with its append-only file.
-        pause: A worker is stopped for longer than its lease, and goes on.
+        pause: A worker is stopped, mostly for longer than its lease, and goes on.
         cut: A connection of a worker to the runtime is reset.
         cut_redis: A connection of a front or a worker to Redis is reset.
         front: A front is killed, and started again.
-        paused: Seconds for which a worker is stopped.
+        paused: Seconds for which a worker is stopped, at most; at least it is a third of that.
         down: Seconds after which Redis is started again, at most.
     """
 
     kill: float | None = 1.0
     redis: float | None = 20.0
-    pause: float | None = 10.0
+    pause: float | None = 5.0
     cut: float | None = 0.3
     cut_redis: float | None = 0.5
     front: float | None = 20.0
@@ -65,6 +65,7 @@ class Faults:
         self._redis = redis
         self._rates = rates
         self._seed = seed
+        self._pauses: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -85,6 +86,7 @@ class Faults:
         try:
             yield
         finally:
+            tasks += self._pauses
             for task in tasks:
                 task.cancel()
             ended = await asyncio.gather(*tasks, return_exceptions=True)
@@ -127,10 +129,18 @@ class Faults:
         self.counts["redis restarts"] += 1
 
     async def _pause(self, chance: random.Random) -> None:
-        worker: Process = chance.choice(list(self._fleet.workers.values()))
+        """Begin to stop a worker; several may be stopped at once, but not all."""
+        running = [worker for worker in self._fleet.workers.values() if not worker.paused]
+        if len(running) > 1:
+            longest = self._rates.paused
+            task = asyncio.create_task(self._stop(chance.choice(running), chance.uniform(longest / 3, longest)))
+            self._pauses.add(task)
+            task.add_done_callback(self._pauses.discard)
+
+    async def _stop(self, worker: Process, seconds: float) -> None:
         worker.pause()
         try:
-            await asyncio.sleep(self._rates.paused)
+            await asyncio.sleep(seconds)
         finally:
             worker.resume()
         self.counts["pauses"] += 1

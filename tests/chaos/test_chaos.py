@@ -16,7 +16,7 @@ OPTIONS = Options(
     at_once=32,
     tenant_limit=9,
     lease=2.0,
-    rates=Rates(kill=1.0, redis=7.0, pause=5.0, cut=0.3, front=9.0, paused=4.0),
+    rates=Rates(kill=1.0, redis=7.0, pause=3.0, cut=0.3, front=9.0, paused=4.0),
 )
 
 
