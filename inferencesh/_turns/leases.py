@@ -186,6 +186,13 @@ class Lease:
         return not self.lost and (self._store.lease is None or asyncio.get_running_loop().time() < self._known_until)
 
     @property
+    def firm(self) -> bool:
+        """Whether nobody else can have the claim for some time to come, within which a request reaches the service."""
+        lease = self._store.lease
+        soon = asyncio.get_running_loop().time() + (lease or 0.0) / _RENEWALS
+        return not self.lost and (lease is None or soon < self._known_until)
+
+    @property
     def fencing_token(self) -> int | None:
         """The number of the claim, where owners may die without the store; else None."""
         return None if self._store.lease is None else self.attempt
