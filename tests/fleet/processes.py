@@ -63,7 +63,7 @@ class Fleet:
         """Start fronts and workers, as their names say, side by side; returns once all of them can be used.
 
         Args:
-            names: Such as "front 1" and "worker 2".
+            names: Such as "front 1" and "worker 2"; "taskiq" is a worker that Taskiq's own command runs.
             settings: More environment variables of these.
         """
         for name in names:
@@ -72,6 +72,9 @@ class Fleet:
                 port = str(self.fronts[name].base_url.port)
                 options = ["--app-dir", str(EXAMPLE), "--host", "127.0.0.1", "--port", port, "--log-level", "warning"]
                 self._start(name, ["-m", "uvicorn", "front:app", *options], settings)
+            elif name.startswith("taskiq"):
+                options = ["--app-dir", str(EXAMPLE), "--receiver", "broker:JobReceiver", "--workers", "1"]
+                self._start(name, ["-m", "taskiq", "worker", "worker:broker", *options], settings)
             else:
                 self._start(name, [str(EXAMPLE / "worker.py")], settings)
         for name in names:
@@ -125,7 +128,7 @@ class Fleet:
     def _is_ready(self, name: str) -> bool:
         assert not self[name].ended, self.log(name)
         if name not in self.fronts:
-            return f"{name}: ready" in self.log(name)
+            return "ready" in self.log(name)
         with contextlib.suppress(httpx.TransportError):
             return self.fronts[name].get("/ready").status_code == 200
         return False

@@ -152,17 +152,19 @@ def test_a_turn_that_fails_says_so(make_fleet: MakeFleet) -> None:
 
 
 def test_a_turn_whose_workers_die_again_and_again_is_given_up(make_fleet: MakeFleet) -> None:
-    """It may be the turn that kills them."""
-    with make_fleet(["Wait. ", LOOK_UP], FLEET_LEASE="1", FLEET_ATTEMPTS="1") as fleet:
+    """It may be the turn that kills them. Its run is stopped, and the chat can be used again."""
+    with make_fleet(["Wait. ", LOOK_UP], ["Hello!"], FLEET_LEASE="1", FLEET_ATTEMPTS="1") as fleet:
         fleet.start("front", "worker 1")
         front = fleet.fronts["front"]
         turn_id = post(front)
         fleet.until_started("worker 1 1")
         fleet["worker 1"].kill()
         fleet.start("worker 2")
-        last = whole(front, turn_id)[-1]
-        assert (last.name, last.data["type"]) == ("error", "given_up")
-        wait_until(lambda: is_empty(front), "the job is acknowledged", STARTS_WITHIN)
+        events = whole(front, turn_id)
+        assert (events[-1].name, events[-1].data["type"]) == ("error", "given_up")
+        (chat_id,) = {event.data["chat_id"] for event in events if "chat_id" in event.data}
+        assert whole(front, post(front, chat_id=chat_id))[-1].data["text"] == "Hello!"
+        wait_until(lambda: is_empty(front), "the jobs are acknowledged", STARTS_WITHIN)
 
 
 def test_a_worker_says_what_is_wrong_with_its_settings(make_fleet: MakeFleet) -> None:
@@ -173,6 +175,8 @@ def test_a_worker_says_what_is_wrong_with_its_settings(make_fleet: MakeFleet) ->
             fleet.start("worker 1")
         with pytest.raises(AssertionError, match="FLEET_LEASE must be a number, not 'x'"):
             fleet.start("worker 2", FLEET_LEASE="x")
+        with pytest.raises(AssertionError, match="REDIS_URL cannot be used: "):
+            fleet.start("worker 3", REDIS_URL="localhost")
 
 
 def test_a_second_message_goes_to_the_same_chat(make_fleet: MakeFleet) -> None:
@@ -185,3 +189,12 @@ def test_a_second_message_goes_to_the_same_chat(make_fleet: MakeFleet) -> None:
         assert (last.data["text"], last.data["chat_id"]) == ("Again!", chat_id)
         foreign = front.post("/chat", json={"text": "Hi", "chat_id": chat_id}, headers={"X-Tenant": "other"})
         assert foreign.status_code == 404
+
+
+def test_the_command_of_taskiq_runs_a_worker_as_well(make_fleet: MakeFleet) -> None:
+    """It ends when it is told to, although its signal handler does not wake the event loop up."""
+    with make_fleet(["Hello!"]) as fleet:
+        fleet.start("front", "taskiq")
+        assert whole(fleet.fronts["front"], post(fleet.fronts["front"]))[-1].data["text"] == "Hello!"
+        fleet["taskiq"].terminate()
+        wait_until(lambda: "Shutting down the broker" in fleet.log("taskiq"), "it has ended", STARTS_WITHIN)
