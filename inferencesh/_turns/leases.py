@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import threading
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import Literal, Self, TypeAlias
 
 from inferencesh._loops.threads import hand_over
 from inferencesh.claims.memory import MemoryClaims
 from inferencesh.claims.store import Claim, ClaimState, ClaimStore, Holding
-from inferencesh.errors import ClaimStoreError, ConfigurationError, InferenceError
+from inferencesh.errors import ClaimStoreError, ConfigurationError, InferenceError, UnreadableError
 
-__all__ = ["Lease", "Leases", "OnStoreLost", "new_owner"]
+__all__ = ["Lease", "Leases", "OnStoreLost", "new_owner", "reading_kept"]
 
 logger = logging.getLogger("inferencesh")
 
@@ -29,6 +30,22 @@ _CLOSING = 5.0  # seconds that closing waits for claims to be given up
 def new_owner() -> str:
     """Return a text that stands for one owner of claims, in any process."""
     return secrets.token_hex(8)
+
+
+@contextlib.contextmanager
+def reading_kept() -> Iterator[None]:
+    """Return a context in which something is read that a store has kept for another owner.
+
+    Raises:
+        ClaimStoreError: It is not what an owner writes there.
+    """
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError, UnreadableError) as error:
+        raise ClaimStoreError(
+            f"what the store of claims has kept cannot be read ({error!r}): another program has written it; give this "
+            "one a prefix or a database of its own, or remove the key"
+        ) from error
 
 
 class Leases:
@@ -238,6 +255,12 @@ class Lease:
             self._end()
             if not self.lost:
                 await self._tell(self._store.release(self.holding, for_good=for_good))
+
+    async def abandon(self) -> None:
+        """End the claim for a coroutine that is being closed, which cannot wait for a server: there it runs out."""
+        self.stop_renewing()
+        if self._store.lease is None:
+            await self.release()
 
     async def forget(self) -> None:
         """End the claim as if it had never been granted: nothing was begun, whatever was recorded."""

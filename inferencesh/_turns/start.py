@@ -29,7 +29,7 @@ from inferencesh.errors import (
 from inferencesh.models import FileRef, Message, MessageStatus, Role
 
 from .conversation import Conversation
-from .leases import Lease, Leases, new_owner
+from .leases import Lease, Leases, new_owner, reading_kept
 from .request import TurnRequest
 
 __all__ = ["TurnStarter", "stream_path"]
@@ -207,20 +207,20 @@ class TurnStarter:
 
     async def _send_claimed(self, text: str, lease: Lease) -> Turn:
         """Send a message that is claimed, unless the owner before has sent it."""
+        in_doubt = bool(lease.result)  # whether that owner may have sent it
         try:
             earlier = await self._find_sent(text, lease.result) if lease.result else None
             if earlier is None:
+                in_doubt = False
                 turn = await self._send(text, lease)
                 await self.follow(turn)
-                sent = _Sent(turn.chat_id or "", turn.run.user_message_id)
-            else:
-                sent = _Sent(self._conversation.require_chat(), earlier.id)
-        except GeneratorExit:  # a closed coroutine cannot wait for the store
-            lease.stop_renewing()
+        except GeneratorExit:
+            await lease.abandon()
             raise
         except BaseException as error:
-            await (lease.forget() if _not_sent(error) else lease.release())
+            await (lease.forget() if _not_sent(error) and not in_doubt else lease.release())
             raise
+        sent = earlier or _Sent(turn.chat_id or "", turn.run.user_message_id)
         await lease.settle(sent.written())
         return turn if earlier is None else await self._go_on(sent)
 
@@ -230,16 +230,16 @@ class TurnStarter:
         Raises:
             _LostError: Another worker has the claim.
         """
-        chat_id, after = turn.chat_id, turn.replies.last_order
-        if chat_id is not None and after is None:
+        chat_id, after = turn.chat_id, None
+        if chat_id is not None:  # what is known of the chat here may be older than what others have sent
             newest = await self._api.read_messages(await self._api.read_chat(chat_id), chat_id, lambda _: True)
             after = max(map(_order, newest), default=0)
         held = await lease.record(json.dumps({"chat_id": chat_id, "after": after}))
         if not held or not lease.certain:
             raise _LostError
 
-    async def _find_sent(self, text: str, recorded: str) -> Message | None:
-        """Return the message in the chat, if an owner that has died, or lost its connection, has sent it.
+    async def _find_sent(self, text: str, recorded: str) -> _Sent | None:
+        """Return where the message is, if an owner that has died, or lost its connection, has sent it.
 
         Args:
             text: The message.
@@ -247,9 +247,13 @@ class TurnStarter:
 
         Raises:
             StreamError: It would have begun a chat, so that nobody can tell.
+            ClaimStoreError: What is recorded cannot be read.
         """
-        noted = json.loads(recorded)
-        chat_id, after = noted["chat_id"], noted["after"]
+        with reading_kept():
+            noted = json.loads(recorded)
+            chat_id, after = noted["chat_id"], noted["after"]
+            if not isinstance(chat_id, str | None) or not isinstance(after, int | None):
+                raise TypeError(f"{chat_id!r} and {after!r} are no place in a chat")
         if chat_id is None:
             raise StreamError(
                 "an earlier attempt to send this message was interrupted, and whether it has begun a chat cannot be "
@@ -257,11 +261,8 @@ class TurnStarter:
             )
         chat = await self._api.read_chat(chat_id)
         read = await self._api.read_messages(chat, chat_id, lambda message: _order(message) <= after)
-        return min(
-            (m for m in _users(read) if m.order > after and m.text.strip() == text.strip()),
-            key=lambda message: message.order,
-            default=None,
-        )
+        found = [m for m in _users(read) if m.order > after and m.text.strip() == text.strip()]
+        return _Sent(chat_id, min(found, key=lambda message: message.order).id) if found else None
 
     # -- attaching -------------------------------------------------------------------------------------------------
 
@@ -374,8 +375,13 @@ class _Sent:
 
     @classmethod
     def read(cls, written: str) -> _Sent:
-        """Return what ``written`` returned as a text."""
-        return cls(**json.loads(written))
+        """Return what ``written`` returned as a text.
+
+        Raises:
+            ClaimStoreError: It cannot be read.
+        """
+        with reading_kept():
+            return cls(**json.loads(written))
 
 
 class _LostError(Exception):
