@@ -186,9 +186,13 @@ class TurnDriver(EventDriver[Message]):
         self.detach()
         for runner in list(self._runners):
             await runner.aclose()
+        await self._wait_for_release()
+
+    async def _wait_for_release(self) -> None:
+        """Wait until the store has the lease back, so that the next stream, here or elsewhere, can claim it at once."""
         releasing = self._releasing
         if releasing is not None and releasing.get_loop() is asyncio.get_running_loop():
-            await asyncio.wait({releasing}, timeout=_RELEASING)  # so that another worker can go on at once
+            await asyncio.wait({releasing}, timeout=_RELEASING)
 
     async def aclose(self) -> None:
         """Close the connection for good, and wait until the tool calls have stopped."""
@@ -243,6 +247,7 @@ class TurnDriver(EventDriver[Message]):
             self.turn = turn
             self._keep(starter.lease)
         elif self._options.leases.shared:
+            await self._wait_for_release()
             starter = self._make_starter()
             await starter.follow(turn)
             self._keep(starter.lease)
@@ -258,8 +263,8 @@ class TurnDriver(EventDriver[Message]):
     def _keep(self, lease: Lease | None) -> None:
         """Keep the lease of the turn until it is left."""
         self._lease = lease
+        self.fencing_token = lease.fencing_token if lease is not None else None
         if lease is not None:
-            self.fencing_token = lease.fencing_token
             lease.when_lost(self._connection.wake)
 
     async def _confirm_lease(self) -> None:

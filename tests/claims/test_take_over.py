@@ -129,6 +129,34 @@ async def test_a_turn_of_which_nobody_has_the_lease_is_followed_by_several(serve
         assert [(await stream.get_final_message()).text for stream in (first, second)] == ["Hello."] * 2
 
 
+async def test_a_stream_that_is_iterated_again_has_the_lease_again(serve: Serve) -> None:
+    """With the next number, so that nobody else takes the turn meanwhile; without one where another worker has it."""
+    gates = [Gate(), Gate(), Gate()]
+    served, shared = serve(["Hel", gates[0], "lo", gates[1], ", you", gates[2], "."]), MemoryClaims(lease=1000)
+    async with (
+        AsyncInference(**served.address, claims=shared) as one,
+        AsyncInference(**served.address, claims=shared) as two,
+    ):
+        agent = one.agent(AGENT)
+        stream = agent.send_message("Hi", stream=True)
+        async for _ in stream:
+            break
+        gates[0].open()
+        async for _ in stream:
+            assert stream.fencing_token == 2
+            with pytest.raises(LeaseHeldError):
+                await two.agent(AGENT, chat_id=agent.chat_id).take_over(wait=0)
+            break
+        taken = await two.agent(AGENT, chat_id=agent.chat_id).take_over()
+        assert taken.fencing_token == 3
+        gates[1].open()
+        async for _ in stream:
+            assert stream.fencing_token is None
+            break
+        gates[2].open()
+        assert (await taken.get_final_message()).text == "Hello, you."
+
+
 async def test_without_shared_claims_it_attaches_at_once(serve: Serve) -> None:
     """There are no leases in one process."""
     gate = Gate()
