@@ -271,9 +271,10 @@ class TurnDriver(EventDriver[Message]):
         """Check that no other worker has taken the turn over, after this process has not renewed its lease in time.
 
         Raises:
-            LeaseLostError: One has.
+            LeaseLostError: One has. What was received since is not delivered.
         """
-        if self._lease is not None and not await self._lease.confirm():
+        if self._lease is not None and not self._lease.certain and not await self._lease.confirm():
+            self._snapshots.clear()
             raise LeaseLostError(
                 "another worker has taken this turn over, because this process did not renew its lease in time, as "
                 "when it was stopped or overloaded; the turn goes on there"
@@ -293,8 +294,7 @@ class TurnDriver(EventDriver[Message]):
             if self.closed:  # by another task, while this one was waiting
                 self._detach()
                 return
-            if self._lease is not None and not self._lease.certain:
-                await self._confirm_lease()
+            await self._confirm_lease()
             if self._runner is not None and self._runner.failure is not None:
                 raise self._runner.failure
             if turn.wants_action or self._wait or not connection.is_open:
@@ -306,6 +306,7 @@ class TurnDriver(EventDriver[Message]):
                 self._lost(turn, APIConnectionError("the server closed the stream before the turn was over"))
             else:
                 await self._read(turn)
+        await self._confirm_lease()  # this process may have been stopped while it waited
 
     async def _act(self, turn: Turn) -> None:
         """Do the next thing that has to be done before more events are received."""

@@ -116,6 +116,33 @@ async def test_a_stopped_worker_delivers_nothing_after_another_has_its_turn(serv
         assert (await taken.get_final_message()).text == "Hello."
 
 
+async def test_a_worker_that_is_stopped_while_it_waits_for_the_stream_delivers_nothing_more(serve: Serve) -> None:
+    """What arrives when it goes on is not handed out before it knows whether it still has the turn."""
+    gates = [Gate(), Gate()]
+    served, shared = serve(["Hel", gates[0], "lo", gates[1], "."]), MemoryClaims(lease=0.5)
+    dying = WorkerClaims(shared)
+    async with (
+        AsyncInference(**served.address, claims=dying) as one,
+        AsyncInference(**served.address, claims=shared) as two,
+    ):
+        agent = one.agent(AGENT)
+        stream = agent.send_message("Hi", stream=True)
+        assert (await anext(stream)).text == "Hel"
+        dying.stopped = True
+        waiting = asyncio.ensure_future(anext(stream))
+        taken = await two.agent(AGENT, chat_id=agent.chat_id).take_over()
+        gates[0].open()
+        async for message in taken:
+            if message.text == "Hello":
+                break
+        await asyncio.sleep(0.1)
+        dying.stopped = False
+        with pytest.raises(LeaseLostError):
+            await waiting
+        gates[1].open()
+        assert (await taken.get_final_message()).text == "Hello."
+
+
 async def test_a_turn_of_which_nobody_has_the_lease_is_followed_by_several(serve: Serve) -> None:
     """stream_messages never waits: a second stream only has no fencing token."""
     gate = Gate()
