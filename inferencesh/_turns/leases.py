@@ -100,7 +100,7 @@ class Leases:
         Raises:
             ClaimStoreError: The store is lost.
         """
-        store = self.store
+        store, asked_at = self.store, asyncio.get_running_loop().time()
         try:
             claim = await store.claim(key, owner, scope)
         except ClaimStoreError as error:
@@ -109,7 +109,7 @@ class Leases:
             claim = await store.claim(key, owner, scope)
         if claim.state is not ClaimState.GRANTED:
             return claim
-        lease = Lease(store, Holding(key, owner, scope, claim.attempt), claim.result)
+        lease = Lease(store, Holding(key, owner, scope, claim.attempt), claim.result, asked_at)
         if store.lease is not None:
             self._renewer(store.lease).add(lease)
         return lease
@@ -178,6 +178,7 @@ class Lease:
         store: The store that has granted it.
         holding: The claim.
         result: What an earlier owner has recorded, or None.
+        asked_at: The loop's time at which the store was asked for it.
 
     Attributes:
         attempt: The number of owners that have had the claim, this one included.
@@ -185,7 +186,7 @@ class Lease:
         lost: Whether another owner has it now.
     """
 
-    def __init__(self, store: ClaimStore, holding: Holding, result: str | None) -> None:
+    def __init__(self, store: ClaimStore, holding: Holding, result: str | None, asked_at: float) -> None:
         self.holding = holding
         self.attempt = holding.attempt
         self.result = result
@@ -194,7 +195,7 @@ class Lease:
         self._ended = False
         self._on_lost: Callable[[], object] = _nothing
         self._renewer: _Renewer | None = None
-        self._known_until = asyncio.get_running_loop().time() + (store.lease or 0.0)
+        self._known_until = asked_at + (store.lease or 0.0)
 
     @property
     def certain(self) -> bool:

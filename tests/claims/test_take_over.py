@@ -143,6 +143,42 @@ async def test_a_worker_that_is_stopped_while_it_waits_for_the_stream_delivers_n
         assert (await taken.get_final_message()).text == "Hello."
 
 
+class Delayed(WorkerClaims):
+    """A worker that is stopped just after the store has granted it a turn."""
+
+    def __init__(self, shared: MemoryClaims) -> None:
+        super().__init__(shared)
+        self.going_on = Gate()
+
+    async def claim(self, key: str, owner: str, scope: str = "") -> Claim:
+        """As the shared store, but the answer to a request for a turn waits."""
+        claim = await super().claim(key, owner, scope)
+        if ":turn:" in key:
+            await self.going_on.passed()
+        return claim
+
+
+async def test_a_worker_that_is_stopped_while_it_claims_a_turn_delivers_nothing(serve: Serve) -> None:
+    """Its lease began when it asked, not when it learned of it."""
+    gate = Gate()
+    served, shared = serve(["Hel", gate, "lo."]), MemoryClaims(lease=0.5)
+    dying = Delayed(shared)
+    async with (
+        AsyncInference(**served.address, claims=dying) as one,
+        AsyncInference(**served.address, claims=shared) as two,
+    ):
+        agent = one.agent(AGENT)
+        stream = agent.send_message("Hi", stream=True)
+        reading = asyncio.ensure_future(anext(stream))
+        await dying.going_on.someone_there()
+        taken = await two.agent(AGENT, chat_id=agent.chat_id).take_over()
+        dying.going_on.open()
+        with pytest.raises(LeaseLostError):
+            await reading
+        gate.open()
+        assert (await taken.get_final_message()).text == "Hello."
+
+
 async def test_a_turn_of_which_nobody_has_the_lease_is_followed_by_several(serve: Serve) -> None:
     """stream_messages never waits: a second stream only has no fencing token."""
     gate = Gate()
