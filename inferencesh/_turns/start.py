@@ -21,8 +21,8 @@ from inferencesh._types.codec import structure
 from inferencesh.errors import (
     APIConnectionError,
     APIError,
-    ClaimStoreError,
     ConfigurationError,
+    InferenceError,
     LeaseHeldError,
     StreamError,
 )
@@ -115,7 +115,7 @@ class TurnStarter:
             return
         try:
             await self._hold(turn, self._now())
-        except ClaimStoreError as error:
+        except InferenceError as error:  # as a store does that is lost, or refuses this program since
             logger.warning("%s; the turn goes on, and no other worker can tell", error)
 
     async def _hold(self, turn: Turn, until: float | None) -> bool:

@@ -470,6 +470,25 @@ async def test_a_new_claim_fails_without_the_store(serve: Serve) -> None:
         assert (await client.agent(AGENT).send_message("Hi")).text == "Hello."
 
 
+class Refusing(Unreachable):
+    """Claims that refuse this program while the test says so, as when its password was changed."""
+
+    def _look(self) -> None:
+        if self.lost:
+            raise ConfigurationError("the store refuses this program")
+
+
+async def test_a_message_is_followed_whose_turn_the_store_refuses_to_claim(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was sent: its reply is not thrown away."""
+    claims = Refusing(MemoryClaims(lease=30))
+    async with AsyncInference(**serve(["Hello."]).address, claims=claims) as client:
+        claims.lost = True
+        assert (await client.agent(AGENT).send_message("Hi")).text == "Hello."
+    assert "the store refuses this program; the turn goes on" in caplog.text
+
+
 async def test_a_program_may_go_on_without_the_store(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     """Each call still runs once in this process."""
     served = serve(CALL, ["A bird."])
