@@ -237,7 +237,7 @@ class Lease:
             held = not self.lost and all(await self._store.renew([self.holding]))
         except InferenceError as error:  # as a store does that is lost, or refuses this program since
             logger.warning("%s; the turns under way go on", error)
-            held = True
+            held, asked_at = True, asyncio.get_running_loop().time()  # the next time is a lease from now
         self._renewed(asked_at, held=held)
         return held
 

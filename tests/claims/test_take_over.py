@@ -489,6 +489,37 @@ async def test_a_message_is_followed_whose_turn_the_store_refuses_to_claim(
     assert "the store refuses this program; the turn goes on" in caplog.text
 
 
+class Slow(Unreachable):
+    """Claims that need longer than a lease to find out that they are lost."""
+
+    renewals = 0
+
+    async def renew(self, holdings: Sequence[Holding]) -> list[bool]:
+        """As the shared store, unless it is lost."""
+        self.renewals += 1
+        if self.lost:
+            await asyncio.sleep(2 * (self.lease or 0))
+        return await super().renew(holdings)
+
+
+async def test_a_turn_does_not_wait_for_the_store_again_and_again(serve: Serve) -> None:
+    """Once in each lease it asks whether the turn is still its own, however long the store lets it wait."""
+    pieces = [f"{number} " for number in range(40)]
+    gates = [Gate() for _ in pieces]
+    served = serve([step for pair in zip(gates, pieces, strict=True) for step in pair])
+    claims = Slow(MemoryClaims(lease=0.3))
+    async with AsyncInference(**served.address, claims=claims) as client:
+        stream = await client.agent(AGENT).send_message("Hi", stream=True)
+        claims.lost = True
+        await asyncio.sleep(0.3)
+        for gate in gates[:-1]:
+            gate.open()
+            await anext(stream)
+        assert claims.renewals < 12
+        gates[-1].open()
+        assert (await stream.get_final_message()).text == "".join(pieces)
+
+
 async def test_a_program_may_go_on_without_the_store(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     """Each call still runs once in this process."""
     served = serve(CALL, ["A bird."])
