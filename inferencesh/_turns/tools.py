@@ -188,7 +188,11 @@ class ToolRunner:
 
     async def _note(self, call: ToolCall, outcome: CallOutcome, step: Step = Step.RESULT) -> CallOutcome:
         """Note for other streams what has become of a call that a callback has taken care of."""
-        claim = await self._claim(call, step)
+        try:
+            claim = await self._claim(call, step)
+        except InferenceError as error:  # of the store
+            logger.warning("%s; other streams learn from the service that the call %s was answered", error, call.id)
+            return outcome
         if isinstance(claim, Lease):
             await claim.settle(outcome.name)
         return outcome

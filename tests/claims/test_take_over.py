@@ -520,6 +520,20 @@ async def test_a_turn_does_not_wait_for_the_store_again_and_again(serve: Serve) 
         assert (await stream.get_final_message()).text == "".join(pieces)
 
 
+async def test_a_call_that_on_tool_call_has_answered_needs_no_store(serve: Serve) -> None:
+    """Its result is at the service already."""
+    served = serve(CALL, ["A bird."])
+    claims = Unreachable(MemoryClaims(lease=30))
+    async with AsyncInference(**served.address, claims=claims) as client:
+        agent = client.agent(look_up())
+
+        async def answers(call: Any) -> None:
+            await agent.submit_tool_result(call, "a bird")
+            claims.lost = True
+
+        assert (await agent.send_message("Hi", on_tool_call=answers)).text == "A bird."
+
+
 async def test_a_program_may_go_on_without_the_store(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     """Each call still runs once in this process."""
     served = serve(CALL, ["A bird."])
