@@ -168,9 +168,7 @@ class RedisClaims(ClaimStore):
         try:
             await self.renew([Holding("check", "check")])
         except ClaimStoreError as error:
-            from redis.exceptions import ResponseError
-
-            if isinstance(error.__cause__, ResponseError):  # such as for a database that it does not have
+            if _stays(error.__cause__):  # such as for a database that it does not have
                 raise ConfigurationError(str(error)) from None
             raise
 
@@ -296,6 +294,16 @@ _BACKOFF = Backoff(initial=0.05, maximum=0.5)
 
 async def _disconnect(connected: _Connected) -> None:
     await connected.redis.aclose()
+
+
+def _stays(error: BaseException | None) -> bool:
+    """Whether Redis will refuse a request again, which a replica, or a server that cannot write now, may not do."""
+    from redis import exceptions
+
+    passing = (exceptions.ReadOnlyError, exceptions.OutOfMemoryError, exceptions.ClusterDownError)
+    if not isinstance(error, exceptions.ResponseError) or isinstance(error, passing):
+        return False
+    return not any(code in str(error) for code in ("MISCONF", "NOREPLICAS", "BUSY"))
 
 
 def _check_seconds(name: str, value: object, least: float) -> None:

@@ -17,7 +17,7 @@ from inferencesh import AsyncInference, ClaimStoreError, ConfigurationError, Inf
 from inferencesh.claims import Holding
 from inferencesh.local import ToolCall
 from tests.clients.conftest import Serve
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, free_port
 from tests.support import Gate, Served
 
 pytestmark = pytest.mark.redis
@@ -310,3 +310,20 @@ async def test_forked_children_have_connections_of_their_own(redis_server: Redis
     assert os.waitstatus_to_exitcode(status) == 0
     assert (await claims.claim("call", "parent")).state.name == "GRANTED"
     await claims.aclose()
+
+
+@pytest.mark.parametrize("state", ["read-only", "full"])
+async def test_what_redis_cannot_do_now_is_no_mistake_of_the_configuration(
+    serve: Serve, redis_server: RedisServer, state: str
+) -> None:
+    """As for a replica that becomes the master soon, or a server without memory: a program may go on without it."""
+    claims, address = RedisClaims(redis_server.url, patience=0.1), serve(["Hello."]).address
+    async with redis.asyncio.Redis.from_url(redis_server.url) as connection:
+        if state == "full":
+            await connection.config_set("maxmemory", 1)
+        else:
+            await connection.execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
+    with pytest.raises(ClaimStoreError, match="could not do what it was asked for"):
+        await claims.check()
+    async with AsyncInference(**address, claims=claims, on_claim_store_lost="run") as client:
+        assert (await client.agent({"name": "greeter"}).send_message("Hi", idempotency_key="job-1")).text == "Hello."
