@@ -282,6 +282,7 @@ class RedisClaims(ClaimStore):
                 socket_timeout=_SOCKET_TIMEOUT,
                 socket_connect_timeout=_SOCKET_TIMEOUT,
             )
+            pool.make_connection()  # which does not connect yet, but reads the options
         except (TypeError, ValueError) as error:
             raise ConfigurationError(f"an option in the address of Redis cannot be used: {error}") from None
         redis = Redis.from_pool(pool)

@@ -327,3 +327,9 @@ async def test_what_redis_cannot_do_now_is_no_mistake_of_the_configuration(
         await claims.check()
     async with AsyncInference(**address, claims=claims, on_claim_store_lost="run") as client:
         assert (await client.agent({"name": "greeter"}).send_message("Hi", idempotency_key="job-1")).text == "Hello."
+
+
+async def test_an_unknown_option_in_the_address_is_told(redis_server: RedisServer) -> None:
+    """When the client is entered, and not as an error of Python."""
+    with pytest.raises(ConfigurationError, match="an option in the address of Redis cannot be used"):
+        await RedisClaims(f"{redis_server.url}?no_such_option=1").check()
