@@ -177,7 +177,13 @@ class RedisClaims(ClaimStore):
         state, attempt, result = await self._ask(
             lambda connected: connected.claim(keys=[self._prefix + key], args=self._arguments(owner, scope))
         )
-        return Claim(ClaimState[state.upper()], int(attempt), result)
+        try:
+            return Claim(ClaimState[state.upper()], int(attempt), result)
+        except ValueError:
+            raise ClaimStoreError(
+                f"Redis at {_place(self._url)} holds {attempt!r} as the number of a claim: another program has written "
+                "it; give this one a prefix or a database of its own"
+            ) from None
 
     async def renew(self, holdings: Sequence[Holding]) -> list[bool]:
         """Extend leases in one round trip, as ``ClaimStore.renew``."""
@@ -261,7 +267,7 @@ class RedisClaims(ClaimStore):
                 attempt += 1
                 logger.debug("Redis at %s cannot be reached (%s); trying again", _place(self._url), error)
                 await asyncio.sleep(wait)
-            except exceptions.RedisError as error:
+            except (exceptions.RedisError, UnicodeDecodeError) as error:
                 raise ClaimStoreError(
                     f"Redis at {_place(self._url)} could not do what it was asked for: {error}"
                 ) from error

@@ -333,3 +333,24 @@ async def test_an_unknown_option_in_the_address_is_told(redis_server: RedisServe
     """When the client is entered, and not as an error of Python."""
     with pytest.raises(ConfigurationError, match="an option in the address of Redis cannot be used"):
         await RedisClaims(f"{redis_server.url}?no_such_option=1").check()
+
+
+async def test_what_is_no_text_in_redis_is_told(redis_server: RedisServer) -> None:
+    """As an error of the store, whatever somebody else has written there."""
+    claims = RedisClaims(redis_server.url)
+    async with redis.asyncio.Redis.from_url(redis_server.url) as connection:
+        for number, fields in enumerate(
+            (
+                {"owner": "o", "scope": "s", "attempt": 1, "until": 1, "state": "settled", "result": b"\xff"},
+                {"owner": "o", "scope": "s", "attempt": "x", "until": 1, "state": "settled"},
+                {"owner": "o", "scope": "s", "attempt": 1, "until": "never", "state": "held"},
+                {"owner": "o"},
+            )
+        ):
+            await connection.hset(f"inferencesh:call {number}", mapping=fields)
+            with pytest.raises(ClaimStoreError):
+                print(await claims.claim(f"call {number}", "me", "s"))
+        await connection.set("inferencesh:call", "text")
+        with pytest.raises(ClaimStoreError):
+            await claims.claim("call", "me", "s")
+    await claims.aclose()
