@@ -30,7 +30,9 @@ logger = logging.getLogger("inferencesh")
 T = TypeVar("T")
 
 _CONNECTIONS = 16  # of one event loop; a command takes less than a millisecond
-_SOCKET_TIMEOUT = 5.0  # seconds
+_SOCKET_TIMEOUT = 3.0  # seconds
+_ATTEMPT = 1.0  # seconds that an attempt may take, however little patience there is
+_LATE = 1.0  # seconds after its time at which a timeout shows that this process was stopped
 
 # Each script reads and writes one hash: owner, scope, attempt, until (milliseconds), state and result. A script runs as
 # a whole, so that no other command comes between its reads and its writes.
@@ -239,11 +241,13 @@ class RedisClaims(ClaimStore):
         from redis import exceptions
 
         loop = asyncio.get_running_loop()
-        until, attempt = loop.time() + self._patience, 0
+        until, attempt, stopped = loop.time() + self._patience, 0, False
         while True:
+            limit = max(until, loop.time() + _ATTEMPT)
             connected = await self._pool.get()
             try:
-                return await ask(connected)
+                async with asyncio.timeout_at(limit):  # it may also wait for a connection that others use
+                    return await ask(connected)
             except (
                 exceptions.AuthenticationError,
                 exceptions.AuthorizationError,
@@ -259,9 +263,12 @@ class RedisClaims(ClaimStore):
                 ) from None
             except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
                 wait = _BACKOFF.delay(attempt)
+                if loop.time() > limit + _LATE and not stopped:  # Redis may have answered long ago
+                    until, attempt, stopped = loop.time() + self._patience, 0, True
+                    continue
                 if loop.time() + wait > until:
                     raise ClaimStoreError(
-                        f"Redis at {_place(self._url)} cannot be reached ({error}), so that nothing can be claimed "
+                        f"Redis at {_place(self._url)} cannot be reached ({error or 'no answer'}), so that nothing can be claimed "
                         'there; pass on_claim_store_lost="run" to the client to go on without it'
                     ) from error
                 attempt += 1

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -335,6 +336,21 @@ async def test_an_unknown_option_in_the_address_is_told(redis_server: RedisServe
         await RedisClaims(f"{redis_server.url}?no_such_option=1").check()
 
 
+async def test_many_claims_at_once_do_not_wait_for_each_other_while_redis_is_away(redis_server: RedisServer) -> None:
+    """Each fails after a few seconds, however many there are and whether it refuses connections or only hangs."""
+    claims = RedisClaims(redis_server.url, patience=3)
+    await claims.check()
+    redis_server.pause()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    failed = await asyncio.gather(*(claims.claim(f"call {n}", "owner") for n in range(200)), return_exceptions=True)
+    took = loop.time() - began
+    redis_server.resume()
+    assert {type(each) for each in failed} == {ClaimStoreError}
+    assert took < 15  # far less than one after the other
+    await claims.aclose()
+
+
 async def test_what_is_no_text_in_redis_is_told(redis_server: RedisServer) -> None:
     """As an error of the store, whatever somebody else has written there."""
     claims = RedisClaims(redis_server.url)
@@ -353,4 +369,17 @@ async def test_what_is_no_text_in_redis_is_told(redis_server: RedisServer) -> No
         await connection.set("inferencesh:call", "text")
         with pytest.raises(ClaimStoreError):
             await claims.claim("call", "me", "s")
+    await claims.aclose()
+
+
+async def test_an_answer_that_arrived_while_the_process_was_stopped_counts(redis_server: RedisServer) -> None:
+    """As after SIGSTOP, or a long garbage collection: Redis was there all the time."""
+    claims = RedisClaims(redis_server.url, patience=0.1)
+    await claims.check()
+    redis_server.pause()
+    asking = asyncio.create_task(claims.claim("call", "me"))
+    await asyncio.sleep(0.1)  # it has been asked
+    redis_server.resume()
+    time.sleep(5.5)  # noqa: ASYNC251 - nothing else may run meanwhile
+    assert (await asking).state.name == "GRANTED"
     await claims.aclose()
