@@ -230,7 +230,7 @@ class TurnStarter:
         Raises:
             _LostError: Another worker has the claim.
         """
-        chat_id, after = turn.chat_id, None
+        chat_id, after = turn.chat_id, 0
         if chat_id is not None:  # what is known of the chat here may be older than what others have sent
             newest = await self._api.read_messages(await self._api.read_chat(chat_id), chat_id, lambda _: True)
             after = max(map(_order, newest), default=0)
@@ -252,7 +252,7 @@ class TurnStarter:
         with reading_kept():
             noted = json.loads(recorded)
             chat_id, after = noted["chat_id"], noted["after"]
-            if not isinstance(chat_id, str | None) or not isinstance(after, int | None):
+            if not isinstance(chat_id, str | None) or not isinstance(after, int):
                 raise TypeError(f"{chat_id!r} and {after!r} are no place in a chat")
         if chat_id is None:
             raise StreamError(

@@ -268,8 +268,8 @@ class RedisClaims(ClaimStore):
                     continue
                 if loop.time() + wait > until:
                     raise ClaimStoreError(
-                        f"Redis at {_place(self._url)} cannot be reached ({error or 'no answer'}), so that nothing can be claimed "
-                        'there; pass on_claim_store_lost="run" to the client to go on without it'
+                        f"Redis at {_place(self._url)} cannot be reached ({str(error) or 'no answer'}), so that "
+                        'nothing can be claimed there; pass on_claim_store_lost="run" to the client to go on without it'
                     ) from error
                 attempt += 1
                 logger.debug("Redis at %s cannot be reached (%s); trying again", _place(self._url), error)
@@ -295,7 +295,7 @@ class RedisClaims(ClaimStore):
                 socket_timeout=_SOCKET_TIMEOUT,
                 socket_connect_timeout=_SOCKET_TIMEOUT,
             )
-            pool.make_connection()  # which does not connect yet, but reads the options
+            pool.connection_class(**pool.connection_kwargs)  # not connected, but it reads the options
         except (TypeError, ValueError) as error:
             raise ConfigurationError(f"an option in the address of Redis cannot be used: {error}") from None
         redis = Redis.from_pool(pool)

@@ -290,7 +290,7 @@ def test_a_key_is_free_again_when_the_coroutine_that_had_it_was_closed(serve: Se
         await gate.passed()
 
     agent = client.agent(AGENT)
-    agent._conversation.api.run = stuck  # type: ignore[method-assign] # while the message is being posted
+    agent._conversation.api.run = stuck  # type: ignore[method-assign,assignment] # while the message is being posted
     sending = agent.send_message("Hi", idempotency_key="job-1")
     task = loop.create_task(sending)
     loop.run_until_complete(gate.someone_there())

@@ -323,7 +323,7 @@ async def test_what_redis_cannot_do_now_is_no_mistake_of_the_configuration(
         if state == "full":
             await connection.config_set("maxmemory", 1)
         else:
-            await connection.execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
+            await connection.replicaof("127.0.0.1", free_port())
     with pytest.raises(ClaimStoreError, match="could not do what it was asked for"):
         await claims.check()
     async with AsyncInference(**address, claims=claims, on_claim_store_lost="run") as client:
@@ -355,17 +355,17 @@ async def test_what_is_no_text_in_redis_is_told(redis_server: RedisServer) -> No
     """As an error of the store, whatever somebody else has written there."""
     claims = RedisClaims(redis_server.url)
     async with redis.asyncio.Redis.from_url(redis_server.url) as connection:
-        for number, fields in enumerate(
-            (
-                {"owner": "o", "scope": "s", "attempt": 1, "until": 1, "state": "settled", "result": b"\xff"},
-                {"owner": "o", "scope": "s", "attempt": "x", "until": 1, "state": "settled"},
-                {"owner": "o", "scope": "s", "attempt": 1, "until": "never", "state": "held"},
-                {"owner": "o"},
-            )
-        ):
+        whole = {"owner": "o", "scope": "s", "attempt": "1", "until": "1", "state": "settled"}
+        corrupt: list[dict[Any, Any]] = [
+            {**whole, "result": b"\xff"},
+            {**whole, "attempt": "x"},
+            {**whole, "state": "held", "until": "never"},
+            {"owner": "o"},
+        ]
+        for number, fields in enumerate(corrupt):
             await connection.hset(f"inferencesh:call {number}", mapping=fields)
             with pytest.raises(ClaimStoreError):
-                print(await claims.claim(f"call {number}", "me", "s"))
+                await claims.claim(f"call {number}", "me", "s")
         await connection.set("inferencesh:call", "text")
         with pytest.raises(ClaimStoreError):
             await claims.claim("call", "me", "s")
