@@ -7,7 +7,6 @@ import contextlib
 import logging
 import secrets
 import threading
-import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import Literal, Self, TypeAlias
@@ -70,7 +69,7 @@ class Leases:
         self.store: ClaimStore = store if store is not None else MemoryClaims()
         self._runs_without = on_store_lost == "run"
         self._spare = MemoryClaims()  # for what is claimed while the store is lost
-        self._renewers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Renewer] = weakref.WeakKeyDictionary()
+        self._renewers: dict[asyncio.AbstractEventLoop, _Renewer] = {}
         self._lock = threading.Lock()
         self._giving_up: set[asyncio.Task[None]] = set()
 
@@ -166,6 +165,8 @@ class Leases:
     def _renewer(self, lease: float) -> _Renewer:
         loop = asyncio.get_running_loop()
         with self._lock:
+            for other in [each for each in self._renewers if each.is_closed()]:
+                del self._renewers[other]
             if loop not in self._renewers:
                 self._renewers[loop] = _Renewer(self.store, lease)
             return self._renewers[loop]
@@ -328,7 +329,7 @@ class _Renewer:
         """Renew a lease from now on."""
         self._leases[lease] = None
         lease._renewer = self
-        if self._task is None:
+        if self._task is None or self._task.done():  # as when the program has cancelled all tasks
             self._task = asyncio.create_task(self._run(), name="inferencesh leases")
 
     def remove(self, lease: Lease) -> None:
@@ -356,6 +357,9 @@ class _Renewer:
                 answers = await self._store.renew([lease.holding for lease in leases])
             except InferenceError as error:  # as a store does that is lost, or refuses this program since
                 logger.warning("%s; the turns under way go on", error)
+                continue
+            except Exception:  # a mistake in a store is no reason to lose all turns
+                logger.exception("the store of claims could not renew leases; the turns under way go on")
                 continue
             for lease, held in zip(leases, answers, strict=True):
                 if lease in self._leases:

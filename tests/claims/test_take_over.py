@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -546,6 +548,60 @@ async def test_a_program_may_go_on_without_the_store(serve: Serve, caplog: pytes
         assert again.id == message.id
     assert "going on without it, as on_claim_store_lost says" in caplog.text
     assert len(served.script.asked) == 2
+
+
+class Faulty(WorkerClaims):
+    """Claims with a mistake, which shows once."""
+
+    failed = False
+
+    async def renew(self, holdings: Sequence[Holding]) -> list[bool]:
+        """As the shared store, but not the first time."""
+        if not self.failed:
+            self.failed = True
+            raise LookupError("a mistake")
+        return await super().renew(holdings)
+
+
+async def test_leases_are_renewed_after_a_mistake_of_the_store(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """It is in the log, and the worker keeps its calls."""
+    gate, served = Gate(), serve(CALL, ["A bird."])
+    shared = MemoryClaims(lease=0.3)
+    claims = Faulty(shared)
+    async with (
+        AsyncInference(**served.address, claims=claims) as one,
+        AsyncInference(**served.address, claims=shared) as two,
+    ):
+        agent = one.agent(look_up(gate))
+        sending = asyncio.create_task(agent.send_message("Hi"))
+        await gate.someone_there()
+        await eventually(lambda: claims.failed, "a renewal", within=5)
+        with pytest.raises(LeaseHeldError):
+            await two.agent(look_up(), chat_id=agent.chat_id).take_over(wait=0.6)
+        gate.open()
+        assert (await sending).text == "A bird."
+    assert "could not renew leases" in caplog.text
+
+
+def test_nothing_is_kept_of_event_loops_that_have_ended(serve: Serve) -> None:
+    """Also of one that ended in the middle of a turn."""
+    gate = Gate()
+    served, shared = serve(["Hel", gate, "lo."]), MemoryClaims(lease=1000)
+    client = AsyncInference(**served.address, claims=shared)
+    streams, loops = [], []
+
+    async def begin() -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        streams.append(client.agent(AGENT).send_message("Hi", stream=True))
+        await anext(streams[-1])
+
+    for _ in range(3):
+        asyncio.run(begin())
+        streams.clear()
+    gc.collect()
+    assert [loop() for loop in loops[:-1]] == [None, None]
+    gate.open()
+    asyncio.run(client.aclose())
 
 
 async def test_a_lost_store_is_told_when_a_client_is_entered(serve: Serve) -> None:
