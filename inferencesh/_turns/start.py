@@ -185,12 +185,27 @@ class TurnStarter:
             structure(answer[name], Message) if answer.get(name) is not None else None
             for name in ("user_message", "assistant_message")
         )
+        chat_id = turn.chat_id or (assistant.chat_id if assistant is not None else None)
+        if user is None and chat_id and self._owner:  # claims are made under its id
+            user = await self._look_up(chat_id, text)
         snapshot = turn.begin(user, assistant, self._now())
         if turn.chat_id is None:
             raise StreamError("the server's answer to the message names no chat, so its reply cannot be found")
         if snapshot is not None:
             self.snapshots.append(snapshot)
         return turn
+
+    async def _look_up(self, chat_id: str, text: str) -> Message | None:
+        """Return the message that was just sent, which the response to it has left out; None if it is not found."""
+        try:
+            read = await self._api.read_messages(await self._api.read_chat(chat_id), chat_id, lambda _: True)
+        except InferenceError as error:  # it was sent, whatever becomes of this
+            logger.warning(
+                "chat %s: the id of the message is not known (%s); other workers cannot tell its turn", chat_id, error
+            )
+            return None
+        found = [message for message in _users(read) if message.text.strip() == text.strip()]
+        return max(found, key=lambda message: message.order, default=None)
 
     # -- sending at most once --------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -220,6 +220,32 @@ async def test_a_stream_that_is_iterated_again_has_the_lease_again(serve: Serve)
             break
         gates[2].open()
         assert (await taken.get_final_message()).text == "Hello, you."
+
+
+@pytest.mark.parametrize("key", [None, "job-1"])
+async def test_a_turn_whose_message_the_response_leaves_out_is_claimed_all_the_same(
+    serve: Serve, key: str | None
+) -> None:
+    """Its id is read from the chat."""
+    gate = Gate()
+    served, shared = serve(["Hel", gate, "lo."]), MemoryClaims(lease=1000)
+    async with (
+        AsyncInference(**served.address, claims=shared) as one,
+        AsyncInference(**served.address, claims=shared) as two,
+    ):
+        agent = one.agent(AGENT)
+        api = agent._conversation.api
+        run = api.run
+
+        async def without(body: Mapping[str, Any]) -> Mapping[str, Any]:
+            return {**await run(body), "user_message": None}
+
+        api.run = without  # type: ignore[method-assign] # the service may leave it out
+        stream = await agent.send_message("Hi", stream=True, idempotency_key=key)
+        with pytest.raises(LeaseHeldError):
+            await two.agent(AGENT, chat_id=agent.chat_id).take_over(wait=0)
+        gate.open()
+        assert (await stream.get_final_message()).text == "Hello."
 
 
 async def test_without_shared_claims_it_attaches_at_once(serve: Serve) -> None:
