@@ -329,6 +329,16 @@ async def test_what_somebody_else_has_written_into_the_store_is_told(serve: Serv
     assert await sent(served) == []
 
 
+async def test_the_output_of_a_later_turn_is_not_that_of_an_earlier_one_without(serve: Serve) -> None:
+    """Wherever the service keeps it."""
+    served = serve(["One."], [ToolCall("finish", {"value": 2})])
+    async with AsyncInference(**served.address) as client:
+        agent = client.agent(AGENT)
+        for _ in range(2):
+            assert await agent.run("1", idempotency_key="job-1") is None
+            assert await agent.run("2", output_type=int, idempotency_key="job-2") == 2
+
+
 async def test_outputs_of_earlier_turns_are_their_own(serve: Serve) -> None:
     """Also when the chat went on, and had other outputs since."""
     finish = [[ToolCall("finish", {"value": number})] for number in (1, 2)]
