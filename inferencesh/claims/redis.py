@@ -104,15 +104,17 @@ return 1
 )
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class _Connected:
-    """The Redis client of one event loop, with its scripts."""
+    """The Redis client of one event loop, with its scripts; closed when no request uses it any more."""
 
     redis: Redis
     claim: AsyncScript
     renew: AsyncScript
     record: AsyncScript
     end: AsyncScript
+    users: int = 0
+    idle: asyncio.Event = attrs.Factory(asyncio.Event)
 
 
 class RedisClaims(ClaimStore):
@@ -245,6 +247,7 @@ class RedisClaims(ClaimStore):
         while True:
             limit = max(until, loop.time() + _ATTEMPT)
             connected = await self._pool.get()
+            connected.users += 1
             try:
                 async with asyncio.timeout_at(limit):  # it may also wait for a connection that others use
                     return await ask(connected)
@@ -278,6 +281,9 @@ class RedisClaims(ClaimStore):
                 raise ClaimStoreError(
                     f"Redis at {_place(self._url)} could not do what it was asked for: {error}"
                 ) from error
+            finally:
+                connected.users -= 1
+                connected.idle.set()
 
     def _connect(self) -> _Connected:
         from redis.asyncio import BlockingConnectionPool, Redis
@@ -307,6 +313,9 @@ _BACKOFF = Backoff(initial=0.05, maximum=0.5)
 
 
 async def _disconnect(connected: _Connected) -> None:
+    while connected.users:  # of another client, to which the same store was passed
+        connected.idle.clear()
+        await connected.idle.wait()
     await connected.redis.aclose()
 
 

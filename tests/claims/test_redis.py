@@ -383,3 +383,24 @@ async def test_an_answer_that_arrived_while_the_process_was_stopped_counts(redis
     time.sleep(5.5)  # noqa: ASYNC251 - nothing else may run meanwhile
     assert (await asking).state.name == "GRANTED"
     await claims.aclose()
+
+
+async def test_a_client_that_is_closed_leaves_the_store_to_others_that_use_it(
+    serve: Serve, redis_server: RedisServer
+) -> None:
+    """What they ask for is answered, and no connection is forgotten."""
+    address, claims = serve(["Hello."]).address, RedisClaims(redis_server.url)
+
+    async def ask(owner: str) -> None:
+        for number in range(20):
+            assert (await claims.claim(f"call {number}", owner)).state.name in {"GRANTED", "HELD"}
+
+    asking = [asyncio.create_task(ask(f"owner {number}")) for number in range(30)]
+    for _ in range(10):
+        await asyncio.sleep(0.02)
+        await AsyncInference(**address, claims=claims).aclose()
+    async with asyncio.timeout(20):
+        await asyncio.gather(*asking)
+    await claims.aclose()
+    async with redis.asyncio.Redis.from_url(redis_server.url) as connection:
+        assert len(await connection.client_list()) == 1
