@@ -348,13 +348,18 @@ class TurnStarter:
         """Read the turn of a message; one that is not the latest has ended.
 
         Raises:
-            StreamError: The message was withdrawn.
+            StreamError: The message was withdrawn, or is not in the chat any more.
         """
         chat = await self._api.read_chat(sent.chat_id)
         name, value = ("id", sent.message_id) if sent.message_id else ("role", Role.USER)
         read = await self._api.read_messages(chat, sent.chat_id, lambda message: message.get(name) == value)
         user = next((message for message in _users(read) if message.id == sent.message_id), None)
-        if user is None:  # the service did not say its id when it was sent
+        if user is None and sent.message_id:
+            raise StreamError(
+                f"the message with this idempotency_key, {sent.message_id}, is not in the chat {sent.chat_id} any more, so "
+                "that its reply cannot be told; send it again with another key if that is wanted"
+            )
+        if user is None:  # its id is not known
             return Turn.latest(sent.chat_id, read, self._now())
         if user.status == MessageStatus.CANCELLED:
             raise StreamError("the message was withdrawn before its turn began; send it again with another key")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import ExitStack
 from typing import Any, Literal
 
@@ -349,3 +350,15 @@ async def test_outputs_of_earlier_turns_are_their_own(serve: Serve) -> None:
             for number in (1, 2):
                 output = await agent.run(str(number), output_type=int, idempotency_key=f"job-{number}")
                 assert output == number
+
+
+async def test_a_message_that_is_gone_gets_no_reply_of_another(serve: Serve) -> None:
+    """As when it was removed at the service."""
+    served, shared = serve(["Hello."]), MemoryClaims(lease=30)
+    async with AsyncInference(**served.address, claims=shared) as client:
+        chat_id = (await client.agent(AGENT).send_message("Hi")).chat_id
+        holding = Holding("message:job-1", "somebody", "message")
+        await shared.claim(holding.key, holding.owner, holding.scope)
+        await shared.settle(holding, json.dumps({"chat_id": chat_id, "message_id": "gone"}))
+        with pytest.raises(StreamError, match="is not in the chat .* any more"):
+            await client.agent(AGENT).send_message("Bye", idempotency_key="job-1")
