@@ -231,7 +231,8 @@ class Lease:
     async def confirm(self) -> bool:
         """Return whether this owner still has the claim, by asking the store.
 
-        If the store is lost the answer is True: there nobody else can have got the claim, and this one goes on.
+        If the store is lost the answer is True, and this owner goes on: unless it alone is cut off from the store,
+        nobody else can have got the claim.
         """
         asked_at = asyncio.get_running_loop().time()
         try:

@@ -190,7 +190,7 @@ class RedisClaims(ClaimStore):
             ) from None
 
     async def renew(self, holdings: Sequence[Holding]) -> list[bool]:
-        """Extend leases in one round trip, as ``ClaimStore.renew``."""
+        """Extend leases together, as ``ClaimStore.renew``."""
 
         async def ask(connected: _Connected) -> list[Any]:
             async with connected.redis.pipeline(transaction=False) as pipeline:

@@ -360,5 +360,5 @@ async def test_a_message_that_is_gone_gets_no_reply_of_another(serve: Serve) -> 
         holding = Holding("message:job-1", "somebody", "message")
         await shared.claim(holding.key, holding.owner, holding.scope)
         await shared.settle(holding, json.dumps({"chat_id": chat_id, "message_id": "gone"}))
-        with pytest.raises(StreamError, match="is not in the chat .* any more"):
+        with pytest.raises(StreamError, match=r"is not in the chat .* any more"):
             await client.agent(AGENT).send_message("Bye", idempotency_key="job-1")
