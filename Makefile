@@ -17,7 +17,7 @@ CLIENTS := .venv-clients
 PYTHON_CLIENTS := 0.36.0 0.6.34
 JAVASCRIPT_CLIENT := 0.6.54
 
-.PHONY: help demo demo-web demo-fleet demo-llm docs test test-browser test-clients test-llm test-redis architecture bench soak chaos check lint types dist cover lowest versions format clean
+.PHONY: help demo demo-web demo-fleet demo-llm docs test test-browser test-clients test-llm test-redis architecture bench bench-fleet soak chaos check lint types dist cover lowest versions format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -102,6 +102,9 @@ architecture: $(READY)  ## print the proof that imports go downwards only
 
 bench: $(READY)  ## measure this client against others (creates virtual environments for them)
 	$(BIN)/python -m benchmarks
+
+bench-fleet: $(READY)  ## measure what a fleet of workers costs (needs Debian's redis-server)
+	$(BIN)/python -m benchmarks.fleet
 
 soak: $(READY)  ## run turns against random faults for two minutes
 	$(BIN)/python -m benchmarks.soak

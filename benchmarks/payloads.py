@@ -12,7 +12,7 @@ from typing import Literal
 import attrs
 import orjson
 
-__all__ = ["WORKLOADS", "Workload", "rendered", "reply_text"]
+__all__ = ["WORKLOADS", "Workload", "rendered", "reply_text", "sample_text"]
 
 CHAT = "7jnx8hn08m6ysdp04bmp5xex3q"
 ASKED = "2c8m1v5n7t0r4k6p9w3y8h1f5d"
@@ -77,11 +77,16 @@ WORKLOADS = {workload.name: workload for workload in _LIST}
 Format = Literal["inference", "openai", "anthropic"]
 
 
-@functools.lru_cache(maxsize=16)
 def reply_text(workload: Workload) -> str:
     """Return the whole text of the reply."""
-    words = _WIDE if workload.wide else _ASCII
-    return (words * (workload.length // len(words) + 1))[: workload.length]
+    return sample_text(workload.length, wide=workload.wide)
+
+
+@functools.lru_cache(maxsize=16)
+def sample_text(length: int, *, wide: bool = False) -> str:
+    """Return a text of so many characters, with or without some beyond ASCII."""
+    words = _WIDE if wide else _ASCII
+    return (words * (length // len(words) + 1))[:length]
 
 
 @functools.lru_cache(maxsize=8)

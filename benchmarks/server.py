@@ -7,11 +7,12 @@ The first part of a path names the workload (``/deltas/agents/run``), so that a 
 from __future__ import annotations
 
 import asyncio
+import ssl
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import cast
 
@@ -29,7 +30,7 @@ from .payloads import (
     rendered,
 )
 
-__all__ = ["Stats", "running_server"]
+__all__ = ["Exchange", "Server", "Stats", "answer", "running_server", "serve"]
 
 Stats = dict[str, int]
 _SLICE = 256 * 1024  # bytes handed to the socket at a time
@@ -43,28 +44,26 @@ _ENVELOPE = {"success": True, "status": 200}
 stats: Stats = {"requests": 0, "bytes": 0}  # since they were last read
 
 
-def _answer(data: object) -> bytes:
+def answer(data: object) -> bytes:
+    """Return a whole response with JSON, in the oldest envelope."""
     body = orjson.dumps({**_ENVELOPE, "data": data})
     return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
 
 
 _ANSWERS = {
-    "/agents/run": _answer(_POST),
-    "/messages": _answer({"items": [message_form("Hi", "ready"), asked_form()], "has_next": False}),
-    "/chat": _answer(chat_form("completed")),
+    "/agents/run": answer(_POST),
+    "/messages": answer({"items": [message_form("Hi", "ready"), asked_form()], "has_next": False}),
+    "/chat": answer(chat_form("completed")),
 }
 
 
-class Connection(asyncio.Protocol):
+class Exchange(asyncio.Protocol):
     """One connection, the requests of which are answered one after the other."""
 
     transport: asyncio.Transport
 
     def __init__(self) -> None:
         self._received = b""
-        self._writable = asyncio.Event()
-        self._writable.set()
-        self._stream: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start serving."""
@@ -82,7 +81,21 @@ class Connection(asyncio.Protocol):
         if len(body) < size:
             return
         self._received = b""
-        self._serve(lines[0].split(b" ")[1].decode().partition("?")[0])
+        self.serve(lines[0].split(b" ")[1].decode().partition("?")[0], body)
+
+    def serve(self, path: str, body: bytes) -> None:
+        """Answer a request."""
+        raise NotImplementedError
+
+
+class Connection(Exchange):
+    """A connection on which replies are sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._stream: asyncio.Task[None] | None = None
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """Stop sending."""
@@ -97,10 +110,11 @@ class Connection(asyncio.Protocol):
         """Go on sending."""
         self._writable.set()
 
-    def _serve(self, path: str) -> None:
+    def serve(self, path: str, _body: bytes) -> None:
+        """Answer a request, or begin to send a reply."""
         _, name, rest = path.split("/", 2)
         if name == "stats":
-            self.transport.write(_answer(dict(stats)))
+            self.transport.write(answer(dict(stats)))
             stats.update(requests=0, bytes=0)
             return
         stats["requests"] += 1
@@ -153,11 +167,13 @@ class Connection(asyncio.Protocol):
         self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
 
 
-async def _main() -> None:
-    server = await asyncio.get_running_loop().create_server(Connection, "127.0.0.1", 0, backlog=4096)
+async def serve(protocol: Callable[[], Exchange], tls: ssl.SSLContext | None = None) -> None:
+    """Serve on a free port, which is printed, until stdin ends."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(protocol, "127.0.0.1", 0, backlog=4096, ssl=tls)
     print(server.sockets[0].getsockname()[1], flush=True)
     # The pipe ends when the benchmark does, for whatever reason.
-    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    await loop.run_in_executor(None, sys.stdin.read)
 
 
 class Server:
@@ -168,8 +184,8 @@ class Server:
 
     def take_stats(self) -> Stats:
         """Return what was served since the last call."""
-        with urllib.request.urlopen(f"{self.url}/stats/", timeout=10) as answer:  # noqa: S310 - our own address
-            return cast("Stats", orjson.loads(answer.read())["data"])
+        with urllib.request.urlopen(f"{self.url}/stats/", timeout=10) as response:  # noqa: S310 - our own address
+            return cast("Stats", orjson.loads(response.read())["data"])
 
 
 @contextmanager
@@ -183,4 +199,4 @@ def running_server() -> Iterator[Server]:
 
 
 if __name__ == "__main__":
-    asyncio.run(_main())
+    asyncio.run(serve(Connection))

@@ -62,7 +62,7 @@ GUIDES: Mapping[str, Sequence[str]] = {
         "other-clients",
         "tracing",
     ),
-    "About": ("guarantees", "performance", "architecture"),
+    "About": ("guarantees", "performance", "fleet-sizing", "architecture"),
 }
 
 REFERENCE: Mapping[str, Sequence[str]] = {

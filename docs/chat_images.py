@@ -1,4 +1,4 @@
-"""Make the screenshots of the chat service in ``docs/images`` again; needs Chromium.
+"""Make the screenshots of the chat service and the fleet in ``docs/images`` again; needs Chromium and redis-server.
 
 python -m docs.chat_images
 """
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 __all__ = ["main"]
 
@@ -22,10 +22,17 @@ IMAGES = ROOT / "docs" / "images"
 
 
 def main() -> None:
-    """Write the two images."""
+    """Write the images."""
     IMAGES.mkdir(exist_ok=True)
-    with _service() as address, sync_playwright() as playwright:
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        _show_chat(browser)
+        _show_fleet(browser)
+        browser.close()
+
+
+def _show_chat(browser: Browser) -> None:
+    with _running("examples/fastapi_chat/serve.py") as address:
         page = browser.new_page(viewport={"width": 860, "height": 900}, color_scheme="light")
         page.goto(address)
         _say(page, "What is 42 * 17?")
@@ -42,17 +49,28 @@ def main() -> None:
         _say(page, "Ask me something")
         expect(page.get_by_label("Your answer")).to_be_visible()
         _take(page, "chat-dark.png")
-        browser.close()
+
+
+def _show_fleet(browser: Browser) -> None:
+    with _running("examples/fleet/launch.py") as address:
+        page = browser.new_page(viewport={"width": 860, "height": 900}, color_scheme="light")
+        page.goto(address)
+        page.get_by_role("button", name="Plan a trip to Lisbon").click()
+        expect(page.locator(".call-state")).to_have_text("working", timeout=30_000)
+        page.get_by_role("button", name="Kill this worker").click()
+        expect(page.get_by_text("The train home")).to_be_visible(timeout=30_000)
+        expect(page.get_by_text("trace")).to_be_visible(timeout=30_000)
+        _take(page, "fleet.png")
 
 
 @contextmanager
-def _service() -> Iterator[str]:
-    """The chat service of the examples, offline."""
-    command = [sys.executable, "examples/fastapi_chat/serve.py", "--port", "0"]
+def _running(program: str) -> Iterator[str]:
+    """Run one of the examples, offline; returns its address."""
+    command = [sys.executable, program, "--port", "0"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            yield next(found[0] for line in process.stdout if (found := re.search(r"http://\S+", line)))
+            yield next(found[1] for line in process.stdout if (found := re.search(r"Open (http://\S+)", line)))
         finally:
             process.terminate()
 

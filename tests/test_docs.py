@@ -30,6 +30,7 @@ FOR_DEVELOPERS = [
     "docs/apps-and-tasks.md",
     "docs/architecture.md",
     "docs/docstrings-and-results.md",
+    "docs/fleet-sizing.md",
     "docs/models.md",
     "docs/migrating.md",
     "docs/other-clients.md",

@@ -42,6 +42,16 @@ RETRY: Final = 0.5  # seconds until a lost connection is tried again
 CONNECTIONS: Final = 32  # of one process to Redis; a command takes less than a millisecond
 FORGOTTEN: Final = 3_600_000  # milliseconds after which a worker without jobs that was not heard of is forgotten
 
+# One script, since a consumer that got a job in between would lose it.
+FORGET: Final = """
+for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+  local name, pending, idle = consumer[2], consumer[4], consumer[6]
+  if pending == 0 and idle > tonumber(ARGV[2]) then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], name)
+  end
+end
+"""
+
 Entry: TypeAlias = tuple[str, dict[str, str]]  # of a stream: its id and fields
 
 logger = logging.getLogger("fleet.broker")
@@ -52,6 +62,17 @@ def connected(url: str) -> Redis:
     retry = Retry(ExponentialBackoff(cap=0.4, base=0.05), retries=3)
     pool = BlockingConnectionPool.from_url(url, max_connections=CONNECTIONS, decode_responses=True, retry=retry)
     return Redis.from_pool(pool)
+
+
+def raise_if_cancelled() -> None:
+    """Raise the cancellation of the present task, should somebody have swallowed it.
+
+    It happens to one that comes together with the response to XREADGROUP, as in ``taskiq worker``, whose signal handler
+    does not wake the event loop up.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 class RefusedError(Exception):
@@ -144,6 +165,7 @@ class JobBroker(RedisStreamBroker):
                 if id_ not in self._held:
                     self._held.add(id_)
                     yield Delivery(id=id_, data=fields["data"].encode(), ack=partial(self._acknowledge, id_))
+            raise_if_cancelled()
 
     def let_go(self, delivery: Delivery) -> None:
         """Renew a job no longer; if it was not acknowledged, it is tried again when its lease has run out."""
@@ -209,9 +231,7 @@ class JobBroker(RedisStreamBroker):
 
     async def _forget_the_dead(self) -> None:
         """Take workers that are gone for long and have no jobs off the list of the queue's consumers."""
-        for consumer in await self.redis.xinfo_consumers(self.queue_name, GROUP):
-            if consumer["pending"] == 0 and consumer["idle"] > FORGOTTEN:
-                await self.redis.xgroup_delconsumer(self.queue_name, GROUP, consumer["name"])
+        await self.redis.register_script(FORGET)(keys=[self.queue_name], args=[GROUP, FORGOTTEN])
 
 
 class JobReceiver(Receiver):
@@ -226,4 +246,7 @@ class JobReceiver(Receiver):
                 self.broker.let_go(message)
 
 
-broker: Final = JobBroker(SETTINGS)
+try:
+    broker: Final = JobBroker(SETTINGS)
+except ValueError as error:
+    raise SystemExit(f"REDIS_URL cannot be used: {error}") from None

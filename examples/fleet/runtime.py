@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import signal
 from collections.abc import AsyncIterator
@@ -16,7 +17,7 @@ from inferencesh.local import Conversation, LocalRuntime, Piece, Text, ToolCall
 
 __all__ = ["SlowModel"]
 
-PACE: Final = 0.08  # seconds between two words
+PACE: Final = float(os.environ.get("FLEET_PACE", "0.08"))  # seconds between two words
 BOOK: Final = re.compile(r"\bbook\b", re.IGNORECASE)
 PLACE: Final = re.compile(r"\b(?:to|in) ([A-Z][\w'-]*(?: [A-Z][\w'-]*)*)")
 OPENING: Final = """\

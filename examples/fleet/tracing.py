@@ -41,7 +41,7 @@ def set_up(service: str, name: str, file: str) -> None:
 
 
 def finish() -> None:
-    """Write the spans that have not been written yet; uvicorn ends in a way that leaves no time for it afterwards."""
+    """Write the spans that have not been written yet, before the process ends."""
     provider = trace.get_tracer_provider()
     if isinstance(provider, TracerProvider):
         provider.force_flush()

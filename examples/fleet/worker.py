@@ -210,6 +210,8 @@ def main() -> None:
         asyncio.run(work())
     except (ConfigurationError, ClaimStoreError, RedisError) as error:
         sys.exit(f"{SETTINGS.name}: cannot work: {error}")
+    finally:
+        tracing.finish()
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ class Writer:
         self._settings = settings
         self._token: int | None = None
         self._newest: dict[str, str] = {}  # the id of a message -> the id of the event with its newest snapshot
+        self._unwritten: dict[str, Message] = {}  # by its id, the newest snapshot of a message that Redis lacks
 
     async def follow(self, stream: AsyncMessageStream) -> str:
         """Write who works, each snapshot, and the last event; returns the name of the last one.
@@ -61,6 +62,7 @@ class Writer:
         async with stream:
             self._token = stream.fencing_token
             if self._attempt > self._settings.attempts:
+                await stream.stop()  # so that the chat can be used again
                 raise GivenUpError(f"the turn was begun {self._attempt} times")
             who = {"worker": self._settings.name, "attempt": self._attempt}
             await self._insist("worker", who, chat_id=stream.chat_id)
@@ -70,6 +72,8 @@ class Writer:
             final = await stream.get_final_message()
         paused = final.paused or not final.done
         name = "input_required" if paused else "done"
+        self._unwritten.pop(final.id, None)
+        await self._catch_up()
         await self._insist(name, shown(final, paused=paused), replaces=self._newest.get(final.id))
         return name
 
@@ -80,17 +84,27 @@ class Writer:
         else:
             logger.error("turn %s: it has failed with an unexpected error", self._job.turn_id, exc_info=error)
         problem = GIVEN_UP if isinstance(error, GivenUpError) else web.describe_error(error)
+        await self._catch_up()
         await self._insist("error", problem.as_dict())
         return "error"
 
     async def _write_snapshot(self, message: Message) -> None:
-        """Write a snapshot in the place of the one before. While Redis is away the turn goes on without."""
+        """Write a snapshot in the place of the one before. While Redis is away the turn goes on without.
+
+        The newest of each message is written when Redis is back: a message that has ended meanwhile has no later one.
+        """
+        self._unwritten[message.id] = message
         try:
-            await self._add("message", shown(message), replaces=self._newest.get(message.id))
+            for each in list(self._unwritten.values()):
+                await self._add("message", shown(each), replaces=self._newest.get(each.id))
+                metrics.SNAPSHOTS.inc()
         except RedisError as error:
             logger.warning("turn %s: browsers miss a snapshot, since Redis is away: %s", self._job.turn_id, error)
-        else:
-            metrics.SNAPSHOTS.inc()
+
+    async def _catch_up(self) -> None:
+        """Write the snapshots that Redis still lacks, before a last event."""
+        for each in list(self._unwritten.values()):
+            await self._insist("message", shown(each), replaces=self._newest.get(each.id))
 
     async def _insist(self, name: str, data: Mapping[str, Any], **options: str | None) -> None:
         """Write an event that must not be lost."""
@@ -110,6 +124,7 @@ class Writer:
             raise TakenOverError
         if "id" in data:
             self._newest[data["id"]] = id_
+            self._unwritten.pop(data["id"], None)
 
 
 def shown(message: Message, *, paused: bool = False) -> dict[str, Any]:

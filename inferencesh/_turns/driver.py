@@ -116,7 +116,7 @@ class TurnDriver(EventDriver[Message]):
         Raises:
             APIError, APIConnectionError, UnreadableError: It could not be begun.
         """
-        if self.closed:
+        if self.closed or self._drives:
             return
         try:
             await self._take_up()

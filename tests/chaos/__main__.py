@@ -1,4 +1,7 @@
-"""Prints the figures of a run of examples/fleet under random faults: ``python -m tests.chaos``, or ``make chaos``."""
+"""Prints the figures of a run of examples/fleet under random faults: ``python -m tests.chaos``, or ``make chaos``.
+
+With ``--deploy`` nothing is killed: all workers and fronts are told to end and replaced, one after the other.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ import asyncio
 import json
 from pathlib import Path
 
-from .run import Options, run_chaos
+import attrs
+
+from .run import DEPLOY, Options, run_chaos, run_deploy
 
 _FAULTS_SHOWN = 40
 
@@ -18,19 +23,28 @@ def main() -> int:
     parser.add_argument("--turns", type=int, default=2000)
     parser.add_argument("--at-once", type=int, default=48, help="how many turns at once")
     parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1, help="what the faults are drawn from")
     parser.add_argument("--json", type=Path, help="a file that the figures are written to")
+    parser.add_argument("--logs", type=Path, help="a new directory for the logs of all processes")
+    parser.add_argument("--deploy", action="store_true", help="replace everything, with 100 turns at once")
     given = parser.parse_args()
-    options = Options(turns=given.turns, at_once=given.at_once, workers=given.workers, seed=given.seed, report=True)
-    verdict = asyncio.run(run_chaos(options))
+    options = Options(turns=given.turns, at_once=given.at_once, workers=given.workers, seed=given.seed)
+    options, run = (DEPLOY, run_deploy) if given.deploy else (options, run_chaos)
+    verdict = asyncio.run(run(attrs.evolve(options, report=True, logs=given.logs)))
     for name, figure in verdict.figures.items():
-        shown = ", ".join(f"{count} {what}" for what, count in figure.items()) if isinstance(figure, dict) else figure
-        print(f"{name}: {shown if shown != '' else 'none'}")
+        print(f"{name}: {_shown(figure)}")
     for fault in verdict.faults[:_FAULTS_SHOWN]:
         print(fault)
     if given.json:
         given.json.write_text(json.dumps(verdict.figures, indent=2) + "\n")
     return int(bool(verdict.faults))
+
+
+def _shown(figure: object) -> object:
+    """Return a figure as it is printed."""
+    if isinstance(figure, dict):
+        return ", ".join(f"{name} {count}" for name, count in figure.items()) or "none"
+    return figure
 
 
 if __name__ == "__main__":

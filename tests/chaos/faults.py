@@ -16,6 +16,8 @@ from .proxy import CuttingProxy
 
 __all__ = ["Faults", "Rates"]
 
+_LOOK = 0.5  # seconds between two looks at what has ended by itself
+
 
 @attrs.frozen
 class Rates:
@@ -79,6 +81,7 @@ class Faults:
         tasks = [
             asyncio.create_task(self._repeat(name, mean, fault)) for name, mean, fault in kinds if mean is not None
         ]
+        tasks.append(asyncio.create_task(self._start_again()))
         try:
             yield
         finally:
@@ -96,6 +99,18 @@ class Faults:
         while True:
             await asyncio.sleep(mean * chance.uniform(0.5, 1.5))
             await fault(chance)
+
+    async def _start_again(self) -> None:
+        """Start again what has ended by itself, as a supervisor does: what cannot reach Redis at its start ends."""
+        while True:
+            await asyncio.sleep(_LOOK)
+            for processes, start in (
+                (self._fleet.workers, self._fleet.start_worker),
+                (self._fleet.fronts, self._fleet.start_front),
+            ):
+                for number in [number for number, process in processes.items() if process.ended]:
+                    start(number)
+                    self.counts["ended by themselves"] += 1
 
     async def _kill(self, chance: random.Random) -> None:
         number = chance.choice([number for number, worker in self._fleet.workers.items() if not worker.paused])

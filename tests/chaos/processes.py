@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -123,6 +124,7 @@ class Fleet:
         pace: Seconds between the pieces of a reply.
         longest: Seconds that the slowest handler takes.
         settings: More variables of the example's processes.
+        logs: A new directory to which the logs are copied at the end, or None.
 
     Attributes:
         redis: Redis.
@@ -132,7 +134,14 @@ class Fleet:
     """
 
     def __init__(
-        self, *, fronts: int, workers: int, pace: float, longest: float, settings: Mapping[str, str] | None = None
+        self,
+        *,
+        fronts: int,
+        workers: int,
+        pace: float,
+        longest: float,
+        settings: Mapping[str, str],
+        logs: Path | None = None,
     ) -> None:
         self.redis = RedisServer()
         self.fronts: dict[int, Process] = {}
@@ -141,7 +150,8 @@ class Fleet:
         self._workers = workers
         self._pace = pace
         self._longest = longest
-        self._settings = dict(settings or {})
+        self._settings = dict(settings)
+        self._logs = logs
         self._names = itertools.count(1)
 
     @property
@@ -150,9 +160,9 @@ class Fleet:
         return self.home / "handlers.jsonl"
 
     @property
-    def posted(self) -> Path:
-        """What results the runtime was sent."""
-        return self.home / "posted.jsonl"
+    def accepted(self) -> Path:
+        """What results the runtime has accepted."""
+        return self.home / "accepted.jsonl"
 
     def start(self, runtime_url: str, redis_url: str) -> None:
         """Start all fronts and workers.
@@ -187,6 +197,8 @@ class Fleet:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as exits:
             self.home = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="fleet-")))
+            if self._logs is not None:
+                exits.callback(shutil.copytree, self.home, self._logs)
             exits.enter_context(self.redis)
             self._forker = exits.enter_context(Forker())
             exits.callback(self._kill_all)
@@ -201,7 +213,7 @@ class Fleet:
 
     def _start_runtime(self) -> None:
         written = self.home / "runtime.address"
-        program = ["-m", runtime.__name__, str(written), str(self.posted), str(self._pace)]
+        program = ["-m", runtime.__name__, str(written), str(self.accepted), str(self._pace)]
         self._runtime = self._forker.start(program, self.home / "runtime.log", {})
         wait_until(lambda: written.exists() or self._runtime.ended, "the start of the runtime", _STARTS_WITHIN)
         assert written.exists(), self.log("runtime")

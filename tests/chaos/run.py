@@ -7,6 +7,7 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -22,7 +23,7 @@ from .processes import Fleet
 from .proxy import CuttingProxy
 from .verdict import Evidence, Verdict, judge, read_chats, read_lines, read_streams
 
-__all__ = ["Options", "Run", "run_chaos", "run_deploy"]
+__all__ = ["DEPLOY", "Options", "Run", "run_chaos", "run_deploy"]
 
 _TENANTS = 4
 _STARTS_WITHIN = 40.0  # seconds
@@ -49,6 +50,7 @@ class Options:
         tenant_limit: How many turns each of the four tenants may have in flight.
         patience: Seconds after which a turn that a front has taken, and that has no end, is lost.
         report: Whether to print how far it is.
+        logs: A new directory to which the logs of all processes are copied, or None.
     """
 
     turns: int = 2000
@@ -66,6 +68,7 @@ class Options:
     tenant_limit: int = 12
     patience: float = 120.0
     report: bool = False
+    logs: Path | None = None
 
     @property
     def settings(self) -> dict[str, str]:
@@ -79,6 +82,12 @@ class Options:
             "FLEET_TENANT_LIMIT": str(self.tenant_limit),
             "FLEET_QUEUE_LIMIT": str(self.at_once),
         }
+
+
+DEPLOY = Options(
+    at_once=100, workers=3, pace=0.1, longest=1.0, interval=0.25, drops=0.0, lease=60.0, drain=30.0, tenant_limit=100
+)
+"""What is run during a deploy: turns of some seconds each, and time enough to let them end."""
 
 
 @attrs.define
@@ -135,8 +144,8 @@ class Run:
             chats = await read_chats(client)
         turn_ids = [browser.plan.turn_id for browser in self.browsers]
         streams = await read_streams(self.fleet.redis.url, _PREFIX, turn_ids)
-        handlers, posted = read_lines(self.fleet.handlers), read_lines(self.fleet.posted)
-        return judge(Evidence(self.browsers, chats, streams, handlers, posted))
+        handlers, accepted = read_lines(self.fleet.handlers), read_lines(self.fleet.accepted)
+        return judge(Evidence(self.browsers, chats, streams, handlers, accepted))
 
 
 async def run_chaos(options: Options) -> Verdict:
@@ -213,6 +222,7 @@ def new_fleet(options: Options) -> Fleet:
         pace=options.pace,
         longest=options.longest,
         settings=options.settings,
+        logs=options.logs,
     )
 
 

@@ -1,6 +1,6 @@
-"""The embedded runtime of a run, in a process of its own: ``python -m tests.chaos.runtime ADDRESS POSTED PACE``.
+"""The embedded runtime of a run, in a process of its own: ``python -m tests.chaos.runtime ADDRESS ACCEPTED PACE``.
 
-It writes its address to one file, and each result that a worker posts to another one.
+It writes its address to one file, and each result that it accepts to another one.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class ScriptedModel:
             yield ToolCall(TOOL, {"what": what})
 
 
-async def serve(address: Path, posted: Path, pace: float) -> None:
+async def serve(address: Path, accepted: Path, pace: float) -> None:
     """Serve until killed."""
-    with posted.open("a", buffering=1) as file:
+    with accepted.open("a", buffering=1) as file:
 
         def observe(sent: SentMessage | SentResult | SentTask) -> None:
             if isinstance(sent, SentResult):

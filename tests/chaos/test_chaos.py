@@ -26,6 +26,6 @@ def test_nothing_is_lost_and_nothing_is_done_twice_whatever_is_killed() -> None:
     assert not verdict.faults, "\n".join([*verdict.faults, str(verdict.figures)])
     figures = verdict.figures
     assert figures["turns"] == OPTIONS.turns
-    assert figures["whole"] >= OPTIONS.turns * 0.9, figures
+    assert figures["whole"] >= OPTIONS.turns * 0.75, figures
     for fault in ("kills", "redis restarts", "pauses", "connections cut", "front kills", "takeovers"):
         assert figures[fault] >= 1, f"no {fault}, so that this has shown nothing: {figures}"

@@ -7,18 +7,14 @@ import asyncio
 import attrs
 import pytest
 
-from .run import Options, run_deploy
+from .run import DEPLOY, run_deploy
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(150)]
-
-LOAD = Options(
-    at_once=100, workers=3, pace=0.1, longest=1.0, interval=0.25, drops=0.0, lease=60.0, drain=30.0, tenant_limit=100
-)
 
 
 def test_a_deploy_lets_turns_end() -> None:
     """No turn changes its worker and no handler starts twice, for the time to drain is enough."""
-    verdict = asyncio.run(run_deploy(LOAD))
+    verdict = asyncio.run(run_deploy(DEPLOY))
     figures = verdict.figures
     assert not verdict.faults, "\n".join([*verdict.faults, str(figures)])
     assert min(figures["turns in flight"]) >= 50, figures
@@ -28,7 +24,7 @@ def test_a_deploy_lets_turns_end() -> None:
 
 def test_turns_that_do_not_end_in_time_are_taken_over_at_once() -> None:
     """Nobody waits for the end of a lease, which is a minute here, and nothing is lost either."""
-    verdict = asyncio.run(run_deploy(attrs.evolve(LOAD, at_once=40, drain=1.0, patience=40.0)))
+    verdict = asyncio.run(run_deploy(attrs.evolve(DEPLOY, at_once=40, drain=1.0, patience=40.0)))
     figures = verdict.figures
     assert not verdict.faults, "\n".join([*verdict.faults, str(figures)])
     assert figures["whole"] == figures["turns"]

@@ -53,11 +53,11 @@ def run(
     turns: Sequence[ChatTurn] = (ChatTurn(RESULTS, TEXTS),),
     stream: Sequence[Event] = KEPT,
     handlers: Sequence[Mapping[str, Any]] = HANDLERS,
-    posted: Sequence[Mapping[str, Any]] = ({"call": "0", "result": RESULTS[0]}, {"call": "0", "result": RESULTS[0]}),
+    accepted: Sequence[Mapping[str, Any]] = ({"call": "0"}, {"call": "1"}),
 ) -> Evidence:
     """Return what is left of a run of one turn, which a worker has begun and another one has ended."""
     browser = Browser(PLAN, None, "tenant", list(events))
-    return Evidence([browser], {"7": turns} if turns else {}, {"7": stream}, handlers, posted)
+    return Evidence([browser], {"7": turns} if turns else {}, {"7": stream}, handlers, accepted)
 
 
 def test_a_good_run_has_figures_and_no_faults() -> None:
@@ -112,10 +112,7 @@ SPOILED: dict[str, tuple[str, Callable[[], Evidence]]] = {
         "wrong: 7/1: its idempotency key",
         lambda: run(handlers=[*HANDLERS, {**handled("1", 2, "start"), "key": "key-0"}]),
     ),
-    "two results posted": (
-        "wrong: 0: different results",
-        lambda: run(posted=[{"call": "0", "result": "a"}, {"call": "0", "result": "b"}]),
-    ),
+    "a result accepted twice": ("doubled: 0: 2 results", lambda: run(accepted=[{"call": "0"}, {"call": "0"}])),
 }
 
 

@@ -72,6 +72,23 @@ def test_a_turn_of_a_living_worker_is_left_to_it(serve: Serve, connect: Connect)
     assert two.result(over.get_final_message()).text == "Hello."
 
 
+async def test_a_stream_that_was_awaited_and_is_then_entered_holds_one_lease(serve: Serve) -> None:
+    """It is released when the stream is left, so that another worker can go on at once."""
+    gate = Gate()
+    served, shared = serve(["Hel", gate, "lo."]), MemoryClaims(lease=1000)
+    async with (
+        AsyncInference(**served.address, claims=shared) as one,
+        AsyncInference(**served.address, claims=shared) as two,
+    ):
+        agent = one.agent(AGENT)
+        async with await agent.send_message("Hi", stream=True) as stream:
+            assert (await anext(stream)).text == "Hel"
+        taken = await two.agent(AGENT, chat_id=agent.chat_id).take_over(wait=0)
+        gate.open()
+        assert (await taken.get_final_message()).text == "Hello."
+        assert (stream.fencing_token, taken.fencing_token) == (1, 2)
+
+
 async def test_waiting_ends_with_the_lease(serve: Serve) -> None:
     """However long it takes; the turn that is over by then gives its last message."""
     gate = Gate()

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -14,65 +10,22 @@ from typing import Self
 
 import httpx
 
+from tests.chaos.processes import EXAMPLE, Forker, Process
 from tests.redis_server import RedisServer, free_port
 from tests.support import Served, Step, wait_until
 
 from .agent import HOME
 
-__all__ = ["EXAMPLE", "Fleet", "Program"]
+__all__ = ["EXAMPLE", "Fleet"]
 
-ROOT = Path(__file__).parents[2]
-EXAMPLE = ROOT / "examples" / "fleet"
-STARTS_WITHIN = 40.0  # seconds; other tests may keep the machine busy
-ENDS_WITHIN = 30.0
-
-
-class Program:
-    """A program whose output goes to a file."""
-
-    def __init__(self, arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
-        self._log = log
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, *arguments],
-                env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-
-    @property
-    def log(self) -> str:
-        """What it has written so far."""
-        return self._log.read_text()
-
-    @property
-    def ended(self) -> bool:
-        """Whether it is over."""
-        return self._process.poll() is not None
-
-    def terminate(self) -> None:
-        """Tell it to end, as a deployment does."""
-        self._process.terminate()
-
-    def wait(self, within: float = ENDS_WITHIN) -> int:
-        """Wait until it has ended; returns its exit code."""
-        return self._process.wait(within)
-
-    def kill(self) -> None:
-        """End it at once, as a crash would."""
-        self._process.kill()
-        self._process.wait()
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
-        self._process.send_signal(number)
+STARTS_WITHIN = 60.0  # seconds; other tests may keep the machine busy
 
 
 class Fleet:
     """Fronts and workers under test; ``with`` starts Redis and the runtime and ends everything.
 
     Args:
+        forker: What starts the processes.
         home: A directory of the test's own.
         steps: The script of the model.
         settings: More environment variables of the processes.
@@ -81,12 +34,13 @@ class Fleet:
         fronts: What talks to the fronts, by their names.
     """
 
-    def __init__(self, home: Path, *steps: Sequence[Step], **settings: str) -> None:
+    def __init__(self, forker: Forker, home: Path, *steps: Sequence[Step], **settings: str) -> None:
         self.home = home
+        self._forker = forker
         self.redis = RedisServer()
         self.runtime = Served(*steps)
         self._settings = settings
-        self._programs: dict[str, Program] = {}
+        self._processes: dict[str, Process] = {}
         self.fronts: dict[str, httpx.Client] = {}
 
     def __enter__(self) -> Self:
@@ -102,14 +56,14 @@ class Fleet:
     ) -> None:
         self._exits.close()
         if error is None:
-            for name, program in self._programs.items():
-                assert "Traceback" not in program.log, f"{name}: {program.log}"
+            for name in self._processes:
+                assert "Traceback" not in self.log(name), f"{name}: {self.log(name)}"
 
     def start(self, *names: str, **settings: str) -> None:
         """Start fronts and workers, as their names say, side by side; returns once all of them can be used.
 
         Args:
-            names: Such as "front 1" and "worker 2".
+            names: Such as "front 1" and "worker 2"; "taskiq" is a worker that Taskiq's own command runs.
             settings: More environment variables of these.
         """
         for name in names:
@@ -118,14 +72,21 @@ class Fleet:
                 port = str(self.fronts[name].base_url.port)
                 options = ["--app-dir", str(EXAMPLE), "--host", "127.0.0.1", "--port", port, "--log-level", "warning"]
                 self._start(name, ["-m", "uvicorn", "front:app", *options], settings)
+            elif name.startswith("taskiq"):
+                options = ["--app-dir", str(EXAMPLE), "--receiver", "broker:JobReceiver", "--workers", "1"]
+                self._start(name, ["-m", "taskiq", "worker", "worker:broker", *options], settings)
             else:
                 self._start(name, [str(EXAMPLE / "worker.py")], settings)
         for name in names:
             wait_until(lambda name=name: self._is_ready(name), f"the start of {name}", STARTS_WITHIN)  # type: ignore[misc]
 
-    def __getitem__(self, name: str) -> Program:
+    def __getitem__(self, name: str) -> Process:
         """The process of this name."""
-        return self._programs[name]
+        return self._processes[name]
+
+    def log(self, name: str) -> str:
+        """What a process has written so far."""
+        return self._log(name).read_text()
 
     @property
     def starts(self) -> list[str]:
@@ -153,7 +114,11 @@ class Fleet:
             **self._settings,
             **settings,
         }
-        self._programs[name] = Program(arguments, self.home / f"{name.replace(' ', '-')}.log", environment)
+        self._log(name).touch()
+        self._processes[name] = self._forker.start(arguments, self._log(name), environment)
+
+    def _log(self, name: str) -> Path:
+        return self.home / f"{name.replace(' ', '-')}.log"
 
     def _client(self) -> httpx.Client:
         client = httpx.Client(base_url=f"http://127.0.0.1:{free_port()}", timeout=30, trust_env=False)
@@ -161,14 +126,13 @@ class Fleet:
         return client
 
     def _is_ready(self, name: str) -> bool:
-        program = self._programs[name]
-        assert not program.ended, program.log
+        assert not self[name].ended, self.log(name)
         if name not in self.fronts:
-            return f"{name}: ready" in program.log
+            return "ready" in self.log(name)
         with contextlib.suppress(httpx.TransportError):
             return self.fronts[name].get("/ready").status_code == 200
         return False
 
     def _kill_all(self) -> None:
-        for program in self._programs.values():
-            program.kill()
+        for process in self._processes.values():
+            process.kill()

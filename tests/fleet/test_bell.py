@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
+from tests.chaos.processes import ROOT
 from tests.redis_server import RedisServer
 
-from .processes import EXAMPLE, ROOT
+from .processes import EXAMPLE
 
 pytestmark = pytest.mark.redis
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from inferencesh.local import ToolCall
 
 from .browsing import follow, post
-from .processes import Fleet
+from .conftest import MakeFleet
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(180)]
 
@@ -17,9 +15,9 @@ BOOK = ToolCall("book", {"what": "Lisbon"})
 
 
 @pytest.mark.parametrize(("approved", "result"), [(True, "Lisbon is booked"), (False, "too far")])
-def test_the_turn_goes_on_with_the_decision(tmp_path: Path, approved: bool, result: str) -> None:
+def test_the_turn_goes_on_with_the_decision(make_fleet: MakeFleet, approved: bool, result: str) -> None:
     """It pauses without a worker, and is taken up again once; the same decision a second time is a conflict."""
-    with Fleet(tmp_path, ["Shall I? ", BOOK], ["As you wish."]) as fleet:
+    with make_fleet(["Shall I? ", BOOK], ["As you wish."]) as fleet:
         fleet.start("front", "worker 1")
         front = fleet.fronts["front"]
         turn_id = post(front)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
 
 from .browsing import post
+from .conftest import MakeFleet
 from .processes import Fleet
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(180)]
 
 
 @pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
+def fleet(make_fleet: MakeFleet) -> Iterator[Fleet]:
     """A fleet without workers, and with narrow limits."""
-    with Fleet(tmp_path, FLEET_TENANT_LIMIT="2", FLEET_QUEUE_LIMIT="3") as fleet:
+    with make_fleet(FLEET_TENANT_LIMIT="2", FLEET_QUEUE_LIMIT="3") as fleet:
         yield fleet
 
 

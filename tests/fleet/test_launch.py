@@ -42,7 +42,8 @@ def launched(tmp_path: Path, *options: str, **settings: str) -> Iterator[tuple[s
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=60)
         finally:
-            process.kill()
+            process.terminate()  # rather than kill, which would leave what it has started
+            process.wait(60)
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
     assert not list(tmp_path.iterdir()), "what Redis has written is gone"
@@ -83,7 +84,7 @@ def test_without_redis_it_says_how_to_install_it(tmp_path: Path) -> None:
 async def test_the_page_shows_a_takeover_in_the_middle_of_a_tool(tmp_path: Path) -> None:
     """The worker that answers is killed by the page's button; another one takes over, and the reply is whole."""
     failures: list[str] = []
-    with launched(tmp_path, "--workers", "2", FLEET_TOOL_SECONDS="8") as (address, _):
+    with launched(tmp_path, "--workers", "2", FLEET_TOOL_SECONDS="6", FLEET_PACE="0.02") as (address, _):
         async with async_playwright() as playwright:
             # As root, which CI is, Chromium has no sandbox; it opens pages of this test alone.
             browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -103,6 +104,7 @@ async def test_the_page_shows_a_takeover_in_the_middle_of_a_tool(tmp_path: Path)
             await expect(page.locator(".relay.takeover")).to_have_text(takeover, timeout=PATIENCE)
             await expect(page.get_by_role("heading", name="Three days in Porto")).to_be_visible(timeout=PATIENCE)
             await expect(page.locator(".assistant").last).to_contain_text("found at attempt 2", timeout=PATIENCE)
+            await expect(tool).to_contain_text("completed")
             await page.get_by_role("button", name="Approve").click()
             await expect(page.get_by_text("2 nights in Porto are booked")).to_be_visible(timeout=PATIENCE)
             await expect(page.locator("table tr")).to_have_count(4)

@@ -14,7 +14,8 @@ from tests.redis_server import free_port
 from tests.support import wait_until
 
 from .browsing import follow, post
-from .processes import STARTS_WITHIN, Fleet
+from .conftest import MakeFleet
+from .processes import STARTS_WITHIN
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(180)]
 
@@ -22,10 +23,10 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 LOOK_UP = ToolCall("look_up", {"what": "price"})
 
 
-def test_one_trace_leads_from_the_browser_to_the_tool(tmp_path: Path) -> None:
+def test_one_trace_leads_from_the_browser_to_the_tool(make_fleet: MakeFleet, tmp_path: Path) -> None:
     """Browser > front > queue > worker > turn > tool, in the spans of two processes; what was said is in none."""
     file = tmp_path / "traces.jsonl"
-    with Fleet(tmp_path, ["Secret. ", LOOK_UP], ["Found."], FLEET_TRACES=str(file)) as fleet:
+    with make_fleet(["Secret. ", LOOK_UP], ["Found."], FLEET_TRACES=str(file)) as fleet:
         fleet.let_end("price")
         fleet.start("front", "worker 1")
         front = fleet.fronts["front"]
@@ -47,10 +48,10 @@ def test_one_trace_leads_from_the_browser_to_the_tool(tmp_path: Path) -> None:
     assert "ecret" not in file.read_text()
 
 
-def test_prometheus_is_told_what_fronts_and_workers_do(tmp_path: Path) -> None:
+def test_prometheus_is_told_what_fronts_and_workers_do(make_fleet: MakeFleet) -> None:
     """Each on a port of its own; and no name of a tenant, which would make a series for each."""
     port = free_port()
-    with Fleet(tmp_path, ["Wait. ", LOOK_UP], ["Found."]) as fleet:
+    with make_fleet(["Wait. ", LOOK_UP], ["Found."]) as fleet:
         fleet.start("front")
         fleet.start("worker 1", FLEET_METRICS_PORT=str(port))
         front = fleet.fronts["front"]

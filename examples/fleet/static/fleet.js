@@ -111,12 +111,24 @@ async function follow(turn) {
 
 function show(turn, name, data) {
   if (name === "worker") return showWorker(turn, data);
-  if (name === "error") return list.fail(turn.message, problemOf(data.type)) ?? tell(problemOf(data.type));
+  if (name === "error") return tell(problemOf(data.type));
   chatId = data.chat_id;
-  turn.message = data.id;
+  if (turn.shown && turn.shown.id !== data.id) draw(answered(turn.shown));
+  turn.shown = data;
   turn.waiting = name === "input_required" && waits(data);
-  if (!places.has(data.id)) places.set(data.id, order++);
-  list.set(messageOf(data, places.get(data.id)));
+  draw(data);
+}
+
+function draw(snapshot) {
+  if (!places.has(snapshot.id)) places.set(snapshot.id, order++);
+  list.set(messageOf(snapshot, places.get(snapshot.id)));
+}
+
+// An agent that writes its next message has got the results of its calls, also where no snapshot tells so.
+function answered(snapshot) {
+  const open = new Set(["pending", "in_progress", "awaiting_input"]);
+  const calls = snapshot.tool_calls.map((call) => (open.has(call.status) ? { ...call, status: "completed" } : call));
+  return { ...snapshot, tool_calls: calls };
 }
 
 function showWorker(turn, who) {
@@ -132,7 +144,7 @@ function showWorker(turn, who) {
 
 function settle(turn) {
   byId("answering").hidden = true;
-  if (turn.trace && turn.message) list.note(turn.message, `${turn.worker} · ${turn.front} · trace ${turn.trace.id}`);
+  if (turn.trace && turn.shown) list.note(turn.shown.id, `${turn.worker} · ${turn.front} · trace ${turn.trace.id}`);
   working(false);
   byId("text").disabled = byId("send").disabled = Boolean(turn.waiting);
   byId("text").placeholder = turn.waiting ? "Decide above first" : "Write a message";

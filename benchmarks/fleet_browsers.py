@@ -1,0 +1,196 @@
+"""Browsers that follow turns at a front of the example's fleet: ``python -m benchmarks.fleet_browsers ORDER``.
+
+The turns are written into Redis as a worker of the example writes them, but by this process, so that the front is all
+that is measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import attrs
+import orjson
+from redis.asyncio import BlockingConnectionPool, Redis
+
+from .payloads import sample_text
+
+__all__ = ["EXAMPLE", "Delivered", "Order"]
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "fleet"
+CONNECTIONS = 50
+LENGTH = 1000  # characters of a snapshot's text
+OPENING = 50  # browsers that connect at once
+
+
+@attrs.frozen
+class Order:
+    """What the browsers do.
+
+    Attributes:
+        address: The address of the front.
+        redis: The address of Redis.
+        browsers: The number of browsers, each with a turn of its own.
+        events: The number of snapshots that each of them then receives.
+        rate: Snapshots of a turn in a second.
+    """
+
+    address: str
+    redis: str
+    browsers: int
+    events: int
+    rate: float
+
+
+@attrs.frozen
+class Delivered:
+    """What the browsers received.
+
+    Attributes:
+        browsers: How many of them got the last event.
+        snapshots: The snapshots that all of them received.
+        seconds: The duration.
+    """
+
+    browsers: int
+    snapshots: int
+    seconds: float
+
+
+class Turns:
+    """The turns that the browsers follow, in Redis.
+
+    Args:
+        order: What is done.
+    """
+
+    def __init__(self, order: Order) -> None:
+        sys.path.insert(0, str(EXAMPLE))
+        self._types: Any = importlib.import_module("turns")
+        self._settings: Any = importlib.import_module("settings").SETTINGS
+        pool = BlockingConnectionPool.from_url(order.redis, max_connections=CONNECTIONS, decode_responses=True)
+        self._redis = Redis(connection_pool=pool)
+        self._turns: Any = self._types.Turns(self._redis, self._settings, queue="none", group="none")
+        self._order = order
+        self._newest: dict[str, str] = {}
+        self._text = sample_text(LENGTH)
+
+    async def begin(self) -> list[str]:
+        """Write the beginning of all turns."""
+        ids = [f"bench{number}" for number in range(self._order.browsers)]
+        fields: Any = {"tenant": "demo", "state": "running", "job": "0", "attempt": "1"}
+
+        async def one(turn_id: str) -> None:
+            await self._redis.hset(f"{self._settings.prefix}turn:{turn_id}", mapping=fields)
+            await self.add(turn_id, "worker", {"worker": "bench", "attempt": 1})
+
+        await asyncio.gather(*map(one, ids))
+        return ids
+
+    async def publish(self, ids: list[str]) -> None:
+        """Write snapshots at a steady rate to each turn, evenly over time."""
+        loop = asyncio.get_running_loop()
+        begin = loop.time()
+
+        async def one(number: int, turn_id: str) -> None:
+            for seq in range(self._order.events):
+                await asyncio.sleep(begin + (seq + number / len(ids)) / self._order.rate - loop.time())
+                await self.snapshot(turn_id)
+
+        await asyncio.gather(*(one(number, turn_id) for number, turn_id in enumerate(ids)))
+
+    async def end(self, ids: list[str]) -> None:
+        """Write the last event of each turn."""
+        await asyncio.gather(*(self.snapshot(turn_id, "done") for turn_id in ids))
+
+    async def snapshot(self, turn_id: str, name: str = "message") -> None:
+        """Write a snapshot in the place of the one before."""
+        data = {
+            "id": "5q9d2x7w3m8k1z6v0t4p8r2n6c",
+            "chat_id": "7jnx8hn08m6ysdp04bmp5xex3q",
+            "role": "assistant",
+            "text": self._text,
+            "delta": "",
+            "status": "pending",
+            "done": name == "done",
+            "tool_calls": [],
+            "attachments": [],
+            "output": None,
+        }
+        self._newest[turn_id] = await self.add(turn_id, name, data, replaces=self._newest.get(turn_id))
+
+    async def add(self, turn_id: str, name: str, data: object, **options: Any) -> str:
+        """Write an event."""
+        id_: str = await self._turns.add(self._types.Job(turn_id, "demo"), 1, name, data, **options)
+        return id_
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose()
+
+
+class Browser:
+    """One browser.
+
+    Args:
+        session: The connections of all.
+        url: The address of its turn's events.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self._session = session
+        self._url = url
+        self.begun = asyncio.Event()
+        self.snapshots = 0
+        self.done = False
+
+    async def follow(self) -> None:
+        """Follow the turn to its end."""
+        async with self._session.get(self._url) as answer:
+            async for line in answer.content:
+                if line.startswith(b"event: message"):
+                    self.snapshots += 1
+                elif line.startswith(b"event: worker"):
+                    self.begun.set()
+                elif line.startswith(b"event: done"):
+                    self.done = True
+
+
+async def main(order: Order) -> None:
+    """Do what is ordered, and wait for a line of stdin before each step."""
+    turns, loop = Turns(order), asyncio.get_running_loop()
+
+    async def go_on(line: str) -> None:
+        print(line, flush=True)
+        await loop.run_in_executor(None, sys.stdin.readline)
+
+    ids = await turns.begin()
+    await go_on("begun")
+    await turns.publish(ids)  # nobody looks
+    await go_on("published")
+    timeout, connector = aiohttp.ClientTimeout(total=None), aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
+        browsers = [Browser(session, f"{order.address}/turns/{turn_id}/events") for turn_id in ids]
+        tasks = []
+        for at in range(0, len(browsers), OPENING):
+            some = browsers[at : at + OPENING]
+            tasks += [asyncio.create_task(browser.follow()) for browser in some]
+            await asyncio.gather(*(browser.begun.wait() for browser in some))
+        await go_on("open")
+        before, began = sum(browser.snapshots for browser in browsers), loop.time()
+        await turns.publish(ids)
+        await go_on("delivered")
+        seconds = loop.time() - began
+        await turns.end(ids)
+        await asyncio.gather(*tasks)
+    await turns.aclose()
+    snapshots = sum(browser.snapshots for browser in browsers) - before
+    print(orjson.dumps(attrs.asdict(Delivered(sum(each.done for each in browsers), snapshots, seconds))).decode())
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Order(**orjson.loads(sys.argv[1]))))

@@ -1,0 +1,219 @@
+"""What the fleet's benchmarks share: the service, Redis, and workers that are given the same job at the same time."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import attrs
+import orjson
+import trustme
+
+from .fleet_redis import RedisLook, running_redis
+from .fleet_server import running_fleet_server
+from .fleet_worker import Held, Job, TakenTurns, Turns
+
+__all__ = ["Fleet", "Measured", "WorkerProcess", "allow_files", "running_worker"]
+
+MOST_FILES = 20_000
+END = 30.0  # seconds within which a worker must end
+
+
+def allow_files(wanted: int = MOST_FILES) -> int:
+    """Raise the limit of open files for this process and those it starts; return it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard) if hard > 0 else wanted, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+class WorkerProcess:
+    """A worker of ``benchmarks.fleet_worker``, as the measuring process sees it.
+
+    Args:
+        process: The process.
+    """
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._orders, self._answers = process.stdin, process.stdout
+        self._line()  # it is ready
+
+    def begin(self, job: Job) -> None:
+        """Begin a job."""
+        print(orjson.dumps(attrs.asdict(job)).decode(), file=self._orders, flush=True)
+
+    def turns(self) -> Turns:
+        """Wait for the end of turns."""
+        return Turns(**orjson.loads(self._line()))
+
+    def all_open(self) -> list[str]:
+        """Wait until all turns that are held are open; return the ids of their chats."""
+        chats: list[str] = orjson.loads(self._line())
+        return chats
+
+    def taken(self) -> TakenTurns:
+        """Wait until turns are taken over."""
+        return TakenTurns(**orjson.loads(self._line()))
+
+    def kill(self) -> float:
+        """Kill the process; return when that was."""
+        self._process.kill()
+        self._process.wait()
+        return time.monotonic()
+
+    def waited(self) -> None:
+        """Wait until the time is over for which they are held."""
+        self._line()
+
+    def release(self) -> Held:
+        """Leave the turns that are held."""
+        print(file=self._orders, flush=True)
+        return Held(**orjson.loads(self._line()))
+
+    def _line(self) -> str:
+        line = self._answers.readline()
+        if not line:
+            raise AssertionError("a worker has failed; its traceback is above")
+        return line
+
+
+@attrs.frozen
+class Measured:
+    """What a job cost.
+
+    Attributes:
+        runs: The results of the workers.
+        wall: Seconds, of the slowest worker.
+        redis: What Redis did meanwhile.
+        server: Seconds of CPU of the service.
+    """
+
+    runs: list[Turns]
+    wall: float
+    redis: RedisLook
+    server: float
+
+    @property
+    def turns(self) -> int:
+        """The number of turns."""
+        return sum(run.turns for run in self.runs)
+
+    @property
+    def snapshots(self) -> int:
+        """The number of snapshots of all turns."""
+        return sum(run.snapshots for run in self.runs)
+
+    @property
+    def published(self) -> int:
+        """The number of snapshots that were published."""
+        return sum(run.published for run in self.runs)
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of CPU of all workers."""
+        return sum(run.cpu for run in self.runs)
+
+
+class Fleet:
+    """One run of the benchmarks; a context manager.
+
+    Args:
+        quick: Whether rough figures are enough.
+
+    Attributes:
+        figures: What was measured so far, by name.
+    """
+
+    def __init__(self, *, quick: bool) -> None:
+        self.quick = quick
+        self.figures: dict[str, float] = {}
+        self._stack = ExitStack()
+        self._workers: list[WorkerProcess] = []
+        self._warmed: set[object] = set()
+        self._spent = 0
+
+    def __enter__(self) -> Self:
+        allow_files()
+        self.server = self._stack.enter_context(running_fleet_server())
+        self.redis = self._stack.enter_context(running_redis())
+        self._spent = self.server.take_stats()["cpu"]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def rounds(self, most: int) -> int:
+        """Return how often to run a round."""
+        return 1 if self.quick else most
+
+    def job(self, **fields: Any) -> Job:
+        """Return a job for the service and the Redis of this run."""
+        return Job(**({"url": self.server.url, "redis": self.redis.url} | fields))
+
+    def worker(self) -> WorkerProcess:
+        """Start a worker, which ends with this run."""
+        return self._stack.enter_context(running_worker())
+
+    def run(self, job: Job, workers: int = 1) -> Measured:
+        """Give some workers the same job, all at the same time.
+
+        Args:
+            job: The job of each.
+            workers: The number of workers.
+        """
+        while len(self._workers) < workers:
+            self._workers.append(self.worker())
+        chosen = self._workers[:workers]
+        before = self.redis.look()
+        self.spent()
+        for worker in chosen:
+            worker.begin(job)
+        runs = [worker.turns() for worker in chosen]
+        redis = self.redis.look().since(before)
+        return Measured(runs, max(run.wall for run in runs), redis, self.spent())
+
+    def warm(self, job: Job) -> None:
+        """Run the turns of a job in a worker, if none of their kind were run before, and forget them."""
+        kind = job.floor, job.publish, job.claims, job.url
+        if kind not in self._warmed:
+            self._warmed.add(kind)
+            self.run(job)
+            self.redis.empty()
+
+    def spent(self) -> float:
+        """Return the seconds of CPU that the service has used since the last call."""
+        now = self.server.take_stats()["cpu"]
+        used, self._spent = now - self._spent, now
+        return used / 1e9
+
+    def tls_server(self) -> dict[str, str]:
+        """Start the service once more, with TLS; return the fields of a job for it."""
+        home = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(home / "ca.pem")
+        authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(home / "service.pem")
+        server = self._stack.enter_context(running_fleet_server(str(home / "service.pem")))
+        return {"url": server.url.replace("http:", "https:"), "certificate": str(home / "ca.pem")}
+
+
+@contextmanager
+def running_worker() -> Iterator[WorkerProcess]:
+    """Start a worker, and end it when the block is left."""
+    command = [sys.executable, "-m", "benchmarks.fleet_worker"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield WorkerProcess(process)
+            if process.poll() is None:
+                process.communicate(timeout=END)
+        finally:
+            process.kill()

@@ -1,0 +1,157 @@
+"""Memory and CPU of a front of the example's fleet, and of Redis, for the browsers that follow turns."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+import orjson
+
+from .fleet_browsers import EXAMPLE, Delivered, Order
+from .fleet_context import Fleet
+from .fleet_redis import RedisLook
+from .report import Cell, Section
+from .web_load import cpu_seconds, memory, process
+
+__all__ = ["fronts"]
+
+EVENTS = 6  # snapshots that each browser is sent
+MOST_SENT = 1000  # browsers at once, if they are sent something
+RATE = 1000.0  # snapshots of all turns in a second, about what one front can deliver
+PREFIX = "fleet:"
+SHOWN = {  # with the factor by which a figure is multiplied
+    "KB each": ("front: KB of each browser", 1),
+    "browsers per GB": ("front: browsers per GB", 1),
+    "files": ("front: file descriptors", 1),
+    "connect": ("front: CPU ms of a connection", 1),
+    "snapshot": ("front: CPU µs of a snapshot sent to a browser", 1000),
+    "keep": ("front: CPU ms of a comment that keeps a connection alive", 1),
+    "idle": ("front: CPU of a core while nothing happens, %", 1),
+    "write": ("Redis: CPU µs of a snapshot written while nobody reads", 1000),
+    "command": ("Redis: CPU µs of a snapshot written or read, while both is done", 1000),
+    "reads": ("Redis: reads for each snapshot sent to a browser", 1),
+    "connections": ("Redis: connections of all", 1),
+    "rate": ("snapshots/s", 1),
+}
+IDLE = 10.0  # seconds for which nothing happens, in which each reader looks once
+KEEP_ALIVE = 10.0  # seconds between two comments of the example
+
+
+class Crowd:
+    """The process with the browsers.
+
+    Args:
+        browsers: The process.
+    """
+
+    def __init__(self, browsers: subprocess.Popen[str]) -> None:
+        assert browsers.stdin is not None
+        assert browsers.stdout is not None
+        self._orders, self._answers = browsers.stdin, browsers.stdout
+
+    def line(self) -> str:
+        """Wait until a step is done."""
+        line = self._answers.readline()
+        if not line:
+            raise AssertionError("the browsers have failed; their traceback is above")
+        return line
+
+    def next(self) -> None:
+        """Begin the next step."""
+        print(file=self._orders, flush=True)
+
+
+@contextmanager
+def running_crowd(order: Order) -> Iterator[Crowd]:
+    """Start the browsers, and end them when the block is left."""
+    command = [sys.executable, "-m", "benchmarks.fleet_browsers", orjson.dumps(attrs.asdict(order)).decode()]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as browsers:
+        try:
+            yield Crowd(browsers)
+        finally:
+            browsers.kill()
+
+
+def fronts(fleet: Fleet) -> list[Section]:
+    """Measure a front with 1,000 and 5,000 browsers, each of which follows a turn of its own."""
+    crowds = (200,) if fleet.quick else (1000, 5000)
+    found = {browsers: _front(fleet, browsers) for browsers in crowds}
+    rows: list[tuple[Cell, ...]] = [
+        (title, *(found[browsers][name] * scale if name in found[browsers] else "" for browsers in crowds))
+        for name, (title, scale) in SHOWN.items()
+    ]
+    figures = {f"front {number} {name}": value for number, each in found.items() for name, value in each.items()}
+    note = (
+        "One uvicorn process of examples/fleet. The turns are written by the process of the browsers, with the "
+        f"example's script: snapshots of 1 KB, {RATE:,.0f} a second together. Memory is resident memory beyond that of "
+        "the idle front. Idle CPU is that of open connections on which nothing is sent but comments that keep them "
+        "alive."
+    )
+    columns = ("", *(f"{browsers:,} browsers" for browsers in crowds))
+    return [Section("A front", columns, rows, note, figures)]
+
+
+def _front(fleet: Fleet, browsers: int) -> dict[str, float]:
+    redis = fleet.redis
+    redis.empty()
+    environment = {"REDIS_URL": redis.url, "FLEET_PREFIX": PREFIX}
+    arguments = ("-m", "uvicorn", "front:app", "--app-dir", str(EXAMPLE), "--port", "0", "--no-access-log")
+    with process(*arguments, address=r"http://[\d.:]+", **environment) as (front, address):
+        events = 0 if browsers > MOST_SENT else EVENTS
+        with running_crowd(Order(address, redis.url, browsers, events, RATE / browsers)) as crowd:
+            crowd.line()
+            written = _during(fleet, crowd)
+            idle_memory, before = memory(front.pid)["VmRSS"], cpu_seconds(front.pid)
+            _during(fleet, crowd)
+            connecting, before = cpu_seconds(front.pid) - before, cpu_seconds(front.pid)
+            used = memory(front.pid)["VmRSS"] - idle_memory
+            files, connections = _files(front.pid), redis.connections()
+            seconds = 2.0 if fleet.quick else IDLE
+            time.sleep(seconds)
+            idle, before = cpu_seconds(front.pid) - before, cpu_seconds(front.pid)
+            delivered = _during(fleet, crowd)
+            sending = cpu_seconds(front.pid) - before
+            crowd.next()
+            found = Delivered(**orjson.loads(crowd.line()))
+    redis.empty()
+    if found.browsers != browsers:
+        raise AssertionError(f"only {found.browsers} of {browsers} browsers got the last event")
+    figures = {
+        "KB each": used * 1024 / browsers,
+        "browsers per GB": browsers * 1024 / used,
+        "files": files,
+        "connect": connecting / browsers * 1e3,
+        "idle": idle / seconds * 100,
+        "keep": idle / browsers * KEEP_ALIVE / seconds * 1e3,
+        "connections": connections,
+        "base": idle_memory * 1024,
+    }
+    if not events:
+        return figures
+    writes, reads = browsers * events, delivered.asked("xrange")
+    return figures | {
+        "snapshot": sending / found.snapshots * 1e3,
+        "write": written.cpu / writes * 1e3,
+        "command": delivered.cpu / (writes + reads) * 1e3,
+        "delivery": delivered.cpu / (writes + reads) * reads / found.snapshots * 1e3,
+        "reads": reads / found.snapshots,
+        "rate": found.snapshots / found.seconds,
+    }
+
+
+def _during(fleet: Fleet, crowd: Crowd) -> RedisLook:
+    """Let the browsers do their next step, and return what Redis did meanwhile."""
+    before = fleet.redis.look()
+    crowd.next()
+    crowd.line()
+    return fleet.redis.look().since(before)
+
+
+def _files(pid: int) -> int:
+    """Return the number of open file descriptors of a process."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))

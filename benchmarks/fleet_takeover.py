@@ -1,0 +1,290 @@
+"""Simulate what follows when some workers of a fleet die: ``python -m benchmarks.fleet_takeover [--workers 100] ...``.
+
+How many claims hit Redis in a second, and how long it takes until all turns are taken over. The workers act as the SDK
+and examples/fleet do: leases are renewed three times as often as they run out, all leases of a worker at one moment;
+who waits for a lease asks at fixed intervals; a worker does one thing at a time, and Redis too. ``benchmarks.fleet``
+checks the simulation against real processes at a small scale.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import heapq
+import itertools
+import math
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+
+__all__ = ["Herd", "TakenOver", "simulate"]
+
+
+def _option(default: Any, text: str) -> Any:
+    return attrs.field(default=default, metadata={"help": text})
+
+
+@attrs.frozen
+class Herd:
+    """A fleet of which some workers die; each attribute is an option of the command line."""
+
+    workers: int = _option(100, "workers")
+    dead: int = _option(10, "workers that die at the same moment")
+    turns: int = _option(100, "open turns of each worker")
+    told: str = _option("queue", "how others learn of the turns: they search the 'queue', or know all 'at-once'")
+    lease: float = _option(30.0, "seconds of a lease")
+    poll: float = _option(0.5, "seconds between two claims of one who waits")
+    at_once: int = _option(100, "turns that a worker takes over or follows at once, those it has included")
+    search: float = _option(1.0, "seconds between two searches of a worker for abandoned jobs, while it finds none")
+    claim: float = _option(0.0006, "seconds of a worker's CPU for a claim or a search")
+    attach: float = _option(0.004, "seconds of a worker's CPU for taking a turn over")
+    redis: float = _option(0.00003, "seconds of Redis for a claim or a search")
+    load: float = _option(0.5, "share of a worker's and of Redis's core that is taken by other work")
+    follow: float = _option(10.0, "seconds that a turn goes on after it was taken over")
+    fixed: float = _option(-1.0, "seconds that the dead workers' leases have left; random if negative")
+
+
+@attrs.frozen
+class TakenOver:
+    """What happened.
+
+    Attributes:
+        turns: The number of turns that were orphaned.
+        times: Seconds from the death to the moment when a turn was taken over, ascending.
+        claims: Claims in each second.
+        searches: Searches for abandoned jobs in each second.
+        refused: Claims of turns whose lease had not run out.
+        redis: The largest share of a second for which Redis was busy with them.
+    """
+
+    turns: int
+    times: Sequence[float]
+    claims: Sequence[int]
+    searches: Sequence[int]
+    refused: int
+    redis: float
+
+    def after(self, share: float) -> float:
+        """Return the seconds until a share of the turns was taken over."""
+        return self.times[min(len(self.times), max(1, math.ceil(share * len(self.times)))) - 1]
+
+
+@attrs.define
+class _Server:
+    """A worker or Redis: it does one thing after the other.
+
+    Attributes:
+        free: The time from which on it is free.
+        speed: The share of its core that it has for this.
+    """
+
+    speed: float
+    free: float = 0.0
+
+    def work(self, now: float, seconds: float) -> float:
+        """Return when something that comes now will be done."""
+        self.free = max(self.free, now) + seconds / self.speed
+        return self.free
+
+
+@attrs.define
+class _Turn:
+    """An orphaned turn.
+
+    Attributes:
+        until: When its lease runs out.
+        idle: When its job counts as abandoned.
+    """
+
+    until: float
+    idle: float
+
+
+class _Simulation:
+    """One run.
+
+    Args:
+        herd: The fleet.
+        seed: What random phases are drawn from.
+    """
+
+    def __init__(self, herd: Herd, seed: int) -> None:
+        self._herd = herd
+        self._random = random.Random(seed)
+        self._events: list[tuple[float, int, Callable[[float], None]]] = []
+        self._order = itertools.count()
+        self._redis = _Server(1 - herd.load)
+        self._claims: collections.Counter[int] = collections.Counter()
+        self._searches: collections.Counter[int] = collections.Counter()
+        self._refused = 0
+        self._times: list[float] = []
+        turns: list[_Turn] = []
+        for _ in range(herd.dead):
+            # All leases of a worker are renewed at one moment, and its jobs at another one.
+            until = herd.lease - self._random.uniform(0, herd.lease / 3) if herd.fixed < 0 else herd.fixed
+            idle = herd.lease - self._random.uniform(0, herd.lease / 3)
+            turns += [_Turn(until, idle) for _ in range(herd.turns)]
+        self.orphans = len(turns)
+        self._waiting = collections.deque(sorted(turns, key=lambda turn: turn.idle))
+
+    def run(self) -> TakenOver:
+        """Run until all turns are taken over."""
+        herd = self._herd
+        for number in range(herd.workers - herd.dead):
+            worker = _Server(1 - herd.load)
+            if herd.told == "queue":
+                # Turns that the worker has already end at random times; each lets it take another one.
+                has = min(herd.turns, herd.at_once)
+                free = [herd.at_once - has]
+                for _ in range(has):
+                    self._at(self._random.uniform(0, herd.follow), self._ends(free))
+                self._at(self._random.uniform(0, herd.search), self._searching(worker, free))
+            else:
+                mine = collections.deque(itertools.islice(self._waiting, number, None, herd.workers - herd.dead))
+                for _ in range(min(herd.at_once, len(mine))):
+                    self._at(0.0, self._going_on(worker, mine))
+        while self._events and len(self._times) < self.orphans:
+            now, _, act = heapq.heappop(self._events)
+            act(now)
+        return self._found()
+
+    def _found(self) -> TakenOver:
+        last = max([*self._claims, *self._searches, 0]) + 1
+        claims, searches = ([counter[second] for second in range(last)] for counter in (self._claims, self._searches))
+        busy = max((a + b) * self._herd.redis for a, b in zip(claims, searches, strict=True))
+        return TakenOver(self.orphans, sorted(self._times), claims, searches, self._refused, busy)
+
+    def _at(self, when: float, act: Callable[[float], None]) -> None:
+        heapq.heappush(self._events, (when, next(self._order), act))
+
+    def _ask(
+        self, worker: _Server, now: float, counter: collections.Counter[int], then: Callable[[float], None]
+    ) -> None:
+        """Ask Redis something, and go on when the answer is there."""
+
+        def arrive(sent: float) -> None:
+            counter[int(sent)] += 1
+            self._at(self._redis.work(sent, self._herd.redis), then)
+
+        self._at(worker.work(now, self._herd.claim), arrive)
+
+    def _claiming(self, worker: _Server, turn: _Turn, ended: Callable[[float], None]) -> Callable[[float], None]:
+        """Return what claims a turn until its lease has run out, attaches to it, and follows it to its end."""
+
+        refused = False
+
+        def claim(now: float) -> None:
+            self._ask(worker, now, self._claims, answered)
+
+        def answered(now: float) -> None:
+            nonlocal refused
+            if now < turn.until:
+                self._refused += 1
+                self._at(now + self._herd.poll * refused, claim)  # after the first answer it begins to wait
+                refused = True
+            elif refused:  # the turn may have ended meanwhile: it is released, looked at and claimed again
+                self._ask(worker, now, self._claims, lambda then: self._ask(worker, then, self._claims, attach))
+            else:
+                attach(now)
+
+        def attach(now: float) -> None:
+            attached = worker.work(now, self._herd.attach)
+            self._times.append(attached)
+            self._at(attached + self._herd.follow, ended)
+
+        return claim
+
+    def _going_on(self, worker: _Server, mine: collections.deque[_Turn]) -> Callable[[float], None]:
+        """Return what goes on with the next of the turns that a worker was told of."""
+
+        def go_on(now: float) -> None:
+            if mine:
+                self._claiming(worker, mine.popleft(), go_on)(now)
+
+        return go_on
+
+    def _ends(self, free: list[int]) -> Callable[[float], None]:
+        """Return what happens when a turn of a worker has ended: it has room for another one."""
+
+        def ended(_now: float) -> None:
+            free[0] += 1
+
+        return ended
+
+    def _searching(self, worker: _Server, free: list[int]) -> Callable[[float], None]:
+        """Return what looks for abandoned jobs: one at a time, at once again where one was found."""
+
+        def search(now: float) -> None:
+            if free[0]:
+                self._ask(worker, now, self._searches, answered)
+            else:
+                self._at(now + self._herd.poll, search)
+
+        def answered(now: float) -> None:
+            if self._waiting and self._waiting[0].idle <= now:
+                free[0] -= 1
+                self._claiming(worker, self._waiting.popleft(), self._ends(free))(now)
+                search(now)
+            else:
+                self._at(now + self._herd.search, search)
+
+        return search
+
+
+def simulate(herd: Herd, seed: int = 1) -> TakenOver:
+    """Simulate what follows the death of some workers.
+
+    Args:
+        herd: The fleet.
+        seed: What random phases are drawn from.
+    """
+    return _Simulation(herd, seed).run()
+
+
+def main(arguments: Sequence[str] | None = None) -> str:
+    """Simulate what the command line says, and return a Markdown table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fleet_takeover", description=__doc__)
+    for field in attrs.fields(Herd):
+        flag, help_ = f"--{field.name.replace('_', '-')}", f"{field.metadata['help']} (%(default)s)"
+        parser.add_argument(flag, type=type(field.default), default=field.default, metavar="N", help=help_)
+    return shown([Herd(**vars(parser.parse_args(arguments)))])
+
+
+def shown(herds: Sequence[Herd]) -> str:
+    """Return a Markdown table of what follows for some fleets."""
+    head = [
+        "workers",
+        "die",
+        "orphaned turns",
+        "learn of them",
+        "50 %",
+        "99 %",
+        "all",
+        "claims/s",
+        "searches/s",
+        "refused",
+        "Redis busy",
+    ]
+    lines = [head, ["---:", "---:", "---:", "---", *["---:"] * 7]]
+    for herd in herds:
+        found = simulate(herd)
+        times = [f"{found.after(share):.1f} s" for share in (0.5, 0.99, 1)]
+        numbers = [f"{number:,}" for number in (max(found.claims), max(found.searches), found.refused)]
+        lines.append(
+            [
+                f"{herd.workers:,}",
+                f"{herd.dead:,}",
+                f"{found.turns:,}",
+                herd.told,
+                *times,
+                *numbers,
+                f"{found.redis:.0%}",
+            ]
+        )
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    print(main())

@@ -1,0 +1,200 @@
+"""The whole of examples/fleet under load, and what the costs of its parts say that it needs.
+
+``python -m benchmarks.fleet_whole ORDER`` is the process of its browsers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+
+import aiohttp
+import attrs
+import orjson
+
+from .fleet_browsers import EXAMPLE
+from .fleet_context import Fleet
+from .fleet_server import Plan
+from .fleet_sizing import Assumptions, Costs, Sizes
+from .report import Cell, Section
+from .web_load import ROOT, cpu_seconds, process
+
+__all__ = ["Crowded", "Load", "whole"]
+
+PLAN = Plan("deltas", 75, 1000, 15)  # a reply of 1 KB in five seconds, with a tool call
+INTERVAL = 0.25  # seconds between two snapshots
+WARM = 2.0  # seconds for which the processes settle after the first turns
+
+
+@attrs.frozen
+class Load:
+    """What the browsers do.
+
+    Attributes:
+        address: The address of the front.
+        browsers: How many there are, each with one turn at a time.
+        turns: The turns of each, one after the other.
+    """
+
+    address: str
+    browsers: int
+    turns: int
+
+
+@attrs.frozen
+class Crowded:
+    """What the browsers got.
+
+    Attributes:
+        turns: How many turns ended with their last event.
+        snapshots: The snapshots of all.
+        seconds: The duration.
+        first: Seconds until the first snapshot, on average.
+    """
+
+    turns: int
+    snapshots: int
+    seconds: float
+    first: float
+
+
+async def chat(session: aiohttp.ClientSession, load: Load, delay: float) -> list[tuple[bool, int, float]]:
+    """Send messages and follow their turns; return whether each ended, its snapshots, and when the first came."""
+    await asyncio.sleep(delay)
+    found = []
+    for _ in range(load.turns):
+        began, first, snapshots, done = time.monotonic(), 0.0, 0, False
+        async with session.post(f"{load.address}/chat", json={"text": "Hi"}) as answer:
+            turn_id = (await answer.json())["turn_id"]
+        async with session.get(f"{load.address}/turns/{turn_id}/events") as answer:
+            async for line in answer.content:
+                if line.startswith(b"event: message"):
+                    first = first or time.monotonic() - began
+                    snapshots += 1
+                elif line.startswith(b"event: done"):
+                    done = True
+        found.append((done, snapshots, first))
+    return found
+
+
+async def crowd(load: Load) -> Crowded:
+    """Run all browsers; the first one alone, to warm up."""
+    timeout, connector = aiohttp.ClientTimeout(total=None), aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
+        await chat(session, attrs.evolve(load, turns=1), 0)
+        print("warm", flush=True)
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+        began = time.monotonic()
+        spread = PLAN.events / PLAN.rate / load.browsers
+        chats = await asyncio.gather(*(chat(session, load, number * spread) for number in range(load.browsers)))
+        seconds = time.monotonic() - began
+    turns = [turn for each in chats for turn in each]
+    first = sum(turn[2] for turn in turns) / len(turns)
+    return Crowded(sum(turn[0] for turn in turns), sum(turn[1] for turn in turns), seconds, first)
+
+
+@contextmanager
+def running_worker_of_example(environment: dict[str, str]) -> Iterator[int]:
+    """Start a worker of the example; return its process id."""
+    with subprocess.Popen([sys.executable, "worker.py"], cwd=EXAMPLE, env={**os.environ, **environment}) as worker:
+        try:
+            yield worker.pid
+        finally:
+            worker.terminate()
+
+
+def whole(fleet: Fleet) -> list[Section]:
+    """Run one front and one worker of the example, and compare what they use with the sum of measured parts."""
+    browsers, turns = (20, 1) if fleet.quick else (75, 3)
+    fleet.redis.empty()
+    environment = {
+        "REDIS_URL": fleet.redis.url,
+        "INFERENCE_BASE_URL": f"{fleet.server.url}/{PLAN.name}",
+        "INFERENCE_API_KEY": "inf_benchmark",
+        "FLEET_INTERVAL": f"{INTERVAL:g}",
+        "FLEET_TENANT_LIMIT": "100000",
+        "FLEET_TURNS_AT_ONCE": "1000",
+        "FLEET_AGENT": "benchmarks.fleet_worker:AGENT",
+        "PYTHONPATH": str(ROOT),
+    }
+    arguments = ("-m", "uvicorn", "front:app", "--app-dir", str(EXAMPLE), "--port", "0", "--no-access-log")
+    with ExitStack() as stack:
+        front, address = stack.enter_context(process(*arguments, address=r"http://[\d.:]+", **environment))
+        worker = stack.enter_context(running_worker_of_example(environment))
+        order = orjson.dumps(attrs.asdict(Load(address, browsers, turns))).decode()
+        command = [sys.executable, "-m", "benchmarks.fleet_whole", order]
+        seen = stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        assert seen.stdin is not None
+        assert seen.stdout is not None
+        seen.stdout.readline()
+        time.sleep(WARM)
+        before, redis = (cpu_seconds(worker), cpu_seconds(front.pid)), fleet.redis.look()
+        print(file=seen.stdin, flush=True)
+        got = Crowded(**orjson.loads(seen.stdout.readline()))
+        used = {
+            "worker": cpu_seconds(worker) - before[0],
+            "front": cpu_seconds(front.pid) - before[1],
+            "Redis": fleet.redis.look().since(redis).cpu,
+        }
+    all_turns = got.turns + 1  # with the first one
+    kept = {
+        name: sum(fleet.redis.kept(f"fleet:{name}:*").values()) / all_turns / 1024
+        for name in ("turn", "chat", "claims")
+    }
+    fleet.redis.empty()
+    if got.turns != browsers * turns:
+        raise AssertionError(f"only {got.turns} of {browsers * turns} turns ended")
+    return [_compared(fleet, browsers, got, used, kept)]
+
+
+def _compared(
+    fleet: Fleet, browsers: int, got: Crowded, used: Mapping[str, float], kept: Mapping[str, float]
+) -> Section:
+    """Return what the processes used, beside what the parts sum up to, and what Redis keeps of a turn."""
+    published = got.snapshots / got.turns / (PLAN.events / PLAN.rate)
+    assumed = Assumptions(
+        streaming=1, waiting=0, words=PLAN.events, pace=PLAN.rate, tools=1, published=published, tls=0
+    )
+    expected: dict[str, float] = {}
+    if costs := Costs.parts(fleet.figures):
+        # So many chats begin as many turns in the same time.
+        chats = got.turns * PLAN.events / PLAN.rate / got.seconds
+        sizes = Sizes(chats, assumed, costs)
+        expected = {
+            "worker": sizes.worker_cpu * got.seconds,
+            "front": sizes.front_cpu * got.seconds,
+            "Redis": sizes.redis_cpu * got.seconds,
+        }
+    rows: list[tuple[Cell, ...]] = [
+        (
+            name,
+            seconds,
+            seconds / got.turns * 1e3,
+            f"{expected[name]:.2f}" if expected else "",
+            f"{seconds / expected[name]:.2f}" if expected else "",
+        )
+        for name, seconds in used.items()
+    ]
+    figures = {f"whole {name}": seconds / got.turns * 1e3 for name, seconds in used.items()}
+    figures |= {f"whole {name} over expected": used[name] / value for name, value in expected.items()}
+    figures |= {"whole published": published, "whole first": got.first}
+    figures |= {f"whole kept {name}": size for name, size in kept.items()}
+    note = (
+        f"One front and one worker of examples/fleet, {browsers} browsers with {got.turns} turns in "
+        f"{got.seconds:.1f} seconds: replies of {PLAN.length} characters in {PLAN.events} deltas, {PLAN.rate:g} a "
+        f"second, with a tool call; {published:.1f} snapshots of each are published in a second (an interval of "
+        f"{INTERVAL:g} s). All turns ended; their first text came after {got.first:.2f} seconds on average. "
+        f"`expected` is what the measured parts sum up to. Redis keeps {kept['turn']:.2f} KB of each turn, "
+        f"{kept['claims']:.2f} KB of its claims and {kept['chat']:.2f} KB of its chat."
+    )
+    columns = ("process", "CPU s", "CPU ms/turn", "expected CPU s", "measured / expected")
+    return Section("The whole example", columns, rows, note, figures)
+
+
+if __name__ == "__main__":
+    print(orjson.dumps(attrs.asdict(asyncio.run(crowd(Load(**orjson.loads(sys.argv[1])))))).decode(), flush=True)
