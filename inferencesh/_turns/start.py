@@ -356,8 +356,8 @@ class TurnStarter:
         user = next((message for message in _users(read) if message.id == sent.message_id), None)
         if user is None and sent.message_id:
             raise StreamError(
-                f"the message with this idempotency_key, {sent.message_id}, is not in the chat {sent.chat_id} any more, "
-                "so that its reply cannot be told; send it again with another key if that is wanted"
+                f"the message with this idempotency_key, {sent.message_id}, is not in the chat {sent.chat_id} any "
+                "more, so that its reply cannot be told; send it again with another key if that is wanted"
             )
         if user is None:  # its id is not known
             return Turn.latest(sent.chat_id, read, self._now())

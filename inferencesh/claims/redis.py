@@ -113,8 +113,8 @@ class _Connected:
     renew: AsyncScript
     record: AsyncScript
     end: AsyncScript
-    users: int = 0
-    idle: asyncio.Event = attrs.Factory(asyncio.Event)
+    users: int = attrs.field(default=0, init=False)
+    idle: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
 
 
 class RedisClaims(ClaimStore):
