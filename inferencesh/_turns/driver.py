@@ -140,6 +140,8 @@ class TurnDriver(EventDriver[Message]):
             return []
         try:
             await self._fill()
+            if self._lease is not None:  # this process may have been stopped while it waited
+                await self._confirm_lease(self._lease)
         except BaseException as error:
             if not self._snapshots or not isinstance(error, Exception):
                 await self._fail(error)
@@ -307,8 +309,6 @@ class TurnDriver(EventDriver[Message]):
                 self._lost(turn, APIConnectionError("the server closed the stream before the turn was over"))
             else:
                 await self._read(turn)
-        if self._lease is not None:  # this process may have been stopped while it waited
-            await self._confirm_lease(self._lease)
 
     async def _act(self, turn: Turn) -> None:
         """Do the next thing that has to be done before more events are received."""
