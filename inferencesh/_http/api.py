@@ -97,9 +97,15 @@ class ChatAPI:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    async def run(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Post a message; it is retried only if the server cannot have processed it."""
-        return _object(await self._transport.request("POST", "/agents/run", json=body, safety=Safety.ONCE))
+    async def run(self, body: Mapping[str, Any], guard: Callable[[], bool] | None = None) -> Mapping[str, Any]:
+        """Post a message; it is retried only if the server cannot have processed it.
+
+        Args:
+            body: The body.
+            guard: Asked at the moment at which the message would be written whether it still may be, or None.
+        """
+        answer = await self._transport.request("POST", "/agents/run", json=body, safety=Safety.ONCE, guard=guard)
+        return _object(answer)
 
     async def read_chat(self, chat_id: str) -> Mapping[str, Any]:
         """Read a chat, without its messages."""

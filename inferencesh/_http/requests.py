@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import email.utils
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
@@ -345,6 +345,7 @@ class ServiceRequest:
         params: The query, or None.
         streams: Whether the response is a stream, to which no read timeout applies.
         accept: The content types to ask for; None for JSON, or of a stream NDJSON.
+        guard: Asked at the moment at which the body would be written whether it still may be, or None.
     """
 
     method: str
@@ -353,6 +354,7 @@ class ServiceRequest:
     params: Mapping[str, str] | None = None
     streams: bool = False
     accept: str | None = None
+    guard: Callable[[], bool] | None = None
 
     @property
     def name(self) -> str:

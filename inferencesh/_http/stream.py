@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import io
 import socket
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
 import aiohttp
@@ -22,7 +22,7 @@ from inferencesh.errors import APIConnectionError, APIError, APITimeoutError
 from .session import connection_error
 from .sources import ReportSent, UploadSource
 
-__all__ = ["ByteStream", "LargeBody", "UploadBody"]
+__all__ = ["ByteStream", "GuardedBody", "LargeBody", "UploadBody"]
 
 _READ = 64 * 1024  # bytes of a stream read at a time
 _FILE_READ = 256 * 1024  # bytes read at a time: a switch to another thread takes as long as reading some 100 KB
@@ -163,6 +163,29 @@ async def _write_or_abort(write: Coroutine[Any, Any, None], connection: _Connect
         raise
 
 
+class WithheldError(Exception):
+    """What is raised to aiohttp so that it sends nothing of a body, nor of the headers before it."""
+
+
+class GuardedBody(aiohttp.BytesPayload):
+    """A JSON body that is sent only if that is still right when it is written, after the connection was made.
+
+    Args:
+        body: The bytes.
+        guard: Returns whether it may be sent.
+    """
+
+    def __init__(self, body: bytes, guard: Callable[[], bool]) -> None:
+        super().__init__(body)
+        self._guard = guard
+
+    async def write_with_length(self, writer: aiohttp.abc.AbstractStreamWriter, content_length: int | None) -> None:
+        """Write the whole body, or nothing; called by aiohttp."""
+        if not self._guard():
+            raise WithheldError
+        await super().write_with_length(writer, content_length)
+
+
 class LargeBody(aiohttp.BytesIOPayload):
     """A JSON body that may not fit into the buffers of the system.
 
@@ -171,20 +194,24 @@ class LargeBody(aiohttp.BytesIOPayload):
 
     Args:
         body: The bytes.
+        guard: As for ``GuardedBody``, or None.
 
     Attributes:
         complete: Whether the whole body was written.
         connection: Its connection.
     """
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, guard: Callable[[], bool] | None = None) -> None:
         super().__init__(io.BytesIO(body))
         self.connection = _Connection()
         self.complete = False
+        self._guard = guard
 
     async def write_with_length(self, writer: aiohttp.abc.AbstractStreamWriter, content_length: int | None) -> None:
         """Write the whole body; called by aiohttp."""
         self.connection.use(writer.transport)
+        if self._guard is not None and not self._guard():
+            raise WithheldError
         await _write_or_abort(super().write_with_length(writer, content_length), self.connection)
         self.complete = True
 

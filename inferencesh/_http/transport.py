@@ -68,7 +68,14 @@ class Transport:
         return self._http.closed
 
     async def request(
-        self, method: str, path: str, *, safety: Safety, json: object = None, params: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        safety: Safety,
+        json: object = None,
+        params: Mapping[str, str] | None = None,
+        guard: Callable[[], bool] | None = None,
     ) -> object:
         """Make a request and return the data of its response.
 
@@ -78,6 +85,7 @@ class Transport:
             safety: Whether it may be sent again.
             json: The body, or None.
             params: The query, or None.
+            guard: Asked at the moment at which the body would be written whether it still may be, or None.
 
         Returns:
             The data, without its envelope; None if the response has none.
@@ -86,7 +94,8 @@ class Transport:
             APIError: The server refused it.
             APIConnectionError: The server could not be reached or did not answer.
         """
-        return await self.exchange(service_request(method, path, json=json, params=params), safety, read_response)
+        request = attrs.evolve(service_request(method, path, json=json, params=params), guard=guard)
+        return await self.exchange(request, safety, read_response)
 
     async def exchange(
         self, request: ServiceRequest, safety: Safety, read: Callable[[int, Mapping[str, str], bytes], T]
@@ -121,13 +130,15 @@ class Transport:
         return await self._repeat(request.name, once, safety, self.options.timeout.total)
 
     async def _send(self, request: ServiceRequest) -> aiohttp.ClientResponse:
-        body = request.body
-        if not isinstance(body, bytes) or len(body) <= _LARGE_BODY:
+        body, guard = request.body, request.guard
+        if not isinstance(body, bytes) or (len(body) <= _LARGE_BODY and guard is None):
             return await self._http.send(request)
         await import_in_thread("aiohttp")
-        from .stream import LargeBody
+        from .stream import GuardedBody, LargeBody
 
-        large = LargeBody(body)
+        if guard is not None and len(body) <= _LARGE_BODY:
+            return await self._http.send(attrs.evolve(request, body=GuardedBody(body, guard)))
+        large = LargeBody(body, guard)
         self._open.add(large.connection)
         with large.under_way():
             return await self._http.send(attrs.evolve(request, body=large))

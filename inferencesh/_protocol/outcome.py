@@ -295,7 +295,9 @@ class OutcomeDecider:
     def _decide_unexplained_pause(self, now: float, *, fresh: bool) -> Outcome | None:
         """Decide about a paused run without a waiting call: the call is not known yet or answered, or it is no call."""
         stuck = self._schedule.stuck(now) >= STUCK_TIMEOUT
-        outdated = bool(self._calls or self.resolved) and not self._is_held_up  # the reported pause may be over
+        # Of a turn that was found in the chat, the calls that were answered before are in its messages only.
+        calls = self._calls or any(message.tool_calls for message in self._replies.current)
+        outdated = bool(calls or self.resolved) and not self._is_held_up  # the reported pause may be over
         if self._run.counts and ((fresh and (stuck or not outdated)) or (stuck and not outdated)):
             return self._paused(self._replies.last, now, fresh=fresh)
         if fresh and stuck and self._is_blank and not self._run.counts and not self.through_pauses:

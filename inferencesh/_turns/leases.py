@@ -179,7 +179,7 @@ class Lease:
         store: The store that has granted it.
         holding: The claim.
         result: What an earlier owner has recorded, or None.
-        asked_at: The loop's time at which the store was asked for it.
+        asked_at: The loop's time at which the claim was asked for.
 
     Attributes:
         attempt: The number of owners that have had the claim, this one included.
@@ -202,6 +202,13 @@ class Lease:
     def certain(self) -> bool:
         """Whether nobody else can have the claim now, by the time of this process alone."""
         return not self.lost and (self._store.lease is None or asyncio.get_running_loop().time() < self._known_until)
+
+    @property
+    def firm(self) -> bool:
+        """Whether nobody else can have the claim for some time to come, within which a request reaches the service."""
+        lease = self._store.lease
+        soon = asyncio.get_running_loop().time() + (lease or 0.0) / _RENEWALS
+        return not self.lost and (lease is None or soon < self._known_until)
 
     @property
     def fencing_token(self) -> int | None:

@@ -109,14 +109,19 @@ class TurnStarter:
         await self.follow(turn)
         return turn
 
-    async def follow(self, turn: Turn) -> None:
-        """Claim a turn that is driven anyway, unless another worker has it; a store that is lost is logged."""
-        if not self._leases.shared or turn.outcome is not None:
-            return
+    async def follow(self, turn: Turn) -> bool:
+        """Claim a turn that is driven anyway, unless another worker has it; a store that is lost is logged.
+
+        Returns:
+            Whether no other worker has it, as far as can be known.
+        """
+        if turn.outcome is not None:
+            return True
         try:
-            await self._hold(turn, self._now())
+            return await self._hold(turn, self._now())
         except InferenceError as error:  # as a store does that is lost, or refuses this program since
             logger.warning("%s; the turn goes on, and no other worker can tell", error)
+            return True
 
     async def _hold(self, turn: Turn, until: float | None) -> bool:
         """Claim a turn, as soon as no other worker has it.
@@ -180,7 +185,7 @@ class TurnStarter:
                 "look at the chat before you send it again"
             )
         self._posted = True
-        answer = await self._api.run(body)
+        answer = await (self._api.run(body) if lease is None else self._run_while_held(body, lease))
         user, assistant = (
             structure(answer[name], Message) if answer.get(name) is not None else None
             for name in ("user_message", "assistant_message")
@@ -207,6 +212,28 @@ class TurnStarter:
         found = [message for message in _users(read) if message.text.strip() == text.strip()]
         return max(found, key=lambda message: message.order, default=None)
 
+    async def _run_while_held(self, body: dict[str, Any], lease: Lease) -> Mapping[str, Any]:
+        """Post a message that is claimed, unless the claim may be lost by the time at which its bytes are written.
+
+        This process may be stopped, or wait for a connection, for longer than its lease.
+
+        Raises:
+            _LostError: It may be; the message was not sent.
+        """
+        withheld = False
+
+        def may_be_sent() -> bool:
+            nonlocal withheld
+            withheld = not lease.firm
+            return not withheld
+
+        try:
+            return await self._api.run(body, may_be_sent)
+        except APIConnectionError:
+            if withheld:
+                raise _LostError from None
+            raise
+
     # -- sending at most once --------------------------------------------------------------------------------------
 
     async def _send_once(self, text: str, key: str) -> Turn:
@@ -222,22 +249,27 @@ class TurnStarter:
 
     async def _send_claimed(self, text: str, lease: Lease) -> Turn:
         """Send a message that is claimed, unless the owner before has sent it."""
-        in_doubt = bool(lease.result)  # whether that owner may have sent it
+        in_doubt, turn = bool(lease.result), None  # whether the owner before may have sent it
         try:
             earlier = await self._find_sent(text, lease.result) if lease.result else None
             if earlier is None:
                 in_doubt = False
                 turn = await self._send(text, lease)
-                await self.follow(turn)
+                sent = _Sent(turn.chat_id or "", turn.run.user_message_id)
+                if not await self.follow(turn):  # this process was stopped after it had sent the message
+                    self._connection.close()
+                    self.snapshots.clear()
+                    turn = None
+            else:
+                sent = earlier
         except GeneratorExit:
             await lease.abandon()
             raise
         except BaseException as error:
             await (lease.forget() if _not_sent(error) and not in_doubt else lease.release())
             raise
-        sent = earlier or _Sent(turn.chat_id or "", turn.run.user_message_id)
         await lease.settle(sent.written())
-        return turn if earlier is None else await self._go_on(sent)
+        return turn or await self._go_on(sent)
 
     async def _note_sending(self, turn: Turn, lease: Lease) -> None:
         """Record that a message is about to be sent, and behind which message of the chat it will be.
@@ -250,7 +282,7 @@ class TurnStarter:
             newest = await self._api.read_messages(await self._api.read_chat(chat_id), chat_id, lambda _: True)
             after = max(map(_order, newest), default=0)
         held = await lease.record(json.dumps({"chat_id": chat_id, "after": after}))
-        if not held or not lease.certain:
+        if not held:
             raise _LostError
 
     async def _find_sent(self, text: str, recorded: str) -> _Sent | None:

@@ -125,7 +125,8 @@ class MemoryClaims(ClaimStore):
     def _held(self, holding: Holding) -> _Entry | None:
         """Return the entry of a claim that its owner still holds."""
         entry = self._entries.get(holding.key)
-        return entry if entry is not None and (entry.owner, entry.state) == (holding.owner, ClaimState.HELD) else None
+        held = (holding.owner, holding.attempt, ClaimState.HELD)
+        return entry if entry is not None and (entry.owner, entry.attempt, entry.state) == held else None
 
     def _end_of_lease(self) -> float:
         return math.inf if self.lease is None else self._clock() + self.lease

@@ -40,9 +40,10 @@ _NOW = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
+# Arguments: owner, attempt. An owner may have got the claim again since, as a later attempt.
 _HELD = """
-local known = redis.call('HMGET', KEYS[1], 'owner', 'state')
-if known[1] and not (known[1] == ARGV[1] and known[2] == 'held') then return 0 end
+local known = redis.call('HMGET', KEYS[1], 'owner', 'attempt', 'state')
+if known[1] and not (known[1] == ARGV[1] and known[2] == ARGV[2] and known[3] == 'held') then return 0 end
 """
 # Arguments: owner, scope, lease (ms), keep (ms).
 _CLAIM = (
@@ -70,14 +71,14 @@ redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return {'granted', attempt, result}
 """
 )
-# Arguments: owner, scope, lease, keep, attempt. A claim that Redis has lost belongs to the owner that still has it.
+# Arguments: owner, attempt, scope, lease, keep. A claim that Redis has lost belongs to the owner that still has it.
 _RENEW = (
     _NOW
     + _HELD
     + """
 redis.call('HSET', KEYS[1],
-  'owner', ARGV[1], 'scope', ARGV[2], 'attempt', ARGV[5], 'until', now + ARGV[3], 'state', 'held')
-redis.call('PEXPIRE', KEYS[1], ARGV[4])
+  'owner', ARGV[1], 'attempt', ARGV[2], 'scope', ARGV[3], 'until', now + ARGV[4], 'state', 'held')
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
 """
 )
 # Arguments: those of _RENEW, and the result.
@@ -88,17 +89,17 @@ if ARGV[6] == '' then redis.call('HDEL', KEYS[1], 'result') else redis.call('HSE
 return 1
 """
 )
-# Arguments: owner, the new state, keep, and the result or "".
+# Arguments: owner, attempt, the new state, keep, and the result or "".
 _END = (
     _HELD
     + """
 if not known[1] then return 0 end
-local state = ARGV[2]
+local state = ARGV[3]
 if state == 'settled' and redis.call('HGET', KEYS[1], 'scope') == '' then state = 'released' end
 redis.call('HSET', KEYS[1], 'state', state)
-if ARGV[4] ~= '' then redis.call('HSET', KEYS[1], 'result', ARGV[4])
-elseif ARGV[2] == 'settled' then redis.call('HDEL', KEYS[1], 'result') end
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
+if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'result', ARGV[5])
+elseif ARGV[3] == 'settled' then redis.call('HDEL', KEYS[1], 'result') end
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return 1
 """
 )
@@ -179,7 +180,9 @@ class RedisClaims(ClaimStore):
     async def claim(self, key: str, owner: str, scope: str = "") -> Claim:
         """Ask for a claim, as ``ClaimStore.claim``."""
         state, attempt, result = await self._ask(
-            lambda connected: connected.claim(keys=[self._prefix + key], args=self._arguments(owner, scope))
+            lambda connected: connected.claim(
+                keys=[self._prefix + key], args=[owner, scope, self._lease_ms, self._keep_ms]
+            )
         )
         try:
             return Claim(ClaimState[state.upper()], int(attempt), result)
@@ -222,14 +225,11 @@ class RedisClaims(ClaimStore):
     def __repr__(self) -> str:
         return f"RedisClaims({_place(self._url)!r}, prefix={self._prefix!r})"
 
-    def _arguments(self, owner: str, scope: str = "") -> list[str | int]:
-        return [owner, scope, self._lease_ms, self._keep_ms]
-
     def _held(self, holding: Holding) -> list[str | int]:
-        return [*self._arguments(holding.owner, holding.scope), holding.attempt]
+        return [holding.owner, holding.attempt, holding.scope, self._lease_ms, self._keep_ms]
 
     async def _end(self, holding: Holding, state: str, result: str = "") -> None:
-        arguments: list[str | int] = [holding.owner, state, self._keep_ms, result]
+        arguments: list[str | int] = [holding.owner, holding.attempt, state, self._keep_ms, result]
         await self._ask(lambda connected: connected.end(keys=[self._prefix + holding.key], args=arguments))
 
     async def _ask(self, ask: Callable[[_Connected], Awaitable[T]]) -> T:

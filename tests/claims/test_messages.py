@@ -15,10 +15,11 @@ from inferencesh import (
     AsyncInference,
     ClaimStoreError,
     ConfigurationError,
+    Message,
     RunFailedError,
     StreamError,
 )
-from inferencesh.claims import Holding, MemoryClaims
+from inferencesh.claims import Claim, Holding, MemoryClaims
 from inferencesh.local import Fail, ToolCall
 from inferencesh.testing import ScriptedRuntime
 from tests.clients.conftest import Connect, Serve
@@ -135,6 +136,83 @@ async def test_in_a_chat_that_exists_it_is_looked_for(serve: Serve, cut: Literal
         assert message.text == "Hello again."
     assert await sent(served) == ["Hi", "Hi"]
     assert len(served.script.asked) == 2
+
+
+@pytest.mark.parametrize("taken_over", [False, True])
+async def test_it_is_not_sent_once_its_lease_has_run_out_while_a_connection_was_made(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, *, taken_over: bool
+) -> None:
+    """As when a worker is stopped just before it sends: another one may have sent the message, or have given it up."""
+    served, shared, connecting = serve(["Hello."]), MemoryClaims(lease=0.3), Gate()
+    loop = asyncio.get_running_loop()
+    find_address = loop.getaddrinfo
+
+    async def find_slowly(*arguments: Any, **options: Any) -> Any:
+        await connecting.passed()
+        return await find_address(*arguments, **options)
+
+    monkeypatch.setattr(loop, "getaddrinfo", find_slowly)
+    slow = {**served.address, "base_url": served.address["base_url"].replace("127.0.0.1", "localhost")}
+    stopped = WorkerClaims(shared)
+    stopped.stopped = True
+    async with (
+        AsyncInference(**slow, claims=stopped) as one,
+        AsyncInference(**served.address, claims=shared) as two,
+    ):
+        sending = asyncio.create_task(_send(one, "Hi"))
+        await connecting.someone_there()
+        await asyncio.sleep(0.4)
+        if taken_over:
+            with pytest.raises(StreamError, match="cannot be known"):
+                await two.agent(AGENT).send_message("Hi", idempotency_key="job-1")
+        stopped.stopped = False
+        connecting.open()
+        if taken_over:
+            with pytest.raises(StreamError, match="cannot be known"):
+                await sending
+        else:
+            assert (await sending).text == "Hello."
+    assert await sent(served) == ([] if taken_over else ["Hi"])
+
+
+async def test_whoever_was_stopped_after_sending_leaves_the_turn_to_the_one_that_has_taken_it_over(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until that one has ended; two that read the same turn would show its snapshots in any order."""
+    first, rest, clock = Gate(), Gate(), Clock()
+    served, shared = serve(["Hello."], ["Hel", rest, "lo again."]), MemoryClaims(lease=30, clock=clock)
+    async with (
+        AsyncInference(**served.address) as reader,
+        AsyncInference(**served.address, claims=WorkerClaims(shared)) as one,
+        AsyncInference(**served.address, claims=shared) as two,
+    ):
+        chat_id = (await reader.agent(AGENT).send_message("Hi")).chat_id
+        claim, asked = shared.claim, asyncio.Event()
+
+        async def claim_late(key: str, owner: str, scope: str = "") -> Claim:
+            if ":turn:" in key and not asked.is_set():  # the message was sent, and its turn is not claimed yet
+                asked.set()
+                await first.passed()
+            return await claim(key, owner, scope)
+
+        monkeypatch.setattr(shared, "claim", claim_late)
+        agents = [client.agent(AGENT, chat_id=chat_id) for client in (one, two)]
+        stopped, other = (agent.send_message("More", stream=True, idempotency_key="job") for agent in agents)
+        reading = asyncio.create_task(anext(stopped))
+        await asked.wait()
+        clock.now += 31
+        assert (await anext(other)).text == "Hel"
+        first.open()
+        done, _ = await asyncio.wait({reading}, timeout=0.3)
+        assert not done
+        rest.open()
+        assert (await other.get_final_message()).text == "Hello again."
+        assert (await reading).text == "Hello again."
+    assert await sent(served) == ["Hi", "More"]
+
+
+async def _send(client: AsyncInference, text: str) -> Message:
+    return await client.agent(AGENT).send_message(text, idempotency_key="job-1")
 
 
 @pytest.mark.parametrize("cut", ["message", "response"])

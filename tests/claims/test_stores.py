@@ -61,6 +61,19 @@ async def test_a_lease_that_is_not_renewed_goes_to_another_owner_with_the_next_n
     assert (await store.claim("call", "third", "message")).state is HELD
 
 
+async def test_an_owner_that_got_a_claim_again_cannot_touch_it_by_its_former_number(store: ClaimStore) -> None:
+    """A renewal that was under way when it lost the claim, and comes late, must not turn the numbers back."""
+    former = await granted(store, "call", "first", "message")
+    second = await when_free(store, "call", "second", "message")
+    assert (await when_free(store, "call", "first", "message")).attempt == second.attempt + 1
+    assert await store.renew([former]) == [False]
+    assert not await store.record(former, "too late")
+    await store.settle(former, "too late")
+    await store.release(former)
+    assert (await store.claim("call", "third", "message")).state is HELD
+    assert await when_free(store, "call", "third", "message") == Claim(GRANTED, 4)
+
+
 async def test_a_lease_that_is_renewed_stays(store: ClaimStore) -> None:
     """For longer than it would have lasted by itself; several are renewed at once."""
     holdings = [await granted(store, key, "first") for key in ("call", "another call")]

@@ -31,6 +31,7 @@ from .steps import (
     Step,
     answer,
     asks,
+    attached,
     decline,
     expect,
     finishes,
@@ -52,6 +53,16 @@ PAUSES = [
     pytest.param(chats(WAITS), id="a chat whose run requires input"),
     pytest.param(chats(chat("awaiting_input")), id="a chat without a run that awaits input"),
 ]
+
+
+def test_a_pause_that_was_read_before_its_call_was_answered_elsewhere_is_outdated() -> None:
+    """A worker that takes over reads the chat before its messages; the one before may answer in between."""
+    answered = asks("completed", status="ready")
+    play(
+        attached(WAITS, user(), answered, second("714.", "ready"))(),
+        *(goes_on, wants_poll_after(0, 2)),
+        *(read(over(), user(), answered, second("714.", "ready")), finishes("714.")),
+    )
 
 
 @pytest.mark.parametrize("pause", PAUSES)
