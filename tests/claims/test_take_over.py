@@ -254,10 +254,10 @@ async def test_a_turn_whose_message_the_response_leaves_out_is_claimed_all_the_s
         api = agent._conversation.api
         run = api.run
 
-        async def without(body: Mapping[str, Any]) -> Mapping[str, Any]:
-            return {**await run(body), "user_message": None}
+        async def without(*arguments: Any) -> Mapping[str, Any]:
+            return {**await run(*arguments), "user_message": None}
 
-        api.run = without  # type: ignore[method-assign] # the service may leave it out
+        api.run = without  # type: ignore[method-assign,assignment] # the service may leave it out
         stream = await agent.send_message("Hi", stream=True, idempotency_key=key)
         with pytest.raises(LeaseHeldError):
             await two.agent(AGENT, chat_id=agent.chat_id).take_over(wait=0)
