@@ -249,8 +249,7 @@ class TurnStarter:
 
     async def _send_claimed(self, text: str, lease: Lease) -> Turn:
         """Send a message that is claimed, unless the owner before has sent it."""
-        in_doubt = bool(lease.result)  # whether that owner may have sent it
-        turn = None
+        in_doubt, turn = bool(lease.result), None  # whether the owner before may have sent it
         try:
             earlier = await self._find_sent(text, lease.result) if lease.result else None
             if earlier is None:
