@@ -237,15 +237,22 @@ class TurnStarter:
     # -- sending at most once --------------------------------------------------------------------------------------
 
     async def _send_once(self, text: str, key: str) -> Turn:
-        """Send a message unless it was sent with this key before; then go on with its turn."""
+        """Send a message unless it was sent with this key before; then go on with its turn.
+
+        One that was withdrawn before its turn began is sent anew, under the next name that is made of the key.
+        """
+        withdrawn = 0
         while True:
-            claim = await self._leases.wait(f"message:{key}", self._owner, "message")
-            if not isinstance(claim, Lease):
-                return await self._go_on(_Sent.read(claim.result or ""))
+            name = f"message:{key}:{withdrawn}" if withdrawn else f"message:{key}"
+            claim = await self._leases.wait(name, self._owner, "message")
             try:
-                return await self._send_claimed(text, claim)
+                if isinstance(claim, Lease):
+                    return await self._send_claimed(text, claim)
+                return await self._go_on(_Sent.read(claim.result or ""))
             except _LostError:  # this process was stopped for longer than the lease
                 self._connection.close()
+            except _WithdrawnError:
+                withdrawn += 1
 
     async def _send_claimed(self, text: str, lease: Lease) -> Turn:
         """Send a message that is claimed, unless the owner before has sent it."""
@@ -380,7 +387,8 @@ class TurnStarter:
         """Read the turn of a message; one that is not the latest has ended.
 
         Raises:
-            StreamError: The message was withdrawn, or is not in the chat any more.
+            _WithdrawnError: The message was withdrawn before its turn began.
+            StreamError: The message is not in the chat any more.
         """
         chat = await self._api.read_chat(sent.chat_id)
         name, value = ("id", sent.message_id) if sent.message_id else ("role", Role.USER)
@@ -394,7 +402,7 @@ class TurnStarter:
         if user is None:  # its id is not known
             return Turn.latest(sent.chat_id, read, self._now())
         if user.status == MessageStatus.CANCELLED:
-            raise StreamError("the message was withdrawn before its turn began; send it again with another key")
+            raise _WithdrawnError
         turn = Turn(sent.chat_id)
         turn.begin(user, None, self._now())
         following = [message.order for message in _users(read) if message.order > user.order and _has_turn(message)]
@@ -434,6 +442,10 @@ class _Sent:
         """
         with reading_kept():
             return cls(**json.loads(written))
+
+
+class _WithdrawnError(Exception):
+    """The message was withdrawn before its turn began, and gets none."""
 
 
 class _LostError(Exception):

@@ -15,9 +15,12 @@ from inferencesh import (
     AsyncInference,
     ClaimStoreError,
     ConfigurationError,
+    InputRequiredError,
     Message,
     RunFailedError,
     StreamError,
+    string,
+    tool,
 )
 from inferencesh.claims import Claim, Holding, MemoryClaims
 from inferencesh.local import Fail, ToolCall
@@ -230,6 +233,22 @@ async def test_in_a_new_chat_nobody_can_tell(serve: Serve, cut: Literal["message
                 ):
                     await lossy.agent(AGENT).send_message("Hi", idempotency_key="job-1")
     assert await sent(served) == (["Hi"] if cut == "response" else [])
+
+
+def test_a_message_that_was_withdrawn_may_be_sent_again_with_its_key(serve: Serve, connect: Connect) -> None:
+    """It was queued behind a question, and gets no turn; once that is answered, it is sent anew, and only once."""
+    served = serve([ToolCall("ask", {"question": "Which?"})], ["Answered."], ["More."])
+    side = connect(served, claims=MemoryClaims(lease=30))
+    config = {"name": "asker", "tools": [tool("ask").param("question", string()).build()]}
+    agent = side.agent(config)
+    asking = side.result(agent.send_message("Hi"))
+    with pytest.raises(InputRequiredError, match="the message was withdrawn"):
+        side.result(agent.send_message("More", idempotency_key="job-1"))
+    side.result(agent.submit_tool_result(asking.pending_tool_calls[0], "This one"))
+    assert side.result(agent.wait()).text == "Answered."
+    for _ in range(2):
+        assert side.result(agent.send_message("More", idempotency_key="job-1")).text == "More."
+    assert len(served.script.asked) == 3
 
 
 async def test_the_reply_of_an_earlier_turn_is_found_when_the_chat_went_on(serve: Serve) -> None:

@@ -346,7 +346,7 @@ async def test_a_supervisor_takes_all_turns_over(serve: Serve) -> None:
 
         supervisor = Supervisor(lambda chat_id: two.agent(AGENT, chat_id=chat_id), follow, at_once=2)
         taken = [each async for each in supervisor.run(queue())]
-        assert sorted(each.chat_id for each in taken) == sorted(chats)
+        assert sorted(each.chat_id for each in taken) == sorted([chats[0], *chats])
         assert {each.message.text for each in taken if each.message} == {"Hello."}
         assert {texts[-1] for texts in followed.values() if texts} == {"Hello."}
         assert most == 2
@@ -421,6 +421,8 @@ async def test_what_the_callers_own_code_raises_ends_the_supervisor(serve: Serve
         supervisor = Supervisor(lambda chat_id: client.agent(AGENT, chat_id=chat_id), follow)
         with pytest.raises(RuntimeError, match="a mistake"):
             await anext(supervisor.run(chats))
+        with pytest.raises(TypeError, match=r"write \[chat_id\] for one"):
+            await anext(supervisor.run(chats[0]))
         with pytest.raises(ConfigurationError, match="at_once must be a whole number of at least 1"):
             Supervisor(lambda chat_id: client.agent(AGENT, chat_id=chat_id), at_once=0)
 
