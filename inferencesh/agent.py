@@ -339,7 +339,8 @@ class AsyncAgent(_AgentNames):
         A worker whose client has shared ``claims`` holds a lease on each turn that it streams, and renews it. When that
         lease has run out or was released, this stream attaches as ``stream_messages`` does: it delivers the message as
         it is by now and all that follows, and runs the tool calls that nobody has answered. Nothing is sent twice.
-        With claims that are not shared it attaches at once.
+        With claims that are not shared it attaches at once. A stream of this program that has the turn counts as
+        another worker: leave it first.
 
         Args:
             wait: Seconds to wait for the lease, 0 for a single look; None waits until it is free.

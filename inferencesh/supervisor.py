@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
 
 import attrs
@@ -128,8 +129,9 @@ class Supervisor(Uncopied):
     async def run(self, chat_ids: AsyncIterable[str] | Iterable[str]) -> AsyncGenerator[Takeover, None]:
         """Take the turns of many chats over, as their ids arrive.
 
-        A chat whose turn is under way here already is not begun a second time. Leaving the loop leaves the turns: their
-        leases are released, and other workers may go on with them.
+        A chat whose id arrives again while its turn is under way here is not begun a second time; what becomes of it is
+        told once for each time that the id has arrived, so that each job can be acknowledged. Leaving the loop leaves
+        the turns: their leases are released, and other workers may go on with them.
 
         Args:
             chat_ids: The ids, such as a list, or an async generator that reads them from a queue; they are taken no
@@ -139,6 +141,7 @@ class Supervisor(Uncopied):
             An async iterator of what has become of each turn, as they end.
 
         Raises:
+            TypeError: ``chat_ids`` is a single text.
             Exception: What ``chat_ids`` or ``follow`` raised, except errors of this package, which are in the Takeover.
 
         Example:
@@ -157,8 +160,11 @@ class Supervisor(Uncopied):
                 print(taken.chat_id, taken.error)
             ```
         """
+        if isinstance(chat_ids, str):
+            raise TypeError("chat_ids must be several ids: write [chat_id] for one")
         ids, reading = _each(chat_ids), None
         running: dict[asyncio.Task[Takeover], str] = {}
+        given: Counter[str] = Counter()  # how often the id of a chat whose turn is under way has arrived
         try:
             ended = False
             while not ended or running:
@@ -169,18 +175,22 @@ class Supervisor(Uncopied):
                 if reading is not None and reading.done():
                     chat_id, reading = reading.result(), None
                     ended = chat_id is None
-                    if chat_id is not None and chat_id not in running.values():
-                        task = asyncio.create_task(self._one(chat_id), name="inferencesh supervisor")
-                        running[task] = chat_id
+                    if chat_id is not None:
+                        given[chat_id] += 1
+                        if given[chat_id] == 1:
+                            task = asyncio.create_task(self._one(chat_id), name="inferencesh supervisor")
+                            running[task] = chat_id
                 for task in [task for task in running if task.done()]:
-                    del running[task]
-                    yield task.result()
+                    for _ in range(given.pop(running.pop(task))):
+                        yield task.result()
         finally:
             left = {*running, reading} if reading is not None else {*running}
             for each in left:
                 each.cancel()
-            await wait_for_end(left)
-            await ids.aclose()
+            try:
+                await wait_for_end(left)
+            finally:
+                await ids.aclose()
 
     async def _one(self, chat_id: str) -> Takeover:
         try:

@@ -60,7 +60,7 @@ async def answer(
     """Send a message and write the reply."""
 
     async def send(agent: AsyncAgent) -> AsyncMessageStream:
-        return await agent.send_message(text, stream=True, conflate=True, idempotency_key=turn_id)
+        return await agent.send_message(text, stream=True, conflate=True, idempotency_key=f"{tenant}:{turn_id}")
 
     with tracing.span("answer", tracing.SpanKind.CONSUMER, traceparent, fleet__turn=turn_id):
         await run(Job(turn_id, tenant), chat_id, send, context)

@@ -140,6 +140,8 @@ class TurnDriver(EventDriver[Message]):
             return []
         try:
             await self._fill()
+            if self._lease is not None:  # this process may have been stopped while it waited
+                await self._confirm_lease(self._lease)
         except BaseException as error:
             if not self._snapshots or not isinstance(error, Exception):
                 await self._fail(error)
@@ -186,9 +188,13 @@ class TurnDriver(EventDriver[Message]):
         self.detach()
         for runner in list(self._runners):
             await runner.aclose()
+        await self._wait_for_release()
+
+    async def _wait_for_release(self) -> None:
+        """Wait until the store has the lease back, so that the next stream, here or elsewhere, can claim it at once."""
         releasing = self._releasing
         if releasing is not None and releasing.get_loop() is asyncio.get_running_loop():
-            await asyncio.wait({releasing}, timeout=_RELEASING)  # so that another worker can go on at once
+            await asyncio.wait({releasing}, timeout=_RELEASING)
 
     async def aclose(self) -> None:
         """Close the connection for good, and wait until the tool calls have stopped."""
@@ -243,6 +249,7 @@ class TurnDriver(EventDriver[Message]):
             self.turn = turn
             self._keep(starter.lease)
         elif self._options.leases.shared:
+            await self._wait_for_release()
             starter = self._make_starter()
             await starter.follow(turn)
             self._keep(starter.lease)
@@ -258,17 +265,18 @@ class TurnDriver(EventDriver[Message]):
     def _keep(self, lease: Lease | None) -> None:
         """Keep the lease of the turn until it is left."""
         self._lease = lease
+        self.fencing_token = lease.fencing_token if lease is not None else None
         if lease is not None:
-            self.fencing_token = lease.fencing_token
             lease.when_lost(self._connection.wake)
 
-    async def _confirm_lease(self) -> None:
+    async def _confirm_lease(self, lease: Lease) -> None:
         """Check that no other worker has taken the turn over, after this process has not renewed its lease in time.
 
         Raises:
-            LeaseLostError: One has.
+            LeaseLostError: One has. What was received since is not delivered.
         """
-        if self._lease is not None and not await self._lease.confirm():
+        if not lease.certain and not await lease.confirm():
+            self._snapshots.clear()
             raise LeaseLostError(
                 "another worker has taken this turn over, because this process did not renew its lease in time, as "
                 "when it was stopped or overloaded; the turn goes on there"
@@ -288,8 +296,8 @@ class TurnDriver(EventDriver[Message]):
             if self.closed:  # by another task, while this one was waiting
                 self._detach()
                 return
-            if self._lease is not None and not self._lease.certain:
-                await self._confirm_lease()
+            if self._lease is not None:
+                await self._confirm_lease(self._lease)
             if self._runner is not None and self._runner.failure is not None:
                 raise self._runner.failure
             if turn.wants_action or self._wait or not connection.is_open:

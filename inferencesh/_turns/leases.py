@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import threading
-import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import Literal, Self, TypeAlias
 
 from inferencesh._loops.threads import hand_over
 from inferencesh.claims.memory import MemoryClaims
 from inferencesh.claims.store import Claim, ClaimState, ClaimStore, Holding
-from inferencesh.errors import ClaimStoreError, ConfigurationError, InferenceError
+from inferencesh.errors import ClaimStoreError, ConfigurationError, InferenceError, UnreadableError
 
-__all__ = ["Lease", "Leases", "OnStoreLost", "new_owner"]
+__all__ = ["Lease", "Leases", "OnStoreLost", "new_owner", "reading_kept"]
 
 logger = logging.getLogger("inferencesh")
 
@@ -29,6 +29,22 @@ _CLOSING = 5.0  # seconds that closing waits for claims to be given up
 def new_owner() -> str:
     """Return a text that stands for one owner of claims, in any process."""
     return secrets.token_hex(8)
+
+
+@contextlib.contextmanager
+def reading_kept() -> Iterator[None]:
+    """Return a context in which something is read that a store has kept for another owner.
+
+    Raises:
+        ClaimStoreError: It is not what an owner writes there.
+    """
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError, UnreadableError) as error:
+        raise ClaimStoreError(
+            f"what the store of claims has kept cannot be read ({error!r}): another program has written it; give this "
+            "one a prefix or a database of its own, or remove the key"
+        ) from error
 
 
 class Leases:
@@ -53,7 +69,7 @@ class Leases:
         self.store: ClaimStore = store if store is not None else MemoryClaims()
         self._runs_without = on_store_lost == "run"
         self._spare = MemoryClaims()  # for what is claimed while the store is lost
-        self._renewers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Renewer] = weakref.WeakKeyDictionary()
+        self._renewers: dict[asyncio.AbstractEventLoop, _Renewer] = {}
         self._lock = threading.Lock()
         self._giving_up: set[asyncio.Task[None]] = set()
 
@@ -149,6 +165,8 @@ class Leases:
     def _renewer(self, lease: float) -> _Renewer:
         loop = asyncio.get_running_loop()
         with self._lock:
+            for other in [each for each in self._renewers if each.is_closed()]:
+                del self._renewers[other]
             if loop not in self._renewers:
                 self._renewers[loop] = _Renewer(self.store, lease)
             return self._renewers[loop]
@@ -161,7 +179,7 @@ class Lease:
         store: The store that has granted it.
         holding: The claim.
         result: What an earlier owner has recorded, or None.
-        asked_at: The loop's time at which the claim was asked for.
+        asked_at: The loop's time at which the store was asked for it.
 
     Attributes:
         attempt: The number of owners that have had the claim, this one included.
@@ -220,14 +238,15 @@ class Lease:
     async def confirm(self) -> bool:
         """Return whether this owner still has the claim, by asking the store.
 
-        If the store is lost the answer is True: there nobody else can have got the claim, and this one goes on.
+        If the store is lost the answer is True, and this owner goes on: unless it alone is cut off from the store,
+        nobody else can have got the claim.
         """
         asked_at = asyncio.get_running_loop().time()
         try:
             held = not self.lost and all(await self._store.renew([self.holding]))
         except InferenceError as error:  # as a store does that is lost, or refuses this program since
             logger.warning("%s; the turns under way go on", error)
-            held = True
+            held, asked_at = True, asyncio.get_running_loop().time()  # the next time is a lease from now
         self._renewed(asked_at, held=held)
         return held
 
@@ -246,6 +265,12 @@ class Lease:
             self._end()
             if not self.lost:
                 await self._tell(self._store.release(self.holding, for_good=for_good))
+
+    async def abandon(self) -> None:
+        """End the claim for a coroutine that is being closed, which cannot wait for a server: there it runs out."""
+        self.stop_renewing()
+        if self._store.lease is None:
+            await self.release()
 
     async def forget(self) -> None:
         """End the claim as if it had never been granted: nothing was begun, whatever was recorded."""
@@ -312,7 +337,7 @@ class _Renewer:
         """Renew a lease from now on."""
         self._leases[lease] = None
         lease._renewer = self
-        if self._task is None:
+        if self._task is None or self._task.done():  # as when the program has cancelled all tasks
             self._task = asyncio.create_task(self._run(), name="inferencesh leases")
 
     def remove(self, lease: Lease) -> None:
@@ -340,6 +365,9 @@ class _Renewer:
                 answers = await self._store.renew([lease.holding for lease in leases])
             except InferenceError as error:  # as a store does that is lost, or refuses this program since
                 logger.warning("%s; the turns under way go on", error)
+                continue
+            except Exception:  # a mistake in a store is no reason to lose all turns
+                logger.exception("the store of claims could not renew leases; the turns under way go on")
                 continue
             for lease, held in zip(leases, answers, strict=True):
                 if lease in self._leases:

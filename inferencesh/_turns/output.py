@@ -82,6 +82,9 @@ def _written(messages: Sequence[Message]) -> tuple[object, str | None]:
 def _of_chat(chat: Mapping[str, Any], turn: Turn) -> object:
     """Return the output in a chat that was read, unless the chat's run shows that it is of an earlier run."""
     run = chat.get("active_run")
+    asked_by = run.get("user_message_id") if isinstance(run, Mapping) else None
+    if asked_by and turn.run.user_message_id not in {"", asked_by}:
+        return None  # the chat went on
     if isinstance(run, Mapping) and turn.run.run.id in {"", run.get("id")}:
         if run.get("output") is not None:
             return run["output"]

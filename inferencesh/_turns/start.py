@@ -21,15 +21,15 @@ from inferencesh._types.codec import structure
 from inferencesh.errors import (
     APIConnectionError,
     APIError,
-    ClaimStoreError,
     ConfigurationError,
+    InferenceError,
     LeaseHeldError,
     StreamError,
 )
 from inferencesh.models import FileRef, Message, MessageStatus, Role
 
 from .conversation import Conversation
-from .leases import Lease, Leases, new_owner
+from .leases import Lease, Leases, new_owner, reading_kept
 from .request import TurnRequest
 
 __all__ = ["TurnStarter", "stream_path"]
@@ -119,7 +119,7 @@ class TurnStarter:
             return True
         try:
             return await self._hold(turn, self._now())
-        except ClaimStoreError as error:
+        except InferenceError as error:  # as a store does that is lost, or refuses this program since
             logger.warning("%s; the turn goes on, and no other worker can tell", error)
             return True
 
@@ -190,6 +190,9 @@ class TurnStarter:
             structure(answer[name], Message) if answer.get(name) is not None else None
             for name in ("user_message", "assistant_message")
         )
+        chat_id = turn.chat_id or (assistant.chat_id if assistant is not None else None)
+        if user is None and chat_id and self._owner:  # claims are made under its id
+            user = await self._look_up(chat_id, text)
         snapshot = turn.begin(user, assistant, self._now())
         if turn.chat_id is None:
             raise StreamError("the server's answer to the message names no chat, so its reply cannot be found")
@@ -219,25 +222,45 @@ class TurnStarter:
                 raise _LostError from None
             raise
 
+    async def _look_up(self, chat_id: str, text: str) -> Message | None:
+        """Return the message that was just sent, which the response to it has left out; None if it is not found."""
+        try:
+            read = await self._api.read_messages(await self._api.read_chat(chat_id), chat_id, lambda _: True)
+        except InferenceError as error:  # it was sent, whatever becomes of this
+            logger.warning(
+                "chat %s: the id of the message is not known (%s); other workers cannot tell its turn", chat_id, error
+            )
+            return None
+        found = [message for message in _users(read) if message.text.strip() == text.strip()]
+        return max(found, key=lambda message: message.order, default=None)
+
     # -- sending at most once --------------------------------------------------------------------------------------
 
     async def _send_once(self, text: str, key: str) -> Turn:
-        """Send a message unless it was sent with this key before; then go on with its turn."""
+        """Send a message unless it was sent with this key before; then go on with its turn.
+
+        One that was withdrawn before its turn began is sent anew, under the next name that is made of the key.
+        """
+        withdrawn = 0
         while True:
-            claim = await self._leases.wait(f"message:{key}", self._owner, "message")
-            if not isinstance(claim, Lease):
-                return await self._go_on(_Sent.read(claim.result or ""))
+            name = f"message:{key}:{withdrawn}" if withdrawn else f"message:{key}"
+            claim = await self._leases.wait(name, self._owner, "message")
             try:
-                return await self._send_claimed(text, claim)
+                if isinstance(claim, Lease):
+                    return await self._send_claimed(text, claim)
+                return await self._go_on(_Sent.read(claim.result or ""))
             except _LostError:  # this process was stopped for longer than the lease
                 self._connection.close()
+            except _WithdrawnError:
+                withdrawn += 1
 
     async def _send_claimed(self, text: str, lease: Lease) -> Turn:
         """Send a message that is claimed, unless the owner before has sent it."""
-        turn = None
+        in_doubt, turn = bool(lease.result), None  # whether the owner before may have sent it
         try:
             earlier = await self._find_sent(text, lease.result) if lease.result else None
             if earlier is None:
+                in_doubt = False
                 turn = await self._send(text, lease)
                 sent = _Sent(turn.chat_id or "", turn.run.user_message_id)
                 if not await self.follow(turn):  # this process was stopped after it had sent the message
@@ -245,12 +268,12 @@ class TurnStarter:
                     self.snapshots.clear()
                     turn = None
             else:
-                sent = _Sent(self._conversation.require_chat(), earlier.id)
-        except GeneratorExit:  # a closed coroutine cannot wait for the store
-            lease.stop_renewing()
+                sent = earlier
+        except GeneratorExit:
+            await lease.abandon()
             raise
         except BaseException as error:
-            await (lease.forget() if _not_sent(error) else lease.release())
+            await (lease.forget() if _not_sent(error) and not in_doubt else lease.release())
             raise
         await lease.settle(sent.written())
         return turn or await self._go_on(sent)
@@ -261,16 +284,16 @@ class TurnStarter:
         Raises:
             _LostError: Another worker has the claim.
         """
-        chat_id, after = turn.chat_id, turn.replies.last_order
-        if chat_id is not None and after is None:
+        chat_id, after = turn.chat_id, 0
+        if chat_id is not None:  # what is known of the chat here may be older than what others have sent
             newest = await self._api.read_messages(await self._api.read_chat(chat_id), chat_id, lambda _: True)
             after = max(map(_order, newest), default=0)
         held = await lease.record(json.dumps({"chat_id": chat_id, "after": after}))
         if not held:
             raise _LostError
 
-    async def _find_sent(self, text: str, recorded: str) -> Message | None:
-        """Return the message in the chat, if an owner that has died, or lost its connection, has sent it.
+    async def _find_sent(self, text: str, recorded: str) -> _Sent | None:
+        """Return where the message is, if an owner that has died, or lost its connection, has sent it.
 
         Args:
             text: The message.
@@ -278,9 +301,13 @@ class TurnStarter:
 
         Raises:
             StreamError: It would have begun a chat, so that nobody can tell.
+            ClaimStoreError: What is recorded cannot be read.
         """
-        noted = json.loads(recorded)
-        chat_id, after = noted["chat_id"], noted["after"]
+        with reading_kept():
+            noted = json.loads(recorded)
+            chat_id, after = noted["chat_id"], noted["after"]
+            if not isinstance(chat_id, str | None) or not isinstance(after, int):
+                raise TypeError(f"{chat_id!r} and {after!r} are no place in a chat")
         if chat_id is None:
             raise StreamError(
                 "an earlier attempt to send this message was interrupted, and whether it has begun a chat cannot be "
@@ -288,11 +315,8 @@ class TurnStarter:
             )
         chat = await self._api.read_chat(chat_id)
         read = await self._api.read_messages(chat, chat_id, lambda message: _order(message) <= after)
-        return min(
-            (m for m in _users(read) if m.order > after and m.text.strip() == text.strip()),
-            key=lambda message: message.order,
-            default=None,
-        )
+        found = [m for m in _users(read) if m.order > after and m.text.strip() == text.strip()]
+        return _Sent(chat_id, min(found, key=lambda message: message.order).id) if found else None
 
     # -- attaching -------------------------------------------------------------------------------------------------
 
@@ -363,16 +387,22 @@ class TurnStarter:
         """Read the turn of a message; one that is not the latest has ended.
 
         Raises:
-            StreamError: The message was withdrawn.
+            _WithdrawnError: The message was withdrawn before its turn began.
+            StreamError: The message is not in the chat any more.
         """
         chat = await self._api.read_chat(sent.chat_id)
         name, value = ("id", sent.message_id) if sent.message_id else ("role", Role.USER)
         read = await self._api.read_messages(chat, sent.chat_id, lambda message: message.get(name) == value)
         user = next((message for message in _users(read) if message.id == sent.message_id), None)
-        if user is None:  # the service did not say its id when it was sent
+        if user is None and sent.message_id:
+            raise StreamError(
+                f"the message with this idempotency_key, {sent.message_id}, is not in the chat {sent.chat_id} any "
+                "more, so that its reply cannot be told; send it again with another key if that is wanted"
+            )
+        if user is None:  # its id is not known
             return Turn.latest(sent.chat_id, read, self._now())
         if user.status == MessageStatus.CANCELLED:
-            raise StreamError("the message was withdrawn before its turn began; send it again with another key")
+            raise _WithdrawnError
         turn = Turn(sent.chat_id)
         turn.begin(user, None, self._now())
         following = [message.order for message in _users(read) if message.order > user.order and _has_turn(message)]
@@ -405,8 +435,17 @@ class _Sent:
 
     @classmethod
     def read(cls, written: str) -> _Sent:
-        """Return what ``written`` returned as a text."""
-        return cls(**json.loads(written))
+        """Return what ``written`` returned as a text.
+
+        Raises:
+            ClaimStoreError: It cannot be read.
+        """
+        with reading_kept():
+            return cls(**json.loads(written))
+
+
+class _WithdrawnError(Exception):
+    """The message was withdrawn before its turn began, and gets none."""
 
 
 class _LostError(Exception):

@@ -45,7 +45,7 @@ from inferencesh.models import FileRef, ToolCall
 from inferencesh.tools.handler import ArgumentsError, Tool, ToolContext
 
 from .conversation import Conversation
-from .leases import Lease, Leases, new_owner
+from .leases import Lease, Leases, new_owner, reading_kept
 from .request import TurnRequest
 from .tracing import tool_span
 
@@ -181,11 +181,18 @@ class ToolRunner:
         claim = await self._leases.wait(key, turn.owner, turn.run.user_message_id)
         if isinstance(claim, Lease):
             return claim
-        return CallOutcome[claim.result] if claim.state is ClaimState.SETTLED and claim.result else CallOutcome.LEFT
+        if claim.state is not ClaimState.SETTLED or not claim.result:
+            return CallOutcome.LEFT
+        with reading_kept():
+            return CallOutcome[claim.result]
 
     async def _note(self, call: ToolCall, outcome: CallOutcome, step: Step = Step.RESULT) -> CallOutcome:
         """Note for other streams what has become of a call that a callback has taken care of."""
-        claim = await self._claim(call, step)
+        try:
+            claim = await self._claim(call, step)
+        except InferenceError as error:  # of the store
+            logger.warning("%s; other streams learn from the service that the call %s was answered", error, call.id)
+            return outcome
         if isinstance(claim, Lease):
             await claim.settle(outcome.name)
         return outcome
@@ -460,9 +467,16 @@ class _Prepared:
 
     @classmethod
     def read(cls, written: str) -> _Prepared:
-        """Return the result that ``written`` returned as a text."""
-        given = json.loads(written)
-        return cls(given["text"], [structure(file, FileRef) for file in given["files"]])
+        """Return the result that ``written`` returned as a text.
+
+        Raises:
+            ClaimStoreError: It cannot be read.
+        """
+        with reading_kept():
+            given = json.loads(written)
+            if not isinstance(given["text"], str):
+                raise TypeError(f"the text of a result is of the type {type(given['text']).__name__}")
+            return cls(given["text"], [structure(file, FileRef) for file in given["files"]])
 
 
 def _refused(tool: Tool, why: str) -> _Prepared:

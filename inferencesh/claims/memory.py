@@ -35,7 +35,8 @@ class MemoryClaims(ClaimStore):
 
     Args:
         lease: As for ``ClaimStore``. The default None is right for a single process, where a call is run at most once.
-            With a number of seconds it behaves as a store that is shared by processes does, for tests.
+            With a number of seconds it behaves as a store that is shared by processes does, for tests. Of claims that
+            have ended the newest 1024 are remembered.
         clock: Returns the time in seconds, for tests.
 
     Example:

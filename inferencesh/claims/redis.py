@@ -30,7 +30,9 @@ logger = logging.getLogger("inferencesh")
 T = TypeVar("T")
 
 _CONNECTIONS = 16  # of one event loop; a command takes less than a millisecond
-_SOCKET_TIMEOUT = 5.0  # seconds
+_SOCKET_TIMEOUT = 3.0  # seconds
+_ATTEMPT = 1.0  # seconds that an attempt may take, however little patience there is
+_LATE = 1.0  # seconds after its time at which a timeout shows that this process was stopped
 
 # Each script reads and writes one hash: owner, scope, attempt, until (milliseconds), state and result. A script runs as
 # a whole, so that no other command comes between its reads and its writes.
@@ -103,15 +105,17 @@ return 1
 )
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class _Connected:
-    """The Redis client of one event loop, with its scripts."""
+    """The Redis client of one event loop, with its scripts; closed when no request uses it any more."""
 
     redis: Redis
     claim: AsyncScript
     renew: AsyncScript
     record: AsyncScript
     end: AsyncScript
+    users: int = attrs.field(default=0, init=False)
+    idle: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
 
 
 class RedisClaims(ClaimStore):
@@ -169,9 +173,7 @@ class RedisClaims(ClaimStore):
         try:
             await self.renew([Holding("check", "check")])
         except ClaimStoreError as error:
-            from redis.exceptions import ResponseError
-
-            if isinstance(error.__cause__, ResponseError):  # such as for a database that it does not have
+            if _stays(error.__cause__):  # such as for a database that it does not have
                 raise ConfigurationError(str(error)) from None
             raise
 
@@ -182,10 +184,16 @@ class RedisClaims(ClaimStore):
                 keys=[self._prefix + key], args=[owner, scope, self._lease_ms, self._keep_ms]
             )
         )
-        return Claim(ClaimState[state.upper()], int(attempt), result)
+        try:
+            return Claim(ClaimState[state.upper()], int(attempt), result)
+        except ValueError:
+            raise ClaimStoreError(
+                f"Redis at {_place(self._url)} holds {attempt!r} as the number of a claim: another program has written "
+                "it; give this one a prefix or a database of its own"
+            ) from None
 
     async def renew(self, holdings: Sequence[Holding]) -> list[bool]:
-        """Extend leases in one round trip, as ``ClaimStore.renew``."""
+        """Extend leases together, as ``ClaimStore.renew``."""
 
         async def ask(connected: _Connected) -> list[Any]:
             async with connected.redis.pipeline(transaction=False) as pipeline:
@@ -235,11 +243,14 @@ class RedisClaims(ClaimStore):
         from redis import exceptions
 
         loop = asyncio.get_running_loop()
-        until, attempt = loop.time() + self._patience, 0
+        until, attempt, stopped = loop.time() + self._patience, 0, False
         while True:
+            limit = max(until, loop.time() + _ATTEMPT)
             connected = await self._pool.get()
+            connected.users += 1
             try:
-                return await ask(connected)
+                async with asyncio.timeout_at(limit):  # it may also wait for a connection that others use
+                    return await ask(connected)
             except (
                 exceptions.AuthenticationError,
                 exceptions.AuthorizationError,
@@ -255,18 +266,24 @@ class RedisClaims(ClaimStore):
                 ) from None
             except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
                 wait = _BACKOFF.delay(attempt)
+                if loop.time() > limit + _LATE and not stopped:  # Redis may have answered long ago
+                    until, attempt, stopped = loop.time() + self._patience, 0, True
+                    continue
                 if loop.time() + wait > until:
                     raise ClaimStoreError(
-                        f"Redis at {_place(self._url)} cannot be reached ({error}), so that nothing can be claimed "
-                        'there; pass on_claim_store_lost="run" to the client to go on without it'
+                        f"Redis at {_place(self._url)} cannot be reached ({str(error) or 'no answer'}), so that "
+                        'nothing can be claimed there; pass on_claim_store_lost="run" to the client to go on without it'
                     ) from error
                 attempt += 1
                 logger.debug("Redis at %s cannot be reached (%s); trying again", _place(self._url), error)
                 await asyncio.sleep(wait)
-            except exceptions.RedisError as error:
+            except (exceptions.RedisError, UnicodeDecodeError) as error:
                 raise ClaimStoreError(
                     f"Redis at {_place(self._url)} could not do what it was asked for: {error}"
                 ) from error
+            finally:
+                connected.users -= 1
+                connected.idle.set()
 
     def _connect(self) -> _Connected:
         from redis.asyncio import BlockingConnectionPool, Redis
@@ -284,6 +301,7 @@ class RedisClaims(ClaimStore):
                 socket_timeout=_SOCKET_TIMEOUT,
                 socket_connect_timeout=_SOCKET_TIMEOUT,
             )
+            pool.connection_class(**pool.connection_kwargs)  # not connected, but it reads the options
         except (TypeError, ValueError) as error:
             raise ConfigurationError(f"an option in the address of Redis cannot be used: {error}") from None
         redis = Redis.from_pool(pool)
@@ -295,7 +313,20 @@ _BACKOFF = Backoff(initial=0.05, maximum=0.5)
 
 
 async def _disconnect(connected: _Connected) -> None:
+    while connected.users:  # of another client, to which the same store was passed
+        connected.idle.clear()
+        await connected.idle.wait()
     await connected.redis.aclose()
+
+
+def _stays(error: BaseException | None) -> bool:
+    """Whether Redis will refuse a request again, which a replica, or a server that cannot write now, may not do."""
+    from redis import exceptions
+
+    passing = (exceptions.ReadOnlyError, exceptions.OutOfMemoryError, exceptions.ClusterDownError)
+    if not isinstance(error, exceptions.ResponseError) or isinstance(error, passing):
+        return False
+    return not any(code in str(error) for code in ("MISCONF", "NOREPLICAS", "BUSY"))
 
 
 def _check_seconds(name: str, value: object, least: float) -> None:

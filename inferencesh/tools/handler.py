@@ -58,8 +58,8 @@ class ToolContext:
         tool_name: The tool's name.
         agent: The agent whose turn it is: an ``Agent`` in the blocking client, an ``AsyncAgent`` in the async one.
         attempt: How many times the call was given to a handler, this time included. It is 1 unless the client's claims
-            are shared with other workers and one of them has died at this call. It grows with each attempt, so that it
-            can serve as a fencing token.
+            are shared with other workers and one of them has died at this call, or left it. It grows with each attempt,
+            so that it can serve as a fencing token.
 
     Example:
         ```python

@@ -16,11 +16,14 @@ class MessageProxy:
     Args:
         target: The address that it forwards to.
         cut: Whether the first message is lost on its way, or only the response to it.
+
+    Attributes:
+        cut: What will be lost of the next message; None for nothing.
     """
 
     def __init__(self, target: str, cut: Literal["message", "response"]) -> None:
         self._target = urlsplit(target)
-        self._cut: str | None = cut
+        self.cut: str | None = cut
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -47,13 +50,13 @@ class MessageProxy:
         there, back = await asyncio.open_connection(self._target.hostname, self._target.port)
         down = asyncio.create_task(self._pump(there, writer))
         try:
-            while data := await reader.read(65536):
+            while data := await _read(reader):
                 is_message = data.startswith(b"POST /agents/run")
-                if is_message and self._cut == "message":
-                    self._cut = None
+                if is_message and self.cut == "message":
+                    self.cut = None
                     return
-                if is_message and self._cut == "response":
-                    self._cut = None
+                if is_message and self.cut == "response":
+                    self.cut = None
                     down.cancel()
                     await asyncio.gather(down, return_exceptions=True)
                     back.write(data)
@@ -72,3 +75,10 @@ class MessageProxy:
         while data := await reader.read(65536):
             writer.write(data)
         writer.close()
+
+
+async def _read(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.read(65536)
+    except ConnectionResetError:  # the client has left it with something unread
+        return b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import ExitStack
 from typing import Any, Literal
 
@@ -12,16 +13,21 @@ from inferencesh import (
     APIConnectionError,
     APIError,
     AsyncInference,
+    ClaimStoreError,
     ConfigurationError,
+    InputRequiredError,
     Message,
     RunFailedError,
     StreamError,
+    string,
+    tool,
 )
-from inferencesh.claims import Claim, MemoryClaims
-from inferencesh.local import Fail
+from inferencesh.claims import Claim, Holding, MemoryClaims
+from inferencesh.local import Fail, ToolCall
 from inferencesh.testing import ScriptedRuntime
 from tests.clients.conftest import Connect, Serve
 from tests.clients.sides import make_side
+from tests.redis_server import free_port
 from tests.support import Gate, Kind, Served
 
 from .proxy import MessageProxy
@@ -229,6 +235,22 @@ async def test_in_a_new_chat_nobody_can_tell(serve: Serve, cut: Literal["message
     assert await sent(served) == (["Hi"] if cut == "response" else [])
 
 
+def test_a_message_that_was_withdrawn_may_be_sent_again_with_its_key(serve: Serve, connect: Connect) -> None:
+    """It was queued behind a question, and gets no turn; once that is answered, it is sent anew, and only once."""
+    served = serve([ToolCall("ask", {"question": "Which?"})], ["Answered."], ["More."])
+    side = connect(served, claims=MemoryClaims(lease=30))
+    config = {"name": "asker", "tools": [tool("ask").param("question", string()).build()]}
+    agent = side.agent(config)
+    asking = side.result(agent.send_message("Hi"))
+    with pytest.raises(InputRequiredError, match="the message was withdrawn"):
+        side.result(agent.send_message("More", idempotency_key="job-1"))
+    side.result(agent.submit_tool_result(asking.pending_tool_calls[0], "This one"))
+    assert side.result(agent.wait()).text == "Answered."
+    for _ in range(2):
+        assert side.result(agent.send_message("More", idempotency_key="job-1")).text == "More."
+    assert len(served.script.asked) == 3
+
+
 async def test_the_reply_of_an_earlier_turn_is_found_when_the_chat_went_on(serve: Serve) -> None:
     """The job of a message that was answered long ago gets that answer, and not the latest one."""
     served = serve(["One."], ["Two."], ["Three."])
@@ -299,3 +321,141 @@ async def test_a_worker_that_is_left_while_it_waits_sends_nothing(serve: Serve) 
         with pytest.raises(asyncio.CancelledError):
             await waiting
     assert await sent(served) == []
+
+
+async def test_a_look_that_fails_does_not_forget_that_the_message_may_have_been_sent(serve: Serve) -> None:
+    """A worker that could not read the chat knows no more than before; the next one looks again."""
+    served, shared = serve(["Hello."], ["Hello again."]), MemoryClaims(lease=30)
+    async with AsyncInference(**served.address, claims=shared) as one:
+        chat_id = (await one.agent(AGENT).send_message("Hi")).chat_id
+        async with MessageProxy(served.address["base_url"], "response") as proxy:
+            address = {**served.address, "base_url": proxy.url}
+            async with AsyncInference(**address, claims=shared, max_retries=0) as lossy:
+                with pytest.raises(APIConnectionError):
+                    await lossy.agent(AGENT, chat_id=chat_id).send_message("Bye", idempotency_key="job-1")
+        unreachable = {**served.address, "base_url": f"http://127.0.0.1:{free_port()}"}
+        for address in (unreachable, {**served.address, "api_key": "inf_wrong"}):
+            async with AsyncInference(**address, claims=shared, max_retries=0) as other:
+                with pytest.raises((APIConnectionError, APIError)):
+                    await other.agent(AGENT, chat_id=chat_id).send_message("Bye", idempotency_key="job-1")
+        again = one.agent(AGENT, chat_id=chat_id)
+        assert (await again.send_message("Bye", idempotency_key="job-1")).text == "Hello again."
+    assert await sent(served) == ["Bye", "Hi"]
+
+
+async def test_an_equal_message_that_another_worker_has_sent_meanwhile_does_not_count(serve: Serve) -> None:
+    """What the agent knows of the chat may be older than what is there."""
+    served, shared = serve(["One."], ["Two."], ["Three."]), MemoryClaims(lease=30)
+    async with AsyncInference(**served.address, claims=shared) as one:
+        async with MessageProxy(served.address["base_url"], "message") as proxy:
+            address = {**served.address, "base_url": proxy.url}
+            async with AsyncInference(**address, claims=shared, max_retries=0) as lossy:
+                proxy.cut, cut = None, proxy.cut
+                agent = lossy.agent(AGENT)
+                chat_id = (await agent.send_message("Hi")).chat_id
+                proxy.cut = cut
+                await one.agent(AGENT, chat_id=chat_id).send_message("Yes")
+                with pytest.raises(APIConnectionError):
+                    await agent.send_message("Yes", idempotency_key="job-1")
+                message = await agent.send_message("Yes", idempotency_key="job-1")
+        assert message.text == "Three."
+    assert await sent(served) == ["Hi", "Yes", "Yes"]
+
+
+async def test_a_message_that_was_sent_is_found_by_an_agent_without_its_chat(serve: Serve) -> None:
+    """The store knows in which chat to look."""
+    served, shared = serve(["Hello."], ["Hello again."]), MemoryClaims(lease=30)
+    async with AsyncInference(**served.address, claims=shared) as one:
+        chat_id = (await one.agent(AGENT).send_message("Hi")).chat_id
+        async with MessageProxy(served.address["base_url"], "response") as proxy:
+            address = {**served.address, "base_url": proxy.url}
+            async with AsyncInference(**address, claims=shared, max_retries=0) as lossy:
+                with pytest.raises(APIConnectionError):
+                    await lossy.agent(AGENT, chat_id=chat_id).send_message("Bye", idempotency_key="job-1")
+        other = one.agent(AGENT)
+        assert (await other.send_message("Bye", idempotency_key="job-1")).text == "Hello again."
+        assert other.chat_id == chat_id
+
+
+def test_a_key_is_free_again_when_the_coroutine_that_had_it_was_closed(serve: Serve) -> None:
+    """As when an event loop is given up without cancelling its tasks: nobody waits for what has ended."""
+    gate = Gate()
+    served = serve(["Hello."])
+    client = AsyncInference(**served.address)
+    loop = asyncio.new_event_loop()
+
+    async def stuck(*_: Any) -> Any:
+        await gate.passed()
+
+    agent = client.agent(AGENT)
+    agent._conversation.api.run = stuck  # type: ignore[method-assign,assignment] # while the message is being posted
+    sending = agent.send_message("Hi", idempotency_key="job-1")
+    task = loop.create_task(sending)
+    loop.run_until_complete(gate.someone_there())
+    sending.close()
+    gate.open()
+    loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
+
+    async def again() -> None:
+        async with asyncio.timeout(2):
+            await client.agent(AGENT).send_message("Hi", idempotency_key="job-1")
+
+    with pytest.raises(StreamError, match="was interrupted"):
+        loop.run_until_complete(again())
+    loop.run_until_complete(client.aclose())
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+
+
+@pytest.mark.parametrize("corrupt", ["", "{", "[]", '{"chat_id": 1}', "null"])
+async def test_what_somebody_else_has_written_into_the_store_is_told(serve: Serve, corrupt: str) -> None:
+    """As an error of the store, whether it is of a message that is on its way or was sent."""
+    served, shared = serve(["Hello."]), MemoryClaims(lease=30)
+    for key in ("job-1", "job-2"):
+        holding = Holding(f"message:{key}", "somebody", "message")
+        await shared.claim(holding.key, holding.owner, holding.scope)
+        if key == "job-1":
+            await shared.settle(holding, corrupt)
+        elif corrupt:
+            await shared.record(holding, corrupt)
+            await shared.release(holding)
+        else:
+            continue
+        async with AsyncInference(**served.address, claims=shared) as client:
+            with pytest.raises(ClaimStoreError, match="what the store of claims has kept cannot be read"):
+                await client.agent(AGENT).send_message("Hi", idempotency_key=key)
+    assert await sent(served) == []
+
+
+async def test_the_output_of_a_later_turn_is_not_that_of_an_earlier_one_without(serve: Serve) -> None:
+    """Wherever the service keeps it."""
+    served = serve(["One."], [ToolCall("finish", {"value": 2})])
+    async with AsyncInference(**served.address) as client:
+        agent = client.agent(AGENT)
+        for _ in range(2):
+            assert await agent.run("1", idempotency_key="job-1") is None
+            assert await agent.run("2", output_type=int, idempotency_key="job-2") == 2
+
+
+async def test_outputs_of_earlier_turns_are_their_own(serve: Serve) -> None:
+    """Also when the chat went on, and had other outputs since."""
+    finish = [[ToolCall("finish", {"value": number})] for number in (1, 2)]
+    served = serve(*finish)
+    async with AsyncInference(**served.address) as client:
+        agent = client.agent(AGENT)
+        for _ in range(2):
+            for number in (1, 2):
+                output = await agent.run(str(number), output_type=int, idempotency_key=f"job-{number}")
+                assert output == number
+
+
+async def test_a_message_that_is_gone_gets_no_reply_of_another(serve: Serve) -> None:
+    """As when it was removed at the service."""
+    served, shared = serve(["Hello."]), MemoryClaims(lease=30)
+    async with AsyncInference(**served.address, claims=shared) as client:
+        chat_id = (await client.agent(AGENT).send_message("Hi")).chat_id
+        holding = Holding("message:job-1", "somebody", "message")
+        await shared.claim(holding.key, holding.owner, holding.scope)
+        await shared.settle(holding, json.dumps({"chat_id": chat_id, "message_id": "gone"}))
+        with pytest.raises(StreamError, match=r"is not in the chat .* any more"):
+            await client.agent(AGENT).send_message("Bye", idempotency_key="job-1")

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,7 +18,7 @@ from inferencesh import AsyncInference, ClaimStoreError, ConfigurationError, Inf
 from inferencesh.claims import Holding
 from inferencesh.local import ToolCall
 from tests.clients.conftest import Serve
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, free_port
 from tests.support import Gate, Served
 
 pytestmark = pytest.mark.redis
@@ -310,3 +311,96 @@ async def test_forked_children_have_connections_of_their_own(redis_server: Redis
     assert os.waitstatus_to_exitcode(status) == 0
     assert (await claims.claim("call", "parent")).state.name == "GRANTED"
     await claims.aclose()
+
+
+@pytest.mark.parametrize("state", ["read-only", "full"])
+async def test_what_redis_cannot_do_now_is_no_mistake_of_the_configuration(
+    serve: Serve, redis_server: RedisServer, state: str
+) -> None:
+    """As for a replica that becomes the master soon, or a server without memory: a program may go on without it."""
+    claims, address = RedisClaims(redis_server.url, patience=0.1), serve(["Hello."]).address
+    async with redis.asyncio.Redis.from_url(redis_server.url) as connection:
+        if state == "full":
+            await connection.config_set("maxmemory", 1)
+        else:
+            await connection.replicaof("127.0.0.1", free_port())
+    with pytest.raises(ClaimStoreError, match="could not do what it was asked for"):
+        await claims.check()
+    async with AsyncInference(**address, claims=claims, on_claim_store_lost="run") as client:
+        assert (await client.agent({"name": "greeter"}).send_message("Hi", idempotency_key="job-1")).text == "Hello."
+
+
+async def test_an_unknown_option_in_the_address_is_told(redis_server: RedisServer) -> None:
+    """When the client is entered, and not as an error of Python."""
+    with pytest.raises(ConfigurationError, match="an option in the address of Redis cannot be used"):
+        await RedisClaims(f"{redis_server.url}?no_such_option=1").check()
+
+
+async def test_many_claims_at_once_do_not_wait_for_each_other_while_redis_is_away(redis_server: RedisServer) -> None:
+    """Each fails after a few seconds, however many there are and whether it refuses connections or only hangs."""
+    claims = RedisClaims(redis_server.url, patience=3)
+    await claims.check()
+    redis_server.pause()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    failed = await asyncio.gather(*(claims.claim(f"call {n}", "owner") for n in range(200)), return_exceptions=True)
+    took = loop.time() - began
+    redis_server.resume()
+    assert {type(each) for each in failed} == {ClaimStoreError}
+    assert took < 15  # far less than one after the other
+    await claims.aclose()
+
+
+async def test_what_is_no_text_in_redis_is_told(redis_server: RedisServer) -> None:
+    """As an error of the store, whatever somebody else has written there."""
+    claims = RedisClaims(redis_server.url)
+    async with redis.asyncio.Redis.from_url(redis_server.url) as connection:
+        whole = {"owner": "o", "scope": "s", "attempt": "1", "until": "1", "state": "settled"}
+        corrupt: list[dict[Any, Any]] = [
+            {**whole, "result": b"\xff"},
+            {**whole, "attempt": "x"},
+            {**whole, "state": "held", "until": "never"},
+            {"owner": "o"},
+        ]
+        for number, fields in enumerate(corrupt):
+            await connection.hset(f"inferencesh:call {number}", mapping=fields)
+            with pytest.raises(ClaimStoreError):
+                await claims.claim(f"call {number}", "me", "s")
+        await connection.set("inferencesh:call", "text")
+        with pytest.raises(ClaimStoreError):
+            await claims.claim("call", "me", "s")
+    await claims.aclose()
+
+
+async def test_an_answer_that_arrived_while_the_process_was_stopped_counts(redis_server: RedisServer) -> None:
+    """As after SIGSTOP, or a long garbage collection: Redis was there all the time."""
+    claims = RedisClaims(redis_server.url, patience=0.1)
+    await claims.check()
+    redis_server.pause()
+    asking = asyncio.create_task(claims.claim("call", "me"))
+    await asyncio.sleep(0.1)  # it has been asked
+    redis_server.resume()
+    time.sleep(5.5)  # noqa: ASYNC251 - nothing else may run meanwhile
+    assert (await asking).state.name == "GRANTED"
+    await claims.aclose()
+
+
+async def test_a_client_that_is_closed_leaves_the_store_to_others_that_use_it(
+    serve: Serve, redis_server: RedisServer
+) -> None:
+    """What they ask for is answered, and no connection is forgotten."""
+    address, claims = serve(["Hello."]).address, RedisClaims(redis_server.url)
+
+    async def ask(owner: str) -> None:
+        for number in range(20):
+            assert (await claims.claim(f"call {number}", owner)).state.name in {"GRANTED", "HELD"}
+
+    asking = [asyncio.create_task(ask(f"owner {number}")) for number in range(30)]
+    for _ in range(10):
+        await asyncio.sleep(0.02)
+        await AsyncInference(**address, claims=claims).aclose()
+    async with asyncio.timeout(20):
+        await asyncio.gather(*asking)
+    await claims.aclose()
+    async with redis.asyncio.Redis.from_url(redis_server.url) as connection:
+        assert len(await connection.client_list()) == 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import gc
+import weakref
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -133,6 +135,69 @@ async def test_a_stopped_worker_delivers_nothing_after_another_has_its_turn(serv
         assert (await taken.get_final_message()).text == "Hello."
 
 
+async def test_a_worker_that_is_stopped_while_it_waits_for_the_stream_delivers_nothing_more(serve: Serve) -> None:
+    """What arrives when it goes on is not handed out before it knows whether it still has the turn."""
+    gates = [Gate(), Gate()]
+    served, shared = serve(["Hel", gates[0], "lo", gates[1], "."]), MemoryClaims(lease=0.5)
+    dying = WorkerClaims(shared)
+    async with (
+        AsyncInference(**served.address, claims=dying) as one,
+        AsyncInference(**served.address, claims=shared) as two,
+    ):
+        agent = one.agent(AGENT)
+        stream = agent.send_message("Hi", stream=True)
+        assert (await anext(stream)).text == "Hel"
+        dying.stopped = True
+        waiting = asyncio.ensure_future(anext(stream))
+        taken = await two.agent(AGENT, chat_id=agent.chat_id).take_over()
+        gates[0].open()
+        async for message in taken:
+            if message.text == "Hello":
+                break
+        await asyncio.sleep(0.1)
+        dying.stopped = False
+        with pytest.raises(LeaseLostError):
+            await waiting
+        gates[1].open()
+        assert (await taken.get_final_message()).text == "Hello."
+
+
+class Delayed(WorkerClaims):
+    """A worker that is stopped just after the store has granted it a turn."""
+
+    def __init__(self, shared: MemoryClaims) -> None:
+        super().__init__(shared)
+        self.going_on = Gate()
+
+    async def claim(self, key: str, owner: str, scope: str = "") -> Claim:
+        """As the shared store, but the answer to a request for a turn waits."""
+        claim = await super().claim(key, owner, scope)
+        if ":turn:" in key:
+            await self.going_on.passed()
+        return claim
+
+
+async def test_a_worker_that_is_stopped_while_it_claims_a_turn_delivers_nothing(serve: Serve) -> None:
+    """Its lease began when it asked, not when it learned of it."""
+    gate = Gate()
+    served, shared = serve(["Hel", gate, "lo."]), MemoryClaims(lease=0.5)
+    dying = Delayed(shared)
+    async with (
+        AsyncInference(**served.address, claims=dying) as one,
+        AsyncInference(**served.address, claims=shared) as two,
+    ):
+        agent = one.agent(AGENT)
+        stream = agent.send_message("Hi", stream=True)
+        reading = asyncio.ensure_future(anext(stream))
+        await dying.going_on.someone_there()
+        taken = await two.agent(AGENT, chat_id=agent.chat_id).take_over()
+        dying.going_on.open()
+        with pytest.raises(LeaseLostError):
+            await reading
+        gate.open()
+        assert (await taken.get_final_message()).text == "Hello."
+
+
 async def test_a_turn_of_which_nobody_has_the_lease_is_followed_by_several(serve: Serve) -> None:
     """stream_messages never waits: a second stream only has no fencing token."""
     gate = Gate()
@@ -144,6 +209,60 @@ async def test_a_turn_of_which_nobody_has_the_lease_is_followed_by_several(serve
         assert (first.fencing_token, second.fencing_token) == (1, None)
         gate.open()
         assert [(await stream.get_final_message()).text for stream in (first, second)] == ["Hello."] * 2
+
+
+async def test_a_stream_that_is_iterated_again_has_the_lease_again(serve: Serve) -> None:
+    """With the next number, so that nobody else takes the turn meanwhile; without one where another worker has it."""
+    gates = [Gate(), Gate(), Gate()]
+    served, shared = serve(["Hel", gates[0], "lo", gates[1], ", you", gates[2], "."]), MemoryClaims(lease=1000)
+    async with (
+        AsyncInference(**served.address, claims=shared) as one,
+        AsyncInference(**served.address, claims=shared) as two,
+    ):
+        agent = one.agent(AGENT)
+        stream = agent.send_message("Hi", stream=True)
+        async for _ in stream:
+            break
+        gates[0].open()
+        async for _ in stream:
+            assert stream.fencing_token == 2
+            with pytest.raises(LeaseHeldError):
+                await two.agent(AGENT, chat_id=agent.chat_id).take_over(wait=0)
+            break
+        taken = await two.agent(AGENT, chat_id=agent.chat_id).take_over()
+        assert taken.fencing_token == 3
+        gates[1].open()
+        async for _ in stream:
+            assert stream.fencing_token is None
+            break
+        gates[2].open()
+        assert (await taken.get_final_message()).text == "Hello, you."
+
+
+@pytest.mark.parametrize("key", [None, "job-1"])
+async def test_a_turn_whose_message_the_response_leaves_out_is_claimed_all_the_same(
+    serve: Serve, key: str | None
+) -> None:
+    """Its id is read from the chat."""
+    gate = Gate()
+    served, shared = serve(["Hel", gate, "lo."]), MemoryClaims(lease=1000)
+    async with (
+        AsyncInference(**served.address, claims=shared) as one,
+        AsyncInference(**served.address, claims=shared) as two,
+    ):
+        agent = one.agent(AGENT)
+        api = agent._conversation.api
+        run = api.run
+
+        async def without(*arguments: Any) -> Mapping[str, Any]:
+            return {**await run(*arguments), "user_message": None}
+
+        api.run = without  # type: ignore[method-assign, assignment] # the service may leave it out
+        stream = await agent.send_message("Hi", stream=True, idempotency_key=key)
+        with pytest.raises(LeaseHeldError):
+            await two.agent(AGENT, chat_id=agent.chat_id).take_over(wait=0)
+        gate.open()
+        assert (await stream.get_final_message()).text == "Hello."
 
 
 async def test_without_shared_claims_it_attaches_at_once(serve: Serve) -> None:
@@ -227,7 +346,7 @@ async def test_a_supervisor_takes_all_turns_over(serve: Serve) -> None:
 
         supervisor = Supervisor(lambda chat_id: two.agent(AGENT, chat_id=chat_id), follow, at_once=2)
         taken = [each async for each in supervisor.run(queue())]
-        assert sorted(each.chat_id for each in taken) == sorted(chats)
+        assert sorted(each.chat_id for each in taken) == sorted([chats[0], *chats])
         assert {each.message.text for each in taken if each.message} == {"Hello."}
         assert {texts[-1] for texts in followed.values() if texts} == {"Hello."}
         assert most == 2
@@ -302,6 +421,8 @@ async def test_what_the_callers_own_code_raises_ends_the_supervisor(serve: Serve
         supervisor = Supervisor(lambda chat_id: client.agent(AGENT, chat_id=chat_id), follow)
         with pytest.raises(RuntimeError, match="a mistake"):
             await anext(supervisor.run(chats))
+        with pytest.raises(TypeError, match=r"write \[chat_id\] for one"):
+            await anext(supervisor.run(chats[0]))
         with pytest.raises(ConfigurationError, match="at_once must be a whole number of at least 1"):
             Supervisor(lambda chat_id: client.agent(AGENT, chat_id=chat_id), at_once=0)
 
@@ -396,6 +517,70 @@ async def test_a_new_claim_fails_without_the_store(serve: Serve) -> None:
         assert (await client.agent(AGENT).send_message("Hi")).text == "Hello."
 
 
+class Refusing(Unreachable):
+    """Claims that refuse this program while the test says so, as when its password was changed."""
+
+    def _look(self) -> None:
+        if self.lost:
+            raise ConfigurationError("the store refuses this program")
+
+
+async def test_a_message_is_followed_whose_turn_the_store_refuses_to_claim(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was sent: its reply is not thrown away."""
+    claims = Refusing(MemoryClaims(lease=30))
+    async with AsyncInference(**serve(["Hello."]).address, claims=claims) as client:
+        claims.lost = True
+        assert (await client.agent(AGENT).send_message("Hi")).text == "Hello."
+    assert "the store refuses this program; the turn goes on" in caplog.text
+
+
+class Slow(Unreachable):
+    """Claims that need longer than a lease to find out that they are lost."""
+
+    renewals = 0
+
+    async def renew(self, holdings: Sequence[Holding]) -> list[bool]:
+        """As the shared store, unless it is lost."""
+        self.renewals += 1
+        if self.lost:
+            await asyncio.sleep(2 * (self.lease or 0))
+        return await super().renew(holdings)
+
+
+async def test_a_turn_does_not_wait_for_the_store_again_and_again(serve: Serve) -> None:
+    """Once in each lease it asks whether the turn is still its own, however long the store lets it wait."""
+    pieces = [f"{number} " for number in range(40)]
+    gates = [Gate() for _ in pieces]
+    served = serve([step for pair in zip(gates, pieces, strict=True) for step in pair])
+    claims = Slow(MemoryClaims(lease=0.3))
+    async with AsyncInference(**served.address, claims=claims) as client:
+        stream = await client.agent(AGENT).send_message("Hi", stream=True)
+        claims.lost = True
+        await asyncio.sleep(0.3)
+        for gate in gates[:-1]:
+            gate.open()
+            await anext(stream)
+        assert claims.renewals < 12
+        gates[-1].open()
+        assert (await stream.get_final_message()).text == "".join(pieces)
+
+
+async def test_a_call_that_on_tool_call_has_answered_needs_no_store(serve: Serve) -> None:
+    """Its result is at the service already."""
+    served = serve(CALL, ["A bird."])
+    claims = Unreachable(MemoryClaims(lease=30))
+    async with AsyncInference(**served.address, claims=claims) as client:
+        agent = client.agent(look_up())
+
+        async def answers(call: Any) -> None:
+            await agent.submit_tool_result(call, "a bird")
+            claims.lost = True
+
+        assert (await agent.send_message("Hi", on_tool_call=answers)).text == "A bird."
+
+
 async def test_a_program_may_go_on_without_the_store(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     """Each call still runs once in this process."""
     served = serve(CALL, ["A bird."])
@@ -408,6 +593,60 @@ async def test_a_program_may_go_on_without_the_store(serve: Serve, caplog: pytes
         assert again.id == message.id
     assert "going on without it, as on_claim_store_lost says" in caplog.text
     assert len(served.script.asked) == 2
+
+
+class Faulty(WorkerClaims):
+    """Claims with a mistake, which shows once."""
+
+    failed = False
+
+    async def renew(self, holdings: Sequence[Holding]) -> list[bool]:
+        """As the shared store, but not the first time."""
+        if not self.failed:
+            self.failed = True
+            raise LookupError("a mistake")
+        return await super().renew(holdings)
+
+
+async def test_leases_are_renewed_after_a_mistake_of_the_store(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """It is in the log, and the worker keeps its calls."""
+    gate, served = Gate(), serve(CALL, ["A bird."])
+    shared = MemoryClaims(lease=0.3)
+    claims = Faulty(shared)
+    async with (
+        AsyncInference(**served.address, claims=claims) as one,
+        AsyncInference(**served.address, claims=shared) as two,
+    ):
+        agent = one.agent(look_up(gate))
+        sending = asyncio.create_task(agent.send_message("Hi"))
+        await gate.someone_there()
+        await eventually(lambda: claims.failed, "a renewal", within=5)
+        with pytest.raises(LeaseHeldError):
+            await two.agent(look_up(), chat_id=agent.chat_id).take_over(wait=0.6)
+        gate.open()
+        assert (await sending).text == "A bird."
+    assert "could not renew leases" in caplog.text
+
+
+def test_nothing_is_kept_of_event_loops_that_have_ended(serve: Serve) -> None:
+    """Also of one that ended in the middle of a turn."""
+    gate = Gate()
+    served, shared = serve(["Hel", gate, "lo."]), MemoryClaims(lease=1000)
+    client = AsyncInference(**served.address, claims=shared)
+    streams, loops = [], []
+
+    async def begin() -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        streams.append(client.agent(AGENT).send_message("Hi", stream=True))
+        await anext(streams[-1])
+
+    for _ in range(3):
+        asyncio.run(begin())
+        streams.clear()
+    gc.collect()
+    assert [loop() for loop in loops[:-1]] == [None, None]
+    gate.open()
+    asyncio.run(client.aclose())
 
 
 async def test_a_lost_store_is_told_when_a_client_is_entered(serve: Serve) -> None:
