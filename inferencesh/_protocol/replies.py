@@ -21,9 +21,14 @@ from .message import LiveMessage
 from .run import RunTracker, merged
 from .wire import Event
 
-__all__ = ["Replies"]
+__all__ = ["Replies", "has_turn"]
 
 _MAX_UNKNOWN = 16  # messages kept of which only deltas have arrived
+
+
+def has_turn(message: Message) -> bool:
+    """Whether a message of the user has begun a turn: it is not queued and was not withdrawn."""
+    return message.status not in {MessageStatus.QUEUED, MessageStatus.CANCELLED}
 
 
 class Replies:
@@ -219,8 +224,7 @@ class Replies:
 
     def _note_next(self, message: Message) -> None:
         """Note another message from the user: if it comes after the turn's own and has a turn, it ends this one."""
-        has_turn = message.status not in {MessageStatus.QUEUED, MessageStatus.CANCELLED}
-        known = self._run.user_message_id and self.after is not None and has_turn
+        known = self._run.user_message_id and self.after is not None and has_turn(message)
         if self._run.queued:
             return  # its turn comes before this one
         if known and (self.after or 0) < message.order < (self._until or message.order + 1):

@@ -17,7 +17,7 @@ from inferencesh.models import Chat, Interrupt, InterruptReason, Message, Messag
 from .calls import CallLedger, Step
 from .lines import GrownLine, TextPiece
 from .outcome import POLL_INTERVAL, End, Outcome, OutcomeDecider, Pause, PollSchedule
-from .replies import Replies
+from .replies import Replies, has_turn
 from .run import Phase, RunTracker, goes_on, phase_of
 from .wire import Event, whole_event
 
@@ -297,8 +297,7 @@ class Turn:
         """
         turn = cls(chat_id)
         users = [m for m in (structure(data, Message) for data in messages) if m.role == Role.USER]
-        users = [m for m in users if m.status not in {MessageStatus.QUEUED, MessageStatus.CANCELLED}]
-        turn.begin(max(users, key=lambda message: message.order, default=None), None, now)
+        turn.begin(max(filter(has_turn, users), key=lambda message: message.order, default=None), None, now)
         turn.run.settle()  # there is no later turn that the state of the chat could be about
         return turn
 

@@ -194,7 +194,7 @@ class Lease:
         self.lost = False
         self._store = store
         self._ended = False
-        self._on_lost: Callable[[], object] = _nothing
+        self._on_lost: Callable[[], object] | None = None
         self._renewer: _Renewer | None = None
         self._known_until = asked_at + (store.lease or 0.0)
 
@@ -215,10 +215,10 @@ class Lease:
         """The number of the claim, where owners may die without the store; else None."""
         return None if self._store.lease is None else self.attempt
 
-    def when_lost(self, call: Callable[[], object]) -> None:
-        """Set what is called when another owner has the claim."""
+    def when_lost(self, call: Callable[[], object] | None) -> None:
+        """Set what is called when another owner has the claim, or None for nothing."""
         self._on_lost = call
-        if self.lost:
+        if self.lost and call is not None:
             call()
 
     async def record(self, result: str) -> bool:
@@ -306,17 +306,14 @@ class Lease:
         elif not self._ended:
             self.lost = True
             self.stop_renewing()
-            self._on_lost()
+            if self._on_lost is not None:
+                self._on_lost()
 
     async def _tell(self, telling: Awaitable[object]) -> None:
         try:
             await telling
         except InferenceError as error:  # as a store does that is lost, or refuses this program since
             logger.warning("%s; a claim that has ended runs out there", error)
-
-
-def _nothing() -> None:
-    """Do nothing."""
 
 
 class _Renewer:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -15,6 +16,7 @@ from inferencesh._http.events import EventConnection
 from inferencesh._http.transport import Transport
 from inferencesh._http.uploads import upload_all
 from inferencesh._protocol.outcome import End, Outcome
+from inferencesh._protocol.replies import has_turn
 from inferencesh._protocol.run import goes_on
 from inferencesh._protocol.turn import Turn
 from inferencesh._types.codec import structure
@@ -225,14 +227,17 @@ class TurnStarter:
     async def _look_up(self, chat_id: str, text: str) -> Message | None:
         """Return the message that was just sent, which the response to it has left out; None if it is not found."""
         try:
-            read = await self._api.read_messages(await self._api.read_chat(chat_id), chat_id, lambda _: True)
+            newest = await self._newest(chat_id)
         except InferenceError as error:  # it was sent, whatever becomes of this
             logger.warning(
                 "chat %s: the id of the message is not known (%s); other workers cannot tell its turn", chat_id, error
             )
             return None
-        found = [message for message in _users(read) if message.text.strip() == text.strip()]
-        return max(found, key=lambda message: message.order, default=None)
+        return max(_with_text(newest, text), key=lambda message: message.order, default=None)
+
+    async def _newest(self, chat_id: str) -> list[Mapping[str, Any]]:
+        """Read the newest page of a chat's messages."""
+        return await self._api.read_messages(await self._api.read_chat(chat_id), chat_id, lambda _: True)
 
     # -- sending at most once --------------------------------------------------------------------------------------
 
@@ -286,8 +291,7 @@ class TurnStarter:
         """
         chat_id, after = turn.chat_id, 0
         if chat_id is not None:  # what is known of the chat here may be older than what others have sent
-            newest = await self._api.read_messages(await self._api.read_chat(chat_id), chat_id, lambda _: True)
-            after = max(map(_order, newest), default=0)
+            after = max(map(_order, await self._newest(chat_id)), default=0)
         held = await lease.record(json.dumps({"chat_id": chat_id, "after": after}))
         if not held:
             raise _LostError
@@ -315,7 +319,7 @@ class TurnStarter:
             )
         chat = await self._api.read_chat(chat_id)
         read = await self._api.read_messages(chat, chat_id, lambda message: _order(message) <= after)
-        found = [m for m in _users(read) if m.order > after and m.text.strip() == text.strip()]
+        found = [message for message in _with_text(read, text) if message.order > after]
         return _Sent(chat_id, min(found, key=lambda message: message.order).id) if found else None
 
     # -- attaching -------------------------------------------------------------------------------------------------
@@ -335,22 +339,32 @@ class TurnStarter:
 
     async def _take_over(self) -> Turn:
         """Attach to the chat's turn once no other worker has it."""
-        wait = self._request.wait
+        turn = await self._when_free(self._latest, self._request.wait)
+        if turn.outcome is None:
+            await self._open(turn)
+        return turn
+
+    async def _when_free(self, read: Callable[[], Awaitable[Turn]], wait: float | None = None) -> Turn:
+        """Return a turn once no other worker has it, or it is over.
+
+        Args:
+            read: Reads the turn; again after another worker had it, because the chat may have changed meanwhile.
+            wait: Seconds to wait for it, or None.
+
+        Raises:
+            LeaseHeldError: Another worker still has it after that time.
+        """
         until = None if wait is None else self._now() + wait
         while True:
-            turn = await self._latest()
-            if turn.outcome is not None:
+            turn = await read()
+            if turn.outcome is not None or await self._hold(turn, self._now()):
                 return turn
-            if not await self._hold(turn, self._now()):
-                if not await self._hold(turn, until):
-                    raise LeaseHeldError(
-                        f"another worker still has the lease of the turn after {wait or 0:g} seconds, and goes "
-                        "on with it; take it over later if that worker fails"
-                    )
-                await self._let_go()  # the chat may have changed while another worker had it: look again
-                continue
-            await self._open(turn)
-            return turn
+            if not await self._hold(turn, until):
+                raise LeaseHeldError(
+                    f"another worker still has the lease of the turn after {wait or 0:g} seconds, and goes "
+                    "on with it; take it over later if that worker fails"
+                )
+            await self._let_go()
 
     async def _go_on(self, sent: _Sent) -> Turn:
         """Attach to the turn of a message that was sent before, once no other worker has it."""
@@ -360,18 +374,12 @@ class TurnStarter:
                 f"a message with this idempotency_key was sent to another chat, {sent.chat_id}: give each message a "
                 "key of its own"
             )
-        while True:
-            turn = await self._turn_of(sent)
-            if turn.outcome is not None:
-                conversation.begin_turn(turn)
-                return turn
-            if await self._hold(turn, self._now()):
-                conversation.begin_turn(turn)
-                await self._connection.open(stream_path(sent.chat_id))
-                turn.wants_reread = True
-                return turn
-            await self._hold(turn, None)
-            await self._let_go()  # as above
+        turn = await self._when_free(functools.partial(self._turn_of, sent))
+        conversation.begin_turn(turn)
+        if turn.outcome is None:
+            await self._connection.open(stream_path(sent.chat_id))
+            turn.wants_reread = True
+        return turn
 
     async def _latest(self) -> Turn:
         """Read the chat's latest turn; one that neither runs nor is paused has ended."""
@@ -405,7 +413,7 @@ class TurnStarter:
             raise _WithdrawnError
         turn = Turn(sent.chat_id)
         turn.begin(user, None, self._now())
-        following = [message.order for message in _users(read) if message.order > user.order and _has_turn(message)]
+        following = [message.order for message in _users(read) if message.order > user.order and has_turn(message)]
         if not following:
             turn.run.settle()  # there is no later turn that the state of the chat could be about
             return turn
@@ -468,8 +476,8 @@ def _users(messages: Iterable[Mapping[str, Any]]) -> list[Message]:
     return [message for message in read if message.role == Role.USER]
 
 
-def _has_turn(message: Message) -> bool:
-    return message.status not in {MessageStatus.QUEUED, MessageStatus.CANCELLED}
+def _with_text(messages: Iterable[Mapping[str, Any]], text: str) -> list[Message]:
+    return [message for message in _users(messages) if message.text.strip() == text.strip()]
 
 
 def _last_reply(messages: Iterable[Mapping[str, Any]]) -> Message | None:

@@ -186,16 +186,15 @@ class ToolRunner:
         with reading_kept():
             return CallOutcome[claim.result]
 
-    async def _note(self, call: ToolCall, outcome: CallOutcome, step: Step = Step.RESULT) -> CallOutcome:
-        """Note for other streams what has become of a call that a callback has taken care of."""
+    async def _note_answer(self, call: ToolCall) -> None:
+        """Note for other streams that a callback has answered a call."""
         try:
-            claim = await self._claim(call, step)
+            claim = await self._claim(call)
         except InferenceError as error:  # of the store
             logger.warning("%s; other streams learn from the service that the call %s was answered", error, call.id)
-            return outcome
+            return
         if isinstance(claim, Lease):
-            await claim.settle(outcome.name)
-        return outcome
+            await claim.settle(CallOutcome.ANSWERED.name)
 
     # -- approvals -------------------------------------------------------------------------------------------------
 
@@ -246,7 +245,8 @@ class ToolRunner:
             async with self._one_callback:
                 await self._call_back("on_tool_call", callback, call)
         if call.id in self._turn.calls.answered:
-            return await self._note(call, CallOutcome.ANSWERED)
+            await self._note_answer(call)
+            return CallOutcome.ANSWERED
         tool = self._conversation.setup.tools.get(call.name)
         if tool is None or tool.handler is None:
             if self._turn.calls.decided.get(call.id):
@@ -294,7 +294,7 @@ class ToolRunner:
                     *(call.id, tool.name),
                 )
                 return False
-            lease.when_lost(_nothing)
+            lease.when_lost(None)
             if not await self._keep(prepared, lease):
                 return False
         await self._submit(tool, call, prepared)
@@ -483,10 +483,6 @@ def _refused(tool: Tool, why: str) -> _Prepared:
     """Return what the agent gets in place of a result that the service refused."""
     logger.warning("the result of the tool %s was refused, or its images were; the agent was told so", tool.name)
     return _Prepared(_error_result(why).text)
-
-
-def _nothing() -> None:
-    """Do nothing."""
 
 
 Report: TypeAlias = Callable[[Any], Awaitable[None]]
