@@ -23,9 +23,7 @@ from collections.abc import AsyncGenerator, Container
 from functools import partial
 from typing import Any, Final, TypeAlias
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff
+from connecting import connected
 from redis.exceptions import RedisError
 from settings import SETTINGS, Settings
 from taskiq import AckableMessage, BrokerMessage
@@ -39,7 +37,6 @@ GROUP: Final = "workers"
 SEARCH: Final = 1.0  # seconds between two searches for abandoned jobs
 BLOCK: Final = 500  # milliseconds that Redis waits for a new job before it says that there is none
 RETRY: Final = 0.5  # seconds until a lost connection is tried again
-CONNECTIONS: Final = 32  # of one process to Redis; a command takes less than a millisecond
 FORGOTTEN: Final = 3_600_000  # milliseconds after which a worker without jobs that was not heard of is forgotten
 
 # One script, since a consumer that got a job in between would lose it.
@@ -55,24 +52,6 @@ end
 Entry: TypeAlias = tuple[str, dict[str, str]]  # of a stream: its id and fields
 
 logger = logging.getLogger("fleet.broker")
-
-
-def connected(url: str) -> Redis:
-    """Return a client whose commands are sent again when a connection was lost; it has any number of callers."""
-    retry = Retry(ExponentialBackoff(cap=0.4, base=0.05), retries=3)
-    pool = BlockingConnectionPool.from_url(url, max_connections=CONNECTIONS, decode_responses=True, retry=retry)
-    return Redis.from_pool(pool)
-
-
-def raise_if_cancelled() -> None:
-    """Raise the cancellation of the present task, should somebody have swallowed it.
-
-    It happens to one that comes together with the response to XREADGROUP, as in ``taskiq worker``, whose signal handler
-    does not wake the event loop up.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 class RefusedError(Exception):
@@ -165,7 +144,6 @@ class JobBroker(RedisStreamBroker):
                 if id_ not in self._held:
                     self._held.add(id_)
                     yield Delivery(id=id_, data=fields["data"].encode(), ack=partial(self._acknowledge, id_))
-            raise_if_cancelled()
 
     def let_go(self, delivery: Delivery) -> None:
         """Renew a job no longer; if it was not acknowledged, it is tried again when its lease has run out."""

@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from connecting import connected
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -189,7 +190,7 @@ async def run_above(
     fleet = Fleet(environment)
     fronts = [f"front {number}" for number in range(1, options.fronts + 1)]
     workers = [f"worker {number}" for number in range(1, options.workers + 1)]
-    async with Redis.from_url(environment["REDIS_URL"], decode_responses=True) as redis:
+    async with connected(environment["REDIS_URL"]) as redis:
         killer = asyncio.create_task(kill_on_request(redis, fleet))
         fd = listening.fileno()
         uvicorn = ["-m", "uvicorn", "front:app", "--fd", str(fd), "--log-level", "warning"]

@@ -30,8 +30,7 @@ logger = logging.getLogger("inferencesh")
 T = TypeVar("T")
 
 _CONNECTIONS = 16  # of one event loop; a command takes less than a millisecond
-_SOCKET_TIMEOUT = 3.0  # seconds
-_ATTEMPT = 1.0  # seconds that an attempt may take, however little patience there is
+_ATTEMPT = (1.0, 3.0)  # seconds: what an attempt may always take, and what it may take at most
 _LATE = 1.0  # seconds after its time at which a timeout shows that this process was stopped
 
 # Each script reads and writes one hash: owner, scope, attempt, until (milliseconds), state and result. A script runs as
@@ -245,7 +244,8 @@ class RedisClaims(ClaimStore):
         loop = asyncio.get_running_loop()
         until, attempt, stopped = loop.time() + self._patience, 0, False
         while True:
-            limit = max(until, loop.time() + _ATTEMPT)
+            now = loop.time()
+            limit = min(max(until, now + _ATTEMPT[0]), now + _ATTEMPT[1])
             connected = await self._pool.get()
             connected.users += 1
             try:
@@ -298,8 +298,10 @@ class RedisClaims(ClaimStore):
                 retry=Retry(NoBackoff(), 0),
                 decode_responses=True,
                 encoding_errors="surrogatepass",  # ids are whatever the service has sent
-                socket_timeout=_SOCKET_TIMEOUT,
-                socket_connect_timeout=_SOCKET_TIMEOUT,
+                # Attempts have a limit of their own. With one here redis-py sends inside asyncio.wait_for, which in Python
+                # 3.11 swallows a cancellation that comes while the bytes are sent.
+                socket_timeout=None,
+                socket_connect_timeout=_ATTEMPT[1],
             )
             pool.connection_class(**pool.connection_kwargs)  # not connected, but it reads the options
         except (TypeError, ValueError) as error:

@@ -189,6 +189,11 @@ class Fleet:
         program = [str(EXAMPLE / "worker.py")]
         self.workers[number] = self._forker.start(program, self.home / f"worker-{number}.log", self._named("worker"))
 
+    def kill_all(self) -> None:
+        """Kill all fronts and workers, and wait for their end."""
+        for process in (*self.fronts.values(), *self.workers.values()):
+            process.kill()
+
     def log(self, name: str) -> str:
         """Return the end of what a process has written."""
         path = self.home / f"{name}.log"
@@ -201,8 +206,8 @@ class Fleet:
                 exits.callback(shutil.copytree, self.home, self._logs)
             exits.enter_context(self.redis)
             self._forker = exits.enter_context(Forker())
-            exits.callback(self._kill_all)
-            self._start_runtime()
+            self._start_runtime(exits)
+            exits.callback(self.kill_all)
             self._exits = exits.pop_all()
         return self
 
@@ -211,17 +216,14 @@ class Fleet:
     ) -> None:
         self._exits.close()
 
-    def _start_runtime(self) -> None:
+    def _start_runtime(self, exits: contextlib.ExitStack) -> None:
         written = self.home / "runtime.address"
         program = ["-m", runtime.__name__, str(written), str(self.accepted), str(self._pace)]
-        self._runtime = self._forker.start(program, self.home / "runtime.log", {})
-        wait_until(lambda: written.exists() or self._runtime.ended, "the start of the runtime", _STARTS_WITHIN)
+        process = self._forker.start(program, self.home / "runtime.log", {})
+        exits.callback(process.kill)
+        wait_until(lambda: written.exists() or process.ended, "the start of the runtime", _STARTS_WITHIN)
         assert written.exists(), self.log("runtime")
         self.runtime_url, self.api_key = written.read_text().split()
-
-    def _kill_all(self) -> None:
-        for process in (*self.fronts.values(), *self.workers.values(), self._runtime):
-            process.kill()
 
     def _named(self, kind: str) -> dict[str, str]:
         return {

@@ -43,7 +43,7 @@ class CuttingProxy:
         return True
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         return self
 
     async def __aexit__(
@@ -57,17 +57,20 @@ class CuttingProxy:
             await asyncio.wait(list(self._open))
         await self._server.wait_closed()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        writers = self._open[task] = [writer]
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Note a connection at once: a coroutine in the place of this might be cancelled before it begins."""
+        writers = [writer]
+        task = asyncio.create_task(self._serve(reader, writers))
+        self._open[task] = writers
+        task.add_done_callback(self._open.pop)
+
+    async def _serve(self, reader: asyncio.StreamReader, writers: list[asyncio.StreamWriter]) -> None:
         try:
             with contextlib.suppress(OSError):  # the runtime is gone
                 answers, target = await asyncio.open_connection("127.0.0.1", self._target)
                 writers.append(target)
-                await asyncio.gather(_copy(reader, target), _copy(answers, writer))
+                await asyncio.gather(_copy(reader, target), _copy(answers, writers[0]))
         finally:
-            del self._open[task]
             for each in writers:
                 each.close()
 

@@ -170,6 +170,7 @@ async def run_chaos(options: Options) -> Verdict:
             async with faults.running():
                 await run_turns(run, lambda: len(run.browsers) < options.turns)
             seconds = time.monotonic() - began
+            await asyncio.to_thread(fleet.kill_all)  # while the proxies are there, so that no connection outlives them
         verdict = await run.judge()
     verdict.figures |= {**faults.counts, "seconds": round(seconds, 1), "seed": options.seed}
     return verdict

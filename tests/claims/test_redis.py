@@ -404,3 +404,17 @@ async def test_a_client_that_is_closed_leaves_the_store_to_others_that_use_it(
     await claims.aclose()
     async with redis.asyncio.Redis.from_url(redis_server.url) as connection:
         assert len(await connection.client_list()) == 1
+
+
+async def test_a_request_that_is_cancelled_ends_at_whichever_step_it_is(redis_server: RedisServer) -> None:
+    """A cancellation is not lost, as it would be in asyncio.wait_for of Python 3.11, with which redis-py sends."""
+    claims = RedisClaims(redis_server.url)
+    for steps in range(60):
+        await claims.claim("connected", "me")
+        task = asyncio.create_task(claims.claim(f"call-{steps}", "me"))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        if task.cancel():
+            with pytest.raises(asyncio.CancelledError):
+                await task
+    await claims.aclose()

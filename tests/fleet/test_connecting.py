@@ -1,4 +1,4 @@
-"""How a front hears of new events while its connection to Redis is lost."""
+"""Connections to Redis that get lost, and commands that are cancelled."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ PROGRAM = """
 import asyncio
 import sys
 
-from redis.asyncio import Redis
-
+from connecting import connected
 from events import Bell
 
 ROUNDS, READERS = 12, 8
@@ -35,7 +34,7 @@ async def hear(bell, redis, channel):
 
 
 async def main():
-    async with Redis.from_url(sys.argv[1], decode_responses=True) as redis:
+    async with connected(sys.argv[1]) as redis:
         bell = Bell(redis, asyncio.Event(), "bell")
         listening = asyncio.create_task(bell.listen())
         await hear(bell, redis, "first")
@@ -52,10 +51,45 @@ asyncio.run(main())
 print("all were heard")
 """
 
+# A command is cancelled after each number of steps of the event loop, over a connection that exists.
+CANCELLED = """
+import asyncio
+import sys
+
+from connecting import connected
+
+
+async def main():
+    async with connected(sys.argv[1]) as redis:
+        for steps in range(40):
+            await redis.ping()
+            command = asyncio.create_task(redis.ping())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            if command.cancel():
+                await asyncio.wait({command})
+                assert command.cancelled(), steps
+        assert await redis.ping()
+
+
+asyncio.run(main())
+print("all were cancelled")
+"""
+
 
 def test_readers_that_come_while_the_connection_is_made_again_hear_of_everything(redis_server: RedisServer) -> None:
     """None of them gets an error, and none waits in vain."""
+    assert output(PROGRAM, redis_server) == "all were heard\n"
+
+
+def test_a_command_that_is_cancelled_ends_at_whichever_step_it_is(redis_server: RedisServer) -> None:
+    """Also while it is sent, where asyncio.wait_for of Python 3.11 swallows the cancellation."""
+    assert output(CANCELLED, redis_server) == "all were cancelled\n"
+
+
+def output(program: str, server: RedisServer) -> str:
+    """Return what a program prints that can import the example's modules."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(EXAMPLE), str(ROOT)])}
-    command = [sys.executable, "-c", PROGRAM, redis_server.url]
+    command = [sys.executable, "-W", "error", "-c", program, server.url]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=50, check=False)
-    assert run.stdout == "all were heard\n", run.stderr
+    return run.stdout or run.stderr
