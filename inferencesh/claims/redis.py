@@ -298,8 +298,8 @@ class RedisClaims(ClaimStore):
                 retry=Retry(NoBackoff(), 0),
                 decode_responses=True,
                 encoding_errors="surrogatepass",  # ids are whatever the service has sent
-                # Attempts have a limit of their own. With one here redis-py sends inside asyncio.wait_for, which in Python
-                # 3.11 swallows a cancellation that comes while the bytes are sent.
+                # Attempts have a limit of their own. With one here redis-py sends inside asyncio.wait_for, which in
+                # Python 3.11 swallows a cancellation that comes while the bytes are sent.
                 socket_timeout=None,
                 socket_connect_timeout=_ATTEMPT[1],
             )
