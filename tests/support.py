@@ -37,7 +37,7 @@ T = TypeVar("T")
 Kind = Literal["async", "sync"]  # of a client
 KINDS: tuple[Kind, ...] = ("async", "sync")
 
-LIMIT = 5.0  # seconds after which something that should happen at once will not
+LIMIT = 20.0  # seconds after which something that should happen at once will not, on a machine that is busy
 
 
 class Gate:
@@ -126,7 +126,7 @@ class Served:
         """The arguments of a client that lead here."""
         return {"api_key": self.runtime.api_key, "base_url": self.runtime.base_url}
 
-    def wait_until_left(self, within: float = 1.0) -> None:
+    def wait_until_left(self, within: float = LIMIT) -> None:
         """Block until nobody follows a stream."""
         wait_until(lambda: self.runtime.open_streams == 0, "the end of all streams", within)
 
@@ -150,7 +150,7 @@ class Served:
         self._loop.close()
 
 
-def wait_until(condition: Callable[[], object], what: str, within: float = 1.0) -> None:
+def wait_until(condition: Callable[[], object], what: str, within: float = LIMIT) -> None:
     """Block until ``condition`` holds; an AssertionError after ``within`` seconds."""
     deadline = time.monotonic() + within
     while not condition():
@@ -158,7 +158,7 @@ def wait_until(condition: Callable[[], object], what: str, within: float = 1.0) 
         time.sleep(0.005)
 
 
-async def eventually(condition: Callable[[], object], what: str, within: float = 1.0) -> None:
+async def eventually(condition: Callable[[], object], what: str, within: float = LIMIT) -> None:
     """Wait until ``condition``, sync or async, holds; an AssertionError after ``within`` seconds."""
     deadline = time.monotonic() + within
     while not (await result if inspect.isawaitable(result := condition()) else result):
