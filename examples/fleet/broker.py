@@ -23,7 +23,7 @@ from collections.abc import AsyncGenerator, Container
 from functools import partial
 from typing import Any, Final, TypeAlias
 
-from connecting import connected
+from connections import create_client
 from redis.exceptions import RedisError
 from settings import SETTINGS, Settings
 from taskiq import AckableMessage, BrokerMessage
@@ -34,13 +34,13 @@ from turns import Admission, Job, Turns
 __all__ = ["Delivery", "JobBroker", "JobReceiver", "RefusedError", "broker"]
 
 GROUP: Final = "workers"
-SEARCH: Final = 1.0  # seconds between two searches for abandoned jobs
-BLOCK: Final = 500  # milliseconds that Redis waits for a new job before it says that there is none
-RETRY: Final = 0.5  # seconds until a lost connection is tried again
-FORGOTTEN: Final = 3_600_000  # milliseconds after which a worker without jobs that was not heard of is forgotten
+SEARCH_INTERVAL: Final = 1.0  # seconds between two searches for abandoned jobs
+BLOCK_MS: Final = 500  # milliseconds that Redis waits for a new job before it says that there is none
+RETRY_DELAY: Final = 0.5  # seconds until a lost connection is tried again
+CONSUMER_EXPIRY_MS: Final = 3_600_000  # milliseconds of silence after which a consumer without jobs is deleted
 
 # One script, since a consumer that got a job in between would lose it.
-FORGET: Final = """
+DELETE_IDLE_CONSUMERS: Final = """
 for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
   local name, pending, idle = consumer[2], consumer[4], consumer[6]
   if pending == 0 and idle > tonumber(ARGV[2]) then
@@ -85,26 +85,26 @@ class JobBroker(RedisStreamBroker):
             consumer_id="0",  # what was queued before the first worker came is a job, too
             idle_timeout=int(settings.lease * 1000),
         )
-        self.redis = connected(settings.redis_url)
+        self.redis = create_client(settings.redis_url)
         self.turns = Turns(self.redis, settings, queue=self.queue_name, group=GROUP)
         self._held: set[str] = set()
-        self._heart: asyncio.Task[None] | None = None
+        self._renewal: asyncio.Task[None] | None = None
 
     async def startup(self) -> None:
         """As inherited; a worker also begins to renew what it holds."""
         await super().startup()
         if self.is_worker_process:
-            await self._forget_the_dead()
+            await self._delete_idle_consumers()
             await self.redis.xgroup_createconsumer(self.queue_name, GROUP, self.consumer_name)  # listed before its jobs
-            self._heart = asyncio.create_task(self._renew_for_ever(), name="renewal of jobs")
+            self._renewal = asyncio.create_task(self._renew_periodically(), name="renewal of jobs")
 
     async def shutdown(self) -> None:
         """Hand back what was not acknowledged, and close all connections."""
-        if self._heart is not None:
-            self._heart.cancel()
-            await asyncio.wait({self._heart})
+        if self._renewal is not None:
+            self._renewal.cancel()
+            await asyncio.wait({self._renewal})
             try:
-                await self._hand_back()
+                await self._release_jobs()
             except (RedisError, OSError) as error:
                 logger.warning("jobs could not be handed back, and wait for the end of their lease: %s", error)
         await super().shutdown()
@@ -131,32 +131,32 @@ class JobBroker(RedisStreamBroker):
         while True:
             try:
                 found: list[Entry] = []
-                if time.monotonic() - searched >= SEARCH:
-                    found = await self._abandoned()
+                if time.monotonic() - searched >= SEARCH_INTERVAL:
+                    found = await self._claim_abandoned()
                     searched = searched if found else time.monotonic()
-                found = found or await self._new()
+                found = found or await self._read_new()
             except (RedisError, OSError) as error:
                 logger.warning("the queue cannot be read, trying again: %s", error)
-                await asyncio.sleep(RETRY)
-                await self._declare_again()
+                await asyncio.sleep(RETRY_DELAY)
+                await self._recreate_group()
                 continue
             for id_, fields in found:
                 if id_ not in self._held:
                     self._held.add(id_)
                     yield Delivery(id=id_, data=fields["data"].encode(), ack=partial(self._acknowledge, id_))
 
-    def let_go(self, delivery: Delivery) -> None:
+    def stop_renewing(self, delivery: Delivery) -> None:
         """Renew a job no longer; if it was not acknowledged, it is tried again when its lease has run out."""
         self._held.discard(delivery.id)
 
-    async def _new(self) -> list[Entry]:
+    async def _read_new(self) -> list[Entry]:
         """Return the next new job, if one comes while Redis waits for it."""
         answer: Any = await self.redis.xreadgroup(
-            GROUP, self.consumer_name, {self.queue_name: ">"}, count=1, block=BLOCK
+            GROUP, self.consumer_name, {self.queue_name: ">"}, count=1, block=BLOCK_MS
         )
         return [entry for _, entries in answer or () for entry in entries]
 
-    async def _abandoned(self) -> list[Entry]:
+    async def _claim_abandoned(self) -> list[Entry]:
         """Claim a job whose worker has not renewed it; of several workers that try, Redis lets one."""
         idle = self.idle_timeout
         left: Any = await self.redis.xpending_range(self.queue_name, GROUP, min="-", max="+", count=1, idle=idle)
@@ -173,7 +173,7 @@ class JobBroker(RedisStreamBroker):
             await pipe.execute()
         self._held.discard(id_)
 
-    async def _renew_for_ever(self) -> None:
+    async def _renew_periodically(self) -> None:
         while True:
             await asyncio.sleep(self.settings.lease / 3)
             try:
@@ -183,33 +183,35 @@ class JobBroker(RedisStreamBroker):
 
     async def _renew(self) -> None:
         """Begin the lease of all held jobs anew, but not of those that others have claimed meanwhile."""
-        if renewed := await self._own(self._held):
+        if renewed := await self._pending_ids(self._held):
             await self.redis.xclaim(self.queue_name, GROUP, self.consumer_name, 0, renewed, justid=True)
 
-    async def _hand_back(self) -> None:
+    async def _release_jobs(self) -> None:
         """Make all own jobs look as if their lease had run out."""
-        if own := await self._own():
+        if own := await self._pending_ids():
             idle = self.idle_timeout
             await self.redis.xclaim(self.queue_name, GROUP, self.consumer_name, 0, own, idle=idle, justid=True)
             logger.info("%d jobs were handed back", len(own))
 
-    async def _own(self, among: Container[str] | None = None) -> list[Any]:
+    async def _pending_ids(self, among: Container[str] | None = None) -> list[Any]:
         """Return the ids of the jobs that are this worker's by what Redis knows, all or those among some."""
         pending: Any = await self.redis.xpending_range(
             self.queue_name, GROUP, min="-", max="+", count=10_000, consumername=self.consumer_name
         )
         return [entry["message_id"] for entry in pending if among is None or entry["message_id"] in among]
 
-    async def _declare_again(self) -> None:
+    async def _recreate_group(self) -> None:
         """Make the queue again if Redis has come back without it."""
         try:
             await self._declare_consumer_group()
         except (RedisError, OSError) as error:
             logger.debug("Redis is still away: %s", error)
 
-    async def _forget_the_dead(self) -> None:
+    async def _delete_idle_consumers(self) -> None:
         """Take workers that are gone for long and have no jobs off the list of the queue's consumers."""
-        await self.redis.register_script(FORGET)(keys=[self.queue_name], args=[GROUP, FORGOTTEN])
+        await self.redis.register_script(DELETE_IDLE_CONSUMERS)(
+            keys=[self.queue_name], args=[GROUP, CONSUMER_EXPIRY_MS]
+        )
 
 
 class JobReceiver(Receiver):
@@ -221,7 +223,7 @@ class JobReceiver(Receiver):
             await super().callback(message, raise_err)
         finally:
             if isinstance(message, Delivery) and isinstance(self.broker, JobBroker):
-                self.broker.let_go(message)
+                self.broker.stop_renewing(message)
 
 
 try:

@@ -1,8 +1,8 @@
-"""A turn's events as server-sent events, out of its stream in Redis: any front can follow any turn.
+"""Server-sent events of a turn, read from its stream in Redis, so that any front can serve any turn.
 
-The ids of the events are those of the stream, so ``Last-Event-ID`` is the place to go on from, at whichever front. One
-connection of each front, the bell, tells which turns have new events. Should it be lost, its readers look once it is
-back, and they look before each comment that keeps a response alive.
+The ids of the events are those of the stream, so a browser can resume with ``Last-Event-ID`` at any front. Each front
+has one Pub/Sub connection, the ``Notifier``, which reports new events. If that connection is lost, nothing is missed:
+subscribers read again once it is back, and before each keep-alive comment.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from turns import Turns
 
-__all__ = ["BEGINNING", "Bell", "follow", "is_event_id"]
+__all__ = ["START", "Notifier", "follow", "is_event_id"]
 
-BEGINNING: Final = "0-0"  # the id that all events of a turn are behind
+START: Final = "0-0"  # an id that comes before all events of a turn
 KEEP_ALIVE: Final = 10.0  # seconds of silence after which a comment is sent
-RETRY: Final = 0.5  # seconds until a lost connection is tried again
+RETRY_DELAY: Final = 0.5  # seconds before a lost connection is tried again
 EVENT_ID: Final = re.compile(r"\d{1,19}-\d{1,19}", re.ASCII)
 
 logger = logging.getLogger("fleet.events")
@@ -34,94 +34,97 @@ def is_event_id(text: str) -> bool:
     return EVENT_ID.fullmatch(text) is not None
 
 
-class Bell:
-    """Tells readers that there is something new, over one connection for all readers of a front.
+class Notifier:
+    """Notifies the subscribers of one front of new messages on Redis channels, over a single connection.
 
-    Only ``listen`` uses the connection, for redis-py fails when several tasks make it again at once. Readers wake it up
-    through a channel of its own.
+    Only ``run`` uses the connection, because redis-py fails when several tasks reconnect it at the same time. A new
+    subscriber publishes to the wake-up channel instead, and ``run`` then subscribes to the channels that are needed.
 
     Args:
         redis: A client that decodes responses.
-        closing: Set when the front is told to end. All readers are told of it.
-        own: The name of the channel of this bell.
+        closing: Set when the front shuts down. All subscribers are then notified.
+        wakeup_channel: The name of a channel that only this notifier uses.
     """
 
-    def __init__(self, redis: Redis, closing: asyncio.Event, own: str) -> None:
+    def __init__(self, redis: Redis, closing: asyncio.Event, wakeup_channel: str) -> None:
         self.closing = closing
         self._redis = redis
-        self._own = own
-        self._channels = redis.pubsub()
-        self._subscribed: set[str] = set()
-        self._readers: dict[str, set[asyncio.Event]] = {}
+        self._wakeup_channel = wakeup_channel
+        self._pubsub = redis.pubsub()
+        self._channels: set[str] = set()
+        self._subscribers: dict[str, set[asyncio.Event]] = {}
 
     @asynccontextmanager
-    async def heard(self, channel: str) -> AsyncIterator[asyncio.Event]:
-        """Return an event that is set whenever something was announced on a channel."""
-        rung = asyncio.Event()
-        self._readers.setdefault(channel, set()).add(rung)
+    async def subscribe(self, channel: str) -> AsyncIterator[asyncio.Event]:
+        """Return an event that is set whenever a message is published to a channel."""
+        changed = asyncio.Event()
+        self._subscribers.setdefault(channel, set()).add(changed)
         try:
-            if channel not in self._subscribed:
-                await self._redis.publish(self._own, "")
-            yield rung
+            if channel not in self._channels:
+                await self._redis.publish(self._wakeup_channel, "")
+            yield changed
         finally:
-            self._readers[channel].discard(rung)
-            if not self._readers[channel]:
-                del self._readers[channel]  # it is listened to until the next time that somebody comes
+            self._subscribers[channel].discard(changed)
+            if not self._subscribers[channel]:
+                del self._subscribers[channel]  # run() unsubscribes from the channel when it wakes up next
 
-    async def listen(self) -> None:
-        """Listen until cancelled."""
-        closed = asyncio.create_task(self._ring_at_the_end())
+    async def run(self) -> None:
+        """Notify subscribers until cancelled."""
+        watcher = asyncio.create_task(self._notify_on_close())
         try:
             while True:
                 try:
-                    await self._subscribe()
-                    message = await self._channels.get_message(timeout=KEEP_ALIVE)
+                    await self._update_channels()
+                    message = await self._pubsub.get_message(timeout=KEEP_ALIVE)
                 except (RedisError, OSError) as error:
-                    logger.warning("new events cannot be heard of, trying again: %s", error)
-                    await asyncio.sleep(RETRY)
+                    logger.warning("the connection that reports new events was lost; reconnecting: %s", error)
+                    await asyncio.sleep(RETRY_DELAY)
                     continue
-                if message is not None:  # also the confirmation of a subscription that was made again
-                    self._ring(message["channel"])
+                if message is not None:  # also the confirmation of a subscription after a reconnect
+                    self._notify(message["channel"])
         finally:
-            closed.cancel()
-            await asyncio.wait({closed})
-            await self._channels.aclose()  # type: ignore[no-untyped-call]  # redis-py has no type for it
+            watcher.cancel()
+            await asyncio.wait({watcher})
+            await self._pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py has no type for it
 
-    def _ring(self, channel: str) -> None:
-        for rung in self._readers.get(channel, ()):
-            rung.set()
+    def _notify(self, channel: str) -> None:
+        for changed in self._subscribers.get(channel, ()):
+            changed.set()
 
-    async def _ring_at_the_end(self) -> None:
+    async def _notify_on_close(self) -> None:
         await self.closing.wait()
-        for channel in self._readers:
-            self._ring(channel)
+        for channel in self._subscribers:
+            self._notify(channel)
 
-    async def _subscribe(self) -> None:
-        """Listen to the channels that have readers, and no longer to others."""
-        wanted = {self._own, *self._readers}
-        if new := wanted - self._subscribed:
-            await self._channels.subscribe(*new)
-            self._subscribed |= new
-        if old := self._subscribed - wanted:
-            self._subscribed -= old  # first: whoever comes meanwhile must wake this up
-            await self._channels.unsubscribe(*old)
+    async def _update_channels(self) -> None:
+        """Subscribe to the channels that have subscribers, and unsubscribe from the others."""
+        needed = {self._wakeup_channel, *self._subscribers}
+        if new := needed - self._channels:
+            await self._pubsub.subscribe(*new)
+            self._channels |= new
+        if unused := self._channels - needed:
+            self._channels -= unused  # before the await, so that a subscriber that arrives meanwhile wakes run() up
+            await self._pubsub.unsubscribe(*unused)
 
 
-async def follow(turns: Turns, bell: Bell, turn_id: str, after: str) -> AsyncIterator[bytes]:
-    """Yield a turn's events behind an id, until its last one, or until this front is told to end.
+async def follow(turns: Turns, notifier: Notifier, turn_id: str, after: str) -> AsyncIterator[bytes]:
+    """Yield the events of a turn after an id, until its final event or until this front shuts down.
 
     Args:
         turns: All turns.
-        bell: What tells of new events.
+        notifier: Reports new events.
         turn_id: The turn.
-        after: The id of the last event that the browser has.
+        after: The id of the last event that the browser has received.
+
+    Returns:
+        Chunks of a server-sent event stream.
     """
     yield b"retry: 500\n\n"
     metrics.BROWSERS.inc()
     try:
-        async with bell.heard(turns.events_key(turn_id)) as rung:
-            while not bell.closing.is_set():
-                rung.clear()
+        async with notifier.subscribe(turns.events_key(turn_id)) as changed:
+            while not notifier.closing.is_set():
+                changed.clear()
                 over, events = await turns.read(turn_id, after)
                 for after, name, data in events:
                     yield f"id: {after}\nevent: {name}\ndata: {data}\n\n".encode()
@@ -130,10 +133,10 @@ async def follow(turns: Turns, bell: Bell, turn_id: str, after: str) -> AsyncIte
                     return
                 try:
                     async with asyncio.timeout(KEEP_ALIVE):
-                        await rung.wait()
+                        await changed.wait()
                 except TimeoutError:
                     yield b": keep-alive\n\n"
     except (RedisError, OSError) as error:
-        logger.warning("turn %s: a browser has to come again, since Redis is away: %s", turn_id, error)
+        logger.warning("turn %s: Redis is unavailable; the browser has to reconnect: %s", turn_id, error)
     finally:
         metrics.BROWSERS.dec()

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Final
 import metrics
 import tracing
 from broker import RefusedError, broker
-from events import BEGINNING, Bell, follow, is_event_id
+from events import START, Notifier, follow, is_event_id
 from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
@@ -32,7 +32,7 @@ from settings import SETTINGS
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from taskiq.exceptions import SendTaskError
 from turns import Admission, Turn
-from worker import answer, go_on
+from worker import answer, resume
 
 from inferencesh import ToolCallStatus, web
 
@@ -52,17 +52,17 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     metrics.serve(SETTINGS.metrics_port)
     await broker.startup()
     closing = asyncio.Event()
-    app.state.bell = Bell(turns.redis, closing, f"{SETTINGS.prefix}bell:{uuid.uuid4().hex}")
-    listening = asyncio.create_task(app.state.bell.listen(), name="bell")
-    when_told_to_end(closing.set)
+    app.state.notifier = Notifier(turns.redis, closing, f"{SETTINGS.prefix}notifier:{uuid.uuid4().hex}")
+    notifying = asyncio.create_task(app.state.notifier.run(), name="notifier")
+    on_shutdown_signal(closing.set)
     yield
-    listening.cancel()
-    await asyncio.wait({listening})
+    notifying.cancel()
+    await asyncio.wait({notifying})
     await broker.shutdown()
     tracing.finish()
 
 
-def when_told_to_end(call: Callable[[], None]) -> None:
+def on_shutdown_signal(call: Callable[[], None]) -> None:
     """Call a function at SIGTERM and Ctrl-C, before uvicorn does what it does: wait for the responses to end."""
     loop = asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):
@@ -106,7 +106,7 @@ OwnTurn = Annotated[Turn, Depends(get_turn)]
 TurnId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
 
-class Post(BaseModel):
+class NewMessage(BaseModel):
     """A message from the page; with a ``turn_id`` it may be sent again when nobody knows whether it has arrived."""
 
     text: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=8000)]
@@ -131,14 +131,14 @@ class Markdown(BaseModel):
 
 
 @app.post("/chat", status_code=202)
-async def chat(post: Post, tenant: Tenant, traceparent: Annotated[str, Header()] = "") -> dict[str, str]:
+async def chat(message: NewMessage, tenant: Tenant, traceparent: Annotated[str, Header()] = "") -> dict[str, str]:
     """Put a message into the queue; the same ``turn_id`` twice is one turn."""
-    if post.chat_id is not None and await turns.owner(post.chat_id) != tenant:
+    if message.chat_id is not None and await turns.owner(message.chat_id) != tenant:
         raise HTTPException(404, "There is no such chat, or it was forgotten, or it is somebody else's.")
-    turn_id = post.turn_id or uuid.uuid4().hex
+    turn_id = message.turn_id or uuid.uuid4().hex
     job = answer.kicker().with_labels(turn_id=turn_id, tenant=tenant, number=0)
     with tracing.span("send answer", tracing.SpanKind.PRODUCER, traceparent, fleet__turn=turn_id):
-        await queue(job.kiq(turn_id, tenant, post.chat_id, post.text, tracing.traceparent()))
+        await enqueue(job.kiq(turn_id, tenant, message.chat_id, message.text, tracing.traceparent()))
     return {"turn_id": turn_id}
 
 
@@ -163,7 +163,7 @@ async def events(
         if over and not behind:
             return Response(status_code=204)
     headers = {**web.SSE_HEADERS, "X-Front": SETTINGS.name}
-    return StreamingResponse(follow(turns, request.app.state.bell, turn_id, after or BEGINNING), headers=headers)
+    return StreamingResponse(follow(turns, request.app.state.notifier, turn_id, after or START), headers=headers)
 
 
 @app.post("/turns/{turn_id}/calls/{call_id}/decision", status_code=202)
@@ -175,17 +175,17 @@ async def decide(
     traceparent: Annotated[str, Header()] = "",
 ) -> dict[str, str]:
     """Approve or reject a tool call that the turn waits for; a worker goes on with it."""
-    if turn.chat_id is None or call_id not in await waiting_calls(turn_id, turn):
-        raise RefusedError(Admission.SETTLED)
+    if turn.chat_id is None or call_id not in await calls_awaiting_approval(turn_id, turn):
+        raise RefusedError(Admission.NOT_WAITING)
     number = turn.job + 1
-    job = go_on.kicker().with_labels(turn_id=turn_id, tenant=turn.tenant, number=number)
+    job = resume.kicker().with_labels(turn_id=turn_id, tenant=turn.tenant, number=number)
     decided = (call_id, decision.approved, decision.reason)
-    with tracing.span("send go_on", tracing.SpanKind.PRODUCER, traceparent, fleet__turn=turn_id):
-        await queue(job.kiq(turn_id, turn.tenant, turn.chat_id, number, *decided, tracing.traceparent()))
+    with tracing.span("send resume", tracing.SpanKind.PRODUCER, traceparent, fleet__turn=turn_id):
+        await enqueue(job.kiq(turn_id, turn.tenant, turn.chat_id, number, *decided, tracing.traceparent()))
     return {"turn_id": turn_id}
 
 
-async def queue(sending: Awaitable[object]) -> None:
+async def enqueue(sending: Awaitable[object]) -> None:
     """Put a job into the queue. What was put there before is no error: the browser did not know."""
     try:
         await sending
@@ -193,13 +193,13 @@ async def queue(sending: Awaitable[object]) -> None:
         cause = error.__cause__
         if isinstance(cause, RefusedError):
             metrics.POSTS.labels(cause.reason).inc()
-            if cause.reason is Admission.KNOWN:
+            if cause.reason is Admission.DUPLICATE:
                 return
         raise cause or error from None
     metrics.POSTS.labels(Admission.QUEUED).inc()
 
 
-async def waiting_calls(turn_id: str, turn: Turn) -> list[str]:
+async def calls_awaiting_approval(turn_id: str, turn: Turn) -> list[str]:
     """Return the ids of the calls that a turn waits for a person to decide on."""
     if turn.state != "input_required":
         return []
@@ -236,29 +236,29 @@ async def show_metrics() -> Response:
 async def ready(request: Request) -> dict[str, bool]:
     """Tell a load balancer whether this front can be used; the page learns here whether it may kill workers."""
     await turns.redis.ping()
-    if request.app.state.bell.closing.is_set():
+    if request.app.state.notifier.closing.is_set():
         raise HTTPException(503, "This front is about to end.", RETRY_AFTER)
     return {"demo": SETTINGS.demo}
 
 
 if SETTINGS.demo:
 
-    class Victim(BaseModel):
+    class KillRequest(BaseModel):
         """A worker, by its name."""
 
         worker: Annotated[str, StringConstraints(max_length=100)]
 
     @app.post("/demo/kill", status_code=202)
-    async def kill(victim: Victim) -> dict[str, bool]:
+    async def kill(request: KillRequest) -> dict[str, bool]:
         """Ask ``launch.py``, which has started the worker, to kill it without a warning."""
-        return {"heard": await turns.redis.publish(f"{SETTINGS.prefix}kill", victim.worker) > 0}
+        return {"delivered": await turns.redis.publish(f"{SETTINGS.prefix}kill", request.worker) > 0}
 
 
 # -- errors, which all have the form {"type", "detail", "status"} ------------------------------------------------------
 
 REFUSALS: Final = {
-    Admission.FOREIGN: (409, "conflict", "This turn_id is taken."),
-    Admission.SETTLED: (409, "conflict", "The turn does not wait for this decision, or it was made already."),
+    Admission.ID_TAKEN: (409, "conflict", "This turn_id is taken."),
+    Admission.NOT_WAITING: (409, "conflict", "The turn does not wait for this decision, or it was made already."),
     Admission.TENANT_LIMIT: (429, "too_many_turns", "Too many of your replies are being written; wait for one to end."),
     Admission.QUEUE_LIMIT: (503, "busy", "Too many messages are waiting for a worker; try again in a moment."),
 }
@@ -278,7 +278,7 @@ async def refused(_request: Request, error: RefusedError) -> JSONResponse:
 
 
 @app.exception_handler(RedisError)
-async def redis_is_away(_request: Request, error: RedisError) -> JSONResponse:
+async def redis_unavailable(_request: Request, error: RedisError) -> JSONResponse:
     """Respond while Redis is away; nothing was queued, or it was and the same turn_id tells."""
     logger.warning("Redis is away: %s", error)
     return problem(503, "unavailable", "The service is being restarted; try again in a moment.", RETRY_AFTER)

@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from connecting import connected
+from connections import create_client
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -31,7 +31,7 @@ __all__ = ["Fleet"]
 HERE: Final = Path(__file__).parent
 LEASE: Final = "3"  # seconds; short, so that a takeover is soon seen
 DRAIN: Final = "5"  # seconds
-RESTART: Final = 1.0  # seconds until what has died is started again
+RESTART_DELAY: Final = 1.0  # seconds until what has died is started again
 PREFIX: Final = "fleet:"
 NO_REDIS: Final = """\
 redis-server is not installed. On Debian and Ubuntu: sudo apt-get install redis-server. On macOS: brew install redis.
@@ -48,12 +48,12 @@ class Fleet:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = {**os.environ, **environment}
         self._running: dict[str, Process] = {}
-        self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._supervisors: dict[str, asyncio.Task[None]] = {}
 
-    def keep(self, name: str, command: Sequence[str], *, fd: int | None = None, **environment: str) -> None:
+    def start(self, name: str, command: Sequence[str], *, fd: int | None = None, **environment: str) -> None:
         """Start a process, now and whenever it has ended."""
-        keeper = self._keep(name, command, () if fd is None else (fd,), environment)
-        self._keepers[name] = asyncio.create_task(keeper, name=name)
+        supervisor = self._supervise(name, command, () if fd is None else (fd,), environment)
+        self._supervisors[name] = asyncio.create_task(supervisor, name=name)
 
     def kill(self, name: str) -> None:
         """End a process as a crash would."""
@@ -61,13 +61,13 @@ class Fleet:
             print(f"{name} is killed (kill -9 {process.pid}).", flush=True)
             process.kill()
 
-    async def end(self, *names: str) -> None:
+    async def stop(self, *names: str) -> None:
         """Tell processes to end, and wait until they have."""
         for name in names:
-            self._keepers[name].cancel()
-        await asyncio.wait([self._keepers[name] for name in names])
+            self._supervisors[name].cancel()
+        await asyncio.wait([self._supervisors[name] for name in names])
 
-    async def _keep(
+    async def _supervise(
         self, name: str, command: Sequence[str], fds: Sequence[int], environment: Mapping[str, str]
     ) -> None:
         while True:
@@ -79,13 +79,13 @@ class Fleet:
             try:
                 code = await process.wait()
             except asyncio.CancelledError:
-                await ended(process)
+                await stop_process(process)
                 raise
             print(f"{name} has ended ({code}) and is started again.", flush=True)
-            await asyncio.sleep(RESTART)
+            await asyncio.sleep(RESTART_DELAY)
 
 
-async def ended(process: Process) -> None:
+async def stop_process(process: Process) -> None:
     """Tell a process to end, and wait until it has; in the end without asking."""
     if process.returncode is None:
         process.terminate()
@@ -155,59 +155,59 @@ def free_port() -> int:
 
 async def run(options: argparse.Namespace, listening: socket.socket) -> None:
     """Run everything until SIGTERM or Ctrl-C."""
-    told_to_end = asyncio.Event()
+    shutdown = asyncio.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(each, told_to_end.set)
-    below: list[Process] = []
+        asyncio.get_running_loop().add_signal_handler(each, shutdown.set)
+    services: list[Process] = []
     with tempfile.TemporaryDirectory(prefix="fleet-") as directory:
         try:
             traces = str(Path(directory) / "traces.jsonl")
             environment = {"FLEET_LEASE": LEASE, "FLEET_DRAIN": DRAIN, "FLEET_PREFIX": PREFIX, "FLEET_DEMO": "1"}
-            environment |= {"FLEET_TRACES": traces, **settings_of_the_shell()}
+            environment |= {"FLEET_TRACES": traces, **shell_settings()}
             if "REDIS_URL" not in environment:
                 process, environment["REDIS_URL"] = await start_redis(directory)
-                below.append(process)
+                services.append(process)
             if not environment.get("INFERENCE_API_KEY"):
                 print("INFERENCE_API_KEY is not set: a stand-in answers, not a language model.", flush=True)
                 process, address = await start_runtime()
-                below.append(process)
+                services.append(process)
                 environment |= address
-            await run_above(options, listening, environment, told_to_end)
+            await run_fleet(options, listening, environment, shutdown)
         finally:
-            for process in reversed(below):
-                await ended(process)
+            for process in reversed(services):
+                await stop_process(process)
 
 
-def settings_of_the_shell() -> dict[str, str]:
+def shell_settings() -> dict[str, str]:
     """Return what the shell sets, which goes before the settings of the demo."""
     return {name: value for name, value in os.environ.items() if name.startswith(("FLEET_", "REDIS_", "INFERENCE_"))}
 
 
-async def run_above(
-    options: argparse.Namespace, listening: socket.socket, environment: dict[str, str], told_to_end: asyncio.Event
+async def run_fleet(
+    options: argparse.Namespace, listening: socket.socket, environment: dict[str, str], shutdown: asyncio.Event
 ) -> None:
     """Run the fronts and workers."""
     fleet = Fleet(environment)
     fronts = [f"front {number}" for number in range(1, options.fronts + 1)]
     workers = [f"worker {number}" for number in range(1, options.workers + 1)]
-    async with connected(environment["REDIS_URL"]) as redis:
+    async with create_client(environment["REDIS_URL"]) as redis:
         killer = asyncio.create_task(kill_on_request(redis, fleet))
         fd = listening.fileno()
         uvicorn = ["-m", "uvicorn", "front:app", "--fd", str(fd), "--log-level", "warning"]
         for name in fronts:
             port = str(free_port())
-            fleet.keep(name, [sys.executable, *uvicorn], fd=fd, FLEET_NAME=name, FLEET_METRICS_PORT=port)
+            fleet.start(name, [sys.executable, *uvicorn], fd=fd, FLEET_NAME=name, FLEET_METRICS_PORT=port)
             print(f"{name}: metrics at http://127.0.0.1:{port}/metrics", flush=True)
         for name in workers:
             port = str(free_port())
-            fleet.keep(name, [sys.executable, "worker.py"], FLEET_NAME=name, FLEET_METRICS_PORT=port)
+            fleet.start(name, [sys.executable, "worker.py"], FLEET_NAME=name, FLEET_METRICS_PORT=port)
             print(f"{name}: metrics at http://127.0.0.1:{port}/metrics", flush=True)
         print(f"The spans of all processes: {environment['FLEET_TRACES']}", flush=True)
         host, port, *_ = listening.getsockname()
         print(f"Open http://{host}:{port} in a browser. Press Ctrl-C to stop.", flush=True)
-        await told_to_end.wait()
+        await shutdown.wait()
         killer.cancel()
-        await fleet.end(*fronts, *workers)
+        await fleet.stop(*fronts, *workers)
         await asyncio.wait({killer})
 
 

@@ -15,9 +15,9 @@ from prometheus_client import Counter, Gauge, Histogram, start_http_server
 __all__ = [
     "ATTEMPTS",
     "BROWSERS",
-    "DRAINED",
     "ENDS",
     "EVENTS",
+    "HANDED_OVER",
     "JOBS",
     "POSTS",
     "RESUMED",
@@ -41,7 +41,7 @@ TAKEOVERS: Final = Counter("fleet_takeovers", "Jobs that this worker has taken o
 RUNNING: Final = Gauge("fleet_turns_running", "Turns that this worker runs")
 ENDS: Final = Counter("fleet_turns", "Turns that this worker has ended, by the name of their last event", ["event"])
 SNAPSHOTS: Final = Counter("fleet_snapshots", "Snapshots that this worker has written")
-DRAINED: Final = Counter("fleet_turns_left", "Turns that this worker has left to others")
+HANDED_OVER: Final = Counter("fleet_turns_handed_over", "Turns that this worker has left to others")
 SECONDS: Final = Histogram(
     "fleet_turn_seconds",
     "Time that a worker took for a turn, from the beginning of its job to its last event",

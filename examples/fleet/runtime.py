@@ -74,12 +74,12 @@ def words(text: str) -> list[Text]:
 
 async def main() -> None:
     """Serve until SIGTERM or Ctrl-C."""
-    told_to_end = asyncio.Event()
+    shutdown = asyncio.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(each, told_to_end.set)
+        asyncio.get_running_loop().add_signal_handler(each, shutdown.set)
     async with LocalRuntime(model=SlowModel(), pace=PACE) as runtime:
         print(json.dumps({"base_url": runtime.base_url, "api_key": runtime.api_key}), flush=True)
-        await told_to_end.wait()
+        await shutdown.wait()
 
 
 if __name__ == "__main__":

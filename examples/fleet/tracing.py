@@ -24,7 +24,7 @@ __all__ = ["SpanKind", "finish", "set_up", "span", "traceparent"]
 def set_up(service: str, name: str, file: str) -> None:
     """Begin to trace, if there is somewhere to write to.
 
-    To send spans to a collector, return its exporter, such as OTLPSpanExporter, from ``exporter_to``.
+    To send spans to a collector, return its exporter, such as OTLPSpanExporter, from ``create_exporter``.
 
     Args:
         service: What this process is: ``front`` or ``worker``.
@@ -33,7 +33,7 @@ def set_up(service: str, name: str, file: str) -> None:
     """
     if not file:
         return
-    exporter = exporter_to(file)  # first, so that at exit its file is closed last
+    exporter = create_exporter(file)  # first, so that at exit its file is closed last
     resource = Resource.create({"service.name": f"fleet-{service}", "service.instance.id": name})
     provider = TracerProvider(resource=resource)
     provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=500))
@@ -47,14 +47,14 @@ def finish() -> None:
         provider.force_flush()
 
 
-def exporter_to(file: str) -> SpanExporter:
+def create_exporter(file: str) -> SpanExporter:
     """Return what writes spans to a file, which several processes may share."""
     opened = Path(file).open("a", buffering=1, encoding="utf-8")  # noqa: SIM115 - until the process ends
     atexit.register(opened.close)
-    return ConsoleSpanExporter(out=opened, formatter=line_of)
+    return ConsoleSpanExporter(out=opened, formatter=format_span)
 
 
-def line_of(ended: ReadableSpan) -> str:
+def format_span(ended: ReadableSpan) -> str:
     """Return a span as one line of JSON."""
     return f"{ended.to_json(indent=None)}\n"
 

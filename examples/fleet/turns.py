@@ -22,15 +22,15 @@ import attrs
 from redis.asyncio import Redis
 from settings import Settings
 
-__all__ = ["LAST", "Admission", "Job", "Turn", "Turns"]
+__all__ = ["FINAL_EVENTS", "Admission", "Job", "Turn", "Turns"]
 
-LAST: Final = frozenset({"done", "error", "input_required"})
+FINAL_EVENTS: Final = frozenset({"done", "error", "input_required"})
 
 ADMIT: Final = """
 local turn, tenant, queue = KEYS[1], KEYS[2], KEYS[3]
 local turn_id, name, tenant_limit, queue_limit, group, keep, job = unpack(ARGV)
 local owner = redis.call('HGET', turn, 'tenant')
-if owner then return owner == name and 'known' or 'foreign' end
+if owner then return owner == name and 'duplicate' or 'id_taken' end
 if redis.call('SCARD', tenant) >= tonumber(tenant_limit) then return 'tenant_limit' end
 redis.pcall('XGROUP', 'CREATE', queue, group, '0', 'MKSTREAM')
 local waiting = redis.call('XLEN', queue) - redis.call('XPENDING', queue, group)[1]
@@ -47,7 +47,7 @@ RESUME: Final = """
 local turn, tenant, queue = KEYS[1], KEYS[2], KEYS[3]
 local turn_id, number, keep, job = unpack(ARGV)
 local known = redis.call('HMGET', turn, 'state', 'job')
-if known[1] ~= 'input_required' or tonumber(known[2]) ~= number - 1 then return 'settled' end
+if known[1] ~= 'input_required' or tonumber(known[2]) ~= number - 1 then return 'not_waiting' end
 redis.call('HSET', turn, 'state', 'queued', 'job', number, 'attempt', 0)
 redis.call('EXPIRE', turn, keep)
 redis.call('SADD', tenant, turn_id)
@@ -96,11 +96,11 @@ class Admission(StrEnum):
     """What has become of a turn, or of a decision, that a browser has sent."""
 
     QUEUED = "queued"
-    KNOWN = "known"  # it was sent before
-    FOREIGN = "foreign"  # its id is taken by another tenant's turn
+    DUPLICATE = "duplicate"  # it was sent before
+    ID_TAKEN = "id_taken"  # its id is taken by another tenant's turn
     TENANT_LIMIT = "tenant_limit"
     QUEUE_LIMIT = "queue_limit"
-    SETTLED = "settled"  # the turn does not wait for a decision any more
+    NOT_WAITING = "not_waiting"  # the turn does not wait for a decision any more
 
 
 @attrs.frozen
@@ -213,7 +213,7 @@ class Turns:
                 name,
                 json.dumps(data, ensure_ascii=False),
                 replaces or "",
-                int(name in LAST),
+                int(name in FINAL_EVENTS),
                 chat_id or "",
                 self._settings.keep,
                 self._settings.keep_chat,
@@ -234,7 +234,7 @@ class Turns:
             pipe.xrange(self.events_key(turn_id), min=f"({after}")
             answers: Any = await pipe.execute()
         state, found = answers
-        return state is None or state in LAST, [(id_, fields["event"], fields["data"]) for id_, fields in found]
+        return state is None or state in FINAL_EVENTS, [(id_, fields["event"], fields["data"]) for id_, fields in found]
 
     async def last(self, turn_id: str) -> tuple[str, dict[str, Any]]:
         """Return the name and data of the newest event of a turn that has one."""

@@ -40,9 +40,9 @@ from inferencesh import (
     RedisClaims,
 )
 
-__all__ = ["answer", "broker", "go_on"]
+__all__ = ["answer", "broker", "resume"]
 
-Open = Callable[[AsyncAgent], Awaitable[AsyncMessageStream]]
+OpenStream = Callable[[AsyncAgent], Awaitable[AsyncMessageStream]]
 
 logger = logging.getLogger("fleet.worker")
 running: Final[set[asyncio.Task[bool]]] = set()
@@ -66,8 +66,8 @@ async def answer(
         await run(Job(turn_id, tenant), chat_id, send, context)
 
 
-@broker.task("go_on", ack_type="manual")
-async def go_on(
+@broker.task("resume", ack_type="manual")
+async def resume(
     turn_id: str,
     tenant: str,
     chat_id: str,
@@ -90,21 +90,21 @@ async def go_on(
             logger.info("turn %s: call %s has been decided already", turn_id, call_id)
         return await agent.take_over()
 
-    with tracing.span("go_on", tracing.SpanKind.CONSUMER, traceparent, fleet__turn=turn_id):
+    with tracing.span("resume", tracing.SpanKind.CONSUMER, traceparent, fleet__turn=turn_id):
         await run(Job(turn_id, tenant, number), chat_id, decide, context)
 
 
-async def run(job: Job, chat_id: str | None, open_stream: Open, context: Context) -> None:
+async def run(job: Job, chat_id: str | None, open_stream: OpenStream, context: Context) -> None:
     """Run a job until its last event has been written, and acknowledge it.
 
     It is not acknowledged, and comes to another worker, if it was left because this worker is to end, if Redis is away,
     or if another worker has it already.
     """
-    if await may_be_left(write_turn(job, chat_id, open_stream)):
+    if await run_cancellable(run_turn(job, chat_id, open_stream)):
         await context.ack()
 
 
-async def may_be_left(work: Coroutine[Any, Any, bool]) -> bool:
+async def run_cancellable(work: Coroutine[Any, Any, bool]) -> bool:
     """Return the result of a turn, or False if it was left in the middle."""
     task = asyncio.create_task(work)
     running.add(task)
@@ -115,12 +115,12 @@ async def may_be_left(work: Coroutine[Any, Any, bool]) -> bool:
         running.discard(task)
         metrics.RUNNING.dec()
     if task.cancelled():
-        metrics.DRAINED.inc()
+        metrics.HANDED_OVER.inc()
         return False
     return task.result()
 
 
-async def write_turn(job: Job, chat_id: str | None, open_stream: Open) -> bool:
+async def run_turn(job: Job, chat_id: str | None, open_stream: OpenStream) -> bool:
     """Write the events of a job; returns whether its last one has been written, by this worker or another one."""
     started = time.monotonic()
     try:
@@ -164,7 +164,7 @@ async def open_client(state: TaskiqState) -> None:
 
 
 @broker.on_event(TaskiqEvents.WORKER_SHUTDOWN)
-async def leave_turns(state: TaskiqState) -> None:
+async def cancel_turns(state: TaskiqState) -> None:
     """Leave the turns that have not ended in time, so that their leases end now, and close the client."""
     if left := set(running):
         logger.info("%d turns are left to other workers", len(left))
@@ -177,11 +177,11 @@ async def leave_turns(state: TaskiqState) -> None:
 
 async def work() -> None:
     """Work until SIGTERM or Ctrl-C; then take no new jobs, and give those that run FLEET_DRAIN seconds to end."""
-    told_to_end = asyncio.Event()
+    shutdown = asyncio.Event()
 
     def end() -> None:
         logger.info("told to end: %d turns have %g seconds", len(running), SETTINGS.drain)
-        told_to_end.set()
+        shutdown.set()
 
     for each in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(each, end)
@@ -195,7 +195,7 @@ async def work() -> None:
             wait_tasks_timeout=SETTINGS.drain,
         )
         try:
-            await receiver.listen(told_to_end)
+            await receiver.listen(shutdown)
         finally:
             await broker.shutdown()
 

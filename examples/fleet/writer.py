@@ -17,8 +17,8 @@ from inferencesh import AsyncMessageStream, InferenceError, Message, web
 
 __all__ = ["TakenOverError", "Writer"]
 
-PATIENCE: Final = 30.0  # seconds that an event which must not be lost is tried again while Redis is away
-RETRY: Final = 0.5  # seconds between two such attempts
+WRITE_TIMEOUT: Final = 30.0  # seconds that an event which must not be lost is tried again while Redis is away
+RETRY_DELAY: Final = 0.5  # seconds between two such attempts
 GIVEN_UP: Final = web.Problem("given_up", "The workers that wrote this reply have failed too often.", 502)
 
 logger = logging.getLogger("fleet.writer")
@@ -65,7 +65,7 @@ class Writer:
                 await stream.stop()  # so that the chat can be used again
                 raise GivenUpError(f"the turn was begun {self._attempt} times")
             who = {"worker": self._settings.name, "attempt": self._attempt}
-            await self._insist("worker", who, chat_id=stream.chat_id)
+            await self._add_with_retry("worker", who, chat_id=stream.chat_id)
             async for message in stream:
                 await self._write_snapshot(message)
                 await asyncio.sleep(self._settings.interval)
@@ -73,8 +73,8 @@ class Writer:
         paused = final.paused or not final.done
         name = "input_required" if paused else "done"
         self._unwritten.pop(final.id, None)
-        await self._catch_up()
-        await self._insist(name, shown(final, paused=paused), replaces=self._newest.get(final.id))
+        await self._write_missing()
+        await self._add_with_retry(name, browser_snapshot(final, paused=paused), replaces=self._newest.get(final.id))
         return name
 
     async def fail(self, error: Exception) -> str:
@@ -84,8 +84,8 @@ class Writer:
         else:
             logger.error("turn %s: it has failed with an unexpected error", self._job.turn_id, exc_info=error)
         problem = GIVEN_UP if isinstance(error, GivenUpError) else web.describe_error(error)
-        await self._catch_up()
-        await self._insist("error", problem.as_dict())
+        await self._write_missing()
+        await self._add_with_retry("error", problem.as_dict())
         return "error"
 
     async def _write_snapshot(self, message: Message) -> None:
@@ -96,19 +96,19 @@ class Writer:
         self._unwritten[message.id] = message
         try:
             for each in list(self._unwritten.values()):
-                await self._add("message", shown(each), replaces=self._newest.get(each.id))
+                await self._add("message", browser_snapshot(each), replaces=self._newest.get(each.id))
                 metrics.SNAPSHOTS.inc()
         except RedisError as error:
             logger.warning("turn %s: browsers miss a snapshot, since Redis is away: %s", self._job.turn_id, error)
 
-    async def _catch_up(self) -> None:
+    async def _write_missing(self) -> None:
         """Write the snapshots that Redis still lacks, before a last event."""
         for each in list(self._unwritten.values()):
-            await self._insist("message", shown(each), replaces=self._newest.get(each.id))
+            await self._add_with_retry("message", browser_snapshot(each), replaces=self._newest.get(each.id))
 
-    async def _insist(self, name: str, data: Mapping[str, Any], **options: str | None) -> None:
+    async def _add_with_retry(self, name: str, data: Mapping[str, Any], **options: str | None) -> None:
         """Write an event that must not be lost."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + WRITE_TIMEOUT
         while True:
             try:
                 return await self._add(name, data, **options)
@@ -116,7 +116,7 @@ class Writer:
                 if time.monotonic() > deadline:
                     raise
                 logger.warning("turn %s: trying again to write %r: %s", self._job.turn_id, name, error)
-                await asyncio.sleep(RETRY)
+                await asyncio.sleep(RETRY_DELAY)
 
     async def _add(self, name: str, data: Mapping[str, Any], **options: str | None) -> None:
         id_ = await self._turns.add(self._job, self._token, name, data, **options)
@@ -127,6 +127,6 @@ class Writer:
             self._unwritten.pop(data["id"], None)
 
 
-def shown(message: Message, *, paused: bool = False) -> dict[str, Any]:
+def browser_snapshot(message: Message, *, paused: bool = False) -> dict[str, Any]:
     """Return what browsers are shown; its ``delta`` is empty, since they need not have seen the snapshot before."""
     return {**web.snapshot(message, paused=paused), "delta": ""}

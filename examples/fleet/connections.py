@@ -10,7 +10,7 @@ from redis.asyncio import BlockingConnectionPool, Connection, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 
-__all__ = ["connected"]
+__all__ = ["create_client"]
 
 CONNECTIONS: Final = 32  # of one process to Redis; a command takes less than a millisecond
 
@@ -32,7 +32,7 @@ class CancellableConnection(Connection):
             raise asyncio.CancelledError
 
 
-def connected(url: str) -> Redis:
+def create_client(url: str) -> Redis:
     """Return a client whose commands are sent again when a connection was lost; it has any number of callers."""
     retry = Retry(ExponentialBackoff(cap=0.4, base=0.05), retries=3)
     pool = BlockingConnectionPool.from_url(

@@ -41,7 +41,7 @@ def book_trip(destination: str, nights: int, context: ToolContext) -> str:
 
 
 AGENT: Final[dict[str, Any]] = {
-    "name": "traveller",
+    "name": "travel-agent",
     "system_prompt": "You plan trips. Write Markdown. Use compare_prices before you plan, and book_trip to book.",
     "tools": [compare_prices, book_trip],
 }

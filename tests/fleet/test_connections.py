@@ -1,0 +1,96 @@
+"""Lost connections to Redis, and cancelled commands."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.chaos.processes import ROOT
+from tests.redis_server import RedisServer
+
+from .processes import EXAMPLE
+
+pytestmark = pytest.mark.redis
+
+# Redis closes the connection repeatedly while subscribers come and go, in pairs that share a channel.
+NOTIFIER = """
+import asyncio
+import sys
+
+from connections import create_client
+from events import Notifier
+
+ROUNDS, SUBSCRIBERS = 12, 8
+
+
+async def subscribe(notifier, redis, channel):
+    async with notifier.subscribe(channel) as changed:
+        await redis.publish(channel, "new")
+        async with asyncio.timeout(5):
+            await changed.wait()
+
+
+async def main():
+    async with create_client(sys.argv[1]) as redis:
+        notifier = Notifier(redis, asyncio.Event(), "notifier")
+        running = asyncio.create_task(notifier.run())
+        await subscribe(notifier, redis, "first")
+        for number in range(ROUNDS):
+            await redis.client_kill_filter(_type="pubsub")
+            await asyncio.sleep(0.001 * (number % 5))
+            channels = [f"{number}-{subscriber // 2}" for subscriber in range(SUBSCRIBERS)]
+            await asyncio.gather(*(subscribe(notifier, redis, channel) for channel in channels))
+        assert not running.done(), running
+        running.cancel()
+        await asyncio.wait({running})
+
+
+asyncio.run(main())
+print("all subscribers were notified")
+"""
+
+# Cancels a command on an open connection after 0, 1, 2, ... iterations of the event loop.
+CANCELLED = """
+import asyncio
+import sys
+
+from connections import create_client
+
+
+async def main():
+    async with create_client(sys.argv[1]) as redis:
+        for steps in range(40):
+            await redis.ping()
+            command = asyncio.create_task(redis.ping())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            if command.cancel():
+                await asyncio.wait({command})
+                assert command.cancelled(), steps
+        assert await redis.ping()
+
+
+asyncio.run(main())
+print("all commands were cancelled")
+"""
+
+
+def test_subscribers_are_notified_after_a_reconnect(redis_server: RedisServer) -> None:
+    """None of them gets an error or misses a message."""
+    assert output(NOTIFIER, redis_server) == "all subscribers were notified\n"
+
+
+def test_a_command_can_be_cancelled_at_any_step(redis_server: RedisServer) -> None:
+    """Even while it is being sent, when asyncio.wait_for of Python 3.11 swallows the cancellation."""
+    assert output(CANCELLED, redis_server) == "all commands were cancelled\n"
+
+
+def output(program: str, server: RedisServer) -> str:
+    """Return the output of a program that can import the modules of the example."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(EXAMPLE), str(ROOT)])}
+    command = [sys.executable, "-W", "error", "-c", program, server.url]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=50, check=False)
+    return run.stdout or run.stderr
