@@ -1,4 +1,4 @@
-"""Browsers that follow turns at a front of the example's fleet: ``python -m benchmarks.fleet_browsers ORDER``.
+"""Browsers that follow turns at a front of the example's fleet: ``python -m benchmarks.fleet_browsers JOB``.
 
 The turns are written into Redis as a worker of the example writes them, but by this process, so that the front is all
 that is measured.
@@ -19,16 +19,16 @@ from redis.asyncio import BlockingConnectionPool, Redis
 
 from .payloads import sample_text
 
-__all__ = ["EXAMPLE", "Delivered", "Order"]
+__all__ = ["EXAMPLE", "BrowserJob", "DeliveryResult"]
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "fleet"
 CONNECTIONS = 50
 LENGTH = 1000  # characters of a snapshot's text
-OPENING = 50  # browsers that connect at once
+CONNECT_BATCH = 50  # browsers that connect at once
 
 
 @attrs.frozen
-class Order:
+class BrowserJob:
     """What the browsers do.
 
     Attributes:
@@ -47,7 +47,7 @@ class Order:
 
 
 @attrs.frozen
-class Delivered:
+class DeliveryResult:
     """What the browsers received.
 
     Attributes:
@@ -65,23 +65,23 @@ class Turns:
     """The turns that the browsers follow, in Redis.
 
     Args:
-        order: What is done.
+        job: What is done.
     """
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, job: BrowserJob) -> None:
         sys.path.insert(0, str(EXAMPLE))
         self._types: Any = importlib.import_module("turns")
         self._settings: Any = importlib.import_module("settings").SETTINGS
-        pool = BlockingConnectionPool.from_url(order.redis, max_connections=CONNECTIONS, decode_responses=True)
+        pool = BlockingConnectionPool.from_url(job.redis, max_connections=CONNECTIONS, decode_responses=True)
         self._redis = Redis(connection_pool=pool)
         self._turns: Any = self._types.Turns(self._redis, self._settings, queue="none", group="none")
-        self._order = order
+        self._job = job
         self._newest: dict[str, str] = {}
         self._text = sample_text(LENGTH)
 
     async def begin(self) -> list[str]:
         """Write the beginning of all turns."""
-        ids = [f"bench{number}" for number in range(self._order.browsers)]
+        ids = [f"bench{number}" for number in range(self._job.browsers)]
         fields: Any = {"tenant": "demo", "state": "running", "job": "0", "attempt": "1"}
 
         async def one(turn_id: str) -> None:
@@ -97,8 +97,8 @@ class Turns:
         begin = loop.time()
 
         async def one(number: int, turn_id: str) -> None:
-            for seq in range(self._order.events):
-                await asyncio.sleep(begin + (seq + number / len(ids)) / self._order.rate - loop.time())
+            for seq in range(self._job.events):
+                await asyncio.sleep(begin + (seq + number / len(ids)) / self._job.rate - loop.time())
                 await self.snapshot(turn_id)
 
         await asyncio.gather(*(one(number, turn_id) for number, turn_id in enumerate(ids)))
@@ -160,37 +160,37 @@ class Browser:
                     self.done = True
 
 
-async def main(order: Order) -> None:
+async def main(job: BrowserJob) -> None:
     """Do what is ordered, and wait for a line of stdin before each step."""
-    turns, loop = Turns(order), asyncio.get_running_loop()
+    turns, loop = Turns(job), asyncio.get_running_loop()
 
-    async def go_on(line: str) -> None:
+    async def finish_step(line: str) -> None:
         print(line, flush=True)
         await loop.run_in_executor(None, sys.stdin.readline)
 
     ids = await turns.begin()
-    await go_on("begun")
+    await finish_step("begun")
     await turns.publish(ids)  # nobody looks
-    await go_on("published")
+    await finish_step("published")
     timeout, connector = aiohttp.ClientTimeout(total=None), aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
-        browsers = [Browser(session, f"{order.address}/turns/{turn_id}/events") for turn_id in ids]
+        browsers = [Browser(session, f"{job.address}/turns/{turn_id}/events") for turn_id in ids]
         tasks = []
-        for at in range(0, len(browsers), OPENING):
-            some = browsers[at : at + OPENING]
+        for at in range(0, len(browsers), CONNECT_BATCH):
+            some = browsers[at : at + CONNECT_BATCH]
             tasks += [asyncio.create_task(browser.follow()) for browser in some]
             await asyncio.gather(*(browser.begun.wait() for browser in some))
-        await go_on("open")
+        await finish_step("open")
         before, began = sum(browser.snapshots for browser in browsers), loop.time()
         await turns.publish(ids)
-        await go_on("delivered")
+        await finish_step("delivered")
         seconds = loop.time() - began
         await turns.end(ids)
         await asyncio.gather(*tasks)
     await turns.aclose()
     snapshots = sum(browser.snapshots for browser in browsers) - before
-    print(orjson.dumps(attrs.asdict(Delivered(sum(each.done for each in browsers), snapshots, seconds))).decode())
+    print(orjson.dumps(attrs.asdict(DeliveryResult(sum(each.done for each in browsers), snapshots, seconds))).decode())
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Order(**orjson.loads(sys.argv[1]))))
+    asyncio.run(main(BrowserJob(**orjson.loads(sys.argv[1]))))

@@ -16,17 +16,17 @@ import attrs
 import orjson
 import trustme
 
-from .fleet_redis import RedisLook, running_redis
+from .fleet_redis import RedisUsage, running_redis
 from .fleet_server import running_fleet_server
-from .fleet_worker import Held, Job, TakenTurns, Turns
+from .fleet_worker import HoldResult, Job, TakeoverTimes, Turns
 
 __all__ = ["Fleet", "Measured", "WorkerProcess", "allow_files", "running_worker"]
 
-MOST_FILES = 20_000
-END = 30.0  # seconds within which a worker must end
+MAX_FILES = 20_000
+EXIT_TIMEOUT = 30.0  # seconds within which a worker must end
 
 
-def allow_files(wanted: int = MOST_FILES) -> int:
+def allow_files(wanted: int = MAX_FILES) -> int:
     """Raise the limit of open files for this process and those it starts; return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < wanted:
@@ -45,25 +45,25 @@ class WorkerProcess:
         self._process = process
         assert process.stdin is not None
         assert process.stdout is not None
-        self._orders, self._answers = process.stdin, process.stdout
+        self._stdin, self._stdout = process.stdin, process.stdout
         self._line()  # it is ready
 
     def begin(self, job: Job) -> None:
         """Begin a job."""
-        print(orjson.dumps(attrs.asdict(job)).decode(), file=self._orders, flush=True)
+        print(orjson.dumps(attrs.asdict(job)).decode(), file=self._stdin, flush=True)
 
-    def turns(self) -> Turns:
+    def wait_for_turns(self) -> Turns:
         """Wait for the end of turns."""
         return Turns(**orjson.loads(self._line()))
 
-    def all_open(self) -> list[str]:
+    def wait_until_open(self) -> list[str]:
         """Wait until all turns that are held are open; return the ids of their chats."""
         chats: list[str] = orjson.loads(self._line())
         return chats
 
-    def taken(self) -> TakenTurns:
+    def wait_for_takeovers(self) -> TakeoverTimes:
         """Wait until turns are taken over."""
-        return TakenTurns(**orjson.loads(self._line()))
+        return TakeoverTimes(**orjson.loads(self._line()))
 
     def kill(self) -> float:
         """Kill the process; return when that was."""
@@ -71,17 +71,17 @@ class WorkerProcess:
         self._process.wait()
         return time.monotonic()
 
-    def waited(self) -> None:
+    def wait_until_measured(self) -> None:
         """Wait until the time is over for which they are held."""
         self._line()
 
-    def release(self) -> Held:
+    def release(self) -> HoldResult:
         """Leave the turns that are held."""
-        print(file=self._orders, flush=True)
-        return Held(**orjson.loads(self._line()))
+        print(file=self._stdin, flush=True)
+        return HoldResult(**orjson.loads(self._line()))
 
     def _line(self) -> str:
-        line = self._answers.readline()
+        line = self._stdout.readline()
         if not line:
             raise AssertionError("a worker has failed; its traceback is above")
         return line
@@ -100,7 +100,7 @@ class Measured:
 
     runs: list[Turns]
     wall: float
-    redis: RedisLook
+    redis: RedisUsage
     server: float
 
     @property
@@ -174,12 +174,12 @@ class Fleet:
         while len(self._workers) < workers:
             self._workers.append(self.worker())
         chosen = self._workers[:workers]
-        before = self.redis.look()
+        before = self.redis.usage()
         self.spent()
         for worker in chosen:
             worker.begin(job)
-        runs = [worker.turns() for worker in chosen]
-        redis = self.redis.look().since(before)
+        runs = [worker.wait_for_turns() for worker in chosen]
+        redis = self.redis.usage().since(before)
         return Measured(runs, max(run.wall for run in runs), redis, self.spent())
 
     def warm(self, job: Job) -> None:
@@ -214,6 +214,6 @@ def running_worker() -> Iterator[WorkerProcess]:
         try:
             yield WorkerProcess(process)
             if process.poll() is None:
-                process.communicate(timeout=END)
+                process.communicate(timeout=EXIT_TIMEOUT)
         finally:
             process.kill()

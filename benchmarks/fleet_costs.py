@@ -88,7 +88,7 @@ class Cost:
     @classmethod
     def of(cls, run: Measured, kept: int) -> Cost:
         """Return the cost of one of the turns that were run."""
-        calls, turns = run.redis.asked("evalsha", "xadd", "expire"), run.turns  # not those within scripts
+        calls, turns = run.redis.calls("evalsha", "xadd", "expire"), run.turns  # not those within scripts
         return cls(
             run.cpu / turns,
             run.redis.cpu / turns,

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 from .fleet_context import Fleet, running_worker
 from .fleet_memory import HELD
-from .fleet_takeover import Herd, simulate
+from .fleet_takeover import Scenario, simulate
 from .report import Cell, Section
 
 __all__ = ["deaths"]
@@ -23,7 +23,7 @@ def deaths(fleet: Fleet) -> list[Section]:
     figures: dict[str, float] = {}
     for turns in (100,) if fleet.quick else (100, 400):
         found, left = _death(fleet, turns)
-        herd = Herd(
+        scenario = Scenario(
             workers=SURVIVORS + 1,
             dead=1,
             turns=turns,
@@ -34,7 +34,7 @@ def deaths(fleet: Fleet) -> list[Section]:
             load=0.0,
             fixed=left,
         )
-        expected = simulate(herd)
+        expected = simulate(scenario)
         times, claims, cpu = found
         simulated = [expected.after(share) for share in (0.5, 0.99, 1)]
         real = [times[min(turns, round(share * turns)) - 1] for share in (0.5, 0.99, 1)]
@@ -59,15 +59,15 @@ def _death(fleet: Fleet, turns: int) -> tuple[tuple[list[float], int, float], fl
     with ExitStack() as stack:
         victim, *others = [stack.enter_context(running_worker()) for _ in range(SURVIVORS + 1)]
         victim.begin(held)
-        chats = victim.all_open()
+        chats = victim.wait_until_open()
         time.sleep(LEASE / 2)  # so that all leases have been renewed, at one moment
-        died, left = victim.kill(), fleet.redis.left(f"{PREFIX}*:turn:*")
-        before = fleet.redis.look()
+        died, left = victim.kill(), fleet.redis.remaining_lease(f"{PREFIX}*:turn:*")
+        before = fleet.redis.usage()
         for number, worker in enumerate(others):
             mine = chats[number::SURVIVORS]
             worker.begin(fleet.job(kind="take_over", plan=HELD.name, lease=LEASE, claims=True, chats=mine))
-        taken = [worker.taken() for worker in others]
-        redis = fleet.redis.look().since(before)
+        taken = [worker.wait_for_takeovers() for worker in others]
+        redis = fleet.redis.usage().since(before)
     fleet.redis.empty()
     times = sorted(at - died for each in taken for at in each.times)
-    return (times, redis.asked("evalsha"), sum(each.cpu for each in taken)), left
+    return (times, redis.calls("evalsha"), sum(each.cpu for each in taken)), left

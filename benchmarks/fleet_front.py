@@ -12,16 +12,16 @@ from pathlib import Path
 import attrs
 import orjson
 
-from .fleet_browsers import EXAMPLE, Delivered, Order
+from .fleet_browsers import EXAMPLE, BrowserJob, DeliveryResult
 from .fleet_context import Fleet
-from .fleet_redis import RedisLook
+from .fleet_redis import RedisUsage
 from .report import Cell, Section
 from .web_load import cpu_seconds, memory, process
 
 __all__ = ["fronts"]
 
 EVENTS = 6  # snapshots that each browser is sent
-MOST_SENT = 1000  # browsers at once, if they are sent something
+MAX_RECEIVING = 1000  # browsers at once, if they are sent something
 RATE = 1000.0  # snapshots of all turns in a second, about what one front can deliver
 PREFIX = "fleet:"
 SHOWN = {  # with the factor by which a figure is multiplied
@@ -42,7 +42,7 @@ IDLE = 10.0  # seconds for which nothing happens, in which each reader looks onc
 KEEP_ALIVE = 10.0  # seconds between two comments of the example
 
 
-class Crowd:
+class BrowserProcess:
     """The process with the browsers.
 
     Args:
@@ -52,37 +52,37 @@ class Crowd:
     def __init__(self, browsers: subprocess.Popen[str]) -> None:
         assert browsers.stdin is not None
         assert browsers.stdout is not None
-        self._orders, self._answers = browsers.stdin, browsers.stdout
+        self._stdin, self._stdout = browsers.stdin, browsers.stdout
 
     def line(self) -> str:
         """Wait until a step is done."""
-        line = self._answers.readline()
+        line = self._stdout.readline()
         if not line:
             raise AssertionError("the browsers have failed; their traceback is above")
         return line
 
     def next(self) -> None:
         """Begin the next step."""
-        print(file=self._orders, flush=True)
+        print(file=self._stdin, flush=True)
 
 
 @contextmanager
-def running_crowd(order: Order) -> Iterator[Crowd]:
+def running_browsers(job: BrowserJob) -> Iterator[BrowserProcess]:
     """Start the browsers, and end them when the block is left."""
-    command = [sys.executable, "-m", "benchmarks.fleet_browsers", orjson.dumps(attrs.asdict(order)).decode()]
+    command = [sys.executable, "-m", "benchmarks.fleet_browsers", orjson.dumps(attrs.asdict(job)).decode()]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as browsers:
         try:
-            yield Crowd(browsers)
+            yield BrowserProcess(browsers)
         finally:
             browsers.kill()
 
 
 def fronts(fleet: Fleet) -> list[Section]:
     """Measure a front with 1,000 and 5,000 browsers, each of which follows a turn of its own."""
-    crowds = (200,) if fleet.quick else (1000, 5000)
-    found = {browsers: _front(fleet, browsers) for browsers in crowds}
+    counts = (200,) if fleet.quick else (1000, 5000)
+    found = {browsers: _front(fleet, browsers) for browsers in counts}
     rows: list[tuple[Cell, ...]] = [
-        (title, *(found[browsers][name] * scale if name in found[browsers] else "" for browsers in crowds))
+        (title, *(found[browsers][name] * scale if name in found[browsers] else "" for browsers in counts))
         for name, (title, scale) in SHOWN.items()
     ]
     figures = {f"front {number} {name}": value for number, each in found.items() for name, value in each.items()}
@@ -92,7 +92,7 @@ def fronts(fleet: Fleet) -> list[Section]:
         "the idle front. Idle CPU is that of open connections on which nothing is sent but comments that keep them "
         "alive."
     )
-    columns = ("", *(f"{browsers:,} browsers" for browsers in crowds))
+    columns = ("", *(f"{browsers:,} browsers" for browsers in counts))
     return [Section("A front", columns, rows, note, figures)]
 
 
@@ -102,22 +102,22 @@ def _front(fleet: Fleet, browsers: int) -> dict[str, float]:
     environment = {"REDIS_URL": redis.url, "FLEET_PREFIX": PREFIX}
     arguments = ("-m", "uvicorn", "front:app", "--app-dir", str(EXAMPLE), "--port", "0", "--no-access-log")
     with process(*arguments, address=r"http://[\d.:]+", **environment) as (front, address):
-        events = 0 if browsers > MOST_SENT else EVENTS
-        with running_crowd(Order(address, redis.url, browsers, events, RATE / browsers)) as crowd:
-            crowd.line()
-            written = _during(fleet, crowd)
+        events = 0 if browsers > MAX_RECEIVING else EVENTS
+        with running_browsers(BrowserJob(address, redis.url, browsers, events, RATE / browsers)) as browsers_process:
+            browsers_process.line()
+            written = _during(fleet, browsers_process)
             idle_memory, before = memory(front.pid)["VmRSS"], cpu_seconds(front.pid)
-            _during(fleet, crowd)
+            _during(fleet, browsers_process)
             connecting, before = cpu_seconds(front.pid) - before, cpu_seconds(front.pid)
             used = memory(front.pid)["VmRSS"] - idle_memory
             files, connections = _files(front.pid), redis.connections()
             seconds = 2.0 if fleet.quick else IDLE
             time.sleep(seconds)
             idle, before = cpu_seconds(front.pid) - before, cpu_seconds(front.pid)
-            delivered = _during(fleet, crowd)
+            delivered = _during(fleet, browsers_process)
             sending = cpu_seconds(front.pid) - before
-            crowd.next()
-            found = Delivered(**orjson.loads(crowd.line()))
+            browsers_process.next()
+            found = DeliveryResult(**orjson.loads(browsers_process.line()))
     redis.empty()
     if found.browsers != browsers:
         raise AssertionError(f"only {found.browsers} of {browsers} browsers got the last event")
@@ -133,7 +133,7 @@ def _front(fleet: Fleet, browsers: int) -> dict[str, float]:
     }
     if not events:
         return figures
-    writes, reads = browsers * events, delivered.asked("xrange")
+    writes, reads = browsers * events, delivered.calls("xrange")
     return figures | {
         "snapshot": sending / found.snapshots * 1e3,
         "write": written.cpu / writes * 1e3,
@@ -144,12 +144,12 @@ def _front(fleet: Fleet, browsers: int) -> dict[str, float]:
     }
 
 
-def _during(fleet: Fleet, crowd: Crowd) -> RedisLook:
+def _during(fleet: Fleet, browsers_process: BrowserProcess) -> RedisUsage:
     """Let the browsers do their next step, and return what Redis did meanwhile."""
-    before = fleet.redis.look()
-    crowd.next()
-    crowd.line()
-    return fleet.redis.look().since(before)
+    before = fleet.redis.usage()
+    browsers_process.next()
+    browsers_process.line()
+    return fleet.redis.usage().since(before)
 
 
 def _files(pid: int) -> int:

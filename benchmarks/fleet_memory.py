@@ -66,16 +66,16 @@ def _held(fleet: Fleet, count: int, fields: Mapping[str, Any], hold: float) -> d
     job = fleet.job(kind="held", plan=HELD.name, count=count, hold=hold, lease=LEASE, **fields)
     with running_worker() as worker:
         worker.begin(job)
-        worker.all_open()
+        worker.wait_until_open()
         fleet.server.take_stats()
-        before, began = fleet.redis.look(), time.monotonic()
-        worker.waited()
-        redis, seconds = fleet.redis.look().since(before), time.monotonic() - began
+        before, began = fleet.redis.usage(), time.monotonic()
+        worker.wait_until_measured()
+        redis, seconds = fleet.redis.usage().since(before), time.monotonic() - began
         requests = fleet.server.take_stats()["requests"]
         kept = sum(fleet.redis.kept().values())
         held = worker.release()
     fleet.redis.empty()
-    renewals = redis.asked("evalsha")
+    renewals = redis.calls("evalsha")
     return {
         "memory": held.memory,
         "streams per GB": 1024 * 1024 / held.memory,

@@ -13,14 +13,14 @@ from typing import Any
 import attrs
 from redis import Redis, RedisError
 
-__all__ = ["RedisLook", "RunningRedis", "running_redis"]
+__all__ = ["RedisUsage", "RunningRedis", "running_redis"]
 
 PROGRAM = "redis-server"
-START = 10.0  # seconds within which the server must answer
+START_TIMEOUT = 10.0  # seconds within which the server must answer
 
 
 @attrs.frozen
-class RedisLook:
+class RedisUsage:
     """What a server has done since it was started, or between two looks.
 
     Attributes:
@@ -35,18 +35,18 @@ class RedisLook:
     received: int
     sent: int
 
-    def asked(self, *names: str) -> int:
+    def calls(self, *names: str) -> int:
         """Return how often clients have called some commands; what a script calls is counted as well."""
         return sum(self.commands.get(name, 0) for name in names)
 
-    def since(self, before: RedisLook) -> RedisLook:
+    def since(self, before: RedisUsage) -> RedisUsage:
         """Return what was done since an earlier look."""
         counts = {name: count - before.commands.get(name, 0) for name, count in self.commands.items()}
-        commands = {name: count for name, count in sorted(counts.items()) if count and name not in _OWN}
-        return RedisLook(commands, self.cpu - before.cpu, self.received - before.received, self.sent - before.sent)
+        commands = {name: count for name, count in sorted(counts.items()) if count and name not in _OWN_COMMANDS}
+        return RedisUsage(commands, self.cpu - before.cpu, self.received - before.received, self.sent - before.sent)
 
 
-_OWN = {"info", "ping", "memory|usage", "scan", "hello", "client|setinfo", "config|resetstat", "flushall"}
+_OWN_COMMANDS = {"info", "ping", "memory|usage", "scan", "hello", "client|setinfo", "config|resetstat", "flushall"}
 
 
 class RunningRedis:
@@ -66,7 +66,7 @@ class RunningRedis:
         found: dict[str, Any] = self.client.info("server")
         return str(found["redis_version"])
 
-    def look(self) -> RedisLook:
+    def usage(self) -> RedisUsage:
         """Return what the server has done so far."""
         found: dict[str, Any] = self.client.info("everything")
         commands = {
@@ -75,7 +75,7 @@ class RunningRedis:
             if name.startswith("cmdstat_")
         }
         cpu = found["used_cpu_sys"] + found["used_cpu_user"]
-        return RedisLook(commands, cpu, found["total_net_input_bytes"], found["total_net_output_bytes"])
+        return RedisUsage(commands, cpu, found["total_net_input_bytes"], found["total_net_output_bytes"])
 
     def memory(self) -> int:
         """Return the bytes that are in use."""
@@ -94,7 +94,7 @@ class RunningRedis:
         keys = [key.decode() for key in self.client.scan_iter(pattern, count=1000)]
         return {key: int(self.client.memory_usage(key, samples=0) or 0) for key in keys}
 
-    def left(self, pattern: str) -> float:
+    def remaining_lease(self, pattern: str) -> float:
         """Return the seconds that the last of some leases still has."""
         keys = list(self.client.scan_iter(pattern, count=1000))
         until: list[Any] = [self.client.hget(key, "until") for key in keys]
@@ -125,7 +125,7 @@ def running_redis() -> Iterator[RunningRedis]:
 
 def _wait(running: RunningRedis) -> None:
     """Wait until a server answers."""
-    end = time.monotonic() + START
+    end = time.monotonic() + START_TIMEOUT
     while True:
         try:
             running.client.ping()

@@ -33,7 +33,7 @@ _MARK = "#" * 12  # in the place of a turn's number
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
 _STATUS = {"completed": "idle", "input_required": "awaiting_input", "working": "busy"}
 
-Form = dict[str, object]
+JSONObject = dict[str, object]
 
 
 @attrs.frozen
@@ -81,10 +81,10 @@ class Plan:
         return next((at for at, (_, state) in enumerate(self.script, 1) if state == "input_required"), self.lines)
 
     @functools.cached_property
-    def script(self) -> list[tuple[Form, str]]:
+    def script(self) -> list[tuple[JSONObject, str]]:
         """All lines, each with the state of the run after it; they have the mark in the place of the turn's number."""
         pieces = self.ends
-        lines: list[tuple[Form, str]] = [(_chat("working"), "working"), (self.message(0), "working")]
+        lines: list[tuple[JSONObject, str]] = [(_chat("working"), "working"), (self.message(0), "working")]
         called = False
         for seq, end in enumerate(pieces):
             if self.kind == "snapshots":
@@ -108,7 +108,7 @@ class Plan:
         """The length of the text after each event."""
         return [self.length * (at + 1) // self.events for at in range(self.events)]
 
-    def message(self, end: int, *, called: bool = False, waits: bool = False, done: bool = False) -> Form:
+    def message(self, end: int, *, called: bool = False, waits: bool = False, done: bool = False) -> JSONObject:
         """Return the stream line with the reply, as far as it is written."""
         form = message_form(self.text[:end], "ready" if done else "pending")
         form |= {"id": f"a{_MARK}", "chat_id": f"c{_MARK}", "agent_run_id": f"r{_MARK}"}
@@ -121,7 +121,7 @@ class Plan:
         return {"event": "chat_messages", "data": form}
 
 
-def _chat(state: str) -> Form:
+def _chat(state: str) -> JSONObject:
     """Return the stream line with the chat."""
     run = {"id": f"r{_MARK}", "chat_id": f"c{_MARK}", "state": state, "user_message_id": f"u{_MARK}"}
     return {
@@ -130,7 +130,7 @@ def _chat(state: str) -> Form:
     }
 
 
-def _asked() -> Form:
+def _user_message() -> JSONObject:
     return asked_form() | {"id": f"u{_MARK}", "chat_id": f"c{_MARK}", "agent_run_id": f"r{_MARK}"}
 
 
@@ -151,7 +151,7 @@ class Rendered:
         self.lines = [_chunk(line) for line in lines]
         self.blocks = [_blocks(lines[: plan.pause]), _blocks(lines[plan.pause :])]
         placeholder = plan.message(0)["data"]
-        self.posted = answer({"user_message": _asked(), "assistant_message": placeholder})
+        self.posted = answer({"user_message": _user_message(), "assistant_message": placeholder})
 
 
 def _blocks(lines: list[bytes]) -> bytes:
@@ -174,7 +174,7 @@ class Turn:
         rendered: The bytes of that.
         at: The number of lines sent.
         answered: Whether the tool's result has been posted.
-        link: The connection that its stream was last opened on.
+        connection: The connection that its stream was last opened on.
         timer: The call that sends the next line.
     """
 
@@ -182,16 +182,16 @@ class Turn:
     rendered: Rendered
     at: int = 0
     answered: bool = False
-    link: Link | None = None
+    connection: Connection | None = None
     timer: asyncio.TimerHandle | None = None
 
 
 turns: dict[str, Turn] = {}  # by the number in their ids
 numbers = itertools.count(1)
-seen = {"requests": 0, "turns": 0, "results": 0, "streams": 0, "bytes": 0}
+stats = {"requests": 0, "turns": 0, "results": 0, "streams": 0, "bytes": 0}
 
 
-class Link(Exchange):
+class Connection(Exchange):
     """A connection on which turns are served."""
 
     def __init__(self) -> None:
@@ -202,10 +202,10 @@ class Link(Exchange):
         """Answer a request."""
         _, name, rest = path.split("/", 2)
         if name == "stats":
-            self.transport.write(answer({**seen, "cpu": time.process_time_ns(), "open": len(turns)}))
-            seen.update(dict.fromkeys(seen, 0))
+            self.transport.write(answer({**stats, "cpu": time.process_time_ns(), "open": len(turns)}))
+            stats.update(dict.fromkeys(stats, 0))
             return
-        seen["requests"] += 1
+        stats["requests"] += 1
         if rest == "agents/run":
             self._post(name, body)
         elif rest.startswith("tools/"):
@@ -213,46 +213,46 @@ class Link(Exchange):
         elif rest.endswith("/stream"):
             self._stream(name, rest.split("/")[1][1:])
         else:
-            self._look(name, rest.split("/")[1][1:], messages=rest.endswith("/messages"))
+            self._read(name, rest.split("/")[1][1:], messages=rest.endswith("/messages"))
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """Stop sending; the turn goes on when its stream is opened again."""
         turn = turns.get(self._number)
-        if turn is not None and turn.link is self and turn.timer is not None:
+        if turn is not None and turn.connection is self and turn.timer is not None:
             turn.timer.cancel()
 
     def _post(self, name: str, body: bytes) -> None:
         """Begin a turn, in a new chat unless the message names one."""
         chat_id = orjson.loads(body).get("chat_id") if b'"chat_id":"' in body else None
         number = chat_id[1:] if chat_id else f"{next(numbers):012x}"
-        seen["turns"] += 1
+        stats["turns"] += 1
         turns[number] = Turn(*_plan(name))
         self._write(turns[number].rendered.posted, number)
 
     def _result(self, number: str) -> None:
         """Take the tool's result, and go on with the turn."""
-        seen["results"] += 1
+        stats["results"] += 1
         self.transport.write(answer(None))
         turn = turns[number]
         turn.answered = True
-        if turn.link is not None:
-            turn.link.go_on(turn, number)
+        if turn.connection is not None:
+            turn.connection.send_rest(turn, number)
 
     def _stream(self, name: str, number: str) -> None:
         """Send what there is of a turn; where a stream was opened before, its state first."""
-        seen["streams"] += 1
+        stats["streams"] += 1
         self._number = number
         self.transport.write(_HEAD)
         turn = turns.get(number)
         if turn is None:
             self._lines([line for line, _ in _plan(name)[0].script[-2:]], number)
             return
-        turn.link = self
+        turn.connection = self
         if turn.at:
             self._lines([_state(turn.plan, turn.at), _message(turn.plan, turn.at)], number)
-        self.go_on(turn, number)
+        self.send_rest(turn, number)
 
-    def go_on(self, turn: Turn, number: str) -> None:
+    def send_rest(self, turn: Turn, number: str) -> None:
         """Send what follows: at once, or at the plan's pace."""
         if turn.plan.rate:
             if turn.timer is not None:
@@ -285,31 +285,31 @@ class Link(Exchange):
                 return
         turns.pop(number, None)
 
-    def _look(self, name: str, number: str, *, messages: bool) -> None:
+    def _read(self, name: str, number: str, *, messages: bool) -> None:
         """Answer a look at a chat or at its messages."""
         turn = turns.get(number)
         plan, _ = _plan(name)
         at = turn.at if turn is not None else plan.lines
         if messages:
-            items = [_message(plan, at)["data"], _asked()] if at else [_asked()]
+            items = [_message(plan, at)["data"], _user_message()] if at else [_user_message()]
             self._write(answer({"items": items, "next_cursor": None, "has_next": False}), number)
         else:
             self._write(answer(_state(plan, at)["data"]), number)
 
-    def _lines(self, lines: list[Form], number: str) -> None:
+    def _lines(self, lines: list[JSONObject], number: str) -> None:
         self._write(b"".join(_chunk(orjson.dumps(line) + b"\n") for line in lines), number)
 
     def _write(self, data: bytes, number: str) -> None:
-        seen["bytes"] += len(data)
+        stats["bytes"] += len(data)
         self.transport.write(data.replace(_MARK.encode(), number.encode()))
 
 
-def _state(plan: Plan, at: int) -> Form:
+def _state(plan: Plan, at: int) -> JSONObject:
     """Return the chat's line after some lines of a turn."""
     return next((line for line, _ in reversed(plan.script[:at]) if line["event"] == "chats"), _chat("working"))
 
 
-def _message(plan: Plan, at: int) -> Form:
+def _message(plan: Plan, at: int) -> JSONObject:
     """Return the reply's line after some lines of a turn."""
     sent = [line for line, _ in plan.script[:at]]
     last = next((line for line in reversed(sent) if line["event"] == "chat_messages"), plan.message(0))
@@ -344,4 +344,4 @@ def _context(path: str) -> ssl.SSLContext:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Link, _context(sys.argv[1]) if len(sys.argv) > 1 else None))
+    asyncio.run(serve(Connection, _context(sys.argv[1]) if len(sys.argv) > 1 else None))

@@ -19,7 +19,7 @@ from typing import Any
 
 import attrs
 
-__all__ = ["Herd", "TakenOver", "simulate"]
+__all__ = ["Scenario", "Takeovers", "simulate"]
 
 
 def _option(default: Any, text: str) -> Any:
@@ -27,7 +27,7 @@ def _option(default: Any, text: str) -> Any:
 
 
 @attrs.frozen
-class Herd:
+class Scenario:
     """A fleet of which some workers die; each attribute is an option of the command line."""
 
     workers: int = _option(100, "workers")
@@ -47,7 +47,7 @@ class Herd:
 
 
 @attrs.frozen
-class TakenOver:
+class Takeovers:
     """What happened.
 
     Attributes:
@@ -106,55 +106,58 @@ class _Simulation:
     """One run.
 
     Args:
-        herd: The fleet.
+        scenario: The fleet.
         seed: What random phases are drawn from.
     """
 
-    def __init__(self, herd: Herd, seed: int) -> None:
-        self._herd = herd
+    def __init__(self, scenario: Scenario, seed: int) -> None:
+        self._scenario = scenario
         self._random = random.Random(seed)
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
         self._order = itertools.count()
-        self._redis = _Server(1 - herd.load)
+        self._redis = _Server(1 - scenario.load)
         self._claims: collections.Counter[int] = collections.Counter()
         self._searches: collections.Counter[int] = collections.Counter()
         self._refused = 0
         self._times: list[float] = []
         turns: list[_Turn] = []
-        for _ in range(herd.dead):
+        for _ in range(scenario.dead):
             # All leases of a worker are renewed at one moment, and its jobs at another one.
-            until = herd.lease - self._random.uniform(0, herd.lease / 3) if herd.fixed < 0 else herd.fixed
-            idle = herd.lease - self._random.uniform(0, herd.lease / 3)
-            turns += [_Turn(until, idle) for _ in range(herd.turns)]
+            until = (
+                scenario.lease - self._random.uniform(0, scenario.lease / 3) if scenario.fixed < 0 else scenario.fixed
+            )
+            idle = scenario.lease - self._random.uniform(0, scenario.lease / 3)
+            turns += [_Turn(until, idle) for _ in range(scenario.turns)]
         self.orphans = len(turns)
         self._waiting = collections.deque(sorted(turns, key=lambda turn: turn.idle))
 
-    def run(self) -> TakenOver:
+    def run(self) -> Takeovers:
         """Run until all turns are taken over."""
-        herd = self._herd
-        for number in range(herd.workers - herd.dead):
-            worker = _Server(1 - herd.load)
-            if herd.told == "queue":
+        scenario = self._scenario
+        survivors = scenario.workers - scenario.dead
+        for number in range(survivors):
+            worker = _Server(1 - scenario.load)
+            if scenario.told == "queue":
                 # Turns that the worker has already end at random times; each lets it take another one.
-                has = min(herd.turns, herd.at_once)
-                free = [herd.at_once - has]
+                has = min(scenario.turns, scenario.at_once)
+                free = [scenario.at_once - has]
                 for _ in range(has):
-                    self._at(self._random.uniform(0, herd.follow), self._ends(free))
-                self._at(self._random.uniform(0, herd.search), self._searching(worker, free))
+                    self._at(self._random.uniform(0, scenario.follow), self._ends(free))
+                self._at(self._random.uniform(0, scenario.search), self._searching(worker, free))
             else:
-                mine = collections.deque(itertools.islice(self._waiting, number, None, herd.workers - herd.dead))
-                for _ in range(min(herd.at_once, len(mine))):
-                    self._at(0.0, self._going_on(worker, mine))
+                assigned = collections.deque(itertools.islice(self._waiting, number, None, survivors))
+                for _ in range(min(scenario.at_once, len(assigned))):
+                    self._at(0.0, self._taking_listed(worker, assigned))
         while self._events and len(self._times) < self.orphans:
             now, _, act = heapq.heappop(self._events)
             act(now)
         return self._found()
 
-    def _found(self) -> TakenOver:
+    def _found(self) -> Takeovers:
         last = max([*self._claims, *self._searches, 0]) + 1
         claims, searches = ([counter[second] for second in range(last)] for counter in (self._claims, self._searches))
-        busy = max((a + b) * self._herd.redis for a, b in zip(claims, searches, strict=True))
-        return TakenOver(self.orphans, sorted(self._times), claims, searches, self._refused, busy)
+        busy = max((a + b) * self._scenario.redis for a, b in zip(claims, searches, strict=True))
+        return Takeovers(self.orphans, sorted(self._times), claims, searches, self._refused, busy)
 
     def _at(self, when: float, act: Callable[[float], None]) -> None:
         heapq.heappush(self._events, (when, next(self._order), act))
@@ -166,9 +169,9 @@ class _Simulation:
 
         def arrive(sent: float) -> None:
             counter[int(sent)] += 1
-            self._at(self._redis.work(sent, self._herd.redis), then)
+            self._at(self._redis.work(sent, self._scenario.redis), then)
 
-        self._at(worker.work(now, self._herd.claim), arrive)
+        self._at(worker.work(now, self._scenario.claim), arrive)
 
     def _claiming(self, worker: _Server, turn: _Turn, ended: Callable[[float], None]) -> Callable[[float], None]:
         """Return what claims a turn until its lease has run out, attaches to it, and follows it to its end."""
@@ -182,7 +185,7 @@ class _Simulation:
             nonlocal refused
             if now < turn.until:
                 self._refused += 1
-                self._at(now + self._herd.poll * refused, claim)  # after the first answer it begins to wait
+                self._at(now + self._scenario.poll * refused, claim)  # after the first answer it begins to wait
                 refused = True
             elif refused:  # the turn may have ended meanwhile: it is released, looked at and claimed again
                 self._ask(worker, now, self._claims, lambda then: self._ask(worker, then, self._claims, attach))
@@ -190,20 +193,20 @@ class _Simulation:
                 attach(now)
 
         def attach(now: float) -> None:
-            attached = worker.work(now, self._herd.attach)
+            attached = worker.work(now, self._scenario.attach)
             self._times.append(attached)
-            self._at(attached + self._herd.follow, ended)
+            self._at(attached + self._scenario.follow, ended)
 
         return claim
 
-    def _going_on(self, worker: _Server, mine: collections.deque[_Turn]) -> Callable[[float], None]:
+    def _taking_listed(self, worker: _Server, assigned: collections.deque[_Turn]) -> Callable[[float], None]:
         """Return what goes on with the next of the turns that a worker was told of."""
 
-        def go_on(now: float) -> None:
-            if mine:
-                self._claiming(worker, mine.popleft(), go_on)(now)
+        def take_next(now: float) -> None:
+            if assigned:
+                self._claiming(worker, assigned.popleft(), take_next)(now)
 
-        return go_on
+        return take_next
 
     def _ends(self, free: list[int]) -> Callable[[float], None]:
         """Return what happens when a turn of a worker has ended: it has room for another one."""
@@ -220,7 +223,7 @@ class _Simulation:
             if free[0]:
                 self._ask(worker, now, self._searches, answered)
             else:
-                self._at(now + self._herd.poll, search)
+                self._at(now + self._scenario.poll, search)
 
         def answered(now: float) -> None:
             if self._waiting and self._waiting[0].idle <= now:
@@ -228,31 +231,31 @@ class _Simulation:
                 self._claiming(worker, self._waiting.popleft(), self._ends(free))(now)
                 search(now)
             else:
-                self._at(now + self._herd.search, search)
+                self._at(now + self._scenario.search, search)
 
         return search
 
 
-def simulate(herd: Herd, seed: int = 1) -> TakenOver:
+def simulate(scenario: Scenario, seed: int = 1) -> Takeovers:
     """Simulate what follows the death of some workers.
 
     Args:
-        herd: The fleet.
+        scenario: The fleet.
         seed: What random phases are drawn from.
     """
-    return _Simulation(herd, seed).run()
+    return _Simulation(scenario, seed).run()
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
     """Simulate what the command line says, and return a Markdown table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fleet_takeover", description=__doc__)
-    for field in attrs.fields(Herd):
+    for field in attrs.fields(Scenario):
         flag, help_ = f"--{field.name.replace('_', '-')}", f"{field.metadata['help']} (%(default)s)"
         parser.add_argument(flag, type=type(field.default), default=field.default, metavar="N", help=help_)
-    return shown([Herd(**vars(parser.parse_args(arguments)))])
+    return render_table([Scenario(**vars(parser.parse_args(arguments)))])
 
 
-def shown(herds: Sequence[Herd]) -> str:
+def render_table(scenarios: Sequence[Scenario]) -> str:
     """Return a Markdown table of what follows for some fleets."""
     head = [
         "workers",
@@ -268,16 +271,16 @@ def shown(herds: Sequence[Herd]) -> str:
         "Redis busy",
     ]
     lines = [head, ["---:", "---:", "---:", "---", *["---:"] * 7]]
-    for herd in herds:
-        found = simulate(herd)
+    for scenario in scenarios:
+        found = simulate(scenario)
         times = [f"{found.after(share):.1f} s" for share in (0.5, 0.99, 1)]
         numbers = [f"{number:,}" for number in (max(found.claims), max(found.searches), found.refused)]
         lines.append(
             [
-                f"{herd.workers:,}",
-                f"{herd.dead:,}",
+                f"{scenario.workers:,}",
+                f"{scenario.dead:,}",
                 f"{found.turns:,}",
-                herd.told,
+                scenario.told,
                 *times,
                 *numbers,
                 f"{found.redis:.0%}",

@@ -1,6 +1,6 @@
 """The whole of examples/fleet under load, and what the costs of its parts say that it needs.
 
-``python -m benchmarks.fleet_whole ORDER`` is the process of its browsers.
+``python -m benchmarks.fleet_whole LOAD`` is the process of its browsers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .fleet_sizing import Assumptions, Costs, Sizes
 from .report import Cell, Section
 from .web_load import ROOT, cpu_seconds, process
 
-__all__ = ["Crowded", "Load", "whole"]
+__all__ = ["Load", "LoadResult", "whole"]
 
 PLAN = Plan("deltas", 75, 1000, 15)  # a reply of 1 KB in five seconds, with a tool call
 INTERVAL = 0.25  # seconds between two snapshots
@@ -47,7 +47,7 @@ class Load:
 
 
 @attrs.frozen
-class Crowded:
+class LoadResult:
     """What the browsers got.
 
     Attributes:
@@ -82,7 +82,7 @@ async def chat(session: aiohttp.ClientSession, load: Load, delay: float) -> list
     return found
 
 
-async def crowd(load: Load) -> Crowded:
+async def run_browsers(load: Load) -> LoadResult:
     """Run all browsers; the first one alone, to warm up."""
     timeout, connector = aiohttp.ClientTimeout(total=None), aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
@@ -95,7 +95,7 @@ async def crowd(load: Load) -> Crowded:
         seconds = time.monotonic() - began
     turns = [turn for each in chats for turn in each]
     first = sum(turn[2] for turn in turns) / len(turns)
-    return Crowded(sum(turn[0] for turn in turns), sum(turn[1] for turn in turns), seconds, first)
+    return LoadResult(sum(turn[0] for turn in turns), sum(turn[1] for turn in turns), seconds, first)
 
 
 @contextmanager
@@ -126,20 +126,20 @@ def whole(fleet: Fleet) -> list[Section]:
     with ExitStack() as stack:
         front, address = stack.enter_context(process(*arguments, address=r"http://[\d.:]+", **environment))
         worker = stack.enter_context(running_worker_of_example(environment))
-        order = orjson.dumps(attrs.asdict(Load(address, browsers, turns))).decode()
-        command = [sys.executable, "-m", "benchmarks.fleet_whole", order]
+        load = orjson.dumps(attrs.asdict(Load(address, browsers, turns))).decode()
+        command = [sys.executable, "-m", "benchmarks.fleet_whole", load]
         seen = stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
         assert seen.stdin is not None
         assert seen.stdout is not None
         seen.stdout.readline()
         time.sleep(WARM)
-        before, redis = (cpu_seconds(worker), cpu_seconds(front.pid)), fleet.redis.look()
+        before, redis = (cpu_seconds(worker), cpu_seconds(front.pid)), fleet.redis.usage()
         print(file=seen.stdin, flush=True)
-        got = Crowded(**orjson.loads(seen.stdout.readline()))
+        got = LoadResult(**orjson.loads(seen.stdout.readline()))
         used = {
             "worker": cpu_seconds(worker) - before[0],
             "front": cpu_seconds(front.pid) - before[1],
-            "Redis": fleet.redis.look().since(redis).cpu,
+            "Redis": fleet.redis.usage().since(redis).cpu,
         }
     all_turns = got.turns + 1  # with the first one
     kept = {
@@ -153,7 +153,7 @@ def whole(fleet: Fleet) -> list[Section]:
 
 
 def _compared(
-    fleet: Fleet, browsers: int, got: Crowded, used: Mapping[str, float], kept: Mapping[str, float]
+    fleet: Fleet, browsers: int, got: LoadResult, used: Mapping[str, float], kept: Mapping[str, float]
 ) -> Section:
     """Return what the processes used, beside what the parts sum up to, and what Redis keeps of a turn."""
     published = got.snapshots / got.turns / (PLAN.events / PLAN.rate)
@@ -197,4 +197,4 @@ def _compared(
 
 
 if __name__ == "__main__":
-    print(orjson.dumps(attrs.asdict(asyncio.run(crowd(Load(**orjson.loads(sys.argv[1])))))).decode(), flush=True)
+    print(orjson.dumps(attrs.asdict(asyncio.run(run_browsers(Load(**orjson.loads(sys.argv[1])))))).decode(), flush=True)

@@ -28,12 +28,12 @@ from inferencesh import AsyncInference, Message, RedisClaims, Timeout, tool, web
 from .child import rss
 from .fleet_server import TOOL, Plan
 
-__all__ = ["Held", "Job", "TakenTurns", "Turns"]
+__all__ = ["HoldResult", "Job", "TakeoverTimes", "Turns"]
 
 KEY = "inf_benchmark"
 TIMEOUT = Timeout(connect=30, idle=300, total=300)
 CONNECTIONS = 50  # of a worker to Redis
-OPENING = 20  # turns that are held which are begun at once
+OPEN_BATCH = 20  # turns that are held which are begun at once
 EXPIRES = 600  # seconds for which a turn's snapshots are kept
 
 
@@ -107,7 +107,7 @@ class Turns:
 
 
 @attrs.frozen
-class Held:
+class HoldResult:
     """The result of turns that were held open.
 
     Attributes:
@@ -126,7 +126,7 @@ class Held:
 
 
 @attrs.frozen
-class TakenTurns:
+class TakeoverTimes:
     """The result of turns that were taken over.
 
     Attributes:
@@ -176,7 +176,7 @@ class Worker:
         self._published = 0
         self._warmed: set[object] = set()
 
-    async def run(self, job: Job) -> Turns | Held | TakenTurns:
+    async def run(self, job: Job) -> Turns | HoldResult | TakeoverTimes:
         """Do a job."""
         if job.kind == "held":
             return await self._hold(job)
@@ -225,7 +225,7 @@ class Worker:
         """Return what runs one turn, checks its text, and returns the number of snapshots."""
         plan = Plan.of(job.plan)
         if job.floor:
-            return lambda: self._floor(job, plan)
+            return lambda: self._baseline(job, plan)
         client = self._client(job)
 
         async def run() -> int:
@@ -262,7 +262,7 @@ class Worker:
         await self._store(job).xadd(f"{job.prefix}turn:{key}", fields, id=entry)  # type: ignore[arg-type] # bytes are fine
         self._published += 1
 
-    async def _floor(self, job: Job, plan: Plan) -> int:
+    async def _baseline(self, job: Job, plan: Plan) -> int:
         """Run a turn with the same requests, cut its stream into lines, and decode each to a dict."""
         if self._session is None:
             timeout, connector = aiohttp.ClientTimeout(total=None), aiohttp.TCPConnector(limit=0)
@@ -291,10 +291,10 @@ class Worker:
             raise AssertionError(f"a turn of {plan.name} ended with another text")
         return count
 
-    async def _hold(self, job: Job) -> Held:
+    async def _hold(self, job: Job) -> HoldResult:
         """Open turns that then wait, and measure what they hold."""
         client, chats = self._client(job), []
-        all_begun, opening = asyncio.Event(), asyncio.Semaphore(OPENING)
+        all_begun, opening = asyncio.Event(), asyncio.Semaphore(OPEN_BATCH)
         await self._warm(job)
 
         async def one() -> None:
@@ -327,9 +327,9 @@ class Worker:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        return Held(job.count, memory / job.count / 1024, opened, cpu / wall, before / 1024)
+        return HoldResult(job.count, memory / job.count / 1024, opened, cpu / wall, before / 1024)
 
-    async def _take_over(self, job: Job) -> TakenTurns:
+    async def _take_over(self, job: Job) -> TakeoverTimes:
         """Take turns over, all at once, and leave them as soon as they are this worker's."""
         client, times = self._client(job), []
 
@@ -341,7 +341,7 @@ class Worker:
         async with asyncio.TaskGroup() as group:
             for chat_id in job.chats:
                 group.create_task(one(chat_id))
-        return TakenTurns(times, time.process_time() - cpu)
+        return TakeoverTimes(times, time.process_time() - cpu)
 
     def _client(self, job: Job) -> AsyncInference:
         """Return the client of a job, which is made if there is none yet."""

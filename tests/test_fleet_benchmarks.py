@@ -14,7 +14,7 @@ from benchmarks.fleet_costs import MODES
 from benchmarks.fleet_death import deaths
 from benchmarks.fleet_server import Plan, running_fleet_server
 from benchmarks.fleet_sizing import Assumptions, Costs, Sizes, main
-from benchmarks.fleet_takeover import Herd, simulate
+from benchmarks.fleet_takeover import Scenario, simulate
 from benchmarks.fleet_takeover import main as takeovers
 from benchmarks.fleet_worker import Job, Turns, Worker
 
@@ -29,7 +29,7 @@ PLANS = [
     Plan("snapshots", 4, 400, 500),
 ]
 ONE = Costs(**dict.fromkeys(attrs.fields_dict(Costs), 1.0))
-HERD = Herd(workers=10, dead=2, turns=20, lease=6.0)
+SCENARIO = Scenario(workers=10, dead=2, turns=20, lease=6.0)
 
 
 async def run(job: Job) -> Turns:
@@ -113,22 +113,22 @@ def test_a_cost_of_ones_own_replaces_a_measured_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("told", ["queue", "at-once"])
 def test_all_orphaned_turns_are_taken_over_when_their_leases_have_run_out(told: str) -> None:
     """Not earlier, and soon after."""
-    found = simulate(attrs.evolve(HERD, told=told, lease=6.0))
+    found = simulate(attrs.evolve(SCENARIO, told=told, lease=6.0))
     assert len(found.times) == found.turns == 40
     assert found.times[0] > 6.0 - 6.0 / 3
-    assert found.after(1) < 6.0 + HERD.poll + HERD.search + 1
+    assert found.after(1) < 6.0 + SCENARIO.poll + SCENARIO.search + 1
 
 
 def test_those_who_wait_ask_more_often_with_a_longer_lease() -> None:
     """Where all turns are known at once; where jobs are found once they are abandoned, few wait for a lease."""
-    short, long = (simulate(attrs.evolve(HERD, told="at-once", lease=lease)) for lease in (6.0, 24.0))
+    short, long = (simulate(attrs.evolve(SCENARIO, told="at-once", lease=lease)) for lease in (6.0, 24.0))
     assert long.refused > 3 * short.refused
-    assert simulate(attrs.evolve(HERD, told="queue", lease=24.0)).refused < long.refused / 3
+    assert simulate(attrs.evolve(SCENARIO, told="queue", lease=24.0)).refused < long.refused / 3
 
 
 def test_more_turns_than_a_worker_follows_at_once_wait_for_others_to_end() -> None:
     """Until these have ended."""
-    few, many = (simulate(attrs.evolve(HERD, told="at-once", at_once=number, follow=30.0)) for number in (2, 100))
+    few, many = (simulate(attrs.evolve(SCENARIO, told="at-once", at_once=number, follow=30.0)) for number in (2, 100))
     assert few.after(1) > many.after(1) + 30
 
 
@@ -150,8 +150,8 @@ def test_commands_of_redis_are_counted(fleet: Fleet) -> None:
         measured = fleet.run(job)
         kept = fleet.redis.kept()
     assert measured.turns == 10
-    assert measured.redis.asked("xadd") == measured.published == measured.snapshots + 10
-    assert measured.redis.asked("evalsha") == 80
+    assert measured.redis.calls("xadd") == measured.published == measured.snapshots + 10
+    assert measured.redis.calls("evalsha") == 80
     assert len(kept) == 10 * len(["message", "turn", "call", "snapshots"])
 
 

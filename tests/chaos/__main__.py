@@ -14,7 +14,7 @@ import attrs
 
 from .run import DEPLOY, Options, run_chaos, run_deploy
 
-_FAULTS_SHOWN = 40
+_VIOLATIONS_SHOWN = 40
 
 
 def main() -> int:
@@ -30,14 +30,14 @@ def main() -> int:
     given = parser.parse_args()
     options = Options(turns=given.turns, at_once=given.at_once, workers=given.workers, seed=given.seed)
     options, run = (DEPLOY, run_deploy) if given.deploy else (options, run_chaos)
-    verdict = asyncio.run(run(attrs.evolve(options, report=True, logs=given.logs)))
-    for name, figure in verdict.figures.items():
+    report = asyncio.run(run(attrs.evolve(options, report=True, logs=given.logs)))
+    for name, figure in report.figures.items():
         print(f"{name}: {_shown(figure)}")
-    for fault in verdict.faults[:_FAULTS_SHOWN]:
-        print(fault)
+    for violation in report.violations[:_VIOLATIONS_SHOWN]:
+        print(violation)
     if given.json:
-        given.json.write_text(json.dumps(verdict.figures, indent=2) + "\n")
-    return int(bool(verdict.faults))
+        given.json.write_text(json.dumps(report.figures, indent=2) + "\n")
+    return int(bool(report.violations))
 
 
 def _shown(figure: object) -> object:

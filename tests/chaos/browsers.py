@@ -13,9 +13,9 @@ import attrs
 
 from .plan import Plan
 
-__all__ = ["LAST", "Browser", "Event"]
+__all__ = ["FINAL_EVENTS", "Browser", "Event"]
 
-LAST = frozenset({"done", "error", "input_required"})
+FINAL_EVENTS = frozenset({"done", "error", "input_required"})
 _PAUSE = 0.2  # seconds before a browser tries again
 _SILENCE = 20.0  # seconds without a byte, comments included, after which it comes back
 
@@ -54,17 +54,17 @@ class Browser:
     chat_id: str | None
     tenant: str
     events: list[Event] = attrs.field(factory=list)
-    again: int = 0
+    reconnects: int = 0
     refused: list[int] = attrs.field(factory=list)
     seconds: float = 0.0
-    fault: str = ""
+    error: str = ""
 
     @property
     def last(self) -> Event | None:
         """The last event of the turn, if it has arrived."""
-        return self.events[-1] if self.events and self.events[-1].name in LAST else None
+        return self.events[-1] if self.events and self.events[-1].name in FINAL_EVENTS else None
 
-    async def send(self, session: aiohttp.ClientSession, fronts: Sequence[str], chance: random.Random) -> None:
+    async def send(self, session: aiohttp.ClientSession, fronts: Sequence[str], rng: random.Random) -> None:
         """Send the message until a front has taken it. It may be sent again: the turn has an id.
 
         Args:
@@ -72,13 +72,13 @@ class Browser:
             fronts: The addresses of the fronts.
             chance: Draws which front.
         """
-        taken = await self._post(session, chance.choice(fronts))
+        taken = await self._post(session, rng.choice(fronts))
         while not taken:
-            await asyncio.sleep(chance.uniform(0.5, 1.5) * _PAUSE)
-            taken = await self._post(session, chance.choice(fronts))
+            await asyncio.sleep(rng.uniform(0.5, 1.5) * _PAUSE)
+            taken = await self._post(session, rng.choice(fronts))
 
     async def follow(
-        self, session: aiohttp.ClientSession, fronts: Sequence[str], chance: random.Random, drops: float
+        self, session: aiohttp.ClientSession, fronts: Sequence[str], rng: random.Random, drops: float
     ) -> None:
         """Follow the turn to its last event.
 
@@ -89,11 +89,11 @@ class Browser:
             drops: The probability that a connection is lost, of each one.
         """
         while self.last is None:
-            left = chance.randint(1, 12) if chance.random() < drops else None  # events, then it is gone
-            await self._listen(session, chance.choice(fronts), left)
+            left = rng.randint(1, 12) if rng.random() < drops else None  # events, then it is gone
+            await self._listen(session, rng.choice(fronts), left)
             if self.last is None:
-                self.again += 1
-                await asyncio.sleep(chance.uniform(0.2, 1.0) * _PAUSE)
+                self.reconnects += 1
+                await asyncio.sleep(rng.uniform(0.2, 1.0) * _PAUSE)
 
     async def _post(self, session: aiohttp.ClientSession, front: str) -> bool:
         """Send the message; returns whether the front has taken it."""
@@ -104,7 +104,7 @@ class Browser:
                     return True
                 self._note_refusal(response)
         except (aiohttp.ClientError, TimeoutError):
-            self.again += 1
+            self.reconnects += 1
         return False
 
     async def _listen(self, session: aiohttp.ClientSession, front: str, left: int | None) -> None:
@@ -120,7 +120,7 @@ class Browser:
                     return
                 async for event in read_events(response.content):
                     self.events.append(event)
-                    if event.name in LAST or (left is not None and (left := left - 1) <= 0):
+                    if event.name in FINAL_EVENTS or (left is not None and (left := left - 1) <= 0):
                         return
         except (aiohttp.ClientError, TimeoutError):
             return

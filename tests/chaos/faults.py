@@ -12,11 +12,11 @@ from typing import Any
 import attrs
 
 from .processes import Fleet, Process
-from .proxy import CuttingProxy
+from .proxy import FaultyProxy
 
 __all__ = ["Faults", "Rates"]
 
-_LOOK = 0.5  # seconds between two looks at what has ended by itself
+_RESTART_INTERVAL = 0.5  # seconds between two looks at what has ended by itself
 
 
 @attrs.frozen
@@ -58,7 +58,7 @@ class Faults:
         counts: How often what has happened.
     """
 
-    def __init__(self, fleet: Fleet, runtime: CuttingProxy, redis: CuttingProxy, rates: Rates, seed: int) -> None:
+    def __init__(self, fleet: Fleet, runtime: FaultyProxy, redis: FaultyProxy, rates: Rates, seed: int) -> None:
         self.counts: collections.Counter[str] = collections.Counter()
         self._fleet = fleet
         self._runtime = runtime
@@ -75,14 +75,14 @@ class Faults:
             ("kill", rates.kill, self._kill),
             ("redis", rates.redis, self._restart_redis),
             ("pause", rates.pause, self._pause),
-            ("cut", rates.cut, self._cut),
-            ("cut redis", rates.cut_redis, self._cut_redis),
+            ("cut", rates.cut, self._reset_runtime_connection),
+            ("cut redis", rates.cut_redis, self._reset_redis_connection),
             ("front", rates.front, self._kill_front),
         ]
         tasks = [
             asyncio.create_task(self._repeat(name, mean, fault)) for name, mean, fault in kinds if mean is not None
         ]
-        tasks.append(asyncio.create_task(self._start_again()))
+        tasks.append(asyncio.create_task(self._restart_ended()))
         try:
             yield
         finally:
@@ -97,15 +97,15 @@ class Faults:
     async def _repeat(
         self, name: str, mean: float, fault: Callable[[random.Random], Coroutine[Any, Any, None]]
     ) -> None:
-        chance = random.Random(f"{self._seed}/{name}")
+        rng = random.Random(f"{self._seed}/{name}")
         while True:
-            await asyncio.sleep(mean * chance.uniform(0.5, 1.5))
-            await fault(chance)
+            await asyncio.sleep(mean * rng.uniform(0.5, 1.5))
+            await fault(rng)
 
-    async def _start_again(self) -> None:
+    async def _restart_ended(self) -> None:
         """Start again what has ended by itself, as a supervisor does: what cannot reach Redis at its start ends."""
         while True:
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(_RESTART_INTERVAL)
             for processes, start in (
                 (self._fleet.workers, self._fleet.start_worker),
                 (self._fleet.fronts, self._fleet.start_front),
@@ -114,26 +114,26 @@ class Faults:
                     start(number)
                     self.counts["ended by themselves"] += 1
 
-    async def _kill(self, chance: random.Random) -> None:
-        number = chance.choice([number for number, worker in self._fleet.workers.items() if not worker.paused])
+    async def _kill(self, rng: random.Random) -> None:
+        number = rng.choice([number for number, worker in self._fleet.workers.items() if not worker.paused])
         self._fleet.workers[number].kill()
         self._fleet.start_worker(number)
         self.counts["kills"] += 1
 
-    async def _restart_redis(self, chance: random.Random) -> None:
+    async def _restart_redis(self, rng: random.Random) -> None:
         self._fleet.redis.kill()
         try:
-            await asyncio.sleep(chance.uniform(0.0, self._rates.down))
+            await asyncio.sleep(rng.uniform(0.0, self._rates.down))
         finally:
             await asyncio.shield(asyncio.to_thread(self._fleet.redis.start))
         self.counts["redis restarts"] += 1
 
-    async def _pause(self, chance: random.Random) -> None:
+    async def _pause(self, rng: random.Random) -> None:
         """Begin to stop a worker; several may be stopped at once, but not all."""
         running = [worker for worker in self._fleet.workers.values() if not worker.paused]
         if len(running) > 1:
             longest = self._rates.paused
-            task = asyncio.create_task(self._stop(chance.choice(running), chance.uniform(longest / 3, longest)))
+            task = asyncio.create_task(self._stop(rng.choice(running), rng.uniform(longest / 3, longest)))
             self._pauses.add(task)
             task.add_done_callback(self._pauses.discard)
 
@@ -145,14 +145,14 @@ class Faults:
             worker.resume()
         self.counts["pauses"] += 1
 
-    async def _cut(self, chance: random.Random) -> None:
-        self.counts["connections cut"] += self._runtime.cut(chance)
+    async def _reset_runtime_connection(self, rng: random.Random) -> None:
+        self.counts["connections cut"] += self._runtime.reset_one(rng)
 
-    async def _cut_redis(self, chance: random.Random) -> None:
-        self.counts["connections to Redis cut"] += self._redis.cut(chance)
+    async def _reset_redis_connection(self, rng: random.Random) -> None:
+        self.counts["connections to Redis cut"] += self._redis.reset_one(rng)
 
-    async def _kill_front(self, chance: random.Random) -> None:
-        number = chance.randrange(len(self._fleet.fronts))
+    async def _kill_front(self, rng: random.Random) -> None:
+        number = rng.randrange(len(self._fleet.fronts))
         self._fleet.fronts[number].kill()
         self._fleet.start_front(number)
         self.counts["front kills"] += 1

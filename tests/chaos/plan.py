@@ -32,9 +32,9 @@ class Plan:
     rounds: tuple[int, ...]
 
     @classmethod
-    def drawn(cls, turn_id: str, chance: random.Random) -> Plan:
+    def generate(cls, turn_id: str, rng: random.Random) -> Plan:
         """Draw one: most turns call one tool, some several at once or one after the other, some none."""
-        rounds = chance.choices([(1,), (2,), (1, 1), (0,)], (55, 20, 15, 10))[0]
+        rounds = rng.choices([(1,), (2,), (1, 1), (0,)], (55, 20, 15, 10))[0]
         return cls(turn_id, rounds)
 
     @classmethod
@@ -64,8 +64,8 @@ class Plan:
 
     def words(self, results: Sequence[str]) -> list[str]:
         """Return the words of the message that follows on some results: of the last one all results are part."""
-        chance = random.Random(f"{self.turn_id}/{len(results)}")
-        filler = chance.choices(_WORDS, k=chance.randint(_FEWEST, _MOST))
+        rng = random.Random(f"{self.turn_id}/{len(results)}")
+        filler = rng.choices(_WORDS, k=rng.randint(_FEWEST, _MOST))
         if self.round_of(len(results)) is not None:
             return [self.turn_id, "asks:", *filler]
         return [self.turn_id, "ends:", *filler, *results, "whole."]

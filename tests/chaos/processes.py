@@ -19,7 +19,7 @@ from typing import Self
 from tests.redis_server import RedisServer, free_port
 from tests.support import wait_until
 
-from . import agent, forker, runtime
+from . import agent, fork_server, runtime
 
 __all__ = ["Fleet", "Process"]
 
@@ -74,12 +74,12 @@ class Process:
             os.killpg(self.pid, number)
 
 
-class Forker:
+class ForkServer:
     """Starts processes that need not import anything; a context manager. All of them end with it."""
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", forker.__name__],
+            [sys.executable, "-m", fork_server.__name__],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -182,12 +182,14 @@ class Fleet:
         port = self.addresses[number].rpartition(":")[2]
         options = ["--host", "127.0.0.1", "--port", port, "--timeout-graceful-shutdown", "5", "--log-level", "warning"]
         program = ["-m", "uvicorn", "front:app", "--app-dir", str(EXAMPLE), *options]
-        self.fronts[number] = self._forker.start(program, self.home / f"front-{number}.log", self._named("front"))
+        self.fronts[number] = self._fork_server.start(program, self.home / f"front-{number}.log", self._named("front"))
 
     def start_worker(self, number: int) -> None:
         """Start a worker in the place of another one; it is not waited for."""
         program = [str(EXAMPLE / "worker.py")]
-        self.workers[number] = self._forker.start(program, self.home / f"worker-{number}.log", self._named("worker"))
+        self.workers[number] = self._fork_server.start(
+            program, self.home / f"worker-{number}.log", self._named("worker")
+        )
 
     def kill_all(self) -> None:
         """Kill all fronts and workers, and wait for their end."""
@@ -205,7 +207,7 @@ class Fleet:
             if self._logs is not None:
                 exits.callback(shutil.copytree, self.home, self._logs)
             exits.enter_context(self.redis)
-            self._forker = exits.enter_context(Forker())
+            self._fork_server = exits.enter_context(ForkServer())
             self._start_runtime(exits)
             exits.callback(self.kill_all)
             self._exits = exits.pop_all()
@@ -219,7 +221,7 @@ class Fleet:
     def _start_runtime(self, exits: contextlib.ExitStack) -> None:
         written = self.home / "runtime.address"
         program = ["-m", runtime.__name__, str(written), str(self.accepted), str(self._pace)]
-        process = self._forker.start(program, self.home / "runtime.log", {})
+        process = self._fork_server.start(program, self.home / "runtime.log", {})
         exits.callback(process.kill)
         wait_until(lambda: written.exists() or process.ended, "the start of the runtime", _STARTS_WITHIN)
         assert written.exists(), self.log("runtime")

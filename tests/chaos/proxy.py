@@ -10,12 +10,12 @@ import struct
 from types import TracebackType
 from typing import Self
 
-__all__ = ["CuttingProxy"]
+__all__ = ["FaultyProxy"]
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER that turns a close into a RST
 
 
-class CuttingProxy:
+class FaultyProxy:
     """Passes connections on to a port on this machine; an async context manager.
 
     Args:
@@ -32,11 +32,11 @@ class CuttingProxy:
         port: int = self._server.sockets[0].getsockname()[1]
         return port
 
-    def cut(self, chance: random.Random) -> bool:
+    def reset_one(self, rng: random.Random) -> bool:
         """Reset one of the open connections, in whatever it is in the middle of; return whether there was one."""
         if not self._open:
             return False
-        for writer in self._open[chance.choice(list(self._open))]:
+        for writer in self._open[rng.choice(list(self._open))]:
             with contextlib.suppress(OSError):  # the other side has just closed it
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             writer.transport.abort()

@@ -17,11 +17,11 @@ from inferencesh import AsyncInference
 from tests.support import eventually
 
 from .browsers import Browser
+from .checks import Observations, Report, check, read_chats, read_lines, read_streams
 from .faults import Faults, Rates
 from .plan import Plan
 from .processes import Fleet
-from .proxy import CuttingProxy
-from .verdict import Evidence, Verdict, judge, read_chats, read_lines, read_streams
+from .proxy import FaultyProxy
 
 __all__ = ["DEPLOY", "Options", "Run", "run_chaos", "run_deploy"]
 
@@ -105,30 +105,32 @@ class Run:
     browsers: list[Browser] = attrs.field(factory=list)
     ended: int = 0
 
-    async def converse(self, session: aiohttp.ClientSession, chance: random.Random, go_on: Callable[[], bool]) -> None:
+    async def converse(
+        self, session: aiohttp.ClientSession, rng: random.Random, more_wanted: Callable[[], bool]
+    ) -> None:
         """Have conversations of a few turns each, one after the other."""
-        while go_on():
-            tenant, chat_id = f"tenant-{chance.randrange(_TENANTS)}", None
-            for _ in range(chance.randint(1, 5)):
-                if not go_on():
+        while more_wanted():
+            tenant, chat_id = f"tenant-{rng.randrange(_TENANTS)}", None
+            for _ in range(rng.randint(1, 5)):
+                if not more_wanted():
                     return
-                plan = Plan.drawn(f"{self.options.seed}-{len(self.browsers)}", chance)
+                plan = Plan.generate(f"{self.options.seed}-{len(self.browsers)}", rng)
                 browser = Browser(plan, chat_id, tenant)
                 self.browsers.append(browser)
-                await self._follow(browser, session, chance)
+                await self._follow(browser, session, rng)
                 if browser.last is None or browser.last.name != "done":
                     break
                 chat_id = browser.last.data["chat_id"]
 
-    async def _follow(self, browser: Browser, session: aiohttp.ClientSession, chance: random.Random) -> None:
+    async def _follow(self, browser: Browser, session: aiohttp.ClientSession, rng: random.Random) -> None:
         began = time.monotonic()
         try:
-            await browser.send(session, self.fleet.addresses, chance)
+            await browser.send(session, self.fleet.addresses, rng)
             began = time.monotonic()
             async with asyncio.timeout(self.options.patience):
-                await browser.follow(session, self.fleet.addresses, chance, self.options.drops)
+                await browser.follow(session, self.fleet.addresses, rng, self.options.drops)
         except (TimeoutError, AssertionError) as error:
-            browser.fault = str(error)
+            browser.error = str(error)
         browser.seconds = time.monotonic() - began
         self.ended += 1
 
@@ -137,7 +139,7 @@ class Run:
         """How many turns a worker has begun and not ended, as far as the browsers know."""
         return sum(bool(browser.events) and browser.last is None for browser in self.browsers)
 
-    async def judge(self) -> Verdict:
+    async def check(self) -> Report:
         """Judge all turns, when they have ended."""
         url, key = self.fleet.runtime_url, self.fleet.api_key
         async with AsyncInference(key, base_url=url, trust_env=False) as client:
@@ -145,10 +147,10 @@ class Run:
         turn_ids = [browser.plan.turn_id for browser in self.browsers]
         streams = await read_streams(self.fleet.redis.url, _PREFIX, turn_ids)
         handlers, accepted = read_lines(self.fleet.handlers), read_lines(self.fleet.accepted)
-        return judge(Evidence(self.browsers, chats, streams, handlers, accepted))
+        return check(Observations(self.browsers, chats, streams, handlers, accepted))
 
 
-async def run_chaos(options: Options) -> Verdict:
+async def run_chaos(options: Options) -> Report:
     """Run turns while everything is killed, stopped and cut off, and judge them.
 
     Args:
@@ -159,8 +161,8 @@ async def run_chaos(options: Options) -> Verdict:
     """
     with new_fleet(options) as fleet:
         async with (
-            CuttingProxy(urlsplit(fleet.runtime_url).port or 0) as runtime,
-            CuttingProxy(fleet.redis.port) as redis,
+            FaultyProxy(urlsplit(fleet.runtime_url).port or 0) as runtime,
+            FaultyProxy(fleet.redis.port) as redis,
         ):
             run = Run(options, fleet)
             faults = Faults(fleet, runtime, redis, options.rates, options.seed)
@@ -171,12 +173,12 @@ async def run_chaos(options: Options) -> Verdict:
                 await run_turns(run, lambda: len(run.browsers) < options.turns)
             seconds = time.monotonic() - began
             await asyncio.to_thread(fleet.kill_all)  # while the proxies are there, so that no connection outlives them
-        verdict = await run.judge()
-    verdict.figures |= {**faults.counts, "seconds": round(seconds, 1), "seed": options.seed}
-    return verdict
+        report = await run.check()
+    report.figures |= {**faults.counts, "seconds": round(seconds, 1), "seed": options.seed}
+    return report
 
 
-async def run_deploy(options: Options) -> Verdict:
+async def run_deploy(options: Options) -> Report:
     """Run turns while first all workers and then all fronts are replaced, one after the other, and judge them.
 
     Args:
@@ -192,9 +194,9 @@ async def run_deploy(options: Options) -> Verdict:
         deploying = asyncio.create_task(_deploy(run))
         await run_turns(run, lambda: not deploying.done())
         in_flight = await deploying
-        verdict = await run.judge()
-    verdict.figures["turns in flight"] = in_flight
-    return verdict
+        report = await run.check()
+    report.figures["turns in flight"] = in_flight
+    return report
 
 
 async def _deploy(run: Run) -> list[int]:
@@ -227,13 +229,13 @@ def new_fleet(options: Options) -> Fleet:
     )
 
 
-async def run_turns(run: Run, go_on: Callable[[], bool]) -> None:
+async def run_turns(run: Run, more_wanted: Callable[[], bool]) -> None:
     """Have conversations, so many at once, until no more are wanted and all turns have ended."""
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
     async with aiohttp.ClientSession(connector=connector) as session, asyncio.TaskGroup() as group:
         reporter = group.create_task(_report(run)) if run.options.report else None
-        chances = [random.Random(f"{run.options.seed}/browser/{n}") for n in range(run.options.at_once)]
-        await asyncio.gather(*(run.converse(session, chance, go_on) for chance in chances))
+        rngs = [random.Random(f"{run.options.seed}/browser/{n}") for n in range(run.options.at_once)]
+        await asyncio.gather(*(run.converse(session, rng, more_wanted) for rng in rngs))
         if reporter is not None:
             reporter.cancel()
 

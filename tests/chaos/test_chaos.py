@@ -22,9 +22,9 @@ OPTIONS = Options(
 
 def test_nothing_is_lost_and_nothing_is_done_twice_whatever_is_killed() -> None:
     """Every turn has its whole text or a typed failure, every call one result, and every browser a reply that grows."""
-    verdict = asyncio.run(run_chaos(OPTIONS))
-    assert not verdict.faults, "\n".join([*verdict.faults, str(verdict.figures)])
-    figures = verdict.figures
+    report = asyncio.run(run_chaos(OPTIONS))
+    assert not report.violations, "\n".join([*report.violations, str(report.figures)])
+    figures = report.figures
     assert figures["turns"] == OPTIONS.turns
     assert figures["whole"] >= OPTIONS.turns * 0.75, figures
     for fault in ("kills", "redis restarts", "pauses", "connections cut", "front kills", "takeovers"):

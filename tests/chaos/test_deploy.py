@@ -14,9 +14,9 @@ pytestmark = [pytest.mark.redis, pytest.mark.timeout(150)]
 
 def test_a_deploy_lets_turns_end() -> None:
     """No turn changes its worker and no handler starts twice, for the time to drain is enough."""
-    verdict = asyncio.run(run_deploy(DEPLOY))
-    figures = verdict.figures
-    assert not verdict.faults, "\n".join([*verdict.faults, str(figures)])
+    report = asyncio.run(run_deploy(DEPLOY))
+    figures = report.figures
+    assert not report.violations, "\n".join([*report.violations, str(figures)])
     assert min(figures["turns in flight"]) >= 50, figures
     assert figures["whole"] == figures["turns"]
     assert (figures["takeovers"], figures["handler repeats"]) == (0, 0), figures
@@ -24,8 +24,8 @@ def test_a_deploy_lets_turns_end() -> None:
 
 def test_turns_that_do_not_end_in_time_are_taken_over_at_once() -> None:
     """Nobody waits for the end of a lease, which is a minute here, and nothing is lost either."""
-    verdict = asyncio.run(run_deploy(attrs.evolve(DEPLOY, at_once=40, drain=1.0, patience=40.0)))
-    figures = verdict.figures
-    assert not verdict.faults, "\n".join([*verdict.faults, str(figures)])
+    report = asyncio.run(run_deploy(attrs.evolve(DEPLOY, at_once=40, drain=1.0, patience=40.0)))
+    figures = report.figures
+    assert not report.violations, "\n".join([*report.violations, str(figures)])
     assert figures["whole"] == figures["turns"]
     assert figures["takeovers"] > 0, figures

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import pytest
 
-from tests.chaos.processes import Forker
+from tests.chaos.processes import ForkServer
 from tests.support import Step
 
 from .processes import Fleet
@@ -23,17 +23,17 @@ class MakeFleet(Protocol):
 
 
 @pytest.fixture(scope="session")
-def forker() -> Iterator[Forker]:
+def fork_server() -> Iterator[ForkServer]:
     """What starts processes without importing everything anew."""
-    with Forker() as forker:
-        yield forker
+    with ForkServer() as fork_server:
+        yield fork_server
 
 
 @pytest.fixture
-def make_fleet(forker: Forker, tmp_path: Path) -> MakeFleet:
+def make_fleet(fork_server: ForkServer, tmp_path: Path) -> MakeFleet:
     """Make a fleet whose model answers by a script."""
 
     def make(*steps: list[Step], **settings: str) -> Fleet:
-        return Fleet(forker, tmp_path, *steps, **settings)
+        return Fleet(fork_server, tmp_path, *steps, **settings)
 
     return make

@@ -10,7 +10,7 @@ from typing import Self
 
 import httpx
 
-from tests.chaos.processes import EXAMPLE, Forker, Process
+from tests.chaos.processes import EXAMPLE, ForkServer, Process
 from tests.redis_server import RedisServer, free_port
 from tests.support import Served, Step, wait_until
 
@@ -25,7 +25,7 @@ class Fleet:
     """Fronts and workers under test; ``with`` starts Redis and the runtime and ends everything.
 
     Args:
-        forker: What starts the processes.
+        fork_server: What starts the processes.
         home: A directory of the test's own.
         steps: The script of the model.
         settings: More environment variables of the processes.
@@ -34,9 +34,9 @@ class Fleet:
         fronts: What talks to the fronts, by their names.
     """
 
-    def __init__(self, forker: Forker, home: Path, *steps: Sequence[Step], **settings: str) -> None:
+    def __init__(self, fork_server: ForkServer, home: Path, *steps: Sequence[Step], **settings: str) -> None:
         self.home = home
-        self._forker = forker
+        self._fork_server = fork_server
         self.redis = RedisServer()
         self.runtime = Served(*steps)
         self._settings = settings
@@ -115,7 +115,7 @@ class Fleet:
             **settings,
         }
         self._log(name).touch()
-        self._processes[name] = self._forker.start(arguments, self._log(name), environment)
+        self._processes[name] = self._fork_server.start(arguments, self._log(name), environment)
 
     def _log(self, name: str) -> Path:
         return self.home / f"{name.replace(' ', '-')}.log"

@@ -14,10 +14,10 @@ from redis.asyncio import Redis
 
 from inferencesh import AsyncInference, Role
 
-from .browsers import LAST, Browser, Event
+from .browsers import FINAL_EVENTS, Browser, Event
 from .plan import Plan
 
-__all__ = ["Evidence", "Verdict", "judge", "read_chats", "read_lines", "read_streams"]
+__all__ = ["Observations", "Report", "check", "read_chats", "read_lines", "read_streams"]
 
 UNTYPED = "internal_error"  # what browsers are told of an exception that nobody has foreseen
 
@@ -31,7 +31,7 @@ class ChatTurn:
 
 
 @attrs.frozen
-class Evidence:
+class Observations:
     """What is known of a run after its end.
 
     Attributes:
@@ -50,7 +50,7 @@ class Evidence:
 
 
 @attrs.define
-class Verdict:
+class Report:
     """What is wrong with a run, one sentence for each fault, and its figures.
 
     Attributes:
@@ -66,7 +66,7 @@ class Verdict:
     figures: dict[str, Any] = attrs.field(factory=dict)
 
     @property
-    def faults(self) -> list[str]:
+    def violations(self) -> list[str]:
         """Everything that is wrong."""
         return [
             *(f"lost: {what}" for what in self.lost),
@@ -75,83 +75,81 @@ class Verdict:
         ]
 
 
-def judge(evidence: Evidence) -> Verdict:
+def check(observed: Observations) -> Report:
     """Compare a run with what was promised."""
-    verdict = Verdict()
+    report = Report()
     failures: collections.Counter[str] = collections.Counter()
-    for browser in evidence.browsers:
+    for browser in observed.browsers:
         turn_id = browser.plan.turn_id
-        turns = evidence.chats.get(turn_id, [])
+        turns = observed.chats.get(turn_id, [])
         if len(turns) > 1:
-            verdict.doubled.append(f"{turn_id}: its message is in the chats {len(turns)} times")
-        _judge_results(browser, turns, verdict)
-        _judge_end(browser, turns, verdict, failures)
-        _judge_events(browser, verdict)
-        _judge_stream(browser, evidence.streams.get(turn_id, []), verdict)
-    if unknown := set(evidence.chats) - {browser.plan.turn_id for browser in evidence.browsers}:
-        verdict.wrong.append(f"messages that nobody has written: {sorted(unknown)}")
-    _judge_handlers(evidence, verdict)
-    verdict.figures |= _figures(evidence, failures)
-    verdict.figures |= {"lost": len(verdict.lost), "doubled": len(verdict.doubled), "wrong": len(verdict.wrong)}
-    return verdict
+            report.doubled.append(f"{turn_id}: its message is in the chats {len(turns)} times")
+        _check_results(browser, turns, report)
+        _check_end(browser, turns, report, failures)
+        _check_events(browser, report)
+        _check_stream(browser, observed.streams.get(turn_id, []), report)
+    if unknown := set(observed.chats) - {browser.plan.turn_id for browser in observed.browsers}:
+        report.wrong.append(f"messages that nobody has written: {sorted(unknown)}")
+    _check_handlers(observed, report)
+    report.figures |= _figures(observed, failures)
+    report.figures |= {"lost": len(report.lost), "doubled": len(report.doubled), "wrong": len(report.wrong)}
+    return report
 
 
-def _judge_results(browser: Browser, turns: Sequence[ChatTurn], verdict: Verdict) -> None:
+def _check_results(browser: Browser, turns: Sequence[ChatTurn], report: Report) -> None:
     """No call has more than one result."""
     for turn in turns:
         calls = collections.Counter(result.partition("=")[0] for result in turn.results)
         for call, count in calls.items():
             if count > 1:
-                verdict.doubled.append(f"{browser.plan.turn_id}: the call {call} has {count} results")
+                report.doubled.append(f"{browser.plan.turn_id}: the call {call} has {count} results")
 
 
-def _judge_end(
-    browser: Browser, turns: Sequence[ChatTurn], verdict: Verdict, failures: collections.Counter[str]
-) -> None:
+def _check_end(browser: Browser, turns: Sequence[ChatTurn], report: Report, failures: collections.Counter[str]) -> None:
     """A turn ends with its whole text, the same in the chat and in the browser, or with a typed failure."""
     turn_id, last = browser.plan.turn_id, browser.last
     if last is None:
-        verdict.lost.append(
-            f"{turn_id}: no last event in {browser.seconds:.0f} s, {_brief(browser.events)} {browser.fault}"
+        report.lost.append(
+            f"{turn_id}: no last event in {browser.seconds:.0f} s, {_brief(browser.events)} {browser.error}"
         )
     elif last.name == "error":
         failures[last.data["type"]] += 1
         if last.data["type"] == UNTYPED:
-            verdict.wrong.append(f"{turn_id}: ended with an error that nobody has foreseen")
+            report.wrong.append(f"{turn_id}: ended with an error that nobody has foreseen")
     elif last.name != "done":
-        verdict.lost.append(f"{turn_id}: ended with {last.name}")
+        report.lost.append(f"{turn_id}: ended with {last.name}")
     elif not turns:
-        verdict.lost.append(f"{turn_id}: is done, but its message is in no chat")
+        report.lost.append(f"{turn_id}: is done, but its message is in no chat")
     else:
         results, expected = turns[0].results, browser.plan.calls
         if [result.partition("=")[0] for result in results] != expected:
-            verdict.lost.append(f"{turn_id}: has the results {results} for the calls {expected}")
+            report.lost.append(f"{turn_id}: has the results {results} for the calls {expected}")
         text = browser.plan.text(results)
         for where, found in (("the chat", turns[0].texts[-1]), ("the browser", last.data["text"])):
             if found != text:
-                verdict.lost.append(f"{turn_id}: the text in {where} is {found!r} instead of {text!r}")
+                report.lost.append(f"{turn_id}: the text in {where} is {found!r} instead of {text!r}")
         shown = [*_texts(browser.events).values()]
         if shown != turns[0].texts:
-            verdict.lost.append(f"{turn_id}: the browser has been shown {shown} of {turns[0].texts}")
+            report.lost.append(f"{turn_id}: the browser has been shown {shown} of {turns[0].texts}")
 
 
-def _judge_events(browser: Browser, verdict: Verdict) -> None:
+def _check_events(browser: Browser, report: Report) -> None:
     """Ids grow, replies grow, and the last event comes once."""
     turn_id, events = browser.plan.turn_id, browser.events
     for before, after in itertools.pairwise(events):
         if not before.order < after.order:
-            verdict.wrong.append(f"{turn_id}: the event {after.id} came after {before.id}")
-    if sum(event.name in LAST for event in events) > 1:
-        verdict.doubled.append(f"{turn_id}: more than one last event, {_brief(events)}")
+            report.wrong.append(f"{turn_id}: the event {after.id} came after {before.id}")
+    if sum(event.name in FINAL_EVENTS for event in events) > 1:
+        report.doubled.append(f"{turn_id}: more than one last event, {_brief(events)}")
     texts: dict[str, str] = {}
     for event in events:
         if event.name not in {"message", "done", "input_required"}:
             continue
         message_id, text = event.data["id"], event.data["text"]
         if not text.startswith(texts.get(message_id, "")):
-            verdict.wrong.append(f"{turn_id}: the reply went back from {texts[message_id]!r} to {text!r}")
+            report.wrong.append(f"{turn_id}: the reply went back from {texts[message_id]!r} to {text!r}")
         elif message_id in texts and next(reversed(texts)) != message_id and text != texts[message_id]:
-            verdict.wrong.append(f"{turn_id}: a message has grown after the next one had begun")
+            report.wrong.append(f"{turn_id}: a message has grown after the next one had begun")
         texts[message_id] = text
 
 
@@ -160,61 +158,61 @@ def _texts(events: Sequence[Event]) -> dict[str, str]:
     return {event.data["id"]: event.data["text"] for event in events if "text" in event.data}
 
 
-def _judge_stream(browser: Browser, stream: Sequence[Event], verdict: Verdict) -> None:
+def _check_stream(browser: Browser, stream: Sequence[Event], report: Report) -> None:
     """The browser has seen every event that is left, and nothing comes behind the last one."""
     turn_id = browser.plan.turn_id
-    ends = [event.name in LAST for event in stream]
+    ends = [event.name in FINAL_EVENTS for event in stream]
     if browser.last is not None and (sum(ends) != 1 or not ends[-1]):
-        verdict.doubled.append(f"{turn_id}: {sum(ends)} last events in its stream, {_brief(stream)}")
+        report.doubled.append(f"{turn_id}: {sum(ends)} last events in its stream, {_brief(stream)}")
     seen = {event.id: event for event in browser.events}
     missed = [event.id for event in stream if event.id not in seen]
     if missed and browser.last is not None:
-        verdict.wrong.append(f"{turn_id}: the browser has missed {missed}, {_brief(browser.events)}")
+        report.wrong.append(f"{turn_id}: the browser has missed {missed}, {_brief(browser.events)}")
     if any(seen.get(event.id, event) != event for event in stream):
-        verdict.wrong.append(f"{turn_id}: an event has changed")
+        report.wrong.append(f"{turn_id}: an event has changed")
 
 
-def _judge_handlers(evidence: Evidence, verdict: Verdict) -> None:
+def _check_handlers(observed: Observations, report: Report) -> None:
     """A result is of a handler that ended; attempts have numbers of their own, and a call has one key."""
-    ended = {line["result"] for line in evidence.handlers if line["step"] == "end"}
-    for turn_id, turns in evidence.chats.items():
-        verdict.wrong += [
+    ended = {line["result"] for line in observed.handlers if line["step"] == "end"}
+    for turn_id, turns in observed.chats.items():
+        report.wrong += [
             f"{turn_id}: the result {result!r} is of no handler"
             for turn in turns
             for result in turn.results
             if result not in ended
         ]
     starts: dict[str, list[Mapping[str, Any]]] = collections.defaultdict(list)
-    for line in evidence.handlers:
+    for line in observed.handlers:
         if line["step"] == "start":
             starts[line["call"]].append(line)
     keys = collections.Counter(key for lines in starts.values() for key in {line["key"] for line in lines})
     for lines in starts.values():
         attempts = [line["attempt"] for line in lines]
         if len(set(attempts)) != len(attempts):
-            verdict.wrong.append(f"{lines[0]['what']}: was started as the attempts {attempts}")
+            report.wrong.append(f"{lines[0]['what']}: was started as the attempts {attempts}")
         if len({line["key"] for line in lines}) > 1 or keys[lines[0]["key"]] > 1:
-            verdict.wrong.append(f"{lines[0]['what']}: its idempotency key is not its own")
-    accepted = collections.Counter(line["call"] for line in evidence.accepted)
-    verdict.doubled += [f"{call}: {count} results were accepted" for call, count in accepted.items() if count > 1]
+            report.wrong.append(f"{lines[0]['what']}: its idempotency key is not its own")
+    accepted = collections.Counter(line["call"] for line in observed.accepted)
+    report.doubled += [f"{call}: {count} results were accepted" for call, count in accepted.items() if count > 1]
 
 
-def _figures(evidence: Evidence, failures: Mapping[str, int]) -> dict[str, Any]:
-    starts = [line["call"] for line in evidence.handlers if line["step"] == "start"]
-    workers = [[event for event in stream if event.name == "worker"] for stream in evidence.streams.values()]
-    refused = collections.Counter(status for browser in evidence.browsers for status in browser.refused)
-    times = sorted(browser.seconds for browser in evidence.browsers) or [0.0]
+def _figures(observed: Observations, failures: Mapping[str, int]) -> dict[str, Any]:
+    starts = [line["call"] for line in observed.handlers if line["step"] == "start"]
+    workers = [[event for event in stream if event.name == "worker"] for stream in observed.streams.values()]
+    refused = collections.Counter(status for browser in observed.browsers for status in browser.refused)
+    times = sorted(browser.seconds for browser in observed.browsers) or [0.0]
     return {
-        "turns": len(evidence.browsers),
-        "whole": sum(browser.last is not None and browser.last.name == "done" for browser in evidence.browsers),
+        "turns": len(observed.browsers),
+        "whole": sum(browser.last is not None and browser.last.name == "done" for browser in observed.browsers),
         "typed failures": dict(sorted(failures.items())),
         "turns taken over": sum(len(begun) > 1 for begun in workers),
         "takeovers": sum(max(0, len(begun) - 1) for begun in workers),
-        "tool calls": sum(len(turn.results) for turns in evidence.chats.values() for turn in turns),
+        "tool calls": sum(len(turn.results) for turns in observed.chats.values() for turn in turns),
         "handler starts": len(starts),
         "handler repeats": len(starts) - len(set(starts)),
-        "results accepted": len(evidence.accepted),
-        "browsers that came back": sum(browser.again for browser in evidence.browsers),
+        "results accepted": len(observed.accepted),
+        "browsers that came back": sum(browser.reconnects for browser in observed.browsers),
         "refused requests": {str(status): count for status, count in sorted(refused.items())},
         "seconds of a turn": {"median": round(times[len(times) // 2], 1), "longest": round(times[-1], 1)},
     }

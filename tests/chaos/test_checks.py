@@ -9,8 +9,8 @@ import attrs
 import pytest
 
 from .browsers import Browser, Event
+from .checks import ChatTurn, Observations, check
 from .plan import Plan
-from .verdict import ChatTurn, Evidence, judge
 
 PLAN = Plan("7", (1, 1))
 RESULTS = [f"{call}=abc{at}" for at, call in enumerate(PLAN.calls)]
@@ -54,26 +54,26 @@ def run(
     stream: Sequence[Event] = KEPT,
     handlers: Sequence[Mapping[str, Any]] = HANDLERS,
     accepted: Sequence[Mapping[str, Any]] = ({"call": "0"}, {"call": "1"}),
-) -> Evidence:
+) -> Observations:
     """Return what is left of a run of one turn, which a worker has begun and another one has ended."""
     browser = Browser(PLAN, None, "tenant", list(events))
-    return Evidence([browser], {"7": turns} if turns else {}, {"7": stream}, handlers, accepted)
+    return Observations([browser], {"7": turns} if turns else {}, {"7": stream}, handlers, accepted)
 
 
 def test_a_good_run_has_figures_and_no_faults() -> None:
     """A takeover and a handler that was started twice are counted, and allowed."""
-    verdict = judge(run())
-    assert verdict.faults == []
+    report = check(run())
+    assert report.violations == []
     expected = {"turns": 1, "whole": 1, "takeovers": 1, "handler starts": 3, "handler repeats": 1, "tool calls": 2}
-    assert expected.items() <= verdict.figures.items()
+    assert expected.items() <= report.figures.items()
 
 
 def test_a_typed_failure_is_counted() -> None:
     """It may come after a message that did not arrive anywhere."""
     error = Event("1-1", "error", {"type": "stream_lost"})
-    verdict = judge(run([WORKER, error], (), [WORKER, error], ()))
-    assert verdict.faults == []
-    assert verdict.figures["typed failures"] == {"stream_lost": 1}
+    report = check(run([WORKER, error], (), [WORKER, error], ()))
+    assert report.violations == []
+    assert report.figures["typed failures"] == {"stream_lost": 1}
 
 
 def last(event: Event) -> Sequence[Event]:
@@ -81,7 +81,7 @@ def last(event: Event) -> Sequence[Event]:
     return [*EVENTS[:-1], event]
 
 
-SPOILED: dict[str, tuple[str, Callable[[], Evidence]]] = {
+VIOLATIONS: dict[str, tuple[str, Callable[[], Observations]]] = {
     "no end": ("lost: 7: no last event", lambda: run(EVENTS[:-1], stream=KEPT[:-1])),
     "a pause": ("lost: 7: ended with input_required", lambda: run(last(message("2-3", "input_required", "m2", "")))),
     "half a text": ("lost: 7: the text in the browser", lambda: run(last(message("2-3", "done", "m2", TEXT[:9])))),
@@ -116,8 +116,8 @@ SPOILED: dict[str, tuple[str, Callable[[], Evidence]]] = {
 }
 
 
-@pytest.mark.parametrize("name", SPOILED)
+@pytest.mark.parametrize("name", VIOLATIONS)
 def test_what_is_wrong_is_found(name: str) -> None:
     """The first sentence about it says what."""
-    expected, spoiled = SPOILED[name]
-    assert any(fault.startswith(expected) for fault in judge(spoiled()).faults), judge(spoiled()).faults
+    expected, broken = VIOLATIONS[name]
+    assert any(each.startswith(expected) for each in check(broken()).violations), check(broken()).violations

@@ -1,4 +1,4 @@
-"""Starts the processes of a fleet from one that has imported what they need: ``python -m tests.chaos.forker``.
+"""Starts the processes of a fleet from one that has imported what they need: ``python -m tests.chaos.fork_server``.
 
 Importing takes a worker two seconds, and one that is killed every few seconds would do nothing else. Each line of
 standard input is a program to start, and is answered with a line that has its process id. The programs lead a process
@@ -40,18 +40,18 @@ def main() -> None:
         wanted = json.loads(line)
         child = os.fork()
         if child == 0:
-            _become(**wanted)
-        _lead_group(child)
+            _exec_program(**wanted)
+        _set_process_group(child)
         print(child, flush=True)
 
 
-def _lead_group(child: int) -> None:
+def _set_process_group(child: int) -> None:
     """Give a process a group of its own. It does the same, so that it has one whoever comes first."""
     with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended, or has become a program, already
         os.setpgid(child, child)
 
 
-def _become(program: list[str], log: str, environment: dict[str, str]) -> NoReturn:
+def _exec_program(program: list[str], log: str, environment: dict[str, str]) -> NoReturn:
     """Turn this process into a program, as if Python had just been started with it."""
     os.setpgid(0, 0)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
