@@ -104,9 +104,15 @@ def test_what_is_nested_too_deeply_is_refused(number: str) -> None:
 
 
 def test_a_large_number_in_the_deepest_place_is_unreadable_at_worst() -> None:
-    """orjson takes up to 1024 levels, the exact decoder as many as the interpreter's stack has room for."""
-    with pytest.raises(UnreadableError, match="not JSON"):
-        decode_json("[" * 1020 + str(2**70) + "]" * 1020)
+    """orjson takes up to 1024 levels, the exact decoder as many as the interpreter allows: in 3.11 fewer."""
+    try:
+        deep = decode_json("[" * 1020 + str(2**70) + "]" * 1020)
+    except UnreadableError as error:
+        assert "not JSON" in str(error)  # noqa: PT017 - whether it is raised depends on the interpreter
+    else:
+        while isinstance(deep, list):
+            (deep,) = deep
+        assert deep == 2**70
 
 
 def test_lone_surrogates_are_read_beside_exact_integers() -> None:
