@@ -94,7 +94,7 @@ REFERENCE: Mapping[str, Sequence[str]] = {
         "ClaimStore",
         "claims.Claim",
         "claims.ClaimState",
-        "claims.Holding",
+        "claims.HeldClaim",
         "Supervisor",
         "Takeover",
     ),

@@ -128,16 +128,16 @@ ALONE: dict[str, Signature] = {
     "Supervisor.run": (("self", "chat_ids"), ()),
     "Takeover": (("chat_id", "message", "error"), ()),
     "MemoryClaims": ((), ("lease", "clock")),
-    "RedisClaims": (("url",), ("prefix", "lease", "keep", "keep_results", "patience")),
+    "RedisClaims": (("url",), ("prefix", "lease", "keep", "keep_results", "retry_timeout")),
     **{
-        f"{store}.{name}": (("self", *arguments), ("for_good",) if name == "release" else ())
+        f"{store}.{name}": (("self", *arguments), ("abandon",) if name == "release" else ())
         for store in ("ClaimStore", "MemoryClaims", "RedisClaims")
         for name, arguments in {
             "check": (),
             "claim": ("key", "owner", "scope"),
             "renew": ("holdings",),
             "record": ("holding", "result"),
-            "settle": ("holding", "result"),
+            "complete": ("holding", "result"),
             "release": ("holding",),
             "aclose": (),
         }.items()

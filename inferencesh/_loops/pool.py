@@ -80,13 +80,13 @@ class LoopPool(Generic[T]):
         await anext(member.cleanup)  # started, so that the loop closes it in shutdown_asyncgens()
         return item
 
-    async def aclose(self, *, for_good: bool = True) -> None:
+    async def aclose(self, *, permanent: bool = True) -> None:
         """Close the items; those of other running loops are closed in their own threads.
 
         Args:
-            for_good: Whether no other items are made from now on.
+            permanent: Whether no other items are made from now on.
         """
-        self.closed = for_good
+        self.closed = permanent
         with self._lock:
             members = dict(self._members)
             self._members.clear()

@@ -207,7 +207,7 @@ class TurnDriver(EventDriver[Message]):
             self._runner.cancel()
             self._runner = None
         if self._lease is not None:
-            self._releasing = self._options.leases.give_up(self._lease)
+            self._releasing = self._options.leases.release_soon(self._lease)
             self._lease = None
         if self.turn is not None and self._drives:  # else another stream may have taken the turn up since
             self._drives = self.turn.driven = False
@@ -267,7 +267,7 @@ class TurnDriver(EventDriver[Message]):
         self._lease = lease
         self.fencing_token = lease.fencing_token if lease is not None else None
         if lease is not None:
-            lease.when_lost(self._connection.wake)
+            lease.on_lost(self._connection.wake)
 
     async def _confirm_lease(self, lease: Lease) -> None:
         """Check that no other worker has taken the turn over, after this process has not renewed its lease in time.
@@ -275,7 +275,7 @@ class TurnDriver(EventDriver[Message]):
         Raises:
             LeaseLostError: One has. What was received since is not delivered.
         """
-        if not lease.certain and not await lease.confirm():
+        if not lease.valid and not await lease.confirm():
             self._snapshots.clear()
             raise LeaseLostError(
                 "another worker has taken this turn over, because this process did not renew its lease in time, as "

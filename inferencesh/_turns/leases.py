@@ -13,10 +13,10 @@ from typing import Literal, Self, TypeAlias
 
 from inferencesh._loops.threads import hand_over
 from inferencesh.claims.memory import MemoryClaims
-from inferencesh.claims.store import Claim, ClaimState, ClaimStore, Holding
+from inferencesh.claims.store import Claim, ClaimState, ClaimStore, HeldClaim
 from inferencesh.errors import ClaimStoreError, ConfigurationError, InferenceError, UnreadableError
 
-__all__ = ["Lease", "Leases", "OnStoreLost", "new_owner", "reading_kept"]
+__all__ = ["Lease", "Leases", "OnStoreLost", "new_owner", "reading_stored"]
 
 logger = logging.getLogger("inferencesh")
 
@@ -32,7 +32,7 @@ def new_owner() -> str:
 
 
 @contextlib.contextmanager
-def reading_kept() -> Iterator[None]:
+def reading_stored() -> Iterator[None]:
     """Return a context in which something is read that a store has kept for another owner.
 
     Raises:
@@ -67,11 +67,11 @@ class Leases:
         if on_store_lost not in ("fail", "run"):
             raise ConfigurationError(f"on_claim_store_lost must be 'fail' or 'run', not {on_store_lost!r}")
         self.store: ClaimStore = store if store is not None else MemoryClaims()
-        self._runs_without = on_store_lost == "run"
-        self._spare = MemoryClaims()  # for what is claimed while the store is lost
+        self._runs_without_store = on_store_lost == "run"
+        self._fallback = MemoryClaims()  # for what is claimed while the store is lost
         self._renewers: dict[asyncio.AbstractEventLoop, _Renewer] = {}
         self._lock = threading.Lock()
-        self._giving_up: set[asyncio.Task[None]] = set()
+        self._releases: set[asyncio.Task[None]] = set()
 
     @property
     def shared(self) -> bool:
@@ -88,7 +88,7 @@ class Leases:
         try:
             await self.store.check()
         except ClaimStoreError as error:
-            self._go_on_without(error)
+            self._fall_back(error)
 
     async def claim(self, key: str, owner: str, scope: str = "") -> Lease | Claim:
         """Ask for a claim.
@@ -103,12 +103,12 @@ class Leases:
         try:
             claim = await store.claim(key, owner, scope)
         except ClaimStoreError as error:
-            self._go_on_without(error)
-            store = self._spare
+            self._fall_back(error)
+            store = self._fallback
             claim = await store.claim(key, owner, scope)
         if claim.state is not ClaimState.GRANTED:
             return claim
-        lease = Lease(store, Holding(key, owner, scope, claim.attempt), claim.result, asked_at)
+        lease = Lease(store, HeldClaim(key, owner, scope, claim.attempt), claim.result, asked_at)
         if store.lease is not None:
             self._renewer(store.lease).add(lease)
         return lease
@@ -133,12 +133,12 @@ class Leases:
                 return claim
             await asyncio.sleep(self.store.poll)
 
-    def give_up(self, lease: Lease) -> asyncio.Task[None]:
+    def release_soon(self, lease: Lease) -> asyncio.Task[None]:
         """Begin to release a lease, on the running loop; a store that cannot be reached lets it run out."""
         lease.stop_renewing()
         task = asyncio.get_running_loop().create_task(lease.release(), name="inferencesh lease")
-        self._giving_up.add(task)
-        task.add_done_callback(self._giving_up.discard)
+        self._releases.add(task)
+        task.add_done_callback(self._releases.discard)
         return task
 
     async def aclose(self) -> None:
@@ -149,16 +149,16 @@ class Leases:
         for other, renewer in renewers:
             if other is loop:
                 for lease in renewer.held():
-                    self.give_up(lease)
+                    self.release_soon(lease)
             else:
                 hand_over(other, renewer.stop)  # the leases of another loop run out
-        giving_up = [task for task in list(self._giving_up) if task.get_loop() is loop]
-        if giving_up:
-            await asyncio.wait(giving_up, timeout=_CLOSING)
+        releases = [task for task in list(self._releases) if task.get_loop() is loop]
+        if releases:
+            await asyncio.wait(releases, timeout=_CLOSING)
         await self.store.aclose()
 
-    def _go_on_without(self, error: ClaimStoreError) -> None:
-        if not self._runs_without:
+    def _fall_back(self, error: ClaimStoreError) -> None:
+        if not self._runs_without_store:
             raise error
         logger.warning("%s; going on without it, as on_claim_store_lost says", error)
 
@@ -187,7 +187,7 @@ class Lease:
         lost: Whether another owner has it now.
     """
 
-    def __init__(self, store: ClaimStore, holding: Holding, result: str | None, asked_at: float) -> None:
+    def __init__(self, store: ClaimStore, holding: HeldClaim, result: str | None, asked_at: float) -> None:
         self.holding = holding
         self.attempt = holding.attempt
         self.result = result
@@ -199,12 +199,12 @@ class Lease:
         self._known_until = asked_at + (store.lease or 0.0)
 
     @property
-    def certain(self) -> bool:
+    def valid(self) -> bool:
         """Whether nobody else can have the claim now, by the time of this process alone."""
         return not self.lost and (self._store.lease is None or asyncio.get_running_loop().time() < self._known_until)
 
     @property
-    def firm(self) -> bool:
+    def safe_to_send(self) -> bool:
         """Whether nobody else can have the claim for some time to come, within which a request reaches the service."""
         lease = self._store.lease
         soon = asyncio.get_running_loop().time() + (lease or 0.0) / _RENEWALS
@@ -215,7 +215,7 @@ class Lease:
         """The number of the claim, where owners may die without the store; else None."""
         return None if self._store.lease is None else self.attempt
 
-    def when_lost(self, call: Callable[[], object] | None) -> None:
+    def on_lost(self, call: Callable[[], object] | None) -> None:
         """Set what is called when another owner has the claim, or None for nothing."""
         self._on_lost = call
         if self.lost and call is not None:
@@ -250,29 +250,29 @@ class Lease:
         self._renewed(asked_at, held=held)
         return held
 
-    async def settle(self, result: str | None = None) -> None:
+    async def complete(self, result: str | None = None) -> None:
         """End the claim: it was taken care of."""
         self._end()
-        await self._tell(self._store.settle(self.holding, result))
+        await self._tell(self._store.complete(self.holding, result))
 
-    async def release(self, *, for_good: bool = False) -> None:
-        """End the claim: it was not taken care of. Does nothing after ``settle``.
+    async def release(self, *, abandon: bool = False) -> None:
+        """End the claim: it was not taken care of. Does nothing after ``complete``.
 
         Args:
-            for_good: Whether no other owner is to be granted it.
+            abandon: Whether no other owner is to be granted it.
         """
         if not self._ended:
             self._end()
             if not self.lost:
-                await self._tell(self._store.release(self.holding, for_good=for_good))
+                await self._tell(self._store.release(self.holding, abandon=abandon))
 
-    async def abandon(self) -> None:
+    async def let_expire(self) -> None:
         """End the claim for a coroutine that is being closed, which cannot wait for a server: there it runs out."""
         self.stop_renewing()
         if self._store.lease is None:
             await self.release()
 
-    async def forget(self) -> None:
+    async def cancel(self) -> None:
         """End the claim as if it had never been granted: nothing was begun, whatever was recorded."""
         if not self.lost:
             await self._tell(self._store.record(self.holding, ""))
@@ -293,7 +293,7 @@ class Lease:
         # What one process has begun and left is not begun again there; of a fleet another worker may go on with it.
         in_process = self._store.lease is None
         if in_process or not isinstance(error, GeneratorExit):  # a closed coroutine cannot wait for a server
-            await self.release(for_good=in_process)
+            await self.release(abandon=in_process)
 
     def _end(self) -> None:
         self._ended = True

@@ -31,7 +31,7 @@ from inferencesh.errors import (
 from inferencesh.models import FileRef, Message, MessageStatus, Role
 
 from .conversation import Conversation
-from .leases import Lease, Leases, new_owner, reading_kept
+from .leases import Lease, Leases, new_owner, reading_stored
 from .request import TurnRequest
 
 __all__ = ["TurnStarter", "stream_path"]
@@ -97,7 +97,7 @@ class TurnStarter:
             if self.lease is not None and isinstance(error, GeneratorExit):  # nothing can be awaited any more
                 self.lease.stop_renewing()
             elif self.lease is not None:
-                self._leases.give_up(self.lease)
+                self._leases.release_soon(self.lease)
             self.lease = None
             raise
 
@@ -120,12 +120,12 @@ class TurnStarter:
         if turn.outcome is not None:
             return True
         try:
-            return await self._hold(turn, self._now())
+            return await self._claim_turn(turn, self._now())
         except InferenceError as error:  # as a store does that is lost, or refuses this program since
             logger.warning("%s; the turn goes on, and no other worker can tell", error)
             return True
 
-    async def _hold(self, turn: Turn, until: float | None) -> bool:
+    async def _claim_turn(self, turn: Turn, until: float | None) -> bool:
         """Claim a turn, as soon as no other worker has it.
 
         Args:
@@ -143,7 +143,7 @@ class TurnStarter:
             self.lease = claim
         return isinstance(claim, Lease)
 
-    async def _let_go(self) -> None:
+    async def _release_turn(self) -> None:
         """Release the turn's lease."""
         lease, self.lease = self.lease, None
         if lease is not None:
@@ -161,7 +161,7 @@ class TurnStarter:
             lease: The claim to send it, if it has an idempotency key.
 
         Raises:
-            _LostError: Another worker has the claim now; the message was not sent.
+            _ClaimLostError: Another worker has the claim now; the message was not sent.
         """
         conversation = self._conversation
         if self._request.files and not self._uploaded:
@@ -180,7 +180,7 @@ class TurnStarter:
         if turn.chat_id is not None:
             await self._connection.open(stream_path(turn.chat_id))
         if lease is not None:
-            await self._note_sending(turn, lease)
+            await self._record_sending(turn, lease)
         elif self._posted:
             raise StreamError(
                 "sending this message was interrupted, and whether it has arrived is not known; "
@@ -208,20 +208,20 @@ class TurnStarter:
         This process may be stopped, or wait for a connection, for longer than its lease.
 
         Raises:
-            _LostError: It may be; the message was not sent.
+            _ClaimLostError: It may be; the message was not sent.
         """
         withheld = False
 
         def may_be_sent() -> bool:
             nonlocal withheld
-            withheld = not lease.firm
+            withheld = not lease.safe_to_send
             return not withheld
 
         try:
             return await self._api.run(body, may_be_sent)
         except APIConnectionError:
             if withheld:
-                raise _LostError from None
+                raise _ClaimLostError from None
             raise
 
     async def _look_up(self, chat_id: str, text: str) -> Message | None:
@@ -253,8 +253,8 @@ class TurnStarter:
             try:
                 if isinstance(claim, Lease):
                     return await self._send_claimed(text, claim)
-                return await self._go_on(_Sent.read(claim.result or ""))
-            except _LostError:  # this process was stopped for longer than the lease
+                return await self._attach_to_sent(_Sent.from_json(claim.result or ""))
+            except _ClaimLostError:  # this process was stopped for longer than the lease
                 self._connection.close()
             except _WithdrawnError:
                 withdrawn += 1
@@ -275,26 +275,26 @@ class TurnStarter:
             else:
                 sent = earlier
         except GeneratorExit:
-            await lease.abandon()
+            await lease.let_expire()
             raise
         except BaseException as error:
-            await (lease.forget() if _not_sent(error) and not in_doubt else lease.release())
+            await (lease.cancel() if _not_sent(error) and not in_doubt else lease.release())
             raise
-        await lease.settle(sent.written())
-        return turn or await self._go_on(sent)
+        await lease.complete(sent.to_json())
+        return turn or await self._attach_to_sent(sent)
 
-    async def _note_sending(self, turn: Turn, lease: Lease) -> None:
+    async def _record_sending(self, turn: Turn, lease: Lease) -> None:
         """Record that a message is about to be sent, and behind which message of the chat it will be.
 
         Raises:
-            _LostError: Another worker has the claim.
+            _ClaimLostError: Another worker has the claim.
         """
         chat_id, after = turn.chat_id, 0
         if chat_id is not None:  # what is known of the chat here may be older than what others have sent
             after = max(map(_order, await self._newest(chat_id)), default=0)
         held = await lease.record(json.dumps({"chat_id": chat_id, "after": after}))
         if not held:
-            raise _LostError
+            raise _ClaimLostError
 
     async def _find_sent(self, text: str, recorded: str) -> _Sent | None:
         """Return where the message is, if an owner that has died, or lost its connection, has sent it.
@@ -307,7 +307,7 @@ class TurnStarter:
             StreamError: It would have begun a chat, so that nobody can tell.
             ClaimStoreError: What is recorded cannot be read.
         """
-        with reading_kept():
+        with reading_stored():
             noted = json.loads(recorded)
             chat_id, after = noted["chat_id"], noted["after"]
             if not isinstance(chat_id, str | None) or not isinstance(after, int):
@@ -339,12 +339,12 @@ class TurnStarter:
 
     async def _take_over(self) -> Turn:
         """Attach to the chat's turn once no other worker has it."""
-        turn = await self._when_free(self._latest, self._request.wait)
+        turn = await self._claim_when_free(self._latest, self._request.wait)
         if turn.outcome is None:
             await self._open(turn)
         return turn
 
-    async def _when_free(self, read: Callable[[], Awaitable[Turn]], wait: float | None = None) -> Turn:
+    async def _claim_when_free(self, read: Callable[[], Awaitable[Turn]], wait: float | None = None) -> Turn:
         """Return a turn once no other worker has it, or it is over.
 
         Args:
@@ -357,16 +357,16 @@ class TurnStarter:
         until = None if wait is None else self._now() + wait
         while True:
             turn = await read()
-            if turn.outcome is not None or await self._hold(turn, self._now()):
+            if turn.outcome is not None or await self._claim_turn(turn, self._now()):
                 return turn
-            if not await self._hold(turn, until):
+            if not await self._claim_turn(turn, until):
                 raise LeaseHeldError(
                     f"another worker still has the lease of the turn after {wait or 0:g} seconds, and goes "
                     "on with it; take it over later if that worker fails"
                 )
-            await self._let_go()
+            await self._release_turn()
 
-    async def _go_on(self, sent: _Sent) -> Turn:
+    async def _attach_to_sent(self, sent: _Sent) -> Turn:
         """Attach to the turn of a message that was sent before, once no other worker has it."""
         conversation = self._conversation
         if conversation.chat_id not in (None, sent.chat_id):
@@ -374,7 +374,7 @@ class TurnStarter:
                 f"a message with this idempotency_key was sent to another chat, {sent.chat_id}: give each message a "
                 "key of its own"
             )
-        turn = await self._when_free(functools.partial(self._turn_of, sent))
+        turn = await self._claim_when_free(functools.partial(self._turn_of, sent))
         conversation.begin_turn(turn)
         if turn.outcome is None:
             await self._connection.open(stream_path(sent.chat_id))
@@ -437,26 +437,26 @@ class _Sent:
     chat_id: str
     message_id: str
 
-    def written(self) -> str:
+    def to_json(self) -> str:
         """Return it as a text, for the store of claims."""
         return json.dumps(attrs.asdict(self))
 
     @classmethod
-    def read(cls, written: str) -> _Sent:
+    def from_json(cls, text: str) -> _Sent:
         """Return what ``written`` returned as a text.
 
         Raises:
             ClaimStoreError: It cannot be read.
         """
-        with reading_kept():
-            return cls(**json.loads(written))
+        with reading_stored():
+            return cls(**json.loads(text))
 
 
 class _WithdrawnError(Exception):
     """The message was withdrawn before its turn began, and gets none."""
 
 
-class _LostError(Exception):
+class _ClaimLostError(Exception):
     """Another worker has the claim to send the message."""
 
 
@@ -464,7 +464,7 @@ def _not_sent(error: BaseException) -> bool:
     """Whether an error says that a message has not reached the service, or was refused there."""
     if isinstance(error, APIError):
         return error.status_code < 500 or error.status_code == 503
-    return isinstance(error, _LostError) or (isinstance(error, APIConnectionError) and not error.sent)
+    return isinstance(error, _ClaimLostError) or (isinstance(error, APIConnectionError) and not error.sent)
 
 
 def _order(message: Mapping[str, Any]) -> int:

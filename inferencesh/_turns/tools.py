@@ -45,7 +45,7 @@ from inferencesh.models import FileRef, ToolCall
 from inferencesh.tools.handler import ArgumentsError, Tool, ToolContext
 
 from .conversation import Conversation
-from .leases import Lease, Leases, new_owner, reading_kept
+from .leases import Lease, Leases, new_owner, reading_stored
 from .request import TurnRequest
 from .tracing import tool_span
 
@@ -181,9 +181,9 @@ class ToolRunner:
         claim = await self._leases.wait(key, turn.owner, turn.run.user_message_id)
         if isinstance(claim, Lease):
             return claim
-        if claim.state is not ClaimState.SETTLED or not claim.result:
+        if claim.state is not ClaimState.COMPLETED or not claim.result:
             return CallOutcome.LEFT
-        with reading_kept():
+        with reading_stored():
             return CallOutcome[claim.result]
 
     async def _note_answer(self, call: ToolCall) -> None:
@@ -194,7 +194,7 @@ class ToolRunner:
             logger.warning("%s; other streams learn from the service that the call %s was answered", error, call.id)
             return
         if isinstance(claim, Lease):
-            await claim.settle(CallOutcome.ANSWERED.name)
+            await claim.complete(CallOutcome.ANSWERED.name)
 
     # -- approvals -------------------------------------------------------------------------------------------------
 
@@ -212,7 +212,7 @@ class ToolRunner:
                 self._approval_failed = True
                 raise
             if outcome is not CallOutcome.LEFT:
-                await claim.settle(outcome.name)
+                await claim.complete(outcome.name)
             return outcome
 
     async def _ask(self, call: ToolCall) -> CallOutcome:
@@ -262,7 +262,7 @@ class ToolRunner:
                 return claim
             async with claim:
                 if claim.attempt > 1 and not self._waits(call):  # the worker before had answered it, and then died
-                    await claim.settle(CallOutcome.ANSWERED.name)
+                    await claim.complete(CallOutcome.ANSWERED.name)
                     return CallOutcome.ANSWERED
                 if await self._run(tool, tool.handler, call, claim):
                     return CallOutcome.ANSWERED
@@ -279,11 +279,11 @@ class ToolRunner:
             Whether it was posted; False if another worker has the claim now, and with it the call.
         """
         if lease.result is not None:
-            prepared = _Prepared.read(lease.result)
+            prepared = _Prepared.from_json(lease.result)
         else:
             try:
                 async with asyncio.timeout(None) as held, self._slots:
-                    lease.when_lost(lambda: held.reschedule(self._loop.time()))
+                    lease.on_lost(lambda: held.reschedule(self._loop.time()))
                     result = await self._execute(tool, handler, call, lease.attempt)
                     prepared = await self._prepare(tool, result)
             except TimeoutError:
@@ -294,11 +294,11 @@ class ToolRunner:
                     *(call.id, tool.name),
                 )
                 return False
-            lease.when_lost(None)
+            lease.on_lost(None)
             if not await self._keep(prepared, lease):
                 return False
         await self._submit(tool, call, prepared)
-        await lease.settle(CallOutcome.ANSWERED.name)
+        await lease.complete(CallOutcome.ANSWERED.name)
         return True
 
     async def _keep(self, result: _Prepared, lease: Lease) -> bool:
@@ -310,7 +310,7 @@ class ToolRunner:
         if not self._leases.shared:
             return True
         try:
-            return await lease.record(result.written())
+            return await lease.record(result.to_json())
         except InferenceError as error:  # of the store
             logger.warning("%s; the result of a call that was claimed before is posted", error)
             return True
@@ -461,19 +461,19 @@ class _Prepared:
     text: str
     files: Sequence[FileRef] = ()
 
-    def written(self) -> str:
+    def to_json(self) -> str:
         """Return it as a text, for the store of claims."""
         return json.dumps({"text": self.text, "files": attachments(self.files)})
 
     @classmethod
-    def read(cls, written: str) -> _Prepared:
+    def from_json(cls, text: str) -> _Prepared:
         """Return the result that ``written`` returned as a text.
 
         Raises:
             ClaimStoreError: It cannot be read.
         """
-        with reading_kept():
-            given = json.loads(written)
+        with reading_stored():
+            given = json.loads(text)
             if not isinstance(given["text"], str):
                 raise TypeError(f"the text of a result is of the type {type(given['text']).__name__}")
             return cls(given["text"], [structure(file, FileRef) for file in given["files"]])

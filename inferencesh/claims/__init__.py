@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from .memory import MemoryClaims
 from .redis import RedisClaims
-from .store import Claim, ClaimState, ClaimStore, Holding
+from .store import Claim, ClaimState, ClaimStore, HeldClaim
 
-__all__ = ["Claim", "ClaimState", "ClaimStore", "Holding", "MemoryClaims", "RedisClaims"]
+__all__ = ["Claim", "ClaimState", "ClaimStore", "HeldClaim", "MemoryClaims", "RedisClaims"]

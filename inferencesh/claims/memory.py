@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from .store import Claim, ClaimState, ClaimStore, Holding
+from .store import Claim, ClaimState, ClaimStore, HeldClaim
 
 __all__ = ["MemoryClaims"]
 
@@ -68,20 +68,20 @@ class MemoryClaims(ClaimStore):
             known = self._entries.get(key)
             if known is None or (known.scope and scope and known.scope != scope):
                 return self._grant(key, _Entry(owner, scope))
-            if known.state is ClaimState.SETTLED:
+            if known.state is ClaimState.COMPLETED:
                 if known.scope and scope:
-                    return Claim(ClaimState.SETTLED, known.attempt, known.result)
+                    return Claim(ClaimState.COMPLETED, known.attempt, known.result)
                 return self._grant(key, _Entry(owner, scope))  # nothing tells that it is the same
             if known.owner != owner:
-                if known.state is ClaimState.LEFT:
-                    return Claim(ClaimState.LEFT, known.attempt, known.result)
+                if known.state is ClaimState.ABANDONED:
+                    return Claim(ClaimState.ABANDONED, known.attempt, known.result)
                 if known.state is ClaimState.HELD and self._clock() < known.until:
                     return Claim(ClaimState.HELD, known.attempt)
                 known.attempt += 1
             known.owner, known.scope, known.state = owner, scope or known.scope, ClaimState.HELD
             return self._grant(key, known)
 
-    async def renew(self, holdings: Sequence[Holding]) -> list[bool]:
+    async def renew(self, holdings: Sequence[HeldClaim]) -> list[bool]:
         """Extend leases, as ``ClaimStore.renew``."""
         with self._lock:
             held = [self._held(holding) for holding in holdings]
@@ -90,7 +90,7 @@ class MemoryClaims(ClaimStore):
                     entry.until = self._end_of_lease()
             return [entry is not None for entry in held]
 
-    async def record(self, holding: Holding, result: str) -> bool:
+    async def record(self, holding: HeldClaim, result: str) -> bool:
         """Keep a result, as ``ClaimStore.record``."""
         with self._lock:
             entry = self._held(holding)
@@ -98,20 +98,20 @@ class MemoryClaims(ClaimStore):
                 entry.result = result or None
             return entry is not None
 
-    async def settle(self, holding: Holding, result: str | None = None) -> None:
-        """End a claim that was taken care of, as ``ClaimStore.settle``."""
+    async def complete(self, holding: HeldClaim, result: str | None = None) -> None:
+        """End a claim that was taken care of, as ``ClaimStore.complete``."""
         with self._lock:
             entry = self._held(holding)
             if entry is not None:
                 entry.result = result if entry.scope else None
-                self._end(holding.key, entry, ClaimState.SETTLED if entry.scope else None)
+                self._end(holding.key, entry, ClaimState.COMPLETED if entry.scope else None)
 
-    async def release(self, holding: Holding, *, for_good: bool = False) -> None:
+    async def release(self, holding: HeldClaim, *, abandon: bool = False) -> None:
         """End a claim that was not taken care of, as ``ClaimStore.release``."""
         with self._lock:
             entry = self._held(holding)
             if entry is not None:
-                self._end(holding.key, entry, ClaimState.LEFT if for_good else None)
+                self._end(holding.key, entry, ClaimState.ABANDONED if abandon else None)
 
     async def aclose(self) -> None:
         """Return at once, because nothing has to be closed."""
@@ -122,7 +122,7 @@ class MemoryClaims(ClaimStore):
         self._ended.pop(key, None)
         return Claim(ClaimState.GRANTED, entry.attempt, entry.result)
 
-    def _held(self, holding: Holding) -> _Entry | None:
+    def _held(self, holding: HeldClaim) -> _Entry | None:
         """Return the entry of a claim that its owner still holds."""
         entry = self._entries.get(holding.key)
         held = (holding.owner, holding.attempt, ClaimState.HELD)

@@ -17,7 +17,7 @@ from inferencesh._loops.threads import import_in_thread
 from inferencesh.config import Backoff
 from inferencesh.errors import ClaimStoreError, ConfigurationError
 
-from .store import Claim, ClaimState, ClaimStore, Holding
+from .store import Claim, ClaimState, ClaimStore, HeldClaim
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -51,13 +51,13 @@ _CLAIM = (
 local owner, scope, attempt, till, state, result =
   unpack(redis.call('HMGET', KEYS[1], 'owner', 'scope', 'attempt', 'until', 'state', 'result'))
 local named = scope and scope ~= '' and ARGV[2] ~= ''
-if not owner or (named and scope ~= ARGV[2]) or (state == 'settled' and not named) then
+if not owner or (named and scope ~= ARGV[2]) or (state == 'completed' and not named) then
   attempt, scope, result = 1, ARGV[2], false
-elseif state == 'settled' then
-  return {'settled', attempt, result}
+elseif state == 'completed' then
+  return {'completed', attempt, result}
 else
   if owner ~= ARGV[1] then
-    if state == 'left' then return {'left', attempt, result} end
+    if state == 'abandoned' then return {'abandoned', attempt, result} end
     if state == 'held' and now < tonumber(till) then return {'held', attempt, false} end
     attempt = attempt + 1
   end
@@ -94,10 +94,10 @@ _END = (
     + """
 if not known[1] then return 0 end
 local state = ARGV[3]
-if state == 'settled' and redis.call('HGET', KEYS[1], 'scope') == '' then state = 'released' end
+if state == 'completed' and redis.call('HGET', KEYS[1], 'scope') == '' then state = 'released' end
 redis.call('HSET', KEYS[1], 'state', state)
 if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'result', ARGV[5])
-elseif ARGV[3] == 'settled' then redis.call('HDEL', KEYS[1], 'result') end
+elseif ARGV[3] == 'completed' then redis.call('HDEL', KEYS[1], 'result') end
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return 1
 """
@@ -135,7 +135,7 @@ class RedisClaims(ClaimStore):
         keep: Seconds for which an ended claim is remembered, so that a message or call that comes back is recognized.
         keep_results: Whether the result of a tool call is kept in Redis until the service has acknowledged it. Without
             it, the call of a worker that dies in between is run again.
-        patience: Seconds for which a request is repeated while Redis cannot be reached, as during a restart.
+        retry_timeout: Seconds for which a request is repeated while Redis cannot be reached, as during a restart.
 
     Raises:
         ConfigurationError: The URL or a number cannot be used, or the package ``redis`` is not installed.
@@ -154,9 +154,9 @@ class RedisClaims(ClaimStore):
         lease: float = 30.0,
         keep: float = 86400.0,
         keep_results: bool = True,
-        patience: float = 3.0,
+        retry_timeout: float = 3.0,
     ) -> None:
-        for name, value, least in (("lease", lease, 0.1), ("keep", keep, lease), ("patience", patience, 0.0)):
+        for name, value, least in (("lease", lease, 0.1), ("keep", keep, lease), ("retry_timeout", retry_timeout, 0.0)):
             _check_seconds(name, value, least)
         self.lease: float = lease
         self.poll = min(0.5, lease / 4)
@@ -164,15 +164,15 @@ class RedisClaims(ClaimStore):
         self._prefix = prefix
         self._lease_ms, self._keep_ms = round(lease * 1000), round(keep * 1000)
         self._keep_results = keep_results
-        self._patience = patience
+        self._retry_timeout = retry_timeout
         self._pool: LoopPool[_Connected] = LoopPool(self._connect, _disconnect, discard=lambda _: None)
 
     async def check(self) -> None:
         """Check that Redis can be reached, lets this program in and runs scripts, as ``ClaimStore.check``."""
         try:
-            await self.renew([Holding("check", "check")])
+            await self.renew([HeldClaim("check", "check")])
         except ClaimStoreError as error:
-            if _stays(error.__cause__):  # such as for a database that it does not have
+            if _is_permanent(error.__cause__):  # such as for a database that it does not have
                 raise ConfigurationError(str(error)) from None
             raise
 
@@ -187,11 +187,11 @@ class RedisClaims(ClaimStore):
             return Claim(ClaimState[state.upper()], int(attempt), result)
         except ValueError:
             raise ClaimStoreError(
-                f"Redis at {_place(self._url)} holds {attempt!r} as the number of a claim: another program has written "
-                "it; give this one a prefix or a database of its own"
+                f"the claim stored in Redis at {_display_url(self._url)} has the attempt number {attempt!r}: another "
+                "program has written it; use a different prefix or database"
             ) from None
 
-    async def renew(self, holdings: Sequence[Holding]) -> list[bool]:
+    async def renew(self, holdings: Sequence[HeldClaim]) -> list[bool]:
         """Extend leases together, as ``ClaimStore.renew``."""
 
         async def ask(connected: _Connected) -> list[Any]:
@@ -203,31 +203,31 @@ class RedisClaims(ClaimStore):
 
         return [answer != 0 for answer in await self._ask(ask)]
 
-    async def record(self, holding: Holding, result: str) -> bool:
+    async def record(self, holding: HeldClaim, result: str) -> bool:
         """Keep a result, as ``ClaimStore.record``."""
         arguments = [*self._held(holding), result if self._keep_results else ""]
         answer = await self._ask(lambda connected: connected.record(keys=[self._prefix + holding.key], args=arguments))
         return bool(answer)
 
-    async def settle(self, holding: Holding, result: str | None = None) -> None:
-        """End a claim that was taken care of, as ``ClaimStore.settle``."""
-        await self._end(holding, "settled", result or "")
+    async def complete(self, holding: HeldClaim, result: str | None = None) -> None:
+        """End a claim that was taken care of, as ``ClaimStore.complete``."""
+        await self._end(holding, "completed", result or "")
 
-    async def release(self, holding: Holding, *, for_good: bool = False) -> None:
+    async def release(self, holding: HeldClaim, *, abandon: bool = False) -> None:
         """End a claim that was not taken care of, as ``ClaimStore.release``."""
-        await self._end(holding, "left" if for_good else "released")
+        await self._end(holding, "abandoned" if abandon else "released")
 
     async def aclose(self) -> None:
         """Close the connections of this program to Redis; they are made again when they are needed."""
-        await self._pool.aclose(for_good=False)
+        await self._pool.aclose(permanent=False)
 
     def __repr__(self) -> str:
-        return f"RedisClaims({_place(self._url)!r}, prefix={self._prefix!r})"
+        return f"RedisClaims({_display_url(self._url)!r}, prefix={self._prefix!r})"
 
-    def _held(self, holding: Holding) -> list[str | int]:
+    def _held(self, holding: HeldClaim) -> list[str | int]:
         return [holding.owner, holding.attempt, holding.scope, self._lease_ms, self._keep_ms]
 
-    async def _end(self, holding: Holding, state: str, result: str = "") -> None:
+    async def _end(self, holding: HeldClaim, state: str, result: str = "") -> None:
         arguments: list[str | int] = [holding.owner, holding.attempt, state, self._keep_ms, result]
         await self._ask(lambda connected: connected.end(keys=[self._prefix + holding.key], args=arguments))
 
@@ -242,7 +242,7 @@ class RedisClaims(ClaimStore):
         from redis import exceptions
 
         loop = asyncio.get_running_loop()
-        until, attempt, stopped = loop.time() + self._patience, 0, False
+        until, attempt, stopped = loop.time() + self._retry_timeout, 0, False
         while True:
             now = loop.time()
             limit = min(max(until, now + _ATTEMPT[0]), now + _ATTEMPT[1])
@@ -257,29 +257,29 @@ class RedisClaims(ClaimStore):
                 exceptions.NoPermissionError,
             ) as error:
                 raise ConfigurationError(
-                    f"Redis at {_place(self._url)} refuses this program ({error}): give the user and the password in "
-                    "the URL, as in redis://user:password@host:6379/0, and see that the user may run scripts"
+                    f"Redis at {_display_url(self._url)} refused access ({error}): check the user name and password in "
+                    "the URL (redis://user:password@host:6379/0), and that the user may run scripts"
                 ) from None
             except exceptions.InvalidResponse:
                 raise ConfigurationError(
-                    f"what answers at {_place(self._url)} is no Redis server: correct the address"
+                    f"what answers at {_display_url(self._url)} is no Redis server: correct the address"
                 ) from None
             except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
                 wait = _BACKOFF.delay(attempt)
                 if loop.time() > limit + _LATE and not stopped:  # Redis may have answered long ago
-                    until, attempt, stopped = loop.time() + self._patience, 0, True
+                    until, attempt, stopped = loop.time() + self._retry_timeout, 0, True
                     continue
                 if loop.time() + wait > until:
                     raise ClaimStoreError(
-                        f"Redis at {_place(self._url)} cannot be reached ({str(error) or 'no answer'}), so that "
+                        f"Redis at {_display_url(self._url)} cannot be reached ({str(error) or 'no answer'}), so that "
                         'nothing can be claimed there; pass on_claim_store_lost="run" to the client to go on without it'
                     ) from error
                 attempt += 1
-                logger.debug("Redis at %s cannot be reached (%s); trying again", _place(self._url), error)
+                logger.debug("Redis at %s cannot be reached (%s); trying again", _display_url(self._url), error)
                 await asyncio.sleep(wait)
             except (exceptions.RedisError, UnicodeDecodeError) as error:
                 raise ClaimStoreError(
-                    f"Redis at {_place(self._url)} could not do what it was asked for: {error}"
+                    f"Redis at {_display_url(self._url)} could not do what it was asked for: {error}"
                 ) from error
             finally:
                 connected.users -= 1
@@ -321,7 +321,7 @@ async def _disconnect(connected: _Connected) -> None:
     await connected.redis.aclose()
 
 
-def _stays(error: BaseException | None) -> bool:
+def _is_permanent(error: BaseException | None) -> bool:
     """Whether Redis will refuse a request again, which a replica, or a server that cannot write now, may not do."""
     from redis import exceptions
 
@@ -359,7 +359,7 @@ def _check_url(url: object) -> str:
     return url
 
 
-def _place(url: str) -> str:
+def _display_url(url: str) -> str:
     """Return where a Redis server is, without user and password."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import attrs
 
-__all__ = ["Claim", "ClaimState", "ClaimStore", "Holding"]
+__all__ = ["Claim", "ClaimState", "ClaimStore", "HeldClaim"]
 
 
 class ClaimState(enum.Enum):
@@ -16,8 +16,8 @@ class ClaimState(enum.Enum):
 
     GRANTED = "the asking owner holds the claim"
     HELD = "another owner holds it"
-    SETTLED = "an owner has taken care of it; nothing is left to do"
-    LEFT = "an owner has given it up for good, and no other is to begin"
+    COMPLETED = "an owner has taken care of it; nothing is left to do"
+    ABANDONED = "an owner has given it up for good, and no other is to begin"
 
 
 @attrs.frozen
@@ -47,7 +47,7 @@ class Claim:
 
 
 @attrs.frozen
-class Holding:
+class HeldClaim:
     """A claim that an owner was granted.
 
     Attributes:
@@ -58,7 +58,7 @@ class Holding:
 
     Example:
         ```python
-        holding = Holding("chat-1:call:call-1", owner="worker-1", attempt=2)
+        holding = HeldClaim("chat-1:call:call-1", owner="worker-1", attempt=2)
         print(holding.key, holding.attempt)
         ```
 
@@ -124,7 +124,7 @@ class ClaimStore(ABC):
         """
 
     @abstractmethod
-    async def renew(self, holdings: Sequence[Holding]) -> list[bool]:
+    async def renew(self, holdings: Sequence[HeldClaim]) -> list[bool]:
         """Extend leases by ``lease`` seconds from now.
 
         Args:
@@ -135,7 +135,7 @@ class ClaimStore(ABC):
         """
 
     @abstractmethod
-    async def record(self, holding: Holding, result: str) -> bool:
+    async def record(self, holding: HeldClaim, result: str) -> bool:
         """Keep a result for the owners to come, should this one end before it has settled the claim.
 
         Args:
@@ -147,7 +147,7 @@ class ClaimStore(ABC):
         """
 
     @abstractmethod
-    async def settle(self, holding: Holding, result: str | None = None) -> None:
+    async def complete(self, holding: HeldClaim, result: str | None = None) -> None:
         """End a claim that was taken care of; does nothing if another owner holds it now.
 
         Args:
@@ -156,12 +156,12 @@ class ClaimStore(ABC):
         """
 
     @abstractmethod
-    async def release(self, holding: Holding, *, for_good: bool = False) -> None:
+    async def release(self, holding: HeldClaim, *, abandon: bool = False) -> None:
         """End a claim that was not taken care of; does nothing if another owner holds it now.
 
         Args:
             holding: The claim.
-            for_good: Whether no other owner is to be granted it.
+            abandon: Whether no other owner is to be granted it.
         """
 
     @abstractmethod

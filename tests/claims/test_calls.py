@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from inferencesh import AsyncInference, LeaseLostError, ToolContext, tool
-from inferencesh.claims import Claim, ClaimState, Holding, MemoryClaims
+from inferencesh.claims import Claim, ClaimState, HeldClaim, MemoryClaims
 from inferencesh.local import ToolCall
 from tests.clients.conftest import Serve
 from tests.support import Gate, Served, eventually
@@ -169,11 +169,11 @@ class Waiting(WorkerClaims):
 class Forgetful(WorkerClaims):
     """A worker that dies after the service has its result and before the store knows."""
 
-    async def record(self, holding: Holding, result: str) -> bool:
+    async def record(self, holding: HeldClaim, result: str) -> bool:
         """Keep nothing, as a store does that is told to keep no results."""
         return await self.shared.record(holding, "")
 
-    async def settle(self, holding: Holding, result: str | None = None) -> None:
+    async def complete(self, holding: HeldClaim, result: str | None = None) -> None:
         """Never reach the store."""
 
 

@@ -22,7 +22,7 @@ from inferencesh import (
     string,
     tool,
 )
-from inferencesh.claims import Claim, Holding, MemoryClaims
+from inferencesh.claims import Claim, HeldClaim, MemoryClaims
 from inferencesh.local import Fail, ToolCall
 from inferencesh.testing import ScriptedRuntime
 from tests.clients.conftest import Connect, Serve
@@ -412,10 +412,10 @@ async def test_what_somebody_else_has_written_into_the_store_is_told(serve: Serv
     """As an error of the store, whether it is of a message that is on its way or was sent."""
     served, shared = serve(["Hello."]), MemoryClaims(lease=30)
     for key in ("job-1", "job-2"):
-        holding = Holding(f"message:{key}", "somebody", "message")
+        holding = HeldClaim(f"message:{key}", "somebody", "message")
         await shared.claim(holding.key, holding.owner, holding.scope)
         if key == "job-1":
-            await shared.settle(holding, corrupt)
+            await shared.complete(holding, corrupt)
         elif corrupt:
             await shared.record(holding, corrupt)
             await shared.release(holding)
@@ -454,8 +454,8 @@ async def test_a_message_that_is_gone_gets_no_reply_of_another(serve: Serve) -> 
     served, shared = serve(["Hello."]), MemoryClaims(lease=30)
     async with AsyncInference(**served.address, claims=shared) as client:
         chat_id = (await client.agent(AGENT).send_message("Hi")).chat_id
-        holding = Holding("message:job-1", "somebody", "message")
+        holding = HeldClaim("message:job-1", "somebody", "message")
         await shared.claim(holding.key, holding.owner, holding.scope)
-        await shared.settle(holding, json.dumps({"chat_id": chat_id, "message_id": "gone"}))
+        await shared.complete(holding, json.dumps({"chat_id": chat_id, "message_id": "gone"}))
         with pytest.raises(StreamError, match=r"is not in the chat .* any more"):
             await client.agent(AGENT).send_message("Bye", idempotency_key="job-1")

@@ -15,7 +15,7 @@ import pytest
 import redis.asyncio
 
 from inferencesh import AsyncInference, ClaimStoreError, ConfigurationError, Inference, RedisClaims, tool
-from inferencesh.claims import Holding
+from inferencesh.claims import HeldClaim
 from inferencesh.local import ToolCall
 from tests.clients.conftest import Serve
 from tests.redis_server import RedisServer, free_port
@@ -89,10 +89,10 @@ async def test_a_wrong_address_or_password_is_told_at_the_start(redis_server: Re
         for password in ("wrong", ""):
             claims = RedisClaims(f"redis://:{password}@127.0.0.1:{locked.port}/0")
             for policy in ("fail", "run"):
-                with pytest.raises(ConfigurationError, match="refuses this program") as caught:
+                with pytest.raises(ConfigurationError, match="refused access") as caught:
                     await AsyncInference(**address, claims=claims, on_claim_store_lost=policy).__aenter__()
             assert "wrong" not in f"{caught.value!r} {claims!r}"
-            with pytest.raises(ConfigurationError, match="refuses this program"):
+            with pytest.raises(ConfigurationError, match="refused access"):
                 await asyncio.to_thread(Inference(**address, claims=claims).__enter__)
         async with AsyncInference(**address, claims=RedisClaims(locked.url)):
             """The right one."""
@@ -103,7 +103,7 @@ async def test_a_wrong_address_or_password_is_told_at_the_start(redis_server: Re
 async def test_what_is_no_redis_is_told_at_the_start(serve: Serve) -> None:
     """Such as a web server at the address."""
     port = serve(["Hello."]).address["base_url"].rpartition(":")[2]
-    claims = RedisClaims(f"redis://127.0.0.1:{port}/0", patience=0.1)
+    claims = RedisClaims(f"redis://127.0.0.1:{port}/0", retry_timeout=0.1)
     with pytest.raises(ConfigurationError, match="is no Redis server"):
         await claims.check()
     await claims.aclose()
@@ -113,7 +113,7 @@ async def test_an_address_where_nobody_is(redis_server: RedisServer, serve: Serv
     """A typed error after a few tries, or a warning where the program goes on without it."""
     redis_server.kill()
     address = serve(["Hello."]).address
-    claims = RedisClaims(redis_server.url, patience=0.2)
+    claims = RedisClaims(redis_server.url, retry_timeout=0.2)
     with pytest.raises(ClaimStoreError, match=r"Redis at redis://127\.0\.0\.1:\d+/0 cannot be reached"):
         await AsyncInference(**address, claims=claims).__aenter__()
     async with AsyncInference(**address, claims=claims, on_claim_store_lost="run") as client:
@@ -125,7 +125,7 @@ async def test_turns_under_way_finish_while_redis_is_away(serve: Serve, redis_se
     """And new claims are made as soon as it is back, with what it had written."""
     gate = Gate()
     served = serve(CALL, ["A bird."])
-    claims = RedisClaims(redis_server.url, lease=1.0, patience=0.2)
+    claims = RedisClaims(redis_server.url, lease=1.0, retry_timeout=0.2)
     async with AsyncInference(**served.address, claims=claims) as client:
         sending = asyncio.create_task(client.agent(agent(gate=gate)).send_message("Hi", idempotency_key="job-1"))
         await gate.someone_there()
@@ -141,7 +141,7 @@ async def test_turns_under_way_finish_while_redis_is_away(serve: Serve, redis_se
 async def test_a_restart_of_redis_is_waited_for(redis_server: RedisServer) -> None:
     """A claim that is asked for meanwhile is made afterwards, and those before are known."""
     claims = RedisClaims(redis_server.url)
-    first = Holding("call", "first", attempt=(await claims.claim("call", "first")).attempt)
+    first = HeldClaim("call", "first", attempt=(await claims.claim("call", "first")).attempt)
     redis_server.kill()
     asking = asyncio.create_task(claims.claim("call", "second"))
     await asyncio.to_thread(redis_server.start)
@@ -153,7 +153,7 @@ async def test_a_restart_of_redis_is_waited_for(redis_server: RedisServer) -> No
 async def test_a_claim_that_redis_has_lost_stays_with_its_owner(redis_server: RedisServer) -> None:
     """As when it was started anew without its file: the owner that still renews it has it."""
     claims = RedisClaims(redis_server.url)
-    first = Holding("call", "first", attempt=(await claims.claim("call", "first")).attempt)
+    first = HeldClaim("call", "first", attempt=(await claims.claim("call", "first")).attempt)
     async with redis.asyncio.Redis.from_url(redis_server.url) as connection:
         await connection.flushall()
     assert await claims.renew([first]) == [True]
@@ -318,7 +318,7 @@ async def test_what_redis_cannot_do_now_is_no_mistake_of_the_configuration(
     serve: Serve, redis_server: RedisServer, state: str
 ) -> None:
     """As for a replica that becomes the master soon, or a server without memory: a program may go on without it."""
-    claims, address = RedisClaims(redis_server.url, patience=0.1), serve(["Hello."]).address
+    claims, address = RedisClaims(redis_server.url, retry_timeout=0.1), serve(["Hello."]).address
     async with redis.asyncio.Redis.from_url(redis_server.url) as connection:
         if state == "full":
             await connection.config_set("maxmemory", 1)
@@ -338,7 +338,7 @@ async def test_an_unknown_option_in_the_address_is_told(redis_server: RedisServe
 
 async def test_many_claims_at_once_do_not_wait_for_each_other_while_redis_is_away(redis_server: RedisServer) -> None:
     """Each fails after a few seconds, however many there are and whether it refuses connections or only hangs."""
-    claims = RedisClaims(redis_server.url, patience=3)
+    claims = RedisClaims(redis_server.url, retry_timeout=3)
     await claims.check()
     redis_server.pause()
     loop = asyncio.get_running_loop()
@@ -355,7 +355,7 @@ async def test_what_is_no_text_in_redis_is_told(redis_server: RedisServer) -> No
     """As an error of the store, whatever somebody else has written there."""
     claims = RedisClaims(redis_server.url)
     async with redis.asyncio.Redis.from_url(redis_server.url) as connection:
-        whole = {"owner": "o", "scope": "s", "attempt": "1", "until": "1", "state": "settled"}
+        whole = {"owner": "o", "scope": "s", "attempt": "1", "until": "1", "state": "completed"}
         corrupt: list[dict[Any, Any]] = [
             {**whole, "result": b"\xff"},
             {**whole, "attempt": "x"},
@@ -374,7 +374,7 @@ async def test_what_is_no_text_in_redis_is_told(redis_server: RedisServer) -> No
 
 async def test_an_answer_that_arrived_while_the_process_was_stopped_counts(redis_server: RedisServer) -> None:
     """As after SIGSTOP, or a long garbage collection: Redis was there all the time."""
-    claims = RedisClaims(redis_server.url, patience=0.1)
+    claims = RedisClaims(redis_server.url, retry_timeout=0.1)
     await claims.check()
     redis_server.pause()
     asking = asyncio.create_task(claims.claim("call", "me"))

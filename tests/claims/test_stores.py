@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from inferencesh import ClaimStore, MemoryClaims, RedisClaims
-from inferencesh.claims import Claim, ClaimState, Holding
+from inferencesh.claims import Claim, ClaimState, HeldClaim
 from tests.redis_server import RedisServer
 
-GRANTED, HELD, SETTLED, LEFT = ClaimState.GRANTED, ClaimState.HELD, ClaimState.SETTLED, ClaimState.LEFT
+GRANTED, HELD, COMPLETED, ABANDONED = ClaimState.GRANTED, ClaimState.HELD, ClaimState.COMPLETED, ClaimState.ABANDONED
 LEASE = 1.0  # seconds
 
 
@@ -27,11 +27,11 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[ClaimStore]:
     await claims.aclose()
 
 
-async def granted(store: ClaimStore, key: str, owner: str, scope: str = "") -> Holding:
+async def granted(store: ClaimStore, key: str, owner: str, scope: str = "") -> HeldClaim:
     """Claim something that is free."""
     claim = await store.claim(key, owner, scope)
     assert claim.state is GRANTED
-    return Holding(key, owner, scope, claim.attempt)
+    return HeldClaim(key, owner, scope, claim.attempt)
 
 
 async def when_free(store: ClaimStore, key: str, owner: str, scope: str = "") -> Claim:
@@ -56,7 +56,7 @@ async def test_a_lease_that_is_not_renewed_goes_to_another_owner_with_the_next_n
     assert await when_free(store, "call", "second", "message") == Claim(GRANTED, 2)
     assert await store.renew([first]) == [False]
     assert not await store.record(first, "too late")
-    await store.settle(first, "too late")
+    await store.complete(first, "too late")
     await store.release(first)
     assert (await store.claim("call", "third", "message")).state is HELD
 
@@ -68,7 +68,7 @@ async def test_an_owner_that_got_a_claim_again_cannot_touch_it_by_its_former_num
     assert (await when_free(store, "call", "first", "message")).attempt == second.attempt + 1
     assert await store.renew([former]) == [False]
     assert not await store.record(former, "too late")
-    await store.settle(former, "too late")
+    await store.complete(former, "too late")
     await store.release(former)
     assert (await store.claim("call", "third", "message")).state is HELD
     assert await when_free(store, "call", "third", "message") == Claim(GRANTED, 4)
@@ -80,7 +80,7 @@ async def test_a_lease_that_is_renewed_stays(store: ClaimStore) -> None:
     loop = asyncio.get_running_loop()
     until = loop.time() + 1.5 * LEASE
     while loop.time() < until:
-        assert await store.renew([*holdings, Holding("call", "second")]) == [True, True, False]
+        assert await store.renew([*holdings, HeldClaim("call", "second")]) == [True, True, False]
         assert (await store.claim("call", "second")).state is HELD
         await asyncio.sleep(LEASE / 10)
 
@@ -99,7 +99,7 @@ async def test_a_recorded_result_reaches_the_next_owner(store: ClaimStore) -> No
     assert await store.record(first, '{"text": "é\\ud83d"}')
     second = await when_free(store, "call\ud800", "second")
     assert second == Claim(GRANTED, 2, '{"text": "é\\ud83d"}')
-    assert await store.record(Holding("call\ud800", "second", attempt=2), "")
+    assert await store.record(HeldClaim("call\ud800", "second", attempt=2), "")
     assert await when_free(store, "call\ud800", "third") == Claim(GRANTED, 3)
 
 
@@ -107,27 +107,27 @@ async def test_what_is_settled_is_not_claimed_again(store: ClaimStore) -> None:
     """Whoever asks is told with which result; what was recorded before is forgotten."""
     first = await granted(store, "call", "first", "message")
     await store.record(first, "confidential")
-    await store.settle(first, "ANSWERED")
-    assert await store.claim("call", "second", "message") == Claim(SETTLED, 1, "ANSWERED")
-    assert await store.claim("call", "first", "message") == Claim(SETTLED, 1, "ANSWERED")
+    await store.complete(first, "ANSWERED")
+    assert await store.claim("call", "second", "message") == Claim(COMPLETED, 1, "ANSWERED")
+    assert await store.claim("call", "first", "message") == Claim(COMPLETED, 1, "ANSWERED")
     another = await granted(store, "call 2", "first", "message")
     await store.record(another, "confidential")
-    await store.settle(another)
-    assert await store.claim("call 2", "second", "message") == Claim(SETTLED, 1)
+    await store.complete(another)
+    assert await store.claim("call 2", "second", "message") == Claim(COMPLETED, 1)
 
 
 async def test_the_same_key_in_another_scope_is_a_new_claim(store: ClaimStore) -> None:
     """Such as a call of a later turn, in a service that uses ids again."""
     first = await granted(store, "call", "first", "message 1")
-    await store.settle(first, "ANSWERED")
+    await store.complete(first, "ANSWERED")
     assert await store.claim("call", "second", "message 2") == Claim(GRANTED, 1)
 
 
 async def test_without_a_scope_nothing_is_remembered_of_what_was_settled(store: ClaimStore) -> None:
     """Nothing tells whether it is the same."""
-    await store.settle(await granted(store, "call", "first"), "ANSWERED")
+    await store.complete(await granted(store, "call", "first"), "ANSWERED")
     assert (await store.claim("call", "second")).state is GRANTED
-    await store.settle(await granted(store, "call 2", "first", "message"), "ANSWERED")
+    await store.complete(await granted(store, "call 2", "first", "message"), "ANSWERED")
     assert (await store.claim("call 2", "second")).state is GRANTED
 
 
@@ -150,8 +150,8 @@ async def test_what_was_released_is_free_at_once(store: ClaimStore) -> None:
 async def test_what_was_released_for_good_is_not_begun_by_others(store: ClaimStore) -> None:
     """Only by the owner itself."""
     first = await granted(store, "call", "first", "message")
-    await store.release(first, for_good=True)
-    assert (await store.claim("call", "second", "message")).state is LEFT
+    await store.release(first, abandon=True)
+    assert (await store.claim("call", "second", "message")).state is ABANDONED
     assert await store.claim("call", "first", "message") == Claim(GRANTED, 1)
 
 
@@ -167,7 +167,7 @@ async def test_memory_forgets_the_oldest_of_what_has_ended() -> None:
     """So that it is bounded."""
     store = MemoryClaims()
     for number in range(5000):
-        await store.settle(await granted(store, f"call {number}", "first", "message"), "ANSWERED")
-    assert (await store.claim("call 4999", "second", "message")).state is SETTLED
+        await store.complete(await granted(store, f"call {number}", "first", "message"), "ANSWERED")
+    assert (await store.claim("call 4999", "second", "message")).state is COMPLETED
     assert (await store.claim("call 0", "second", "message")).state is GRANTED
     assert len(store._entries) < 1100

@@ -25,7 +25,7 @@ from inferencesh import (
     string,
     tool,
 )
-from inferencesh.claims import Claim, Holding, MemoryClaims
+from inferencesh.claims import Claim, HeldClaim, MemoryClaims
 from inferencesh.local import ToolCall
 from tests.clients.conftest import Connect, Serve
 from tests.support import Gate, eventually
@@ -448,25 +448,25 @@ class Unreachable(WorkerClaims):
         self._look()
         return await super().claim(key, owner, scope)
 
-    async def renew(self, holdings: Sequence[Holding]) -> list[bool]:
+    async def renew(self, holdings: Sequence[HeldClaim]) -> list[bool]:
         """As the shared store, unless it is lost."""
         self._look()
         return await super().renew(holdings)
 
-    async def record(self, holding: Holding, result: str) -> bool:
+    async def record(self, holding: HeldClaim, result: str) -> bool:
         """As the shared store, unless it is lost."""
         self._look()
         return await super().record(holding, result)
 
-    async def settle(self, holding: Holding, result: str | None = None) -> None:
+    async def complete(self, holding: HeldClaim, result: str | None = None) -> None:
         """As the shared store, unless it is lost."""
         self._look()
-        await super().settle(holding, result)
+        await super().complete(holding, result)
 
-    async def release(self, holding: Holding, *, for_good: bool = False) -> None:
+    async def release(self, holding: HeldClaim, *, abandon: bool = False) -> None:
         """As the shared store, unless it is lost."""
         self._look()
-        await super().release(holding, for_good=for_good)
+        await super().release(holding, abandon=abandon)
 
 
 CALL = [ToolCall("look_up", {"word": "pelican"})]
@@ -541,7 +541,7 @@ class Slow(Unreachable):
 
     renewals = 0
 
-    async def renew(self, holdings: Sequence[Holding]) -> list[bool]:
+    async def renew(self, holdings: Sequence[HeldClaim]) -> list[bool]:
         """As the shared store, unless it is lost."""
         self.renewals += 1
         if self.lost:
@@ -600,7 +600,7 @@ class Faulty(WorkerClaims):
 
     failed = False
 
-    async def renew(self, holdings: Sequence[Holding]) -> list[bool]:
+    async def renew(self, holdings: Sequence[HeldClaim]) -> list[bool]:
         """As the shared store, but not the first time."""
         if not self.failed:
             self.failed = True

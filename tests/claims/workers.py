@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from inferencesh.claims import Claim, ClaimStore, Holding, MemoryClaims
+from inferencesh.claims import Claim, ClaimStore, HeldClaim, MemoryClaims
 from tests.support import Gate
 
 __all__ = ["Clock", "WorkerClaims"]
@@ -44,25 +44,25 @@ class WorkerClaims(ClaimStore):
         self.claimed.append(key)
         return await self.shared.claim(key, owner, scope)
 
-    async def renew(self, holdings: Sequence[Holding]) -> list[bool]:
+    async def renew(self, holdings: Sequence[HeldClaim]) -> list[bool]:
         """As the shared store, but not while the worker is stopped."""
         while self.stopped:  # noqa: ASYNC110 - the test sets it from another thread
             await asyncio.sleep(0.005)
         return await self.shared.renew(holdings)
 
-    async def record(self, holding: Holding, result: str) -> bool:
+    async def record(self, holding: HeldClaim, result: str) -> bool:
         """As the shared store."""
         kept = await self.shared.record(holding, result)
         self.recorded.open()
         return kept
 
-    async def settle(self, holding: Holding, result: str | None = None) -> None:
+    async def complete(self, holding: HeldClaim, result: str | None = None) -> None:
         """As the shared store."""
-        await self.shared.settle(holding, result)
+        await self.shared.complete(holding, result)
 
-    async def release(self, holding: Holding, *, for_good: bool = False) -> None:
+    async def release(self, holding: HeldClaim, *, abandon: bool = False) -> None:
         """As the shared store."""
-        await self.shared.release(holding, for_good=for_good)
+        await self.shared.release(holding, abandon=abandon)
 
     async def aclose(self) -> None:
         """As the shared store."""
