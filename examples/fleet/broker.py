@@ -1,16 +1,21 @@
-"""The queue of jobs: taskiq-redis's broker on a Redis Stream, without the faults that lose a dead worker's job.
+"""The job queue: the Redis Stream broker of taskiq-redis, with reliable redelivery of the jobs of dead workers.
 
-``RedisStreamBroker`` of taskiq-redis 1.2.4 looks for the jobs of dead workers only after it has received a new one, so
-that on an idle queue they are never found, and under a lock that a worker which dies with it never gives back. It
-hands a job of a living worker to another one after ten minutes, fetches a hundred jobs at a time whatever is free,
-keeps every job in Redis for ever, and stops listening when its connection is lost. ``JobBroker`` replaces how jobs are
-received and acknowledged; everything else is taskiq-redis's.
+``RedisStreamBroker`` of taskiq-redis 1.2.4 has these defects:
 
-- A worker fetches a job when it can run it, and looks for abandoned ones once a second.
-- A job that is worked on is renewed three times within a lease. One that is not has been abandoned.
-- A job is deleted when it is acknowledged, so the queue's length is the number of jobs that are not done.
-- A worker that is told to end hands its jobs back, and others find them within a second.
-- A job is admitted, or refused, in the same step of Redis that puts it into the queue: see ``turns.py``.
+- It searches for the jobs of dead workers only after it has received a new job, so never on an idle queue.
+- It searches under a lock that is never released if its holder dies.
+- It redelivers a job after ten minutes even if its worker is alive.
+- It prefetches a hundred jobs, even if the worker has no capacity for them.
+- It keeps acknowledged jobs in Redis forever.
+- It stops listening when its connection is lost.
+
+``JobBroker`` replaces how jobs are received and acknowledged; the rest is inherited:
+
+- A worker fetches a job only when it has capacity, and searches for abandoned jobs once a second.
+- A worker renews the jobs that it runs three times per lease. A job that was not renewed for a lease is abandoned.
+- An acknowledged job is deleted, so the length of the queue is the number of unfinished jobs.
+- A worker that shuts down releases its jobs, and other workers find them within a second.
+- One Redis script decides whether a job is admitted and adds it to the queue: see ``turns.py``.
 """
 
 from __future__ import annotations
@@ -35,11 +40,11 @@ __all__ = ["Delivery", "JobBroker", "JobReceiver", "RefusedError", "broker"]
 
 GROUP: Final = "workers"
 SEARCH_INTERVAL: Final = 1.0  # seconds between two searches for abandoned jobs
-BLOCK_MS: Final = 500  # milliseconds that Redis waits for a new job before it says that there is none
-RETRY_DELAY: Final = 0.5  # seconds until a lost connection is tried again
-CONSUMER_EXPIRY_MS: Final = 3_600_000  # milliseconds of silence after which a consumer without jobs is deleted
+BLOCK_MS: Final = 500  # milliseconds for which a read of new jobs blocks
+RETRY_DELAY: Final = 0.5  # seconds before a lost connection is tried again
+CONSUMER_EXPIRY_MS: Final = 3_600_000  # milliseconds of inactivity after which a consumer without jobs is deleted
 
-# One script, since a consumer that got a job in between would lose it.
+# A single script, because deleting a consumer loses a job that it received since the check.
 DELETE_IDLE_CONSUMERS: Final = """
 for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
   local name, pending, idle = consumer[2], consumer[4], consumer[6]
@@ -49,13 +54,13 @@ for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
 end
 """
 
-Entry: TypeAlias = tuple[str, dict[str, str]]  # of a stream: its id and fields
+Entry: TypeAlias = tuple[str, dict[str, str]]  # an entry of a Redis Stream: its id and fields
 
 logger = logging.getLogger("fleet.broker")
 
 
 class RefusedError(Exception):
-    """A job was not put into the queue; ``reason`` tells why."""
+    """A job was not added to the queue; ``reason`` says why."""
 
     def __init__(self, reason: Admission) -> None:
         super().__init__(f"the job was not queued: {reason}")
@@ -63,16 +68,16 @@ class RefusedError(Exception):
 
 
 class Delivery(AckableMessage):
-    """A job as this worker has received it; ``id`` is its place in the queue."""
+    """A job that this worker has received; ``id`` is the id of its entry in the queue."""
 
     id: str
 
 
 class JobBroker(RedisStreamBroker):
-    """The queue of a fleet.
+    """The job queue of a fleet.
 
     Args:
-        settings: Those of the fleet.
+        settings: The settings of the fleet.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -81,8 +86,8 @@ class JobBroker(RedisStreamBroker):
             settings.redis_url,
             queue_name=f"{settings.prefix}jobs",
             consumer_group_name=GROUP,
-            consumer_name=f"{settings.name} {uuid.uuid4().hex[:8]}",  # a worker that is started again is another one
-            consumer_id="0",  # what was queued before the first worker came is a job, too
+            consumer_name=f"{settings.name} {uuid.uuid4().hex[:8]}",  # a restarted worker is a new consumer
+            consumer_id="0",  # so that jobs queued before the first worker started are delivered
             idle_timeout=int(settings.lease * 1000),
         )
         self.redis = create_client(settings.redis_url)
@@ -91,33 +96,34 @@ class JobBroker(RedisStreamBroker):
         self._renewal: asyncio.Task[None] | None = None
 
     async def startup(self) -> None:
-        """As inherited; a worker also begins to renew what it holds."""
+        """Connect to Redis; a worker also starts to renew its jobs."""
         await super().startup()
         if self.is_worker_process:
             await self._delete_idle_consumers()
-            await self.redis.xgroup_createconsumer(self.queue_name, GROUP, self.consumer_name)  # listed before its jobs
+            # Created before it has jobs, so that it appears in the list of consumers.
+            await self.redis.xgroup_createconsumer(self.queue_name, GROUP, self.consumer_name)
             self._renewal = asyncio.create_task(self._renew_periodically(), name="renewal of jobs")
 
     async def shutdown(self) -> None:
-        """Hand back what was not acknowledged, and close all connections."""
+        """Release the jobs that were not acknowledged, and close all connections."""
         if self._renewal is not None:
             self._renewal.cancel()
             await asyncio.wait({self._renewal})
             try:
                 await self._release_jobs()
             except (RedisError, OSError) as error:
-                logger.warning("jobs could not be handed back, and wait for the end of their lease: %s", error)
+                logger.warning("jobs could not be released; they are redelivered when their lease expires: %s", error)
         await super().shutdown()
         await self.redis.aclose()
 
     async def kick(self, message: BrokerMessage) -> None:
-        """Admit a job to the queue.
+        """Add a job to the queue if it is admitted.
 
         Args:
-            message: The job; its labels say which job of which turn it is.
+            message: The job; its labels are the turn's id, its tenant, and the number of the job within the turn.
 
         Raises:
-            RefusedError: It was not admitted.
+            RefusedError: The job was not admitted.
         """
         labels = message.labels
         job = Job(labels["turn_id"], labels["tenant"], int(labels["number"]))
@@ -126,7 +132,7 @@ class JobBroker(RedisStreamBroker):
             raise RefusedError(admission)
 
     async def listen(self) -> AsyncGenerator[AckableMessage, None]:
-        """Yield jobs, abandoned ones first; lost connections are made again."""
+        """Yield jobs, abandoned ones first; reconnect when the connection is lost."""
         searched = 0.0
         while True:
             try:
@@ -136,7 +142,7 @@ class JobBroker(RedisStreamBroker):
                     searched = searched if found else time.monotonic()
                 found = found or await self._read_new()
             except (RedisError, OSError) as error:
-                logger.warning("the queue cannot be read, trying again: %s", error)
+                logger.warning("the queue could not be read; retrying: %s", error)
                 await asyncio.sleep(RETRY_DELAY)
                 await self._recreate_group()
                 continue
@@ -146,18 +152,18 @@ class JobBroker(RedisStreamBroker):
                     yield Delivery(id=id_, data=fields["data"].encode(), ack=partial(self._acknowledge, id_))
 
     def stop_renewing(self, delivery: Delivery) -> None:
-        """Renew a job no longer; if it was not acknowledged, it is tried again when its lease has run out."""
+        """Stop renewing a job; if it was not acknowledged, it is redelivered when its lease has expired."""
         self._held.discard(delivery.id)
 
     async def _read_new(self) -> list[Entry]:
-        """Return the next new job, if one comes while Redis waits for it."""
+        """Read the next new job, if one arrives within ``BLOCK_MS``."""
         answer: Any = await self.redis.xreadgroup(
             GROUP, self.consumer_name, {self.queue_name: ">"}, count=1, block=BLOCK_MS
         )
         return [entry for _, entries in answer or () for entry in entries]
 
     async def _claim_abandoned(self) -> list[Entry]:
-        """Claim a job whose worker has not renewed it; of several workers that try, Redis lets one."""
+        """Claim a job whose worker has not renewed it; if several workers try, Redis lets only one succeed."""
         idle = self.idle_timeout
         left: Any = await self.redis.xpending_range(self.queue_name, GROUP, min="-", max="+", count=1, idle=idle)
         ids = [entry["message_id"] for entry in left]
@@ -179,43 +185,43 @@ class JobBroker(RedisStreamBroker):
             try:
                 await self._renew()
             except (RedisError, OSError) as error:
-                logger.warning("jobs could not be renewed, trying again: %s", error)
+                logger.warning("the leases of jobs could not be renewed; retrying: %s", error)
 
     async def _renew(self) -> None:
-        """Begin the lease of all held jobs anew, but not of those that others have claimed meanwhile."""
+        """Renew the leases of all held jobs, except those that other workers have claimed since."""
         if renewed := await self._pending_ids(self._held):
             await self.redis.xclaim(self.queue_name, GROUP, self.consumer_name, 0, renewed, justid=True)
 
     async def _release_jobs(self) -> None:
-        """Make all own jobs look as if their lease had run out."""
+        """Let the leases of all jobs of this worker expire at once, by setting their idle time to that of a lease."""
         if own := await self._pending_ids():
             idle = self.idle_timeout
             await self.redis.xclaim(self.queue_name, GROUP, self.consumer_name, 0, own, idle=idle, justid=True)
-            logger.info("%d jobs were handed back", len(own))
+            logger.info("%d jobs were released to other workers", len(own))
 
     async def _pending_ids(self, among: Container[str] | None = None) -> list[Any]:
-        """Return the ids of the jobs that are this worker's by what Redis knows, all or those among some."""
+        """Return the ids of the jobs that are pending for this worker in Redis, all or only those in ``among``."""
         pending: Any = await self.redis.xpending_range(
             self.queue_name, GROUP, min="-", max="+", count=10_000, consumername=self.consumer_name
         )
         return [entry["message_id"] for entry in pending if among is None or entry["message_id"] in among]
 
     async def _recreate_group(self) -> None:
-        """Make the queue again if Redis has come back without it."""
+        """Create the consumer group again, in case Redis has lost it in a restart."""
         try:
             await self._declare_consumer_group()
         except (RedisError, OSError) as error:
-            logger.debug("Redis is still away: %s", error)
+            logger.debug("Redis is still unavailable: %s", error)
 
     async def _delete_idle_consumers(self) -> None:
-        """Take workers that are gone for long and have no jobs off the list of the queue's consumers."""
+        """Delete the consumers of workers that stopped long ago and have no jobs."""
         await self.redis.register_script(DELETE_IDLE_CONSUMERS)(
             keys=[self.queue_name], args=[GROUP, CONSUMER_EXPIRY_MS]
         )
 
 
 class JobReceiver(Receiver):
-    """Taskiq's receiver, which lets go of a job when its function has ended, acknowledged or not."""
+    """Taskiq's receiver, which also stops renewing a job when its function has ended, acknowledged or not."""
 
     async def callback(self, message: bytes | AckableMessage, raise_err: bool = False) -> None:  # noqa: FBT001 - as inherited
         """Run a job."""

@@ -1,4 +1,4 @@
-"""Connections to Redis that lose no cancellation."""
+"""Connections to Redis on which commands can be cancelled safely."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from redis.backoff import ExponentialBackoff
 
 __all__ = ["create_client"]
 
-CONNECTIONS: Final = 32  # of one process to Redis; a command takes less than a millisecond
+CONNECTIONS: Final = 32  # per process; a command takes less than a millisecond
 
 
 class CancellableConnection(Connection):
-    """A connection whose commands can be cancelled while they are sent.
+    """A connection on which a command can be cancelled while it is being sent.
 
-    redis-py sends inside ``asyncio.wait_for``, which in Python 3.11 swallows a cancellation that comes just when the
-    bytes have been sent. The task would go on, and whoever has cancelled it would wait for it in vain.
+    redis-py sends inside ``asyncio.wait_for``, which in Python 3.11 swallows a cancellation that arrives just as the
+    bytes have been sent. The task would then keep running, and whoever cancelled it would wait for it forever.
     """
 
     async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:  # noqa: FBT001 - as inherited
@@ -28,12 +28,12 @@ class CancellableConnection(Connection):
         before = task.cancelling() if task else 0
         await super().send_packed_command(command, check_health)
         if task and task.cancelling() > before:
-            await self.disconnect(nowait=True)  # since nobody is going to read the response
+            await self.disconnect(nowait=True)  # because nobody will read the response
             raise asyncio.CancelledError
 
 
 def create_client(url: str) -> Redis:
-    """Return a client whose commands are sent again when a connection was lost; it has any number of callers."""
+    """Return a client that retries commands when a connection is lost; any number of tasks may share it."""
     retry = Retry(ExponentialBackoff(cap=0.4, base=0.05), retries=3)
     pool = BlockingConnectionPool.from_url(
         url,

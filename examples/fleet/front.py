@@ -1,7 +1,7 @@
-"""A front: it takes messages from browsers, puts them into the queue, and shows them the turns that workers run.
+"""A front: queues the messages of browsers, and streams the events of the turns to them.
 
-Run as many as you like with ``uvicorn front:app``: a front keeps nothing, so any of them serves any browser. It never
-talks to inference.sh; only workers have the key. README.md lists the endpoints.
+Run as many as you like with ``uvicorn front:app``: fronts are stateless, so any of them can serve any browser. A front
+never talks to inference.sh; only workers have the API key. README.md lists the endpoints.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ turns: Final = broker.turns
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Connect to Redis, and end the responses of browsers when this front is told to end."""
+    """Connect to Redis, and end open event streams when this front shuts down."""
     tracing.set_up("front", SETTINGS.name, SETTINGS.traces)
     metrics.serve(SETTINGS.metrics_port)
     await broker.startup()
@@ -63,7 +63,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def on_shutdown_signal(call: Callable[[], None]) -> None:
-    """Call a function at SIGTERM and Ctrl-C, before uvicorn does what it does: wait for the responses to end."""
+    """Call a function on SIGTERM and Ctrl-C, before uvicorn's own handler, which waits for open responses to end."""
     loop = asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):
         uvicorns = signal.getsignal(each)
@@ -85,7 +85,7 @@ app.mount("/parts", StaticFiles(directory=web.page_files()), name="parts")
 
 
 async def get_tenant(x_tenant: Annotated[str, Header()] = "demo") -> str:
-    """Return who asks. It is taken at its word here: put what checks your users' names in its place."""
+    """Return the tenant, which is not authenticated here: replace this with the authentication of your service."""
     if TENANT.fullmatch(x_tenant) is None:
         raise HTTPException(422, "X-Tenant must be 1 to 64 letters, digits, or any of . _ - @.")
     return x_tenant
@@ -95,10 +95,10 @@ Tenant = Annotated[str, Depends(get_tenant)]
 
 
 async def get_turn(turn_id: str, tenant: Tenant) -> Turn:
-    """Return a turn, which must be the tenant's own."""
+    """Return a turn, which must belong to the tenant."""
     turn = await turns.find(turn_id)
     if turn is None or turn.tenant != tenant:
-        raise HTTPException(404, "There is no such turn, or it was forgotten, or it is somebody else's.")
+        raise HTTPException(404, "There is no such turn, it has expired, or it belongs to another tenant.")
     return turn
 
 
@@ -107,7 +107,7 @@ TurnId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
 
 class NewMessage(BaseModel):
-    """A message from the page; with a ``turn_id`` it may be sent again when nobody knows whether it has arrived."""
+    """A message; with a ``turn_id`` it can safely be sent again when the response was lost."""
 
     text: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=8000)]
     chat_id: Annotated[str, StringConstraints(max_length=200)] | None = None
@@ -115,14 +115,14 @@ class NewMessage(BaseModel):
 
 
 class Decision(BaseModel):
-    """What a person has decided on a tool call; the agent is given the reason of a rejection."""
+    """A person's decision on a tool call; the agent is told the reason for a rejection."""
 
     approved: bool
     reason: Annotated[str, StringConstraints(strip_whitespace=True, max_length=1000)] = ""
 
 
 class Markdown(BaseModel):
-    """A text of the conversation."""
+    """A Markdown text to render."""
 
     text: Annotated[str, StringConstraints(max_length=100_000)]
 
@@ -132,9 +132,9 @@ class Markdown(BaseModel):
 
 @app.post("/chat", status_code=202)
 async def chat(message: NewMessage, tenant: Tenant, traceparent: Annotated[str, Header()] = "") -> dict[str, str]:
-    """Put a message into the queue; the same ``turn_id`` twice is one turn."""
+    """Queue a message; sending the same ``turn_id`` again does not start a second turn."""
     if message.chat_id is not None and await turns.owner(message.chat_id) != tenant:
-        raise HTTPException(404, "There is no such chat, or it was forgotten, or it is somebody else's.")
+        raise HTTPException(404, "There is no such chat, it has expired, or it belongs to another tenant.")
     turn_id = message.turn_id or uuid.uuid4().hex
     job = answer.kicker().with_labels(turn_id=turn_id, tenant=tenant, number=0)
     with tracing.span("send answer", tracing.SpanKind.PRODUCER, traceparent, fleet__turn=turn_id):
@@ -150,9 +150,9 @@ async def events(
     header: Annotated[str, Header(alias="Last-Event-ID")] = "",
     query: Annotated[str, Query(alias="last_event_id")] = "",
 ) -> Response:
-    """Follow a turn from its beginning, or from behind the last event that the browser has.
+    """Stream the events of a turn, from the start or from after the last event that the browser has received.
 
-    204 tells a browser that has all events not to come again, as EventSource would.
+    The status is 204 if there are no more events, which stops an EventSource from reconnecting.
     """
     after = header or query
     if after and not is_event_id(after):
@@ -174,7 +174,7 @@ async def decide(
     turn: OwnTurn,
     traceparent: Annotated[str, Header()] = "",
 ) -> dict[str, str]:
-    """Approve or reject a tool call that the turn waits for; a worker goes on with it."""
+    """Approve or reject a tool call that the turn is waiting for; a worker then resumes the turn."""
     if turn.chat_id is None or call_id not in await calls_awaiting_approval(turn_id, turn):
         raise RefusedError(Admission.NOT_WAITING)
     number = turn.job + 1
@@ -186,7 +186,7 @@ async def decide(
 
 
 async def enqueue(sending: Awaitable[object]) -> None:
-    """Put a job into the queue. What was put there before is no error: the browser did not know."""
+    """Send a job to the queue. A duplicate is not an error, because the browser may have missed the first response."""
     try:
         await sending
     except SendTaskError as error:
@@ -200,14 +200,14 @@ async def enqueue(sending: Awaitable[object]) -> None:
 
 
 async def calls_awaiting_approval(turn_id: str, turn: Turn) -> list[str]:
-    """Return the ids of the calls that a turn waits for a person to decide on."""
+    """Return the ids of the tool calls of a turn that await approval."""
     if turn.state != "input_required":
         return []
     _, last = await turns.last(turn_id)
     return [call["id"] for call in last["tool_calls"] if call["status"] == ToolCallStatus.AWAITING_APPROVAL]
 
 
-# -- the page, and what operators ask for ------------------------------------------------------------------------------
+# -- the page, and endpoints for operators -----------------------------------------------------------------------------
 
 
 @app.get("/", include_in_schema=False)
@@ -218,14 +218,14 @@ async def page() -> FileResponse:
 
 @app.post("/markdown")
 def render(markdown: Markdown) -> dict[str, object]:
-    """Render Markdown for the page; not async, so that FastAPI runs it in a worker thread."""
+    """Render Markdown for the page; not async, so that FastAPI runs it in a thread."""
     rendered = web.render_markdown(markdown.text)
     return {"blocks": rendered.blocks, "last_line": rendered.last_line}
 
 
 @app.get("/metrics", include_in_schema=False)
 async def show_metrics() -> Response:
-    """Answer Prometheus."""
+    """Return the metrics for Prometheus."""
     waiting, working = await turns.jobs()
     metrics.JOBS.labels("waiting").set(waiting)
     metrics.JOBS.labels("working").set(working)
@@ -234,33 +234,33 @@ async def show_metrics() -> Response:
 
 @app.get("/ready", include_in_schema=False)
 async def ready(request: Request) -> dict[str, bool]:
-    """Tell a load balancer whether this front can be used; the page learns here whether it may kill workers."""
+    """Report whether this front can serve requests, and to the page whether it may kill workers."""
     await turns.redis.ping()
     if request.app.state.notifier.closing.is_set():
-        raise HTTPException(503, "This front is about to end.", RETRY_AFTER)
+        raise HTTPException(503, "This front is shutting down.", RETRY_AFTER)
     return {"demo": SETTINGS.demo}
 
 
 if SETTINGS.demo:
 
     class KillRequest(BaseModel):
-        """A worker, by its name."""
+        """The name of a worker."""
 
         worker: Annotated[str, StringConstraints(max_length=100)]
 
     @app.post("/demo/kill", status_code=202)
     async def kill(request: KillRequest) -> dict[str, bool]:
-        """Ask ``launch.py``, which has started the worker, to kill it without a warning."""
+        """Ask ``launch.py``, which started the worker, to kill it."""
         return {"delivered": await turns.redis.publish(f"{SETTINGS.prefix}kill", request.worker) > 0}
 
 
 # -- errors, which all have the form {"type", "detail", "status"} ------------------------------------------------------
 
 REFUSALS: Final = {
-    Admission.ID_TAKEN: (409, "conflict", "This turn_id is taken."),
-    Admission.NOT_WAITING: (409, "conflict", "The turn does not wait for this decision, or it was made already."),
-    Admission.TENANT_LIMIT: (429, "too_many_turns", "Too many of your replies are being written; wait for one to end."),
-    Admission.QUEUE_LIMIT: (503, "busy", "Too many messages are waiting for a worker; try again in a moment."),
+    Admission.ID_TAKEN: (409, "conflict", "This turn_id is already in use."),
+    Admission.NOT_WAITING: (409, "conflict", "The turn is not waiting for this decision, or it was already made."),
+    Admission.TENANT_LIMIT: (429, "too_many_turns", "Too many of your turns are in flight; wait for one to finish."),
+    Admission.QUEUE_LIMIT: (503, "busy", "Too many messages are queued; try again in a moment."),
 }
 TYPES: Final = {404: "not_found", 422: "invalid_request", 503: "busy"}
 
@@ -272,27 +272,27 @@ def problem(status: int, type_: str, detail: str, headers: Mapping[str, str] | N
 
 @app.exception_handler(RefusedError)
 async def refused(_request: Request, error: RefusedError) -> JSONResponse:
-    """Respond to what was not put into the queue."""
+    """Respond to a request whose job was not queued."""
     status, type_, detail = REFUSALS[error.reason]
     return problem(status, type_, detail, RETRY_AFTER if status in {429, 503} else None)
 
 
 @app.exception_handler(RedisError)
 async def redis_unavailable(_request: Request, error: RedisError) -> JSONResponse:
-    """Respond while Redis is away; nothing was queued, or it was and the same turn_id tells."""
-    logger.warning("Redis is away: %s", error)
-    return problem(503, "unavailable", "The service is being restarted; try again in a moment.", RETRY_AFTER)
+    """Respond while Redis is unavailable. If the job was queued nevertheless, a retry with its turn_id is harmless."""
+    logger.warning("Redis is unavailable: %s", error)
+    return problem(503, "unavailable", "The service is temporarily unavailable; try again in a moment.", RETRY_AFTER)
 
 
 @app.exception_handler(StarletteHTTPException)
 async def failed(_request: Request, error: StarletteHTTPException) -> JSONResponse:
-    """Respond to a request that this front refuses itself."""
+    """Respond to a request that failed with an HTTP error."""
     return problem(error.status_code, TYPES.get(error.status_code, "refused"), str(error.detail), error.headers)
 
 
 @app.exception_handler(RequestValidationError)
 async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
-    """Respond to an invalid request: name the fields and problems without repeating the input."""
+    """Respond to an invalid request with the fields and problems, without repeating the input."""
     return problem(
         422, "invalid_request", "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
     )

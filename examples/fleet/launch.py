@@ -1,9 +1,9 @@
-"""Bring a whole fleet up on this machine: Redis, fronts, workers, and without INFERENCE_API_KEY the embedded runtime.
+"""Start a whole fleet on this machine: Redis, fronts, workers, and without INFERENCE_API_KEY the embedded runtime.
 
     python examples/fleet/launch.py --port 8000 --fronts 2 --workers 3
 
-Every process that dies is started again. The page gets a button that kills the worker which is answering. Ctrl-C ends
-everything: first the fronts and workers, which are given time for their turns, then Redis.
+Processes that die are restarted. The page has a button that kills the worker that is answering. Ctrl-C stops
+everything: first the fronts and workers, which have time to finish their turns, then Redis.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from redis.exceptions import RedisError
 __all__ = ["Fleet"]
 
 HERE: Final = Path(__file__).parent
-LEASE: Final = "3"  # seconds; short, so that a takeover is soon seen
+LEASE: Final = "3"  # seconds; short, so that a takeover happens soon
 DRAIN: Final = "5"  # seconds
-RESTART_DELAY: Final = 1.0  # seconds until what has died is started again
+RESTART_DELAY: Final = 1.0  # seconds before a process that has died is restarted
 PREFIX: Final = "fleet:"
 NO_REDIS: Final = """\
 redis-server is not installed. On Debian and Ubuntu: sudo apt-get install redis-server. On macOS: brew install redis.
-Or set REDIS_URL to a Redis 7 of yours."""
+Or set REDIS_URL to the URL of a running Redis 7 server."""
 
 
 class Fleet:
-    """Processes that are started again when they die.
+    """Supervised processes, which are restarted when they die.
 
     Args:
-        environment: What all of them find in their environment.
+        environment: Environment variables of all processes, in addition to those of this one.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -51,18 +51,18 @@ class Fleet:
         self._supervisors: dict[str, asyncio.Task[None]] = {}
 
     def start(self, name: str, command: Sequence[str], *, fd: int | None = None, **environment: str) -> None:
-        """Start a process, now and whenever it has ended."""
+        """Start a process, and restart it whenever it exits."""
         supervisor = self._supervise(name, command, () if fd is None else (fd,), environment)
         self._supervisors[name] = asyncio.create_task(supervisor, name=name)
 
     def kill(self, name: str) -> None:
-        """End a process as a crash would."""
+        """Kill a process, as a crash would."""
         if process := self._running.get(name):
-            print(f"{name} is killed (kill -9 {process.pid}).", flush=True)
+            print(f"Killing {name} (kill -9 {process.pid}).", flush=True)
             process.kill()
 
     async def stop(self, *names: str) -> None:
-        """Tell processes to end, and wait until they have."""
+        """Terminate processes and wait until they have exited."""
         for name in names:
             self._supervisors[name].cancel()
         await asyncio.wait([self._supervisors[name] for name in names])
@@ -71,7 +71,7 @@ class Fleet:
         self, name: str, command: Sequence[str], fds: Sequence[int], environment: Mapping[str, str]
     ) -> None:
         while True:
-            # In a session of its own: Ctrl-C in the terminal reaches this program alone, which ends them in order.
+            # In a session of its own, so that Ctrl-C reaches only this program, which stops the others in order.
             process = await asyncio.create_subprocess_exec(
                 *command, env={**self._environment, **environment}, pass_fds=fds, start_new_session=True, cwd=HERE
             )
@@ -81,12 +81,12 @@ class Fleet:
             except asyncio.CancelledError:
                 await stop_process(process)
                 raise
-            print(f"{name} has ended ({code}) and is started again.", flush=True)
+            print(f"{name} exited with status {code}; restarting it.", flush=True)
             await asyncio.sleep(RESTART_DELAY)
 
 
 async def stop_process(process: Process) -> None:
-    """Tell a process to end, and wait until it has; in the end without asking."""
+    """Terminate a process and wait until it has exited; kill it if that takes too long."""
     if process.returncode is None:
         process.terminate()
         try:
@@ -98,7 +98,7 @@ async def stop_process(process: Process) -> None:
 
 
 async def start_redis(directory: str) -> tuple[Process, str]:
-    """Start Debian's redis-server with an append-only file, and return its URL when it answers."""
+    """Start redis-server with an append-only file; return the process and its URL once it answers."""
     server = shutil.which("redis-server")
     if server is None:
         sys.exit(NO_REDIS)
@@ -122,14 +122,14 @@ async def start_redis(directory: str) -> tuple[Process, str]:
                 await redis.ping()
             except RedisError:
                 if process.returncode is not None:
-                    sys.exit(f"redis-server has ended with {process.returncode}.")
+                    sys.exit(f"redis-server exited with status {process.returncode}.")
                 await asyncio.sleep(0.05)
             else:
                 return process, url
 
 
 async def start_runtime() -> tuple[Process, dict[str, str]]:
-    """Start the embedded runtime, and return what leads clients to it."""
+    """Start the embedded runtime; return the process and the environment variables with its URL and key."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, str(HERE / "runtime.py")), start_new_session=True, stdout=asyncio.subprocess.PIPE
     )
@@ -139,7 +139,7 @@ async def start_runtime() -> tuple[Process, dict[str, str]]:
 
 
 async def kill_on_request(redis: Redis, fleet: Fleet) -> None:
-    """Kill the workers that the page asks for."""
+    """Kill the workers that the page asks to kill."""
     async with redis.pubsub() as requests:
         await requests.subscribe(f"{PREFIX}kill")
         async for message in requests.listen():
@@ -148,7 +148,7 @@ async def kill_on_request(redis: Redis, fleet: Fleet) -> None:
 
 
 def free_port() -> int:
-    """Return a port that nobody uses."""
+    """Return an unused port."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         return int(taken.getsockname()[1])
 
@@ -168,7 +168,7 @@ async def run(options: argparse.Namespace, listening: socket.socket) -> None:
                 process, environment["REDIS_URL"] = await start_redis(directory)
                 services.append(process)
             if not environment.get("INFERENCE_API_KEY"):
-                print("INFERENCE_API_KEY is not set: a stand-in answers, not a language model.", flush=True)
+                print("INFERENCE_API_KEY is not set: a simulated model answers.", flush=True)
                 process, address = await start_runtime()
                 services.append(process)
                 environment |= address
@@ -179,7 +179,7 @@ async def run(options: argparse.Namespace, listening: socket.socket) -> None:
 
 
 def shell_settings() -> dict[str, str]:
-    """Return what the shell sets, which goes before the settings of the demo."""
+    """Return the settings in the environment, which take precedence over those of the demo."""
     return {name: value for name, value in os.environ.items() if name.startswith(("FLEET_", "REDIS_", "INFERENCE_"))}
 
 
@@ -202,7 +202,7 @@ async def run_fleet(
             port = str(free_port())
             fleet.start(name, [sys.executable, "worker.py"], FLEET_NAME=name, FLEET_METRICS_PORT=port)
             print(f"{name}: metrics at http://127.0.0.1:{port}/metrics", flush=True)
-        print(f"The spans of all processes: {environment['FLEET_TRACES']}", flush=True)
+        print(f"Spans of all processes: {environment['FLEET_TRACES']}", flush=True)
         host, port, *_ = listening.getsockname()
         print(f"Open http://{host}:{port} in a browser. Press Ctrl-C to stop.", flush=True)
         await shutdown.wait()
@@ -222,8 +222,8 @@ def main() -> None:
     try:
         listening = socket.create_server((options.host, options.port), backlog=1024)
     except OSError as error:
-        sys.exit(f"Port {options.port} of {options.host} cannot be used ({error.strerror}); choose another --port.")
-    with listening:  # so that browsers wait for the fronts to start instead of being refused
+        sys.exit(f"cannot listen on {options.host}:{options.port} ({error.strerror}); choose another --port")
+    with listening:  # already listening, so that browsers wait for the fronts instead of being refused
         asyncio.run(run(options, listening))
 
 

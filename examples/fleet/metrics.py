@@ -1,9 +1,8 @@
-"""What Prometheus can ask a front or a worker.
+"""Prometheus metrics of fronts and workers.
 
-Each process has metrics of its own and answers on a port of its own (FLEET_METRICS_PORT), a front also at ``/metrics``.
-prometheus_client's other way, the multiprocess mode, lets processes of one machine share a directory. It keeps the
-files of processes that were killed, which is what happens to workers here, until somebody deletes them, and Prometheus
-would have to be told about each machine anyway.
+Each process exposes its own metrics on its own port (FLEET_METRICS_PORT); a front also serves them at ``/metrics``.
+The multiprocess mode of prometheus_client, in which the processes of a machine share a directory, is not used: it keeps
+the files of killed processes until somebody deletes them, and Prometheus would still need a target for each machine.
 """
 
 from __future__ import annotations
@@ -29,27 +28,27 @@ __all__ = [
 ]
 
 # fronts
-POSTS: Final = Counter("fleet_posts", "Messages and decisions from browsers, by what has become of them", ["outcome"])
-BROWSERS: Final = Gauge("fleet_browsers", "Browsers that follow a turn through this front")
-EVENTS: Final = Counter("fleet_events_sent", "Events that were sent to browsers")
-RESUMED: Final = Counter("fleet_browsers_resumed", "Browsers that came with a Last-Event-ID")
-JOBS: Final = Gauge("fleet_jobs", "Jobs in the queue of the whole fleet", ["state"])
+POSTS: Final = Counter("fleet_posts", "Messages and decisions from browsers, by outcome", ["outcome"])
+BROWSERS: Final = Gauge("fleet_browsers", "Browsers that are following a turn at this front")
+EVENTS: Final = Counter("fleet_events_sent", "Events sent to browsers")
+RESUMED: Final = Counter("fleet_browsers_resumed", "Requests for events with a Last-Event-ID")
+JOBS: Final = Gauge("fleet_jobs", "Jobs in the queue of the fleet, by state", ["state"])
 
 # workers
-ATTEMPTS: Final = Counter("fleet_attempts", "Jobs that this worker has begun")
-TAKEOVERS: Final = Counter("fleet_takeovers", "Jobs that this worker has taken over from another one")
-RUNNING: Final = Gauge("fleet_turns_running", "Turns that this worker runs")
-ENDS: Final = Counter("fleet_turns", "Turns that this worker has ended, by the name of their last event", ["event"])
-SNAPSHOTS: Final = Counter("fleet_snapshots", "Snapshots that this worker has written")
-HANDED_OVER: Final = Counter("fleet_turns_handed_over", "Turns that this worker has left to others")
+ATTEMPTS: Final = Counter("fleet_attempts", "Jobs that this worker has started")
+TAKEOVERS: Final = Counter("fleet_takeovers", "Jobs that this worker has taken over from another worker")
+RUNNING: Final = Gauge("fleet_turns_running", "Turns that this worker is running")
+ENDS: Final = Counter("fleet_turns", "Turns that this worker has finished, by the name of their final event", ["event"])
+SNAPSHOTS: Final = Counter("fleet_snapshots", "Snapshots that this worker has published")
+HANDED_OVER: Final = Counter("fleet_turns_handed_over", "Turns that this worker has handed over to others on shutdown")
 SECONDS: Final = Histogram(
     "fleet_turn_seconds",
-    "Time that a worker took for a turn, from the beginning of its job to its last event",
+    "Time from the start of a job to its final event",
     buckets=(0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250),
 )
 
 
 def serve(port: int) -> None:
-    """Answer Prometheus on a port of this machine, unless it is 0."""
+    """Serve the metrics on a local port, unless it is 0."""
     if port:
         start_http_server(port, addr="127.0.0.1")

@@ -1,6 +1,6 @@
-"""The embedded runtime in a process of its own, with a stand-in for a language model that writes slowly.
+"""The embedded runtime in a process of its own, with a simulated language model that writes slowly.
 
-It takes the place of inference.sh in the demo. ``launch.py`` starts it and reads its address from its first line.
+It replaces inference.sh in the demo. ``launch.py`` starts it and reads its URL and key from its first line of output.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ PACE: Final = float(os.environ.get("FLEET_PACE", "0.08"))  # seconds between two
 BOOK: Final = re.compile(r"\bbook\b", re.IGNORECASE)
 PLACE: Final = re.compile(r"\b(?:to|in) ([A-Z][\w'-]*(?: [A-Z][\w'-]*)*)")
 OPENING: Final = """\
-Gladly! {place} is at its best when you have a little time for it. Before I write a plan, let me look up what trains \
-and hotels cost just now. This takes some seconds: a good moment to **kill the worker** that writes this.
+Gladly! {place} is best enjoyed without a rush. Before I write a plan, let me look up what trains and hotels cost \
+right now. This takes a few seconds: a good moment to **kill the worker** that is writing this.
 
 """
 PLAN: Final = """\
 ## Three days in {place}
 
-I have found: *{prices}*.
+I found: *{prices}*.
 
 | Day | Morning | Evening |
 |---|---|---|
-| 1 | Arrive, **stroll** through the old town | Dinner by the water |
+| 1 | Arrive and **stroll** through the old town | Dinner by the water |
 | 2 | A museum, then the market | A concert |
 | 3 | Breakfast with a view | The train home |
 
-Pack *light*, and bring good shoes. Everything you see was written once, however many workers it took.
+Pack *light*, and bring good shoes. Every word here was written once, no matter how many workers it took.
 """
 
 
 class SlowModel:
-    """Plans a trip with a tool that takes some seconds, and books it if it is asked to and a person approves."""
+    """Plans a trip with a slow tool, and books it if it is asked to and a person approves."""
 
     async def respond(self, conversation: Conversation) -> AsyncIterator[Piece]:
         """Yield the answer to the last message."""
@@ -68,7 +68,7 @@ class SlowModel:
 
 
 def words(text: str) -> list[Text]:
-    """Return a text word by word, as language models write it."""
+    """Split a text into words, as a language model streams it."""
     return [Text(word) for word in re.findall(r"\s*\S+\s*?", text)]
 
 

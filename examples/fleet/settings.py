@@ -1,4 +1,4 @@
-"""The settings of the fleet, from the environment; README.md explains them."""
+"""The settings of the fleet, read from environment variables; README.md lists them."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ T = TypeVar("T", int, float)
 
 @attrs.frozen
 class Settings:
-    """What all processes of a fleet must agree on, and the name of this one.
+    """The settings of one process of a fleet.
 
     Attributes:
-        redis_url: Where Redis is.
-        prefix: What every key in Redis begins with.
-        lease: Seconds after which the turns of a worker that gives no sign of life are taken over.
-        drain: Seconds that turns in flight have to end when a worker is told to end.
-        tenant_limit: How many turns a tenant may have in flight.
-        queue_limit: How many jobs may wait for a worker.
-        turns_at_once: How many turns a worker runs at once.
-        attempts: How often a turn is begun before it is given up, should each worker that runs it die.
-        interval: Seconds between two snapshots of a turn.
-        keep: Seconds that a turn is kept after its last event.
-        keep_chat: Seconds that a chat belongs to its tenant after its last turn.
+        redis_url: The URL of the Redis server.
+        prefix: The prefix of every key in Redis.
+        lease: Seconds without a renewal after which the turns of a worker are taken over.
+        drain: Seconds that running turns have to finish when a worker shuts down.
+        tenant_limit: The maximum number of turns in flight per tenant.
+        queue_limit: The maximum number of jobs that wait for a worker.
+        turns_at_once: The maximum number of turns that a worker runs concurrently.
+        attempts: The maximum number of times a turn is started, in case the workers that run it keep dying.
+        interval: Minimum seconds between two snapshots of a turn.
+        keep: Seconds for which a turn is kept after its final event.
+        keep_chat: Seconds for which the owner of a chat is remembered after its last turn.
         agent: The agent, as ``module:variable``.
-        name: The name of this process, for people.
+        name: The name of this process, as the page shows it.
         metrics_port: The port of this process's metrics, or 0 for none.
-        traces: The file that spans are written to, or "" for none.
+        traces: The file to which spans are written, or "" for none.
         demo: Whether the page may kill workers; only ``launch.py`` sets this.
     """
 

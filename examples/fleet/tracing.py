@@ -1,7 +1,7 @@
-"""One trace from the browser through the queue to the tools: spans, and the text that connects them.
+"""OpenTelemetry tracing: one trace from the browser through the queue to the tools.
 
-That text is a ``traceparent`` of the W3C. The page makes the first one, a job carries the next, and inferencesh makes
-the spans of turns and tools below the one that is current. Nothing of a conversation is in a span.
+The processes are connected by W3C ``traceparent`` values: the page creates the first one, and each job carries one.
+inferencesh creates the spans of turns and tools as children of the current span. No span contains message text.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ __all__ = ["SpanKind", "finish", "set_up", "span", "traceparent"]
 
 
 def set_up(service: str, name: str, file: str) -> None:
-    """Begin to trace, if there is somewhere to write to.
+    """Enable tracing if a file is given.
 
-    To send spans to a collector, return its exporter, such as OTLPSpanExporter, from ``create_exporter``.
+    To send spans to a collector, return an exporter such as OTLPSpanExporter from ``create_exporter``.
 
     Args:
-        service: What this process is: ``front`` or ``worker``.
+        service: The kind of this process: ``front`` or ``worker``.
         name: The name of this process.
-        file: The file that spans are written to, one JSON object in a line; "" for none.
+        file: The file to which spans are written, one JSON object per line; "" for none.
     """
     if not file:
         return
-    exporter = create_exporter(file)  # first, so that at exit its file is closed last
+    exporter = create_exporter(file)  # before the provider, so that its file is closed last
     resource = Resource.create({"service.name": f"fleet-{service}", "service.instance.id": name})
     provider = TracerProvider(resource=resource)
     provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=500))
@@ -41,33 +41,34 @@ def set_up(service: str, name: str, file: str) -> None:
 
 
 def finish() -> None:
-    """Write the spans that have not been written yet, before the process ends."""
+    """Write all remaining spans; call it before the process exits."""
     provider = trace.get_tracer_provider()
     if isinstance(provider, TracerProvider):
         provider.force_flush()
 
 
 def create_exporter(file: str) -> SpanExporter:
-    """Return what writes spans to a file, which several processes may share."""
+    """Return an exporter to a file, which several processes may share."""
     opened = Path(file).open("a", buffering=1, encoding="utf-8")  # noqa: SIM115 - until the process ends
     atexit.register(opened.close)
     return ConsoleSpanExporter(out=opened, formatter=format_span)
 
 
 def format_span(ended: ReadableSpan) -> str:
-    """Return a span as one line of JSON."""
+    """Return a span as a line of JSON."""
     return f"{ended.to_json(indent=None)}\n"
 
 
 @contextmanager
 def span(name: str, kind: SpanKind, parent: str, **attributes: str | int) -> Iterator[None]:
-    """Make a span that is current inside.
+    """Create a span and make it the current one within the block.
 
     Args:
-        name: Its name.
-        kind: Its kind.
-        parent: The traceparent of its parent, unless there is a current span, as newer versions of FastAPI make one.
-        attributes: Facts, by name, with ``__`` for each dot.
+        name: The name of the span.
+        kind: The kind of the span.
+        parent: The traceparent of the parent. It is ignored if there is a current span, such as newer versions of
+            FastAPI create.
+        attributes: The attributes by name, with ``__`` in place of each dot.
     """
     has_current = trace.get_current_span().get_span_context().is_valid
     context = None if has_current else extract({"traceparent": parent})

@@ -1,4 +1,4 @@
-"""The agent of the fleet: a travel assistant with a tool that takes its time, and one that a person must approve."""
+"""The agent of the fleet: a travel assistant with a slow tool and a tool that requires approval."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ SECONDS: Final = float(os.environ.get("FLEET_TOOL_SECONDS", "6"))
 async def compare_prices(destination: str, context: ToolContext) -> str:
     """Compare the prices of trains and hotels.
 
-    It stands for work that takes some seconds: time enough to kill the worker that does it. Another worker then starts
-    it again, so it only reads; a tool that books or pays passes ``context.idempotency_key`` on to whoever does it.
+    It takes some seconds, so that there is time to kill the worker that runs it. Another worker then runs it again,
+    which is safe because it only reads. A tool that books or pays passes ``context.idempotency_key`` to its service.
 
     Args:
         destination: The city.
@@ -30,13 +30,13 @@ async def compare_prices(destination: str, context: ToolContext) -> str:
 
 @tool(require_approval=True)
 def book_trip(destination: str, nights: int, context: ToolContext) -> str:
-    """Book a trip; it runs only after a person has approved it.
+    """Book a trip; runs only after a person has approved it.
 
     Args:
         destination: The city.
-        nights: How many nights.
+        nights: The number of nights.
     """
-    number = context.idempotency_key[-6:].upper()  # the same at each attempt, so nothing is booked twice
+    number = context.idempotency_key[-6:].upper()  # the same for each attempt, so that nothing is booked twice
     return f"{nights} nights in {destination} are booked under number {number}"
 
 

@@ -1,14 +1,14 @@
-"""What is known of a turn, in Redis: whose it is, how far it has come, and the stream of its events.
+"""The state of turns in Redis: the tenant of each turn, its progress, and the stream of its events.
 
-Every change is one Lua script, which Redis runs as a whole. So any front and any worker can make it, and one that dies
-has either made it or not. The keys of a turn, behind the prefix:
+Every change is a Lua script, which Redis runs atomically, so a front or worker that dies never leaves half a change.
+The keys, without their prefix:
 
-- ``turn:{id}``, a hash: ``tenant``; ``state`` (queued, running, and then the name of the last event); ``job``, the
-  number of its present job (0 is the message, each decision of a person is one more); ``attempt`` of that job; ``chat``
-- ``turn:{id}:events``, a stream: ``event`` and ``data``. Its ids are fenced: ``<fencing token>-<n>``. Redis refuses an
-  id that is not behind the last one, and so a worker that has lost its turn to another.
-- ``tenant:{tenant}``, a set: the turns that this tenant has in flight
-- ``chat:{id}``: the tenant that a chat belongs to
+- ``turn:{id}``, a hash with ``tenant``; ``state`` (queued, running, then the name of the final event); ``job``, the
+  number of the current job (0 for the message, plus 1 for each decision); the ``attempt`` of that job; and ``chat``
+- ``turn:{id}:events``, a stream with ``event`` and ``data``. The ids are ``<fencing token>-<n>``. Redis rejects an id
+  that is not greater than the last one, and thereby a write of a worker that has lost the turn to another one.
+- ``tenant:{tenant}``, a set of the turns that the tenant has in flight
+- ``chat:{id}``, the tenant that owns the chat
 """
 
 from __future__ import annotations
@@ -93,19 +93,19 @@ return id
 
 
 class Admission(StrEnum):
-    """What has become of a turn, or of a decision, that a browser has sent."""
+    """The outcome of a request to queue a message or a decision."""
 
     QUEUED = "queued"
-    DUPLICATE = "duplicate"  # it was sent before
-    ID_TAKEN = "id_taken"  # its id is taken by another tenant's turn
+    DUPLICATE = "duplicate"  # it was queued before
+    ID_TAKEN = "id_taken"  # another tenant has a turn with this id
     TENANT_LIMIT = "tenant_limit"
     QUEUE_LIMIT = "queue_limit"
-    NOT_WAITING = "not_waiting"  # the turn does not wait for a decision any more
+    NOT_WAITING = "not_waiting"  # the turn is not waiting for this decision
 
 
 @attrs.frozen
 class Turn:
-    """What is known of a turn."""
+    """The state of a turn."""
 
     tenant: str
     state: str
@@ -115,7 +115,7 @@ class Turn:
 
 @attrs.frozen
 class Job:
-    """One job of a turn: the message is number 0, each decision of a person is one more."""
+    """One job of a turn: number 0 is the message, each following number a decision."""
 
     turn_id: str
     tenant: str
@@ -127,9 +127,9 @@ class Turns:
 
     Args:
         redis: A client that decodes responses.
-        settings: Limits, and how long what is kept.
-        queue: The key of the queue of jobs.
-        group: Its consumer group.
+        settings: The settings of the fleet, with limits and retention times.
+        queue: The key of the job queue.
+        group: The consumer group of the queue.
     """
 
     def __init__(self, redis: Redis, settings: Settings, *, queue: str, group: str) -> None:
@@ -143,18 +143,18 @@ class Turns:
         self._add = redis.register_script(ADD)
 
     def events_key(self, turn_id: str) -> str:
-        """Return the key of a turn's events, which is also the channel on which new ones are announced."""
+        """Return the key of a turn's events, which is also the channel on which new events are announced."""
         return f"{self._turn_key(turn_id)}:events"
 
     async def admit(self, job: Job, message: bytes) -> Admission:
-        """Register a turn and put its first job into the queue, or tell why not.
+        """Register a turn and queue its first job, if the limits permit it.
 
         Args:
             job: The job.
-            message: The job as the engine writes it.
+            message: The job as serialized by Taskiq.
 
         Returns:
-            What has become of it. Only ``QUEUED`` has changed anything.
+            The outcome. Unless it is ``QUEUED``, nothing has changed.
         """
         limits = (self._settings.tenant_limit, self._settings.queue_limit)
         answer = await self._admit(
@@ -164,7 +164,7 @@ class Turns:
         return Admission(answer)
 
     async def resume(self, job: Job, message: bytes) -> Admission:
-        """Put the job of a person's decision into the queue, unless the turn does not wait for one."""
+        """Queue the job of a decision, if the turn is waiting for one."""
         answer = await self._resume(
             keys=[self._turn_key(job.turn_id), self._tenant_key(job.tenant), self._queue],
             args=[job.turn_id, job.number, self._settings.keep, message],
@@ -172,7 +172,7 @@ class Turns:
         return Admission(answer)
 
     async def begin(self, job: Job) -> int:
-        """Begin a job; returns which attempt this is, from 1 on, or 0 if it is over, or forgotten."""
+        """Start a job; return the number of this attempt, from 1, or 0 if the job is finished or has expired."""
         keys = [self._turn_key(job.turn_id), self._tenant_key(job.tenant)]
         return int(await self._begin(keys=keys, args=[job.number, self._settings.keep, job.turn_id]))
 
@@ -186,18 +186,18 @@ class Turns:
         replaces: str | None = None,
         chat_id: str | None = None,
     ) -> str | None:
-        """Add an event to a turn's stream, and end the job if it is a last one.
+        """Add an event to a turn's stream; a final event also finishes the job.
 
         Args:
             job: The job.
-            token: The fencing token of the turn's stream, or None if there was none because it could not be opened.
-            name: The event's name.
-            data: Its data.
-            replaces: The id of an event that nobody needs any more, now that there is this one.
-            chat_id: The turn's chat, once.
+            token: The fencing token of the turn, or None if its stream could not be opened.
+            name: The name of the event.
+            data: The data of the event.
+            replaces: The id of an earlier event that this one makes obsolete, which is deleted.
+            chat_id: The id of the turn's chat, with the first event.
 
         Returns:
-            The id of the event, or None: the turn is another worker's now, or its last event has been written.
+            The id of the event, or None if another worker has the turn or the job is finished.
         """
         id_: str | None = await self._add(
             keys=[
@@ -222,13 +222,13 @@ class Turns:
         return id_
 
     async def find(self, turn_id: str) -> Turn | None:
-        """Return what is known of a turn, or None if there is none."""
+        """Return the state of a turn, or None if there is no such turn."""
         known: Any = await self.redis.hmget(self._turn_key(turn_id), ["tenant", "state", "job", "chat"])
         tenant, state, job, chat = known
         return None if tenant is None else Turn(tenant, state, int(job), chat)
 
     async def read(self, turn_id: str, after: str) -> tuple[bool, list[tuple[str, str, str]]]:
-        """Return whether nothing follows for now, and the id, name and data of the events behind an id."""
+        """Return whether the turn has finished or paused, and the id, name and data of each event after an id."""
         async with self.redis.pipeline(transaction=True) as pipe:
             pipe.hget(self._turn_key(turn_id), "state")
             pipe.xrange(self.events_key(turn_id), min=f"({after}")
@@ -237,18 +237,18 @@ class Turns:
         return state is None or state in FINAL_EVENTS, [(id_, fields["event"], fields["data"]) for id_, fields in found]
 
     async def last(self, turn_id: str) -> tuple[str, dict[str, Any]]:
-        """Return the name and data of the newest event of a turn that has one."""
+        """Return the name and data of the newest event of a turn, which must have one."""
         newest: Any = await self.redis.xrevrange(self.events_key(turn_id), count=1)
         ((_, fields),) = newest
         return fields["event"], json.loads(fields["data"])
 
     async def owner(self, chat_id: str) -> str | None:
-        """Return the tenant that a chat belongs to, or None if it is not known."""
+        """Return the tenant that owns a chat, or None if it is not known."""
         tenant: Any = await self.redis.get(self._chat_key(chat_id))
         return None if tenant is None else str(tenant)
 
     async def jobs(self) -> tuple[int, int]:
-        """Return how many jobs wait, and how many are being worked on."""
+        """Return the number of waiting jobs and the number of running jobs."""
         length = await self.redis.xlen(self._queue)
         pending: Any = await self.redis.xpending(self._queue, self._group)
         return length - pending["pending"], pending["pending"]

@@ -1,10 +1,11 @@
-"""A worker: it takes jobs from the queue, runs the turns of the agent, and writes their snapshots for the browsers.
+"""A worker: takes jobs from the queue, runs the turns of the agent, and publishes their snapshots.
 
-Run it with ``python worker.py``, which is Taskiq's receiver in one process: what is killed, told to end and started
-again is the process that works. ``taskiq worker worker:broker --receiver broker:JobReceiver`` works as well.
+Run it with ``python worker.py``, which runs Taskiq's receiver in a single process, so that signals reach the process
+that runs the turns. ``taskiq worker worker:broker --receiver broker:JobReceiver`` works as well.
 
-A job is acknowledged after its last event was written. Until then it comes to another worker when this one dies, and
-that worker takes the turn over: inferencesh sends no message twice and runs tools whose result is not known.
+A job is acknowledged after its final event was written. If the worker dies before that, the job is redelivered to
+another worker, which takes the turn over: inferencesh does not send the message again, and runs again only those tool
+calls whose result is not known.
 """
 
 from __future__ import annotations
@@ -55,9 +56,9 @@ async def answer(
     chat_id: str | None,
     text: str,
     traceparent: str,
-    context: Context = TaskiqDepends(),  # noqa: B008 - Taskiq's way to say what it is to pass
+    context: Context = TaskiqDepends(),  # noqa: B008 - Taskiq's dependency injection
 ) -> None:
-    """Send a message and write the reply."""
+    """Send a message and publish the reply."""
 
     async def send(agent: AsyncAgent) -> AsyncMessageStream:
         return await agent.send_message(text, stream=True, conflate=True, idempotency_key=f"{tenant}:{turn_id}")
@@ -73,12 +74,12 @@ async def resume(
     chat_id: str,
     number: int,
     call_id: str,
-    approved: bool,  # noqa: FBT001 - a job's arguments are named
+    approved: bool,  # noqa: FBT001 - Taskiq passes the arguments of jobs by position
     reason: str,
     traceparent: str,
-    context: Context = TaskiqDepends(),  # noqa: B008 - Taskiq's way to say what it is to pass
+    context: Context = TaskiqDepends(),  # noqa: B008 - Taskiq's dependency injection
 ) -> None:
-    """Tell the agent what a person has decided, and write the rest of the reply."""
+    """Submit a person's decision and publish the rest of the reply."""
 
     async def decide(agent: AsyncAgent) -> AsyncMessageStream:
         try:
@@ -87,7 +88,7 @@ async def resume(
             else:
                 await agent.reject_tool(call_id, reason)
         except ConflictError:
-            logger.info("turn %s: call %s has been decided already", turn_id, call_id)
+            logger.info("turn %s: the call %s was already decided", turn_id, call_id)
         return await agent.take_over()
 
     with tracing.span("resume", tracing.SpanKind.CONSUMER, traceparent, fleet__turn=turn_id):
@@ -95,17 +96,17 @@ async def resume(
 
 
 async def run(job: Job, chat_id: str | None, open_stream: OpenStream, context: Context) -> None:
-    """Run a job until its last event has been written, and acknowledge it.
+    """Run a job and acknowledge it once its final event was written.
 
-    It is not acknowledged, and comes to another worker, if it was left because this worker is to end, if Redis is away,
-    or if another worker has it already.
+    The job is not acknowledged, and therefore redelivered, if this worker shuts down first or Redis is unavailable. Nor
+    is it if another worker has taken it over, which then acknowledges it.
     """
     if await run_cancellable(run_turn(job, chat_id, open_stream)):
         await context.ack()
 
 
 async def run_cancellable(work: Coroutine[Any, Any, bool]) -> bool:
-    """Return the result of a turn, or False if it was left in the middle."""
+    """Return the result of a turn, or False if it was cancelled by a shutdown."""
     task = asyncio.create_task(work)
     running.add(task)
     metrics.RUNNING.inc()
@@ -121,7 +122,7 @@ async def run_cancellable(work: Coroutine[Any, Any, bool]) -> bool:
 
 
 async def run_turn(job: Job, chat_id: str | None, open_stream: OpenStream) -> bool:
-    """Write the events of a job; returns whether its last one has been written, by this worker or another one."""
+    """Run a job; return whether its final event was written, by this worker or another one."""
     started = time.monotonic()
     try:
         attempt = await broker.turns.begin(job)
@@ -136,25 +137,25 @@ async def run_turn(job: Job, chat_id: str | None, open_stream: OpenStream) -> bo
             )
         except (ClaimStoreError, LeaseLostError, TakenOverError, RedisError):
             raise
-        except Exception as error:  # noqa: BLE001 - it becomes the last event, and is logged
+        except Exception as error:  # noqa: BLE001 - it is logged and becomes the final event
             last = await writer.fail(error)
     except (LeaseLostError, TakenOverError):
-        logger.info("turn %s: another worker has taken over", job.turn_id)
+        logger.info("turn %s was taken over by another worker", job.turn_id)
         return False
     except (ClaimStoreError, RedisError) as error:
-        logger.warning("turn %s: tried again later, since Redis is away: %s", job.turn_id, error)
+        logger.warning("turn %s is retried later, because Redis is unavailable: %s", job.turn_id, error)
         return False
     metrics.ENDS.labels(last).inc()
     metrics.SECONDS.observe(time.monotonic() - started)
     return True
 
 
-# -- the life of a worker ----------------------------------------------------------------------------------------------
+# -- startup and shutdown ----------------------------------------------------------------------------------------------
 
 
 @broker.on_event(TaskiqEvents.WORKER_STARTUP)
 async def open_client(state: TaskiqState) -> None:
-    """Open one client for all turns; what is wrong with the settings is said now, not at the first turn."""
+    """Open one client for all turns now, so that wrong settings are reported at startup."""
     module, _, name = SETTINGS.agent.partition(":")
     state.agent = getattr(importlib.import_module(module), name)
     claims = RedisClaims(SETTINGS.redis_url, prefix=f"{SETTINGS.prefix}claims:", lease=SETTINGS.lease)
@@ -165,28 +166,28 @@ async def open_client(state: TaskiqState) -> None:
 
 @broker.on_event(TaskiqEvents.WORKER_SHUTDOWN)
 async def cancel_turns(state: TaskiqState) -> None:
-    """Leave the turns that have not ended in time, so that their leases end now, and close the client."""
+    """Cancel the turns that have not finished in time, which releases their leases, and close the client."""
     if left := set(running):
-        logger.info("%d turns are left to other workers", len(left))
+        logger.info("%d turns are handed over to other workers", len(left))
         for task in left:
             task.cancel()
         await asyncio.wait(left)
-        await asyncio.sleep(0)  # for the functions of their jobs, which end now
+        await asyncio.sleep(0)  # so that the functions of their jobs return
     await state.client.aclose()
 
 
 async def work() -> None:
-    """Work until SIGTERM or Ctrl-C; then take no new jobs, and give those that run FLEET_DRAIN seconds to end."""
+    """Run jobs until SIGTERM or Ctrl-C; then take no new ones, and give running ones FLEET_DRAIN seconds to finish."""
     shutdown = asyncio.Event()
 
     def end() -> None:
-        logger.info("told to end: %d turns have %g seconds", len(running), SETTINGS.drain)
+        logger.info("shutting down: %d turns have %g seconds to finish", len(running), SETTINGS.drain)
         shutdown.set()
 
     for each in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(each, end)
     broker.is_worker_process = True
-    with ThreadPoolExecutor(1) as executor:  # for plain functions, which no job of this fleet is
+    with ThreadPoolExecutor(1) as executor:  # for jobs that are plain functions; this fleet has none
         receiver = JobReceiver(
             broker,
             executor,
@@ -209,7 +210,7 @@ def main() -> None:
     try:
         asyncio.run(work())
     except (ConfigurationError, ClaimStoreError, RedisError) as error:
-        sys.exit(f"{SETTINGS.name}: cannot work: {error}")
+        sys.exit(f"{SETTINGS.name}: cannot start: {error}")
     finally:
         tracing.finish()
 

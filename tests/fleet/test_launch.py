@@ -69,7 +69,7 @@ def test_a_fleet_comes_up_with_one_command_and_ends_with_ctrl_c(tmp_path: Path) 
         assert "<!doctype html>" in page.text
         assert "default-src 'none'" in page.headers["Content-Security-Policy"]
         assert httpx.get(f"{address}/ready", timeout=60, trust_env=False).json() == {"demo": True}
-        assert "a stand-in answers" in lines
+        assert "a simulated model answers" in lines
 
 
 def test_without_redis_it_says_how_to_install_it(tmp_path: Path) -> None:
@@ -93,15 +93,15 @@ async def test_the_page_shows_a_takeover_in_the_middle_of_a_tool(tmp_path: Path)
             page.on("pageerror", lambda error: failures.append(str(error)))
             await page.goto(address)
             await page.get_by_role("button", name="Plan a trip to Porto and book it").click()
-            relay = page.locator(".relay")
-            await expect(relay).to_have_text(re.compile(r"^worker \d answers$"), timeout=PATIENCE)
-            first = (await relay.inner_text()).removesuffix(" answers")
+            note = page.locator(".worker-note")
+            await expect(note).to_have_text(re.compile(r"^worker \d answers$"), timeout=PATIENCE)
+            first = (await note.inner_text()).removesuffix(" answers")
             tool = page.get_by_role("region", name="Compare prices")
             await expect(tool).to_contain_text("working", timeout=PATIENCE)
             await page.get_by_role("button", name="Kill this worker").click()
             second = "worker 2" if first == "worker 1" else "worker 1"
-            takeover = re.compile(f"^({second} has taken over from {first}|{first} was started again and goes on)$")
-            await expect(page.locator(".relay.takeover")).to_have_text(takeover, timeout=PATIENCE)
+            takeover = re.compile(f"^({second} has taken over from {first}|{first} was restarted and continues)$")
+            await expect(page.locator(".worker-note.takeover")).to_have_text(takeover, timeout=PATIENCE)
             await expect(page.get_by_role("heading", name="Three days in Porto")).to_be_visible(timeout=PATIENCE)
             await expect(page.locator(".assistant").last).to_contain_text("found at attempt 2", timeout=PATIENCE)
             await expect(tool).to_contain_text("completed")

@@ -27,7 +27,9 @@ def test_a_message_that_has_ended_while_redis_was_away_is_shown_whole(make_fleet
             next(event for event in events if event.data.get("text") == "One ")
         fleet.redis.stop()
         away.open()
-        wait_until(lambda: "trying again to write" in fleet.log("worker 1"), "the end of the turn", STARTS_WITHIN)
+        wait_until(
+            lambda: "could not be written; retrying" in fleet.log("worker 1"), "the end of the turn", STARTS_WITHIN
+        )
         fleet.redis.start()
         shown = {event.data["id"]: event.data["text"] for event in follow(front, turn_id) if "text" in event.data}
         assert list(shown.values()) == ["One two.", "Three four."]

@@ -87,7 +87,7 @@ def test_a_worker_that_is_told_to_end_ends_its_turns_first(make_fleet: MakeFleet
         with followed(front, turn_id) as events:
             seen = [next(events), next(events)]
             fleet["worker 1"].terminate()
-            wait_until(lambda: "told to end" in fleet.log("worker 1"), "it has heard", STARTS_WITHIN)
+            wait_until(lambda: "shutting down" in fleet.log("worker 1"), "the worker is draining", STARTS_WITHIN)
             later = post(front)
             gate.open()
             seen += events
@@ -171,7 +171,7 @@ def test_a_worker_says_what_is_wrong_with_its_settings(make_fleet: MakeFleet) ->
     """In one line, at its start."""
     with make_fleet(["Hello!"]) as fleet:
         fleet.redis.stop()
-        with pytest.raises(AssertionError, match="worker 1: cannot work: "):
+        with pytest.raises(AssertionError, match="worker 1: cannot start: "):
             fleet.start("worker 1")
         with pytest.raises(AssertionError, match="FLEET_LEASE must be a number, not 'x'"):
             fleet.start("worker 2", FLEET_LEASE="x")

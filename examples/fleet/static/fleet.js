@@ -1,4 +1,4 @@
-// The page of the fleet. It follows turns through whichever front answers, and shows which worker writes them.
+// The page of the fleet. It follows turns through any front, and shows which worker runs them.
 
 import { Refused, Unreachable, request, serverSentEvents, waitToRetry } from "/parts/connection.js";
 import { byId, element } from "/parts/dom.js";
@@ -6,14 +6,14 @@ import { MessageList } from "/parts/messages.js";
 import { messageOf, waits } from "/parts/snapshots.js";
 import { BUSY, LOST, problemOf, wordingOf, workerLine } from "./words.js";
 
-const SILENCE = 25_000; // milliseconds without even a keep-alive, of which there is one in ten seconds
-const LAST = new Set(["done", "error", "input_required"]);
+const SILENCE = 25_000; // milliseconds without data before reconnecting; a keep-alive comes every ten seconds
+const FINAL_EVENTS = new Set(["done", "error", "input_required"]);
 
-const turns = JSON.parse(sessionStorage.getItem("turns") ?? "[]"); // those of this chat: {id, text}
+const turns = JSON.parse(sessionStorage.getItem("turns") ?? "[]"); // the turns of this chat: {id, text}
 let chatId = null;
-let order = 0; // the place of the next message
+let order = 0; // the position of the next message
 let demo = false; // whether workers may be killed
-const places = new Map(); // the id of a message -> its place
+const places = new Map(); // message id -> its position
 
 const list = new MessageList(byId("log"), {
   render: async (text) => (await ask("POST", "/markdown", { text })).json(),
@@ -26,9 +26,9 @@ const list = new MessageList(byId("log"), {
   },
 });
 
-// -- talking to the fronts -------------------------------------------------------------------------------------------
+// -- requests --------------------------------------------------------------------------------------------------------
 
-// A trace begins here: all that fronts, workers and tools do for this request becomes part of it.
+// Starts a trace, which all spans of fronts, workers and tools for this request become part of.
 function newTrace() {
   const hex = (bytes) => [...crypto.getRandomValues(new Uint8Array(bytes))].map((each) => each.toString(16).padStart(2, "0")).join("");
   return { id: hex(16), get header() { return `00-${this.id}-${hex(8)}-01`; } };
@@ -42,8 +42,8 @@ async function ask(method, path, body, headers = {}) {
   throw new Refused(response.status, problemOf(type), { code: type });
 }
 
-// Asks until there is an answer. Nothing happens twice: a turn has an id, and is one turn however often it is sent.
-async function insist(method, path, body, headers) {
+// Retries until there is a response. This is safe because a turn has an id, and sending it again has no effect.
+async function requestUntilAnswered(method, path, body, headers) {
   for (let failures = 1; ; failures += 1) {
     try {
       const response = await ask(method, path, body, headers);
@@ -63,7 +63,7 @@ async function send(text) {
   working(true);
   echo(turn);
   try {
-    await insist("POST", "/chat", { text, chat_id: chatId, turn_id: turn.id }, { traceparent: turn.trace.header });
+    await requestUntilAnswered("POST", "/chat", { text, chat_id: chatId, turn_id: turn.id }, { traceparent: turn.trace.header });
     turns.push({ id: turn.id, text });
     sessionStorage.setItem("turns", JSON.stringify(turns));
     await follow(turn);
@@ -82,7 +82,7 @@ async function decide(call, decision) {
   follow(turn).catch(fail);
 }
 
-// Follows a turn to its end, over as many connections and fronts as it takes.
+// Follows a turn to its final event, reconnecting to any front as often as necessary.
 let current = null;
 async function follow(turn) {
   current = turn;
@@ -96,18 +96,18 @@ async function follow(turn) {
         failures = 0;
         turn.lastId = id;
         show(turn, name, data);
-        turn.ended = LAST.has(name);
+        turn.ended = FINAL_EVENTS.has(name);
       }
       if (turn.ended) return settle(turn);
     } catch (error) {
       if (!(error instanceof Unreachable)) throw error;
       connected(error.message);
     }
-    await waitToRetry(failures); // the front has ended, or the connection to it
+    await waitToRetry(failures); // the front has shut down, or the connection was lost
   }
 }
 
-// -- showing ---------------------------------------------------------------------------------------------------------
+// -- display ---------------------------------------------------------------------------------------------------------
 
 function show(turn, name, data) {
   if (name === "worker") return showWorker(turn, data);
@@ -124,7 +124,7 @@ function draw(snapshot) {
   list.set(messageOf(snapshot, places.get(snapshot.id)));
 }
 
-// An agent that writes its next message has got the results of its calls, also where no snapshot tells so.
+// An agent that writes its next message has received the results of its calls, even if no snapshot shows it.
 function answered(snapshot) {
   const open = new Set(["pending", "in_progress", "awaiting_input"]);
   const calls = snapshot.tool_calls.map((call) => (open.has(call.status) ? { ...call, status: "completed" } : call));
@@ -135,8 +135,8 @@ function showWorker(turn, who) {
   const line = workerLine(who, turn.worker);
   const takeover = who.attempt > 1;
   turn.worker = who.worker;
-  byId("log").append(element("p", { class: takeover ? "relay takeover" : "relay", text: line }));
-  byId("who").textContent = `${who.worker} is answering, through ${turn.front}`;
+  byId("log").append(element("p", { class: takeover ? "worker-note takeover" : "worker-note", text: line }));
+  byId("who").textContent = `${who.worker} is answering via ${turn.front}`;
   byId("kill").hidden = !demo;
   byId("kill").disabled = false;
   byId("answering").hidden = false;
@@ -147,7 +147,7 @@ function settle(turn) {
   if (turn.trace && turn.shown) list.note(turn.shown.id, `${turn.worker} · ${turn.front} · trace ${turn.trace.id}`);
   working(false);
   byId("text").disabled = byId("send").disabled = Boolean(turn.waiting);
-  byId("text").placeholder = turn.waiting ? "Decide above first" : "Write a message";
+  byId("text").placeholder = turn.waiting ? "Approve or reject above first" : "Write a message";
   if (!turn.waiting) byId("text").focus();
 }
 
@@ -162,7 +162,7 @@ function fail(error) {
   working(false);
   connected("");
   byId("answering").hidden = true;
-  if (!(error instanceof Refused)) console.error(error); // a mistake in this program is for the console
+  if (!(error instanceof Refused)) console.error(error); // a bug in this page belongs in the console
   tell(error instanceof Refused ? error.message : problemOf(""));
 }
 
@@ -178,7 +178,7 @@ let atBottom = true;
 const scrollToEnd = () => byId("scroll").scrollTo({ top: byId("scroll").scrollHeight });
 byId("scroll").addEventListener("scroll", ({ target }) => (atBottom = target.scrollHeight - target.scrollTop - target.clientHeight < 80));
 
-// -- what people do --------------------------------------------------------------------------------------------------
+// -- event handlers --------------------------------------------------------------------------------------------------
 
 byId("composer").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -196,7 +196,7 @@ byId("text").addEventListener("keydown", (event) => {
 
 byId("kill").addEventListener("click", async () => {
   byId("kill").disabled = true;
-  byId("who").textContent = `${current.worker} was killed; another worker notices when its lease has run out …`;
+  byId("who").textContent = `${current.worker} was killed; another worker takes over when its lease expires …`;
   await ask("POST", "/demo/kill", { worker: current.worker }).catch(fail);
 });
 
@@ -209,8 +209,8 @@ for (const button of document.querySelectorAll(".suggestions button")) {
   button.addEventListener("click", () => send(button.textContent));
 }
 
-// After a reload the conversation is shown again, out of the events that the fronts still have.
-demo = (await (await insist("GET", "/ready")).json()).demo;
+// After a reload, the conversation is restored from the events in Redis.
+demo = (await (await requestUntilAnswered("GET", "/ready")).json()).demo;
 for (const turn of turns) {
   working(true);
   echo(turn);
