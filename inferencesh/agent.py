@@ -129,9 +129,9 @@ class AsyncAgent(_AgentNames):
             output_type: The type of the structured output that the agent is to give, as for ``run``: the reply has it
                 as ``output``, a stream returns it from ``get_final_output``.
             files: The files that go with it, as for ``client.files.upload``; uploaded before the message is sent.
-            idempotency_key: A text that names this message and no other, such as the id of a job that may be started
-                again. A message with a key that was sent before, also by another process with the same ``claims``, is
-                not sent again: what is returned is the rest of its turn, once no other worker has it, or its end.
+            idempotency_key: A unique key of this message, such as the id of a job that may be redelivered. A message
+                with a key that was sent before, by this or another process with the same ``claims``, is not sent again.
+                Its turn is returned instead: the rest of it once no other worker has it, or its end if it is over.
             on_message: Called as ``on_message(text, done)`` with the whole text so far: for each snapshot with
                 ``done=False``, and once at the end with ``done=True``. A function that takes one argument only is
                 called with each snapshot, a Message. Sync or async.
@@ -156,10 +156,10 @@ class AsyncAgent(_AgentNames):
             InputRequiredError: The chat waits for a tool's result, an approval or the like; the message was withdrawn.
             ConfigurationError: ``output_type`` has no JSON Schema. Raised by the call itself; nothing is sent.
             OutputError: The run has ended without an output of the type ``output_type``.
-            StreamError: The reply was lost for good, the message was withdrawn while it was queued, or an earlier
-                attempt to begin a chat with this ``idempotency_key`` was interrupted, so that it may have arrived.
-            LeaseLostError: Another worker has taken the turn over, because this process was stopped for too long.
-            ClaimStoreError: The store of claims is lost, and a tool call or a message with a key has to be claimed.
+            StreamError: The reply was lost for good; the message was withdrawn while it was queued; or it is not known
+                whether an earlier attempt with this ``idempotency_key`` has started a chat.
+            LeaseLostError: Another worker has taken over the turn, because this process was suspended for too long.
+            ClaimStoreError: The claim store is unavailable, and a tool call or a message with a key needs a claim.
             FileError: A file cannot be read; the message was not sent.
             PermissionDeniedError: The server takes approvals from signed-in people only (code ``requires_sign_in``).
             TypeError: ``on_approval`` returned something else.
@@ -334,16 +334,16 @@ class AsyncAgent(_AgentNames):
         on_approval: OnApproval | None = None,
         conflate: bool = False,
     ) -> AsyncMessageStream:
-        """Go on with the chat's turn where another worker has died: attach to it once nobody else has it.
+        """Take over the chat's turn from a worker that has died.
 
-        A worker whose client has shared ``claims`` holds a lease on each turn that it streams, and renews it. When that
-        lease has run out or was released, this stream attaches as ``stream_messages`` does: it delivers the message as
-        it is by now and all that follows, and runs the tool calls that nobody has answered. Nothing is sent twice.
-        With claims that are not shared it attaches at once. A stream of this program that has the turn counts as
-        another worker: leave it first.
+        A worker whose client has shared ``claims`` holds a lease on each turn that it streams, and renews it. Once that
+        lease has expired or was released, this stream attaches to the turn as ``stream_messages`` does: it delivers the
+        current message and all that follows, and runs the tool calls that have no result yet. No message is sent.
+        Without shared claims it attaches at once. Another stream of this program that has the turn counts as another
+        worker: close it first.
 
         Args:
-            wait: Seconds to wait for the lease, 0 for a single look; None waits until it is free.
+            wait: Seconds to wait for the lease, 0 for a single attempt; None waits until it is free.
             on_message: As for ``send_message``.
             on_delta: As for ``send_message``.
             on_tool_call: As for ``send_message``.
@@ -357,9 +357,9 @@ class AsyncAgent(_AgentNames):
         Raises:
             ConfigurationError: ``wait`` is not a number of seconds. Raised by the call itself.
             InferenceError: There is no chat yet. Raised by the stream, as are all that follow.
-            LeaseHeldError: Another worker still renews its lease after ``wait`` seconds.
-            LeaseLostError: A third worker has taken the turn over, because this process was stopped for too long.
-            ClaimStoreError: The store of claims is lost.
+            LeaseHeldError: Another worker still holds the lease after ``wait`` seconds.
+            LeaseLostError: Another worker has taken over the turn since, because this process was suspended too long.
+            ClaimStoreError: The claim store is unavailable.
 
         Example:
             ```python

@@ -99,12 +99,12 @@ class AsyncInference(_ClientNames):
         tool_timeout: Seconds a tool handler may take, or None.
         max_parallel_tools: How many handlers of one turn run at once.
         max_line_bytes: The longest line of a stream, in bytes.
-        claims: Where it is kept who takes care of a tool call, a message and a turn. None keeps it in this client, and
-            a tool call is run at most once; with ``RedisClaims`` several workers share it, and one goes on where
-            another has died.
-        on_claim_store_lost: What to do while that store cannot be reached: ``"fail"`` raises ClaimStoreError for what
-            would have to be claimed, ``"run"`` logs a warning and does it without the store. What was claimed before
-            goes on in either case.
+        claims: The store of the claims on tool calls, messages and turns. None keeps them in this client, which runs
+            each tool call at most once. With ``RedisClaims``, several workers share them, and one can take over when
+            another dies.
+        on_claim_store_lost: What to do while the store is unavailable: ``"fail"`` raises ClaimStoreError for new
+            claims, ``"run"`` logs a warning and continues without the store. Work that was claimed before continues in
+            either case.
 
     Raises:
         ConfigurationError: There is no API key, or an argument is invalid.

@@ -423,17 +423,17 @@ class StreamError(InferenceError):
 
 
 class LeaseHeldError(InferenceError):
-    """Another worker is still busy with the turn that was to be taken over.
+    """Another worker still holds the lease of the turn.
 
-    Raised by ``take_over(wait=seconds)`` when the lease was renewed all the time. Nothing has to be done, unless that
-    worker fails later: then take the turn over again.
+    Raised by ``take_over(wait=seconds)`` if the other worker has renewed the lease for all that time. Call
+    ``take_over`` again only if that worker fails later.
 
     Example:
         ```python
         try:
             message = agent.take_over(wait=0).get_final_message()
         except LeaseHeldError:
-            print("another worker is still at it")
+            print("another worker still has the turn")
         except InferenceError as error:
             print(f"there is nothing to take over: {error}")
         ```
@@ -445,18 +445,18 @@ class LeaseHeldError(InferenceError):
 
 
 class LeaseLostError(InferenceError):
-    """Another worker has taken the turn over, because this one did not renew its lease in time.
+    """Another worker has taken over the turn, because this one did not renew its lease in time.
 
-    It happens to a process that was stopped, or cut off from the store of claims, for longer than the lease. The other
-    worker goes on with the turn: do not repeat it here. ``message`` is the last snapshot that was received here.
+    This happens to a process that was suspended, or cut off from the claim store, for longer than the lease. The other
+    worker continues the turn, so do not repeat it here. ``message`` is the last snapshot that was received here.
     """
 
 
 class ClaimStoreError(InferenceError):
-    """The store of claims, such as Redis, could not be reached or could not do what it was asked for.
+    """The claim store, such as Redis, could not be reached, or an operation on it failed.
 
-    Nothing was claimed: the tool call or message that the claim was for was not run or sent. ``__cause__`` is the
-    error of the store's own client. Pass ``on_claim_store_lost="run"`` to the client to go on without the store.
+    Nothing was claimed, so the tool call was not run, or the message was not sent. ``__cause__`` is the error of the
+    store's own client. Pass ``on_claim_store_lost="run"`` to the client to continue without the store.
     """
 
 

@@ -270,9 +270,9 @@ class AsyncMessageStream(AsyncStream[Message], Generic[OutputT]):
     def fencing_token(self) -> int | None:
         """A number that grows with each worker that has the turn, known once the stream was opened.
 
-        Give it to what the snapshots are written to, and let that refuse a smaller one than it has seen: then a worker
-        that was stopped while another one took its turn over cannot write behind it. None where the client's ``claims``
-        are not shared, or where another worker has the turn and this stream only follows it.
+        Store it with each snapshot that you write, and reject writes with a smaller number than the last. A worker that
+        was suspended while another one took over its turn then cannot overwrite newer data. None if the client's
+        ``claims`` are not shared, or if another worker has the turn and this stream only follows it.
         """
         return self._driver.fencing_token
 

@@ -1,4 +1,4 @@
-"""``Supervisor``: goes on with turns whose worker has died, given the ids of their chats."""
+"""``Supervisor``: takes over the turns of workers that have died, given the ids of the chats."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ logger = logging.getLogger("inferencesh")
 
 @attrs.frozen
 class Takeover:
-    """What has become of a turn that was to be taken over.
+    """The outcome of taking over a turn.
 
     Attributes:
         chat_id: The chat's id.
-        message: The turn's final message, or the one that waits for input; the chat's last message if nothing was
-            running any more. None if the turn failed here.
-        error: Why it failed here: ``LeaseHeldError`` and ``LeaseLostError`` say that another worker has the turn.
+        message: The turn's final message, or the one that waits for input; the chat's last message if no turn was in
+            progress. None if there was an error.
+        error: The error, or None. ``LeaseHeldError`` and ``LeaseLostError`` mean that another worker has the turn.
 
     Example:
         ```python
@@ -51,21 +51,21 @@ class Takeover:
 
 @short_tracebacks
 class Supervisor(Uncopied):
-    """Goes on with turns whose worker has died: those of the chats that it is given, several at once.
+    """Takes over the turns of workers that have died, several concurrently.
 
-    The chat ids come from wherever the program keeps the turns that are not over, such as the queue of a job engine
-    that delivers the jobs of dead workers again. Each is taken over with ``AsyncAgent.take_over``: as long as another
-    worker renews its lease of the turn, nothing is done.
+    The program supplies the ids of chats with unfinished turns, for example from a job queue that redelivers the jobs
+    of dead workers. Each turn is taken over with ``AsyncAgent.take_over``, which waits as long as another worker renews
+    its lease on the turn.
 
     Args:
-        make_agent: Called with a chat's id; returns the agent for it, with the handlers of its tools.
-        follow: Called with each stream, to do with its snapshots what the worker that died would have done; an
-            async function. None reads it to its end.
-        at_once: How many turns are taken care of at once; the next chat id is taken when one of them is over.
+        make_agent: Called with a chat's id; returns the agent for the chat, with the handlers of its tools.
+        follow: An async function that is called with each stream, to process the snapshots as the former worker would
+            have done. None reads each stream to its end.
+        at_once: The maximum number of concurrent turns; the next chat id is read when a turn ends.
         wait: Seconds to wait for the lease of each turn, as for ``take_over``.
 
     Raises:
-        ConfigurationError: ``at_once`` is not a positive whole number.
+        ConfigurationError: ``at_once`` is not a positive integer.
 
     Example:
         ```python
@@ -82,7 +82,7 @@ class Supervisor(Uncopied):
         ```
     """
 
-    _instead = "make another one where it is needed"
+    _instead = "create another one where it is needed"
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Supervisor(Uncopied):
         self._wait = wait
 
     async def take_over(self, chat_id: str) -> Message:
-        """Take one turn over and go on with it to its end.
+        """Take over one turn and run it to its end.
 
         Args:
             chat_id: The chat's id.
@@ -108,7 +108,7 @@ class Supervisor(Uncopied):
 
         Raises:
             InferenceError: As for ``AsyncAgent.take_over``.
-            Exception: What ``follow`` or a callback raised.
+            Exception: An exception of ``follow`` or of a callback.
 
         Example:
             ```python
@@ -127,22 +127,22 @@ class Supervisor(Uncopied):
             return await stream.get_final_message()
 
     async def run(self, chat_ids: AsyncIterable[str] | Iterable[str]) -> AsyncGenerator[Takeover, None]:
-        """Take the turns of many chats over, as their ids arrive.
+        """Take over the turns of many chats, as their ids arrive.
 
-        A chat whose id arrives again while its turn is under way here is not begun a second time; what becomes of it is
-        told once for each time that the id has arrived, so that each job can be acknowledged. Leaving the loop leaves
-        the turns: their leases are released, and other workers may go on with them.
+        An id that arrives again while its turn is in progress here does not start a second takeover. The outcome is
+        still yielded once for each arrival of the id, so that each job can be acknowledged. Leaving the loop releases
+        the leases of the turns in progress, and other workers may continue them.
 
         Args:
-            chat_ids: The ids, such as a list, or an async generator that reads them from a queue; they are taken no
-                faster than turns end.
+            chat_ids: The ids, such as a list or an async generator that reads them from a queue. At most ``at_once``
+                turns are in progress; further ids are read as turns end.
 
         Returns:
-            An async iterator of what has become of each turn, as they end.
+            An async iterator of the outcomes, in the order in which the turns end.
 
         Raises:
-            TypeError: ``chat_ids`` is a single text.
-            Exception: What ``chat_ids`` or ``follow`` raised, except errors of this package, which are in the Takeover.
+            TypeError: ``chat_ids`` is a single str.
+            Exception: An exception of ``chat_ids`` or ``follow``. Errors of this package are in the Takeover instead.
 
         Example:
             ```python
@@ -161,10 +161,10 @@ class Supervisor(Uncopied):
             ```
         """
         if isinstance(chat_ids, str):
-            raise TypeError("chat_ids must be several ids: write [chat_id] for one")
+            raise TypeError("chat_ids must be an iterable of ids, not a str: pass [chat_id] for a single one")
         ids, reading = _each(chat_ids), None
         running: dict[asyncio.Task[Takeover], str] = {}
-        given: Counter[str] = Counter()  # how often the id of a chat whose turn is under way has arrived
+        given: Counter[str] = Counter()  # how often the id of each chat in progress has arrived
         try:
             ended = False
             while not ended or running:
@@ -197,7 +197,7 @@ class Supervisor(Uncopied):
             return Takeover(chat_id, await self.take_over(chat_id))
         except InferenceError as error:
             if not isinstance(error, LeaseHeldError | LeaseLostError):
-                logger.warning("chat %s: its turn failed here with %s", chat_id, type(error).__name__)
+                logger.warning("chat %s: the turn that was taken over failed with %s", chat_id, type(error).__name__)
             return Takeover(chat_id, error=error)
 
 

@@ -111,12 +111,12 @@ class Inference(_ClientNames):
         tool_timeout: Seconds a tool handler may take, or None.
         max_parallel_tools: How many handlers of one turn run at once.
         max_line_bytes: The longest line of a stream, in bytes.
-        claims: Where it is kept who takes care of a tool call, a message and a turn. None keeps it in this client, and
-            a tool call is run at most once; with ``RedisClaims`` several workers share it, and one goes on where
-            another has died.
-        on_claim_store_lost: What to do while that store cannot be reached: ``"fail"`` raises ClaimStoreError for what
-            would have to be claimed, ``"run"`` logs a warning and does it without the store. What was claimed before
-            goes on in either case.
+        claims: The store of the claims on tool calls, messages and turns. None keeps them in this client, which runs
+            each tool call at most once. With ``RedisClaims``, several workers share them, and one can take over when
+            another dies.
+        on_claim_store_lost: What to do while the store is unavailable: ``"fail"`` raises ClaimStoreError for new
+            claims, ``"run"`` logs a warning and continues without the store. Work that was claimed before continues in
+            either case.
 
     Raises:
         ConfigurationError: There is no API key, or an argument is invalid.
@@ -602,8 +602,8 @@ class Agent(_AgentNames):
             output_type: The type of the structured output that the agent is to give, as for ``run``: the reply has it
                 as ``output``, a stream returns it from ``get_final_output``.
             files: What goes with it, as for ``client.files.upload``; uploaded before the message is sent.
-            idempotency_key: A text that names this message and no other: one with a key that was sent before is not
-                sent again, and the rest or the end of its turn is returned.
+            idempotency_key: A unique key of this message, such as a job id. A message with a key that was sent before
+                is not sent again; the rest or the end of its turn is returned.
             on_message: Called as ``on_message(text, done)`` with the whole text so far; a function that takes one
                 argument only is called with each snapshot.
             on_delta: Called with a Delta, what was added; ``delta.rewritten`` says that its text replaces the text
@@ -622,8 +622,8 @@ class Agent(_AgentNames):
             InputRequiredError: The chat waits for a tool's result, an approval or the like; the message was withdrawn.
             ConfigurationError: ``output_type`` has no JSON Schema; nothing is sent.
             OutputError: The run has ended without an output of the type ``output_type``.
-            StreamError: The reply was lost for good, or the message, queued behind another turn, was withdrawn; or a
-                message with this ``idempotency_key`` may have begun a chat, and nobody can tell.
+            StreamError: The reply was lost for good; the message was withdrawn while it was queued; or it is not known
+                whether an earlier attempt with this ``idempotency_key`` has started a chat.
             LeaseLostError, ClaimStoreError: As for ``AsyncAgent.send_message``.
             FileError: A file cannot be read; the message was not sent.
             PermissionDeniedError: The server takes approvals from signed-in people only (code ``requires_sign_in``).
@@ -783,7 +783,7 @@ class Agent(_AgentNames):
         on_approval: OnApproval | None = None,
         conflate: bool = False,
     ) -> MessageStream:
-        """Go on with the chat's turn where another worker has died; as ``AsyncAgent.take_over``, blocking.
+        """Take over the chat's turn from a worker that has died; as ``AsyncAgent.take_over``, blocking.
 
         Example:
             ```python

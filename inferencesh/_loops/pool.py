@@ -1,4 +1,4 @@
-"""``LoopPool``: what may be used on one event loop only, such as a session, made once for each loop that uses it."""
+"""``LoopPool``: one instance per event loop of an object that is bound to a loop, such as a session."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ T = TypeVar("T")
 
 @attrs.frozen
 class _Member(Generic[T]):
-    """What one event loop has, and the generator whose ``aclose`` closes it."""
+    """The item of one event loop, and the generator whose ``aclose`` closes it."""
 
     item: T
     cleanup: AsyncGenerator[None, None]
     pid: int
 
 
-# Members of a parent process, kept alive in a forked child: finalizing them would disturb the parent's sockets.
+# Members that a forked child has inherited, kept alive because finalizing them would disturb the sockets of the parent.
 _inherited: list[object] = []
 
 
 class LoopPool(Generic[T]):
-    """Items of one kind, one for each event loop, each closed with its loop.
+    """A pool with one item per event loop, which is closed with its loop.
 
     Args:
         make: Creates an item for the running loop.
         close: Closes an item, on its loop.
-        discard: Lets go of an item that cannot be closed, since its loop has ended or belongs to a parent process.
-        is_open: Whether an item can still be used.
+        discard: Discards an item that cannot be closed, because its loop has ended or belongs to a parent process.
+        is_open: Returns whether an item can still be used.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class LoopPool(Generic[T]):
         weakref.finalize(self, _discard_all, self._members, discard)
 
     async def get(self) -> T:
-        """Return the item of the running loop.
+        """Return the item of the running loop, creating it if necessary.
 
         Raises:
             InferenceError: The pool was closed.
@@ -81,10 +81,10 @@ class LoopPool(Generic[T]):
         return item
 
     async def aclose(self, *, permanent: bool = True) -> None:
-        """Close the items; those of other running loops are closed in their own threads.
+        """Close all items; those of other running loops are closed in their own threads.
 
         Args:
-            permanent: Whether no other items are made from now on.
+            permanent: Whether ``get`` fails from now on, instead of creating new items.
         """
         self.closed = permanent
         with self._lock:

@@ -278,8 +278,8 @@ class TurnDriver(EventDriver[Message]):
         if not lease.valid and not await lease.confirm():
             self._snapshots.clear()
             raise LeaseLostError(
-                "another worker has taken this turn over, because this process did not renew its lease in time, as "
-                "when it was stopped or overloaded; the turn goes on there"
+                "another worker has taken over this turn, because this process was suspended or overloaded and did not "
+                "renew its lease in time; the turn continues there"
             )
 
     # -- reading ---------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The claims that the turns of one client hold: renewed while they last, and given up when they end."""
+"""The leases of a client: claims that are renewed while they are held, and released when their turn ends."""
 
 from __future__ import annotations
 
@@ -22,41 +22,40 @@ logger = logging.getLogger("inferencesh")
 
 OnStoreLost: TypeAlias = Literal["fail", "run"]
 
-_RENEWALS = 3  # of a lease before it would run out, so that one of them may be late or fail
-_CLOSING = 5.0  # seconds that closing waits for claims to be given up
+_RENEWALS = 3  # renewals per lease, so that one of them may be late or fail
+_CLOSE_TIMEOUT = 5.0  # seconds for which closing waits for leases to be released
 
 
 def new_owner() -> str:
-    """Return a text that stands for one owner of claims, in any process."""
+    """Return a unique id for an owner of claims."""
     return secrets.token_hex(8)
 
 
 @contextlib.contextmanager
 def reading_stored() -> Iterator[None]:
-    """Return a context in which something is read that a store has kept for another owner.
+    """Return a context manager for reading a value that another owner has written to the store.
 
     Raises:
-        ClaimStoreError: It is not what an owner writes there.
+        ClaimStoreError: The value is malformed.
     """
     try:
         yield
     except (AttributeError, KeyError, TypeError, ValueError, UnreadableError) as error:
         raise ClaimStoreError(
-            f"what the store of claims has kept cannot be read ({error!r}): another program has written it; give this "
-            "one a prefix or a database of its own, or remove the key"
+            f"a value in the claim store is malformed ({error!r}): another program has written it; use a different "
+            "prefix or database, or delete the key"
         ) from error
 
 
 class Leases:
-    """The claims of one client, in the store that it was given.
+    """The leases of one client.
 
     Args:
-        store: The store.
-        on_store_lost: Whether a claim fails when the store is lost ("fail"), or is made in the memory of this process
-            ("run").
+        store: The claim store; None for a store in memory.
+        on_store_lost: Whether a claim fails while the store is unavailable ("fail"), or is made in memory ("run").
 
     Raises:
-        ConfigurationError: An argument has another type or value.
+        ConfigurationError: An argument is invalid.
     """
 
     def __init__(self, store: ClaimStore | None = None, on_store_lost: OnStoreLost = "fail") -> None:
@@ -68,22 +67,22 @@ class Leases:
             raise ConfigurationError(f"on_claim_store_lost must be 'fail' or 'run', not {on_store_lost!r}")
         self.store: ClaimStore = store if store is not None else MemoryClaims()
         self._runs_without_store = on_store_lost == "run"
-        self._fallback = MemoryClaims()  # for what is claimed while the store is lost
+        self._fallback = MemoryClaims()  # used while the store is unavailable
         self._renewers: dict[asyncio.AbstractEventLoop, _Renewer] = {}
         self._lock = threading.Lock()
         self._releases: set[asyncio.Task[None]] = set()
 
     @property
     def shared(self) -> bool:
-        """Whether owners may die without the store, so that claims are leases."""
+        """Whether processes share the store, so that claims expire when their owner dies."""
         return self.store.lease is not None
 
     async def check(self) -> None:
         """Check that the store can be used.
 
         Raises:
-            ConfigurationError: It never will be.
-            ClaimStoreError: It cannot be reached; with ``on_store_lost="run"`` this is logged instead.
+            ConfigurationError: The store cannot be used at all.
+            ClaimStoreError: The store cannot be reached; with ``on_store_lost="run"`` this is logged instead.
         """
         try:
             await self.store.check()
@@ -91,13 +90,13 @@ class Leases:
             self._fall_back(error)
 
     async def claim(self, key: str, owner: str, scope: str = "") -> Lease | Claim:
-        """Ask for a claim.
+        """Request a claim.
 
         Returns:
-            A lease if it was granted, else the store's answer.
+            A lease if the claim was granted, else the response of the store.
 
         Raises:
-            ClaimStoreError: The store is lost.
+            ClaimStoreError: The store is unavailable.
         """
         store, asked_at = self.store, asyncio.get_running_loop().time()
         try:
@@ -114,16 +113,16 @@ class Leases:
         return lease
 
     async def wait(self, key: str, owner: str, scope: str = "", *, until: float | None = None) -> Lease | Claim:
-        """Ask for a claim until no other owner holds it.
+        """Request a claim repeatedly until no other owner holds it.
 
         Args:
-            key: What is claimed.
-            owner: The owner.
+            key: The key of the claim.
+            owner: The unique id of the owner.
             scope: As for ``ClaimStore.claim``.
-            until: The loop's time at which to stop asking, or None.
+            until: The loop time at which to stop, or None.
 
         Returns:
-            As ``claim``; HELD if another owner still holds it in the end.
+            As for ``claim``; with the state HELD if another owner still holds the claim at ``until``.
         """
         now = asyncio.get_running_loop().time
         while True:
@@ -134,7 +133,7 @@ class Leases:
             await asyncio.sleep(self.store.poll)
 
     def release_soon(self, lease: Lease) -> asyncio.Task[None]:
-        """Begin to release a lease, on the running loop; a store that cannot be reached lets it run out."""
+        """Release a lease in a task on the running loop; it expires instead if the store cannot be reached."""
         lease.stop_renewing()
         task = asyncio.get_running_loop().create_task(lease.release(), name="inferencesh lease")
         self._releases.add(task)
@@ -142,7 +141,7 @@ class Leases:
         return task
 
     async def aclose(self) -> None:
-        """Release what is still held on this loop, and close the connections of the store."""
+        """Release the leases that are held on this loop, and close the connections of the store."""
         loop = asyncio.get_running_loop()
         with self._lock:
             renewers = list(self._renewers.items())
@@ -151,16 +150,16 @@ class Leases:
                 for lease in renewer.held():
                     self.release_soon(lease)
             else:
-                hand_over(other, renewer.stop)  # the leases of another loop run out
+                hand_over(other, renewer.stop)  # the leases of other loops expire
         releases = [task for task in list(self._releases) if task.get_loop() is loop]
         if releases:
-            await asyncio.wait(releases, timeout=_CLOSING)
+            await asyncio.wait(releases, timeout=_CLOSE_TIMEOUT)
         await self.store.aclose()
 
     def _fall_back(self, error: ClaimStoreError) -> None:
         if not self._runs_without_store:
             raise error
-        logger.warning("%s; going on without it, as on_claim_store_lost says", error)
+        logger.warning('%s; continuing without the store, because of on_claim_store_lost="run"', error)
 
     def _renewer(self, lease: float) -> _Renewer:
         loop = asyncio.get_running_loop()
@@ -173,18 +172,18 @@ class Leases:
 
 
 class Lease:
-    """A claim that was granted. As a context manager it is released at the end, unless it was settled before.
+    """A granted claim; a context manager that releases it on exit, unless it was completed before.
 
     Args:
-        store: The store that has granted it.
+        store: The store that granted the claim.
         holding: The claim.
-        result: What an earlier owner has recorded, or None.
-        asked_at: The loop's time at which the store was asked for it.
+        result: The result that an earlier owner recorded, or None.
+        asked_at: The loop time at which the claim was requested.
 
     Attributes:
-        attempt: The number of owners that have had the claim, this one included.
+        attempt: The number of owners that have been granted the claim, including this one.
         result: As the argument.
-        lost: Whether another owner has it now.
+        lost: Whether another owner is known to hold the claim now.
     """
 
     def __init__(self, store: ClaimStore, holding: HeldClaim, result: str | None, asked_at: float) -> None:
@@ -200,35 +199,35 @@ class Lease:
 
     @property
     def valid(self) -> bool:
-        """Whether nobody else can have the claim now, by the time of this process alone."""
+        """Whether the lease has not expired yet by this process's clock, so that no other owner can hold the claim."""
         return not self.lost and (self._store.lease is None or asyncio.get_running_loop().time() < self._known_until)
 
     @property
     def safe_to_send(self) -> bool:
-        """Whether nobody else can have the claim for some time to come, within which a request reaches the service."""
+        """Whether the lease lasts long enough for a request to reach the service before it expires."""
         lease = self._store.lease
         soon = asyncio.get_running_loop().time() + (lease or 0.0) / _RENEWALS
         return not self.lost and (lease is None or soon < self._known_until)
 
     @property
     def fencing_token(self) -> int | None:
-        """The number of the claim, where owners may die without the store; else None."""
+        """The attempt number if the store is shared, else None."""
         return None if self._store.lease is None else self.attempt
 
     def on_lost(self, call: Callable[[], object] | None) -> None:
-        """Set what is called when another owner has the claim, or None for nothing."""
+        """Set the function that is called when the claim is lost to another owner, or None."""
         self._on_lost = call
         if self.lost and call is not None:
             call()
 
     async def record(self, result: str) -> bool:
-        """Keep a result for the owners to come.
+        """Record a result for later owners.
 
         Returns:
-            Whether this owner still has the claim.
+            Whether this owner still holds the claim.
 
         Raises:
-            ClaimStoreError: The store is lost.
+            ClaimStoreError: The store is unavailable.
         """
         asked_at = asyncio.get_running_loop().time()
         held = not self.lost and await self._store.record(self.holding, result)
@@ -236,30 +235,30 @@ class Lease:
         return held
 
     async def confirm(self) -> bool:
-        """Return whether this owner still has the claim, by asking the store.
+        """Ask the store whether this owner still holds the claim.
 
-        If the store is lost the answer is True, and this owner goes on: unless it alone is cut off from the store,
-        nobody else can have got the claim.
+        While the store is unavailable, return True: no other owner can get the claim, unless only this process is cut
+        off from the store.
         """
         asked_at = asyncio.get_running_loop().time()
         try:
             held = not self.lost and all(await self._store.renew([self.holding]))
-        except InferenceError as error:  # as a store does that is lost, or refuses this program since
-            logger.warning("%s; the turns under way go on", error)
-            held, asked_at = True, asyncio.get_running_loop().time()  # the next time is a lease from now
+        except InferenceError as error:  # the store is unavailable, or now refuses access
+            logger.warning("%s; turns in progress continue", error)
+            held, asked_at = True, asyncio.get_running_loop().time()  # ask again in a lease from now
         self._renewed(asked_at, held=held)
         return held
 
     async def complete(self, result: str | None = None) -> None:
-        """End the claim: it was taken care of."""
+        """Mark the work as completed and end the claim."""
         self._end()
         await self._tell(self._store.complete(self.holding, result))
 
     async def release(self, *, abandon: bool = False) -> None:
-        """End the claim: it was not taken care of. Does nothing after ``complete``.
+        """End the claim without completing the work; has no effect after ``complete``.
 
         Args:
-            abandon: Whether no other owner is to be granted it.
+            abandon: Whether no other owner may be granted the claim.
         """
         if not self._ended:
             self._end()
@@ -267,19 +266,19 @@ class Lease:
                 await self._tell(self._store.release(self.holding, abandon=abandon))
 
     async def let_expire(self) -> None:
-        """End the claim for a coroutine that is being closed, which cannot wait for a server: there it runs out."""
+        """End the claim in a coroutine that is being closed and cannot await a server: a shared claim expires."""
         self.stop_renewing()
         if self._store.lease is None:
             await self.release()
 
     async def cancel(self) -> None:
-        """End the claim as if it had never been granted: nothing was begun, whatever was recorded."""
+        """Release the claim and delete its recorded result, because the work was not started."""
         if not self.lost:
             await self._tell(self._store.record(self.holding, ""))
         await self.release()
 
     def stop_renewing(self) -> None:
-        """Leave the lease to run out, unless it is settled or released."""
+        """Stop renewing the lease, which then expires unless it is completed or released."""
         if self._renewer is not None:
             self._renewer.remove(self)
 
@@ -290,9 +289,9 @@ class Lease:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop_renewing()
-        # What one process has begun and left is not begun again there; of a fleet another worker may go on with it.
+        # A single process does not start the same work again; of several workers, another one may continue it.
         in_process = self._store.lease is None
-        if in_process or not isinstance(error, GeneratorExit):  # a closed coroutine cannot wait for a server
+        if in_process or not isinstance(error, GeneratorExit):  # a coroutine that is being closed cannot await a server
             await self.release(abandon=in_process)
 
     def _end(self) -> None:
@@ -300,7 +299,7 @@ class Lease:
         self.stop_renewing()
 
     def _renewed(self, asked_at: float, *, held: bool) -> None:
-        """Note the store's answer to a renewal."""
+        """Process the response of the store to a renewal."""
         if held:
             self._known_until = asked_at + (self._store.lease or 0.0)
         elif not self._ended:
@@ -312,16 +311,16 @@ class Lease:
     async def _tell(self, telling: Awaitable[object]) -> None:
         try:
             await telling
-        except InferenceError as error:  # as a store does that is lost, or refuses this program since
-            logger.warning("%s; a claim that has ended runs out there", error)
+        except InferenceError as error:  # the store is unavailable, or now refuses access
+            logger.warning("%s; a claim that has ended will expire in the store", error)
 
 
 class _Renewer:
-    """Renews the leases that are held on one event loop, all of them in one request.
+    """Renews all leases that are held on one event loop, in one request.
 
     Args:
         store: The store.
-        lease: Seconds that a lease lasts.
+        lease: The duration of a lease in seconds.
     """
 
     def __init__(self, store: ClaimStore, lease: float) -> None:
@@ -331,25 +330,25 @@ class _Renewer:
         self._task: asyncio.Task[None] | None = None
 
     def add(self, lease: Lease) -> None:
-        """Renew a lease from now on."""
+        """Start renewing a lease."""
         self._leases[lease] = None
         lease._renewer = self
-        if self._task is None or self._task.done():  # as when the program has cancelled all tasks
+        if self._task is None or self._task.done():  # the program may have cancelled all tasks
             self._task = asyncio.create_task(self._run(), name="inferencesh leases")
 
     def remove(self, lease: Lease) -> None:
-        """Renew a lease no more; does nothing when it is not renewed."""
+        """Stop renewing a lease; has no effect if it is not being renewed."""
         self._leases.pop(lease, None)
         if not self._leases and self._task is not None:
             self._task.cancel()
             self._task = None
 
     def held(self) -> list[Lease]:
-        """Return the leases that are renewed."""
+        """Return the leases that are being renewed."""
         return list(self._leases)
 
     def stop(self) -> None:
-        """Renew none of them any more."""
+        """Stop renewing all leases."""
         for lease in self.held():
             self.remove(lease)
 
@@ -360,11 +359,11 @@ class _Renewer:
             leases, asked_at = self.held(), loop.time()
             try:
                 answers = await self._store.renew([lease.holding for lease in leases])
-            except InferenceError as error:  # as a store does that is lost, or refuses this program since
-                logger.warning("%s; the turns under way go on", error)
+            except InferenceError as error:  # the store is unavailable, or now refuses access
+                logger.warning("%s; turns in progress continue", error)
                 continue
-            except Exception:  # a mistake in a store is no reason to lose all turns
-                logger.exception("the store of claims could not renew leases; the turns under way go on")
+            except Exception:  # a bug in a store must not end all turns
+                logger.exception("the claim store failed to renew leases; turns in progress continue")
                 continue
             for lease, held in zip(leases, answers, strict=True):
                 if lease in self._leases:

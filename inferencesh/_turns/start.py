@@ -1,4 +1,4 @@
-"""Begins a turn: sends its message, attaches to a turn of the chat, or takes one over from a worker that has died."""
+"""Starts a turn: sends a message, attaches to the turn of a chat, or takes over the turn of a worker that has died."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ def stream_path(chat_id: str) -> str:
 
 
 class TurnStarter:
-    """Begins the turn of one request.
+    """Starts the turn of one request.
 
     Args:
         transport: Makes the requests.
         conversation: The conversation.
-        request: What the caller asks of the turn.
-        leases: The claims of the client.
-        connection: The connection that is opened to the chat's stream.
-        is_closed: Returns whether the caller has left the turn meanwhile.
+        request: The message and options of the caller.
+        leases: The leases of the client.
+        connection: The connection to the chat's stream, which is opened here.
+        is_closed: Returns whether the caller has closed the stream in the meantime.
 
     Attributes:
-        lease: The lease of the turn, where claims are shared; None if another worker has it, or before the beginning.
-        snapshots: What the response to the message has brought of the reply.
+        lease: The lease of the turn, if claims are shared; None if another worker has it, or before the start.
+        snapshots: The snapshots in the response to the message.
     """
 
     def __init__(
@@ -80,21 +80,21 @@ class TurnStarter:
         self._is_closed = is_closed
         self._now = asyncio.get_running_loop().time
         self._owner = new_owner() if leases.shared or request.idempotency_key is not None else ""
-        self._uploaded: Sequence[FileRef] = ()  # kept for a turn that is left before its message is sent
+        self._uploaded: Sequence[FileRef] = ()  # kept in case the turn is left before its message is sent
         self._posted = False  # whether the message may have reached the server
 
     async def start(self) -> Turn:
-        """Begin the turn; the connection is open unless the turn is over.
+        """Start the turn and return it; the connection is then open, unless the turn is over.
 
         Raises:
-            APIError, APIConnectionError, UnreadableError: It could not be begun.
-            LeaseHeldError: It could not be taken over in time.
-            ClaimStoreError: The store of claims is lost, and a turn or a message has to be claimed.
+            APIError, APIConnectionError, UnreadableError: The turn could not be started.
+            LeaseHeldError: The turn could not be taken over in time.
+            ClaimStoreError: The claim store is unavailable, and a turn or a message needs a claim.
         """
         try:
             return await self._start()
         except BaseException as error:
-            if self.lease is not None and isinstance(error, GeneratorExit):  # nothing can be awaited any more
+            if self.lease is not None and isinstance(error, GeneratorExit):  # a closing coroutine cannot await
                 self.lease.stop_renewing()
             elif self.lease is not None:
                 self._leases.release_soon(self.lease)
@@ -112,28 +112,28 @@ class TurnStarter:
         return turn
 
     async def follow(self, turn: Turn) -> bool:
-        """Claim a turn that is driven anyway, unless another worker has it; a store that is lost is logged.
+        """Claim a turn that this process drives in any case; log a warning if the store is unavailable.
 
         Returns:
-            Whether no other worker has it, as far as can be known.
+            Whether no other worker is known to have the turn.
         """
         if turn.outcome is not None:
             return True
         try:
             return await self._claim_turn(turn, self._now())
-        except InferenceError as error:  # as a store does that is lost, or refuses this program since
-            logger.warning("%s; the turn goes on, and no other worker can tell", error)
+        except InferenceError as error:  # the store is unavailable, or now refuses access
+            logger.warning("%s; the turn continues without a lease, so other workers do not know of it", error)
             return True
 
     async def _claim_turn(self, turn: Turn, until: float | None) -> bool:
-        """Claim a turn, as soon as no other worker has it.
+        """Claim a turn once no other worker has it.
 
         Args:
             turn: The turn.
-            until: The loop's time at which to give up, or None.
+            until: The loop time at which to give up, or None.
 
         Returns:
-            Whether it is claimed, or need not be.
+            Whether the turn is claimed, or needs no claim.
         """
         if not self._leases.shared:
             return True
@@ -154,11 +154,11 @@ class TurnStarter:
     async def _send(self, text: str, lease: Lease | None = None) -> Turn:
         """Upload the files, connect to the stream of an existing chat, and post the message.
 
-        The stream is opened first so that nothing of the reply is missed.
+        The stream is opened first so that no part of the reply is missed.
 
         Args:
             text: The message.
-            lease: The claim to send it, if it has an idempotency key.
+            lease: The claim on sending it, if it has an idempotency key.
 
         Raises:
             _ClaimLostError: Another worker has the claim now; the message was not sent.
@@ -183,8 +183,8 @@ class TurnStarter:
             await self._record_sending(turn, lease)
         elif self._posted:
             raise StreamError(
-                "sending this message was interrupted, and whether it has arrived is not known; "
-                "look at the chat before you send it again"
+                "sending this message was interrupted, and it is not known whether it arrived; look at the chat before "
+                "you send it again"
             )
         self._posted = True
         answer = await (self._api.run(body) if lease is None else self._run_while_held(body, lease))
@@ -193,22 +193,22 @@ class TurnStarter:
             for name in ("user_message", "assistant_message")
         )
         chat_id = turn.chat_id or (assistant.chat_id if assistant is not None else None)
-        if user is None and chat_id and self._owner:  # claims are made under its id
+        if user is None and chat_id and self._owner:  # the keys of claims contain its id
             user = await self._look_up(chat_id, text)
         snapshot = turn.begin(user, assistant, self._now())
         if turn.chat_id is None:
-            raise StreamError("the server's answer to the message names no chat, so its reply cannot be found")
+            raise StreamError("the response to the message contains no chat id, so its reply cannot be found")
         if snapshot is not None:
             self.snapshots.append(snapshot)
         return turn
 
     async def _run_while_held(self, body: dict[str, Any], lease: Lease) -> Mapping[str, Any]:
-        """Post a message that is claimed, unless the claim may be lost by the time at which its bytes are written.
+        """Post a claimed message, unless the lease may expire before its bytes are written.
 
-        This process may be stopped, or wait for a connection, for longer than its lease.
+        This can happen because the process is suspended, or waits for a connection, for longer than the lease.
 
         Raises:
-            _ClaimLostError: It may be; the message was not sent.
+            _ClaimLostError: The lease may have expired; the message was not sent.
         """
         withheld = False
 
@@ -225,12 +225,14 @@ class TurnStarter:
             raise
 
     async def _look_up(self, chat_id: str, text: str) -> Message | None:
-        """Return the message that was just sent, which the response to it has left out; None if it is not found."""
+        """Find the message that was just sent and that the response left out; return None if it is not found."""
         try:
             newest = await self._newest(chat_id)
-        except InferenceError as error:  # it was sent, whatever becomes of this
+        except InferenceError as error:  # the message was sent in any case
             logger.warning(
-                "chat %s: the id of the message is not known (%s); other workers cannot tell its turn", chat_id, error
+                "chat %s: the id of the message is not known (%s), so other workers cannot identify its turn",
+                chat_id,
+                error,
             )
             return None
         return max(_with_text(newest, text), key=lambda message: message.order, default=None)
@@ -242,9 +244,9 @@ class TurnStarter:
     # -- sending at most once --------------------------------------------------------------------------------------
 
     async def _send_once(self, text: str, key: str) -> Turn:
-        """Send a message unless it was sent with this key before; then go on with its turn.
+        """Send a message unless it was sent with this key before; otherwise attach to its turn.
 
-        One that was withdrawn before its turn began is sent anew, under the next name that is made of the key.
+        A message that was withdrawn before its turn started is sent again, with a claim key of its own.
         """
         withdrawn = 0
         while True:
@@ -254,21 +256,21 @@ class TurnStarter:
                 if isinstance(claim, Lease):
                     return await self._send_claimed(text, claim)
                 return await self._attach_to_sent(_Sent.from_json(claim.result or ""))
-            except _ClaimLostError:  # this process was stopped for longer than the lease
+            except _ClaimLostError:  # this process was suspended for longer than the lease
                 self._connection.close()
             except _WithdrawnError:
                 withdrawn += 1
 
     async def _send_claimed(self, text: str, lease: Lease) -> Turn:
-        """Send a message that is claimed, unless the owner before has sent it."""
-        in_doubt, turn = bool(lease.result), None  # whether the owner before may have sent it
+        """Send a claimed message, unless the previous owner has sent it."""
+        in_doubt, turn = bool(lease.result), None  # whether the previous owner may have sent it
         try:
             earlier = await self._find_sent(text, lease.result) if lease.result else None
             if earlier is None:
                 in_doubt = False
                 turn = await self._send(text, lease)
                 sent = _Sent(turn.chat_id or "", turn.run.user_message_id)
-                if not await self.follow(turn):  # this process was stopped after it had sent the message
+                if not await self.follow(turn):  # this process was suspended after it had sent the message
                     self._connection.close()
                     self.snapshots.clear()
                     turn = None
@@ -284,38 +286,38 @@ class TurnStarter:
         return turn or await self._attach_to_sent(sent)
 
     async def _record_sending(self, turn: Turn, lease: Lease) -> None:
-        """Record that a message is about to be sent, and behind which message of the chat it will be.
+        """Record that a message is about to be sent, and after which message of the chat.
 
         Raises:
             _ClaimLostError: Another worker has the claim.
         """
         chat_id, after = turn.chat_id, 0
-        if chat_id is not None:  # what is known of the chat here may be older than what others have sent
+        if chat_id is not None:  # the local copy of the chat may be outdated
             after = max(map(_order, await self._newest(chat_id)), default=0)
         held = await lease.record(json.dumps({"chat_id": chat_id, "after": after}))
         if not held:
             raise _ClaimLostError
 
     async def _find_sent(self, text: str, recorded: str) -> _Sent | None:
-        """Return where the message is, if an owner that has died, or lost its connection, has sent it.
+        """Find the message in the chat, in case a previous owner sent it before it died or lost its connection.
 
         Args:
             text: The message.
-            recorded: What that owner has recorded before it sent the message.
+            recorded: The value that the previous owner recorded before it sent the message.
 
         Raises:
-            StreamError: It would have begun a chat, so that nobody can tell.
-            ClaimStoreError: What is recorded cannot be read.
+            StreamError: The message would have started a chat, so it is not known whether it was sent.
+            ClaimStoreError: The recorded value is malformed.
         """
         with reading_stored():
             noted = json.loads(recorded)
             chat_id, after = noted["chat_id"], noted["after"]
             if not isinstance(chat_id, str | None) or not isinstance(after, int):
-                raise TypeError(f"{chat_id!r} and {after!r} are no place in a chat")
+                raise TypeError(f"{chat_id!r} and {after!r} are not a chat id and the order of a message")
         if chat_id is None:
             raise StreamError(
-                "an earlier attempt to send this message was interrupted, and whether it has begun a chat cannot be "
-                "known: look at the chats of the account, and send it again with another idempotency_key if it has not"
+                "an earlier attempt to send this message was interrupted, and it cannot be known whether it started a "
+                "chat: look at the chats of the account, and if it did not, send the message with a new idempotency_key"
             )
         chat = await self._api.read_chat(chat_id)
         read = await self._api.read_messages(chat, chat_id, lambda message: _order(message) <= after)
@@ -325,7 +327,7 @@ class TurnStarter:
     # -- attaching -------------------------------------------------------------------------------------------------
 
     async def _attach(self) -> Turn:
-        """Take up the chat's turn that is running or paused; without one, return a finished turn."""
+        """Attach to the running or paused turn of the chat; if there is none, return a finished turn."""
         conversation = self._conversation
         turn = conversation.turn
         if turn is not None and not turn.driven and turn.is_current:
@@ -338,21 +340,21 @@ class TurnStarter:
         return turn
 
     async def _take_over(self) -> Turn:
-        """Attach to the chat's turn once no other worker has it."""
+        """Take over the chat's turn once no other worker has it."""
         turn = await self._claim_when_free(self._latest, self._request.wait)
         if turn.outcome is None:
             await self._open(turn)
         return turn
 
     async def _claim_when_free(self, read: Callable[[], Awaitable[Turn]], wait: float | None = None) -> Turn:
-        """Return a turn once no other worker has it, or it is over.
+        """Return a turn once it is claimed or over.
 
         Args:
-            read: Reads the turn; again after another worker had it, because the chat may have changed meanwhile.
-            wait: Seconds to wait for it, or None.
+            read: Reads the turn. It is called again if another worker had the turn, because the chat may have changed.
+            wait: Seconds to wait for the claim, or None.
 
         Raises:
-            LeaseHeldError: Another worker still has it after that time.
+            LeaseHeldError: Another worker still has the turn after that time.
         """
         until = None if wait is None else self._now() + wait
         while True:
@@ -361,13 +363,13 @@ class TurnStarter:
                 return turn
             if not await self._claim_turn(turn, until):
                 raise LeaseHeldError(
-                    f"another worker still has the lease of the turn after {wait or 0:g} seconds, and goes "
-                    "on with it; take it over later if that worker fails"
+                    f"another worker still has the lease of the turn after {wait or 0:g} seconds; call take_over again "
+                    "if that worker fails"
                 )
             await self._release_turn()
 
     async def _attach_to_sent(self, sent: _Sent) -> Turn:
-        """Attach to the turn of a message that was sent before, once no other worker has it."""
+        """Attach to the turn of a message that was already sent, once no other worker has the turn."""
         conversation = self._conversation
         if conversation.chat_id not in (None, sent.chat_id):
             raise ConfigurationError(
@@ -382,7 +384,7 @@ class TurnStarter:
         return turn
 
     async def _latest(self) -> Turn:
-        """Read the chat's latest turn; one that neither runs nor is paused has ended."""
+        """Read the chat's latest turn, which has ended if the chat is neither running nor paused."""
         chat_id = self._conversation.require_chat()
         chat = await self._api.read_chat(chat_id)
         messages = await self._api.read_messages(chat, chat_id, lambda message: message.get("role") == Role.USER)
@@ -392,11 +394,11 @@ class TurnStarter:
         return turn
 
     async def _turn_of(self, sent: _Sent) -> Turn:
-        """Read the turn of a message; one that is not the latest has ended.
+        """Read the turn of a message, which has ended if it is not the latest.
 
         Raises:
-            _WithdrawnError: The message was withdrawn before its turn began.
-            StreamError: The message is not in the chat any more.
+            _WithdrawnError: The message was withdrawn before its turn started.
+            StreamError: The message is no longer in the chat.
         """
         chat = await self._api.read_chat(sent.chat_id)
         name, value = ("id", sent.message_id) if sent.message_id else ("role", Role.USER)
@@ -404,8 +406,8 @@ class TurnStarter:
         user = next((message for message in _users(read) if message.id == sent.message_id), None)
         if user is None and sent.message_id:
             raise StreamError(
-                f"the message with this idempotency_key, {sent.message_id}, is not in the chat {sent.chat_id} any "
-                "more, so that its reply cannot be told; send it again with another key if that is wanted"
+                f"the message with this idempotency_key, {sent.message_id}, is no longer in the chat {sent.chat_id}, "
+                "so its reply cannot be found; to send the message again, use another key"
             )
         if user is None:  # its id is not known
             return Turn.latest(sent.chat_id, read, self._now())
@@ -415,7 +417,7 @@ class TurnStarter:
         turn.begin(user, None, self._now())
         following = [message.order for message in _users(read) if message.order > user.order and has_turn(message)]
         if not following:
-            turn.run.settle()  # there is no later turn that the state of the chat could be about
+            turn.run.settle()  # the state of the chat is that of this turn, because there is no later one
             return turn
         reply = _last_reply(item for item in read if user.order < _order(item) < min(following))
         turn.last_delivered = reply
@@ -432,36 +434,36 @@ class TurnStarter:
 
 @attrs.frozen
 class _Sent:
-    """Where a message is that was sent; the id is "" if the service did not tell it."""
+    """The chat and the id of a message that was sent; the id is "" if the service did not return it."""
 
     chat_id: str
     message_id: str
 
     def to_json(self) -> str:
-        """Return it as a text, for the store of claims."""
+        """Return it as JSON, for the claim store."""
         return json.dumps(attrs.asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> _Sent:
-        """Return what ``written`` returned as a text.
+        """Parse the JSON of ``to_json``.
 
         Raises:
-            ClaimStoreError: It cannot be read.
+            ClaimStoreError: It is malformed.
         """
         with reading_stored():
             return cls(**json.loads(text))
 
 
 class _WithdrawnError(Exception):
-    """The message was withdrawn before its turn began, and gets none."""
+    """The message was withdrawn before its turn started."""
 
 
 class _ClaimLostError(Exception):
-    """Another worker has the claim to send the message."""
+    """Another worker has the claim on sending the message."""
 
 
 def _not_sent(error: BaseException) -> bool:
-    """Whether an error says that a message has not reached the service, or was refused there."""
+    """Whether an error means that a message has not reached the service, or that the service refused it."""
     if isinstance(error, APIError):
         return error.status_code < 500 or error.status_code == 503
     return isinstance(error, _ClaimLostError) or (isinstance(error, APIConnectionError) and not error.sent)

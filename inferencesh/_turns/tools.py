@@ -191,7 +191,9 @@ class ToolRunner:
         try:
             claim = await self._claim(call)
         except InferenceError as error:  # of the store
-            logger.warning("%s; other streams learn from the service that the call %s was answered", error, call.id)
+            logger.warning(
+                "%s; other streams learn only from the service that the call %s was answered", error, call.id
+            )
             return
         if isinstance(claim, Lease):
             await claim.complete(CallOutcome.ANSWERED.name)
@@ -290,7 +292,8 @@ class ToolRunner:
                 if not held.expired():
                     raise
                 logger.warning(
-                    "the call %s of the tool %s goes on elsewhere: this process has not renewed its lease in time",
+                    "the call %s of the tool %s was taken over by another worker, because this process did not renew "
+                    "its lease in time",
                     *(call.id, tool.name),
                 )
                 return False
@@ -312,7 +315,7 @@ class ToolRunner:
         try:
             return await lease.record(result.to_json())
         except InferenceError as error:  # of the store
-            logger.warning("%s; the result of a call that was claimed before is posted", error)
+            logger.warning("%s; the result of a call that was already claimed is posted", error)
             return True
 
     async def _prepare(self, tool: Tool, result: EncodedResult) -> _Prepared:
@@ -462,15 +465,15 @@ class _Prepared:
     files: Sequence[FileRef] = ()
 
     def to_json(self) -> str:
-        """Return it as a text, for the store of claims."""
+        """Return it as JSON, for the claim store."""
         return json.dumps({"text": self.text, "files": attachments(self.files)})
 
     @classmethod
     def from_json(cls, text: str) -> _Prepared:
-        """Return the result that ``written`` returned as a text.
+        """Parse the JSON of ``to_json``.
 
         Raises:
-            ClaimStoreError: It cannot be read.
+            ClaimStoreError: It is malformed.
         """
         with reading_stored():
             given = json.loads(text)

@@ -1,4 +1,4 @@
-"""Claims: who takes care of a tool call, a message or a turn, in one process or across a fleet of them."""
+"""Claims on tool calls, messages and turns, which decide which worker handles each of them."""
 
 from __future__ import annotations
 

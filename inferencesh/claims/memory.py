@@ -13,12 +13,12 @@ from .store import Claim, ClaimState, ClaimStore, HeldClaim
 
 __all__ = ["MemoryClaims"]
 
-_REMEMBERED = 1024  # ended claims, the newest; no stream is behind another by more
+_REMEMBERED = 1024  # ended claims; no stream is further behind another one than that
 
 
 @attrs.define
 class _Entry:
-    """One claim and what has become of it; the state None means that it was released."""
+    """A claim and its state, which is None after a release."""
 
     owner: str
     scope: str
@@ -29,14 +29,14 @@ class _Entry:
 
 
 class MemoryClaims(ClaimStore):
-    """Claims in the memory of this process; what a client uses when it is given no other store.
+    """Claims in the memory of this process, the default store of a client.
 
-    Each client has its own, unless one is passed to several. Safe to use from several threads.
+    Each client has its own, unless you pass one store to several clients. It is thread-safe, and remembers the newest
+    1024 ended claims.
 
     Args:
-        lease: As for ``ClaimStore``. The default None is right for a single process, where a call is run at most once.
-            With a number of seconds it behaves as a store that is shared by processes does, for tests. Of claims that
-            have ended the newest 1024 are remembered.
+        lease: Seconds of a lease, as for ``ClaimStore``. The default None is right for a single process, where each
+            call is run at most once. With a number, the store behaves like one that processes share, for tests.
         clock: Returns the time in seconds, for tests.
 
     Example:
@@ -60,10 +60,10 @@ class MemoryClaims(ClaimStore):
         self._lock = threading.Lock()
 
     async def check(self) -> None:
-        """Return at once, because memory can always be used."""
+        """Do nothing, because memory can always be used."""
 
     async def claim(self, key: str, owner: str, scope: str = "") -> Claim:
-        """Ask for a claim, as ``ClaimStore.claim``."""
+        """Request a claim; see ``ClaimStore.claim``."""
         with self._lock:
             known = self._entries.get(key)
             if known is None or (known.scope and scope and known.scope != scope):
@@ -71,7 +71,7 @@ class MemoryClaims(ClaimStore):
             if known.state is ClaimState.COMPLETED:
                 if known.scope and scope:
                     return Claim(ClaimState.COMPLETED, known.attempt, known.result)
-                return self._grant(key, _Entry(owner, scope))  # nothing tells that it is the same
+                return self._grant(key, _Entry(owner, scope))  # without both scopes it may be another claim
             if known.owner != owner:
                 if known.state is ClaimState.ABANDONED:
                     return Claim(ClaimState.ABANDONED, known.attempt, known.result)
@@ -82,7 +82,7 @@ class MemoryClaims(ClaimStore):
             return self._grant(key, known)
 
     async def renew(self, holdings: Sequence[HeldClaim]) -> list[bool]:
-        """Extend leases, as ``ClaimStore.renew``."""
+        """Extend leases; see ``ClaimStore.renew``."""
         with self._lock:
             held = [self._held(holding) for holding in holdings]
             for entry in held:
@@ -91,7 +91,7 @@ class MemoryClaims(ClaimStore):
             return [entry is not None for entry in held]
 
     async def record(self, holding: HeldClaim, result: str) -> bool:
-        """Keep a result, as ``ClaimStore.record``."""
+        """Record a result; see ``ClaimStore.record``."""
         with self._lock:
             entry = self._held(holding)
             if entry is not None:
@@ -99,7 +99,7 @@ class MemoryClaims(ClaimStore):
             return entry is not None
 
     async def complete(self, holding: HeldClaim, result: str | None = None) -> None:
-        """End a claim that was taken care of, as ``ClaimStore.complete``."""
+        """Mark the work as completed; see ``ClaimStore.complete``."""
         with self._lock:
             entry = self._held(holding)
             if entry is not None:
@@ -107,14 +107,14 @@ class MemoryClaims(ClaimStore):
                 self._end(holding.key, entry, ClaimState.COMPLETED if entry.scope else None)
 
     async def release(self, holding: HeldClaim, *, abandon: bool = False) -> None:
-        """End a claim that was not taken care of, as ``ClaimStore.release``."""
+        """End a claim without completing the work; see ``ClaimStore.release``."""
         with self._lock:
             entry = self._held(holding)
             if entry is not None:
                 self._end(holding.key, entry, ClaimState.ABANDONED if abandon else None)
 
     async def aclose(self) -> None:
-        """Return at once, because nothing has to be closed."""
+        """Do nothing, because there are no connections."""
 
     def _grant(self, key: str, entry: _Entry) -> Claim:
         entry.until = self._end_of_lease()
@@ -123,7 +123,7 @@ class MemoryClaims(ClaimStore):
         return Claim(ClaimState.GRANTED, entry.attempt, entry.result)
 
     def _held(self, holding: HeldClaim) -> _Entry | None:
-        """Return the entry of a claim that its owner still holds."""
+        """Return the entry of a claim if its owner still holds it."""
         entry = self._entries.get(holding.key)
         held = (holding.owner, holding.attempt, ClaimState.HELD)
         return entry if entry is not None and (entry.owner, entry.attempt, entry.state) == held else None

@@ -29,17 +29,17 @@ logger = logging.getLogger("inferencesh")
 
 T = TypeVar("T")
 
-_CONNECTIONS = 16  # of one event loop; a command takes less than a millisecond
-_ATTEMPT = (1.0, 3.0)  # seconds: what an attempt may always take, and what it may take at most
-_LATE = 1.0  # seconds after its time at which a timeout shows that this process was stopped
+_CONNECTIONS = 16  # per event loop; a command takes less than a millisecond
+_ATTEMPT_TIMEOUT = (1.0, 3.0)  # seconds: the minimum and the maximum timeout of an attempt
+_SUSPENDED_AFTER = 1.0  # seconds; a timeout that fires later than this shows that this process was suspended
 
-# Each script reads and writes one hash: owner, scope, attempt, until (milliseconds), state and result. A script runs as
-# a whole, so that no other command comes between its reads and its writes.
+# Each script reads and writes one hash with owner, scope, attempt, until (milliseconds), state and result. Redis runs a
+# script atomically, so no other command runs between its reads and its writes.
 _NOW = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
-# Arguments: owner, attempt. An owner may have got the claim again since, as a later attempt.
+# Arguments: owner, attempt. The attempt is checked because the owner may have been granted the claim again since.
 _HELD = """
 local known = redis.call('HMGET', KEYS[1], 'owner', 'attempt', 'state')
 if known[1] and not (known[1] == ARGV[1] and known[2] == ARGV[2] and known[3] == 'held') then return 0 end
@@ -70,7 +70,7 @@ redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return {'granted', attempt, result}
 """
 )
-# Arguments: owner, attempt, scope, lease, keep. A claim that Redis has lost belongs to the owner that still has it.
+# Arguments: owner, attempt, scope, lease, keep. A renewal restores a claim that Redis has lost.
 _RENEW = (
     _NOW
     + _HELD
@@ -80,7 +80,7 @@ redis.call('HSET', KEYS[1],
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 """
 )
-# Arguments: those of _RENEW, and the result.
+# Arguments: those of _RENEW, then the result.
 _RECORD = (
     _RENEW
     + """
@@ -88,7 +88,7 @@ if ARGV[6] == '' then redis.call('HDEL', KEYS[1], 'result') else redis.call('HSE
 return 1
 """
 )
-# Arguments: owner, attempt, the new state, keep, and the result or "".
+# Arguments: owner, attempt, the new state, keep, the result or "".
 _END = (
     _HELD
     + """
@@ -106,7 +106,7 @@ return 1
 
 @attrs.define(eq=False)
 class _Connected:
-    """The Redis client of one event loop, with its scripts; closed when no request uses it any more."""
+    """The Redis client of one event loop and its scripts; closed once no request uses it."""
 
     redis: Redis
     claim: AsyncScript
@@ -118,27 +118,27 @@ class _Connected:
 
 
 class RedisClaims(ClaimStore):
-    """Claims in Redis, for workers in several processes or on several machines; needs ``inferencesh[redis]``.
+    """Claims in Redis, for workers in several processes or on several machines; requires ``inferencesh[redis]``.
 
-    Pass the same server and prefix to the clients of all workers. Connections are made when they are needed, one pool
-    for each event loop, and closed with their loop or client. Run Redis with ``appendonly yes``: a claim that a restart
-    forgets is taken for one that nobody has made.
+    Use the same server and prefix for the clients of all workers. Connections are opened on demand, with one pool per
+    event loop, and closed with their loop or client. Run Redis with ``appendonly yes``: a claim that is lost in a
+    restart counts as never made.
 
-    Redis holds ids, numbers and, until the service has acknowledged it, the result of a tool call: no message text and
-    no API key. Every key expires.
+    Redis holds ids, numbers and, until the service has acknowledged it, the result of a tool call. It never holds
+    message text or the API key. Every key expires.
 
     Args:
-        url: The address, as ``redis://[user:password@]host[:port][/database]``, ``rediss://`` for TLS, or ``unix://``.
-        prefix: The beginning of each key.
-        lease: Seconds after which the claims of a worker that does not renew them go to others. It renews them three
-            times as often. Choose it longer than the longest pause that a healthy worker may make.
-        keep: Seconds for which an ended claim is remembered, so that a message or call that comes back is recognized.
-        keep_results: Whether the result of a tool call is kept in Redis until the service has acknowledged it. Without
-            it, the call of a worker that dies in between is run again.
-        retry_timeout: Seconds for which a request is repeated while Redis cannot be reached, as during a restart.
+        url: The URL: ``redis://[user:password@]host[:port][/database]``, ``rediss://`` for TLS, or ``unix://``.
+        prefix: The prefix of every key.
+        lease: Seconds after which the claims of a worker that has not renewed them can be granted to others. A worker
+            renews its claims three times per lease. Must exceed the longest pause of a healthy worker.
+        keep: Seconds for which an ended claim is remembered, so that a repeated message or call is recognized.
+        keep_results: Whether the result of a tool call is kept in Redis until the service has acknowledged it. If not,
+            the call is run again when its worker dies in between.
+        retry_timeout: Seconds for which a request is retried while Redis cannot be reached, such as during a restart.
 
     Raises:
-        ConfigurationError: The URL or a number cannot be used, or the package ``redis`` is not installed.
+        ConfigurationError: The URL or a number is invalid, or the package ``redis`` is not installed.
 
     Example:
         ```python
@@ -168,16 +168,16 @@ class RedisClaims(ClaimStore):
         self._pool: LoopPool[_Connected] = LoopPool(self._connect, _disconnect, discard=lambda _: None)
 
     async def check(self) -> None:
-        """Check that Redis can be reached, lets this program in and runs scripts, as ``ClaimStore.check``."""
+        """Check that Redis can be reached, grants access and runs scripts; see ``ClaimStore.check``."""
         try:
             await self.renew([HeldClaim("check", "check")])
         except ClaimStoreError as error:
-            if _is_permanent(error.__cause__):  # such as for a database that it does not have
+            if _is_permanent(error.__cause__):  # such as a database number that does not exist
                 raise ConfigurationError(str(error)) from None
             raise
 
     async def claim(self, key: str, owner: str, scope: str = "") -> Claim:
-        """Ask for a claim, as ``ClaimStore.claim``."""
+        """Request a claim; see ``ClaimStore.claim``."""
         state, attempt, result = await self._ask(
             lambda connected: connected.claim(
                 keys=[self._prefix + key], args=[owner, scope, self._lease_ms, self._keep_ms]
@@ -192,7 +192,7 @@ class RedisClaims(ClaimStore):
             ) from None
 
     async def renew(self, holdings: Sequence[HeldClaim]) -> list[bool]:
-        """Extend leases together, as ``ClaimStore.renew``."""
+        """Extend leases in one round trip; see ``ClaimStore.renew``."""
 
         async def ask(connected: _Connected) -> list[Any]:
             async with connected.redis.pipeline(transaction=False) as pipeline:
@@ -204,21 +204,21 @@ class RedisClaims(ClaimStore):
         return [answer != 0 for answer in await self._ask(ask)]
 
     async def record(self, holding: HeldClaim, result: str) -> bool:
-        """Keep a result, as ``ClaimStore.record``."""
+        """Record a result; see ``ClaimStore.record``."""
         arguments = [*self._held(holding), result if self._keep_results else ""]
         answer = await self._ask(lambda connected: connected.record(keys=[self._prefix + holding.key], args=arguments))
         return bool(answer)
 
     async def complete(self, holding: HeldClaim, result: str | None = None) -> None:
-        """End a claim that was taken care of, as ``ClaimStore.complete``."""
+        """Mark the work as completed; see ``ClaimStore.complete``."""
         await self._end(holding, "completed", result or "")
 
     async def release(self, holding: HeldClaim, *, abandon: bool = False) -> None:
-        """End a claim that was not taken care of, as ``ClaimStore.release``."""
+        """End a claim without completing the work; see ``ClaimStore.release``."""
         await self._end(holding, "abandoned" if abandon else "released")
 
     async def aclose(self) -> None:
-        """Close the connections of this program to Redis; they are made again when they are needed."""
+        """Close the connections to Redis, which are opened again on demand."""
         await self._pool.aclose(permanent=False)
 
     def __repr__(self) -> str:
@@ -232,11 +232,11 @@ class RedisClaims(ClaimStore):
         await self._ask(lambda connected: connected.end(keys=[self._prefix + holding.key], args=arguments))
 
     async def _ask(self, ask: Callable[[_Connected], Awaitable[T]]) -> T:
-        """Run a command, again while Redis cannot be reached: each does no more when it is run twice.
+        """Run a command, with retries while Redis cannot be reached. All commands are idempotent.
 
         Raises:
-            ConfigurationError: Redis refuses this program, or is no Redis.
-            ClaimStoreError: Redis cannot be reached, or cannot do it.
+            ConfigurationError: Redis refuses access, or the server is not Redis.
+            ClaimStoreError: Redis cannot be reached, or the command failed.
         """
         await import_in_thread("redis.asyncio")
         from redis import exceptions
@@ -245,11 +245,11 @@ class RedisClaims(ClaimStore):
         until, attempt, stopped = loop.time() + self._retry_timeout, 0, False
         while True:
             now = loop.time()
-            limit = min(max(until, now + _ATTEMPT[0]), now + _ATTEMPT[1])
+            limit = min(max(until, now + _ATTEMPT_TIMEOUT[0]), now + _ATTEMPT_TIMEOUT[1])
             connected = await self._pool.get()
             connected.users += 1
             try:
-                async with asyncio.timeout_at(limit):  # it may also wait for a connection that others use
+                async with asyncio.timeout_at(limit):  # includes the wait for a free connection
                     return await ask(connected)
             except (
                 exceptions.AuthenticationError,
@@ -262,25 +262,23 @@ class RedisClaims(ClaimStore):
                 ) from None
             except exceptions.InvalidResponse:
                 raise ConfigurationError(
-                    f"what answers at {_display_url(self._url)} is no Redis server: correct the address"
+                    f"the server at {_display_url(self._url)} is not a Redis server: correct the URL"
                 ) from None
             except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
                 wait = _BACKOFF.delay(attempt)
-                if loop.time() > limit + _LATE and not stopped:  # Redis may have answered long ago
+                if loop.time() > limit + _SUSPENDED_AFTER and not stopped:  # Redis may have responded long ago
                     until, attempt, stopped = loop.time() + self._retry_timeout, 0, True
                     continue
                 if loop.time() + wait > until:
                     raise ClaimStoreError(
-                        f"Redis at {_display_url(self._url)} cannot be reached ({str(error) or 'no answer'}), so that "
-                        'nothing can be claimed there; pass on_claim_store_lost="run" to the client to go on without it'
+                        f"Redis at {_display_url(self._url)} cannot be reached ({str(error) or 'no response'}), so "
+                        'nothing can be claimed; pass on_claim_store_lost="run" to the client to continue without it'
                     ) from error
                 attempt += 1
-                logger.debug("Redis at %s cannot be reached (%s); trying again", _display_url(self._url), error)
+                logger.debug("Redis at %s cannot be reached (%s); retrying", _display_url(self._url), error)
                 await asyncio.sleep(wait)
             except (exceptions.RedisError, UnicodeDecodeError) as error:
-                raise ClaimStoreError(
-                    f"Redis at {_display_url(self._url)} could not do what it was asked for: {error}"
-                ) from error
+                raise ClaimStoreError(f"Redis at {_display_url(self._url)} failed to run a command: {error}") from error
             finally:
                 connected.users -= 1
                 connected.idle.set()
@@ -297,15 +295,15 @@ class RedisClaims(ClaimStore):
                 timeout=None,
                 retry=Retry(NoBackoff(), 0),
                 decode_responses=True,
-                encoding_errors="surrogatepass",  # ids are whatever the service has sent
-                # Attempts have a limit of their own. With one here redis-py sends inside asyncio.wait_for, which in
-                # Python 3.11 swallows a cancellation that comes while the bytes are sent.
+                encoding_errors="surrogatepass",  # ids are arbitrary text from the service
+                # _ask limits each attempt itself. With a timeout here, redis-py sends inside asyncio.wait_for, which in
+                # Python 3.11 swallows a cancellation that arrives while the bytes are being sent.
                 socket_timeout=None,
-                socket_connect_timeout=_ATTEMPT[1],
+                socket_connect_timeout=_ATTEMPT_TIMEOUT[1],
             )
-            pool.connection_class(**pool.connection_kwargs)  # not connected, but it reads the options
+            pool.connection_class(**pool.connection_kwargs)  # does not connect, but checks the options
         except (TypeError, ValueError) as error:
-            raise ConfigurationError(f"an option in the address of Redis cannot be used: {error}") from None
+            raise ConfigurationError(f"an option in the Redis URL is invalid: {error}") from None
         redis = Redis.from_pool(pool)
         scripts = (redis.register_script(text) for text in (_CLAIM, _RENEW + "return 1", _RECORD, _END))
         return _Connected(redis, *scripts)
@@ -315,14 +313,14 @@ _BACKOFF = Backoff(initial=0.05, maximum=0.5)
 
 
 async def _disconnect(connected: _Connected) -> None:
-    while connected.users:  # of another client, to which the same store was passed
+    while connected.users:  # another client that shares this store
         connected.idle.clear()
         await connected.idle.wait()
     await connected.redis.aclose()
 
 
 def _is_permanent(error: BaseException | None) -> bool:
-    """Whether Redis will refuse a request again, which a replica, or a server that cannot write now, may not do."""
+    """Whether Redis would refuse a retry as well, unlike a replica or a server that cannot write at the moment."""
     from redis import exceptions
 
     passing = (exceptions.ReadOnlyError, exceptions.OutOfMemoryError, exceptions.ClusterDownError)
@@ -337,29 +335,29 @@ def _check_seconds(name: str, value: object, least: float) -> None:
 
 
 def _check_url(url: object) -> str:
-    """Return the address of a Redis server.
+    """Return the URL of a Redis server if it is valid.
 
     Raises:
-        ConfigurationError: It is none, or the package is not installed.
+        ConfigurationError: The URL is invalid, or the package ``redis`` is not installed.
     """
     if importlib.util.find_spec("redis") is None:
-        raise ConfigurationError("claims in Redis need the package redis: pip install 'inferencesh[redis]'")
+        raise ConfigurationError("RedisClaims requires the package redis: pip install 'inferencesh[redis]'")
     if not isinstance(url, str):
-        raise ConfigurationError(f"the address of Redis must be a str, not {type(url).__name__}")
+        raise ConfigurationError(f"the Redis URL must be a str, not {type(url).__name__}")
     try:
         parts = urlsplit(url)
         usable = parts.scheme == "unix" or (parts.scheme in {"redis", "rediss"} and parts.port != 0)
-    except ValueError:  # a port that is no number
+    except ValueError:  # a port that is not a number
         usable = False
     if not usable:
         raise ConfigurationError(
-            "the address of Redis is not one that can be used: write redis://[user:password@]host[:port][/database], "
-            "rediss:// for TLS, or unix://path"
+            "the Redis URL is invalid: write redis://[user:password@]host[:port][/database], rediss:// for TLS, or "
+            "unix://path"
         )
     return url
 
 
 def _display_url(url: str) -> str:
-    """Return where a Redis server is, without user and password."""
+    """Return the URL of a Redis server without user and password."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -1,4 +1,4 @@
-"""``ClaimStore``, the interface of what decides who takes care of a tool call, a message or a turn."""
+"""``ClaimStore``: the interface of the stores that decide which worker handles a tool call, a message or a turn."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ __all__ = ["Claim", "ClaimState", "ClaimStore", "HeldClaim"]
 
 
 class ClaimState(enum.Enum):
-    """What has become of a request for a claim."""
+    """The outcome of a request for a claim."""
 
-    GRANTED = "the asking owner holds the claim"
-    HELD = "another owner holds it"
-    COMPLETED = "an owner has taken care of it; nothing is left to do"
-    ABANDONED = "an owner has given it up for good, and no other is to begin"
+    GRANTED = "the requesting owner holds the claim"
+    HELD = "another owner holds the claim"
+    COMPLETED = "an owner has completed the work"
+    ABANDONED = "an owner has abandoned the work, and no other owner may start it"
 
 
 @attrs.frozen
 class Claim:
-    """A store's answer to a request for a claim.
+    """The response of a store to a request for a claim.
 
     Attributes:
-        state: What has become of the request.
-        attempt: How many owners have been granted the claim, the present one included. It grows with each owner, so
-            that it can serve as a fencing token.
-        result: What the last owner has recorded, or None.
+        state: The outcome of the request.
+        attempt: The number of owners that have been granted the claim, including the current one. It grows with each
+            owner, so it can serve as a fencing token.
+        result: The result that the last owner recorded, or None.
 
     Example:
         ```python
@@ -48,13 +48,13 @@ class Claim:
 
 @attrs.frozen
 class HeldClaim:
-    """A claim that an owner was granted.
+    """A claim that an owner has been granted.
 
     Attributes:
-        key: What is claimed.
-        owner: The owner, a text that no other owner has.
-        scope: What tells it from a later one with the same key, such as the message that began a call's turn; or "".
-        attempt: The number of the claim.
+        key: The key of the claim.
+        owner: The unique id of the owner.
+        scope: Distinguishes claims with the same key, such as by the id of the message that started the turn; or "".
+        attempt: The attempt number with which the claim was granted.
 
     Example:
         ```python
@@ -74,22 +74,22 @@ class HeldClaim:
 
 
 class ClaimStore(ABC):
-    """Decides which of several owners takes care of something: the turns of one client, or those of a fleet of workers.
+    """Abstract base class of claim stores, which grant each claim to one owner at a time.
 
-    A claim is granted to one owner at a time. Where owners can die without a word, a claim is a lease: it lasts until
-    the owner settles or releases it, or has not renewed it for ``lease`` seconds. Then another owner is granted it,
-    with the next ``attempt``, and whatever the former owner still does about it is refused.
+    An owner is a turn of one client, or of one of several workers that share the store. If ``lease`` is set, a claim is
+    a lease: it lasts until the owner completes or releases it, or has not renewed it for ``lease`` seconds. It can then
+    be granted to another owner, with the next ``attempt``. Operations of the former owner have no effect from then on.
 
-    Scopes tell two things with the same key apart: of two that are known and differ, the later one is a new claim. Of
-    what was settled without a scope, nothing is remembered.
+    A scope distinguishes claims with the same key: if both scopes are known and differ, the later claim is a new one.
+    A claim without a scope is forgotten when it is completed.
 
-    Subclass it to keep claims elsewhere; all methods are called on the event loop of the client, of which there may be
-    several at once. A store that cannot do what it is asked for raises ``ClaimStoreError``.
+    To keep claims elsewhere, implement all methods in a subclass. They are called on the event loop of the client; a
+    store may be used on several event loops at once. Methods raise ``ClaimStoreError`` if the operation fails.
 
     Attributes:
-        lease: Seconds after which a claim that is not renewed may be granted to another owner. None: never, because
-            the store ends together with its owners; then nothing is renewed, recorded or taken over.
-        poll: Seconds between two looks at a claim that another owner holds.
+        lease: Seconds after which a claim that was not renewed may be granted to another owner. None means never,
+            because the store ends together with its owners; then claims are not renewed, recorded or taken over.
+        poll: Seconds between two requests for a claim that another owner holds.
 
     Example:
         ```python
@@ -106,64 +106,64 @@ class ClaimStore(ABC):
         """Check that the store can be used; called when a client is entered.
 
         Raises:
-            ConfigurationError: It never will be, as with a wrong password.
-            ClaimStoreError: It cannot be reached now.
+            ConfigurationError: The store cannot be used at all, such as with a wrong password.
+            ClaimStoreError: The store cannot be reached now.
         """
 
     @abstractmethod
     async def claim(self, key: str, owner: str, scope: str = "") -> Claim:
-        """Ask for a claim. The owner that holds it already is granted it again, as the same attempt.
+        """Request a claim. An owner that already holds it is granted it again, with the same attempt number.
 
         Args:
-            key: What is claimed.
-            owner: The owner, a text that no other owner has.
-            scope: What tells it from another one with the same key, or "" when that is not known.
+            key: The key of the claim.
+            owner: The unique id of the owner.
+            scope: Distinguishes claims with the same key, or "" if not known.
 
         Returns:
-            The answer. What was recorded comes with it, so that a new owner can go on from there.
+            The outcome, with the result that an earlier owner recorded, so that a new owner can continue from there.
         """
 
     @abstractmethod
     async def renew(self, holdings: Sequence[HeldClaim]) -> list[bool]:
-        """Extend leases by ``lease`` seconds from now.
+        """Extend leases to ``lease`` seconds from now.
 
         Args:
             holdings: The claims to extend.
 
         Returns:
-            For each whether the owner still holds it: it does until another owner is granted it.
+            For each claim, whether the owner still holds it. It does until another owner is granted the claim.
         """
 
     @abstractmethod
     async def record(self, holding: HeldClaim, result: str) -> bool:
-        """Keep a result for the owners to come, should this one end before it has settled the claim.
+        """Record a result for later owners, in case this owner dies before it completes the claim.
 
         Args:
             holding: The claim.
-            result: The result, or "" to forget an earlier one.
+            result: The result, or "" to delete an earlier one.
 
         Returns:
-            Whether the owner still holds the claim; if not, nothing was kept.
+            Whether the owner still holds the claim. If not, nothing was recorded.
         """
 
     @abstractmethod
     async def complete(self, holding: HeldClaim, result: str | None = None) -> None:
-        """End a claim that was taken care of; does nothing if another owner holds it now.
+        """Mark the work as completed and end the claim; has no effect if another owner holds it now.
 
         Args:
             holding: The claim.
-            result: What owners that ask for it later are told. What was recorded before is forgotten.
+            result: The result that later requests for the claim return. It replaces a recorded one.
         """
 
     @abstractmethod
     async def release(self, holding: HeldClaim, *, abandon: bool = False) -> None:
-        """End a claim that was not taken care of; does nothing if another owner holds it now.
+        """End a claim without completing the work; has no effect if another owner holds it now.
 
         Args:
             holding: The claim.
-            abandon: Whether no other owner is to be granted it.
+            abandon: Whether the work is abandoned, so that no other owner is granted the claim.
         """
 
     @abstractmethod
     async def aclose(self) -> None:
-        """Close the connections of the store; it may be used again afterwards."""
+        """Close the connections of the store, which may be used again afterwards."""

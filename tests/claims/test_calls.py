@@ -97,7 +97,7 @@ async def test_the_call_of_a_worker_that_has_died_is_run_again(serve: Serve) -> 
         assert handlers.keys[0] == handlers.keys[1]
         dying.stopped = False  # and the first worker goes on
         gate.open()
-        with pytest.raises(LeaseLostError, match="another worker has taken this turn over"):
+        with pytest.raises(LeaseLostError, match="another worker has taken over this turn"):
             await running
         assert await results(two, await chat_of(agent)) == ["from two"]
 

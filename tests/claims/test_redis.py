@@ -78,9 +78,9 @@ async def test_what_redis_holds(serve: Serve, redis_server: RedisServer, *, keep
 async def test_a_wrong_address_or_password_is_told_at_the_start(redis_server: RedisServer, serve: Serve) -> None:
     """When a client is entered; the password is in no error and no repr."""
     for url in ("http://localhost:6379", "localhost", "redis://localhost:many", ""):
-        with pytest.raises(ConfigurationError, match="the address of Redis is not one that can be used"):
+        with pytest.raises(ConfigurationError, match="the Redis URL is invalid"):
             RedisClaims(url)
-    with pytest.raises(ConfigurationError, match="an option in the address of Redis cannot be used"):
+    with pytest.raises(ConfigurationError, match="an option in the Redis URL is invalid"):
         await RedisClaims(f"{redis_server.url}?max_connections=many").check()
     with pytest.raises(ConfigurationError, match="lease must be a number of seconds"):
         RedisClaims(redis_server.url, lease=0)
@@ -104,7 +104,7 @@ async def test_what_is_no_redis_is_told_at_the_start(serve: Serve) -> None:
     """Such as a web server at the address."""
     port = serve(["Hello."]).address["base_url"].rpartition(":")[2]
     claims = RedisClaims(f"redis://127.0.0.1:{port}/0", retry_timeout=0.1)
-    with pytest.raises(ConfigurationError, match="is no Redis server"):
+    with pytest.raises(ConfigurationError, match="is not a Redis server"):
         await claims.check()
     await claims.aclose()
 
@@ -324,7 +324,7 @@ async def test_what_redis_cannot_do_now_is_no_mistake_of_the_configuration(
             await connection.config_set("maxmemory", 1)
         else:
             await connection.replicaof("127.0.0.1", free_port())
-    with pytest.raises(ClaimStoreError, match="could not do what it was asked for"):
+    with pytest.raises(ClaimStoreError, match="failed to run a command"):
         await claims.check()
     async with AsyncInference(**address, claims=claims, on_claim_store_lost="run") as client:
         assert (await client.agent({"name": "greeter"}).send_message("Hi", idempotency_key="job-1")).text == "Hello."
@@ -332,7 +332,7 @@ async def test_what_redis_cannot_do_now_is_no_mistake_of_the_configuration(
 
 async def test_an_unknown_option_in_the_address_is_told(redis_server: RedisServer) -> None:
     """When the client is entered, and not as an error of Python."""
-    with pytest.raises(ConfigurationError, match="an option in the address of Redis cannot be used"):
+    with pytest.raises(ConfigurationError, match="an option in the Redis URL is invalid"):
         await RedisClaims(f"{redis_server.url}?no_such_option=1").check()
 
 

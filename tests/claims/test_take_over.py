@@ -421,7 +421,7 @@ async def test_what_the_callers_own_code_raises_ends_the_supervisor(serve: Serve
         supervisor = Supervisor(lambda chat_id: client.agent(AGENT, chat_id=chat_id), follow)
         with pytest.raises(RuntimeError, match="a mistake"):
             await anext(supervisor.run(chats))
-        with pytest.raises(TypeError, match=r"write \[chat_id\] for one"):
+        with pytest.raises(TypeError, match=r"pass \[chat_id\] for a single one"):
             await anext(supervisor.run(chats[0]))
         with pytest.raises(ConfigurationError, match="at_once must be a whole number of at least 1"):
             Supervisor(lambda chat_id: client.agent(AGENT, chat_id=chat_id), at_once=0)
@@ -491,10 +491,10 @@ async def test_turns_under_way_finish_without_the_store(serve: Serve, caplog: py
         sending = asyncio.create_task(client.agent(look_up(gate)).send_message("Hi", idempotency_key="job-1"))
         await gate.someone_there()
         claims.lost = True
-        await eventually(lambda: "the turns under way go on" in caplog.text, "a renewal fails", within=5)
+        await eventually(lambda: "turns in progress continue" in caplog.text, "a renewal fails", within=5)
         gate.open()
         assert (await sending).text == "A bird."
-    assert "the result of a call that was claimed before is posted" in caplog.text
+    assert "the result of a call that was already claimed is posted" in caplog.text
 
 
 async def test_a_new_claim_fails_without_the_store(serve: Serve) -> None:
@@ -533,7 +533,7 @@ async def test_a_message_is_followed_whose_turn_the_store_refuses_to_claim(
     async with AsyncInference(**serve(["Hello."]).address, claims=claims) as client:
         claims.lost = True
         assert (await client.agent(AGENT).send_message("Hi")).text == "Hello."
-    assert "the store refuses this program; the turn goes on" in caplog.text
+    assert "the store refuses this program; the turn continues" in caplog.text
 
 
 class Slow(Unreachable):
@@ -591,7 +591,7 @@ async def test_a_program_may_go_on_without_the_store(serve: Serve, caplog: pytes
         assert message.text == "A bird."
         again = await client.agent(look_up()).send_message("Hi", idempotency_key="job-1")
         assert again.id == message.id
-    assert "going on without it, as on_claim_store_lost says" in caplog.text
+    assert "continuing without the store, because of on_claim_store_lost" in caplog.text
     assert len(served.script.asked) == 2
 
 
@@ -625,7 +625,7 @@ async def test_leases_are_renewed_after_a_mistake_of_the_store(serve: Serve, cap
             await two.agent(look_up(), chat_id=agent.chat_id).take_over(wait=0.6)
         gate.open()
         assert (await sending).text == "A bird."
-    assert "could not renew leases" in caplog.text
+    assert "failed to renew leases" in caplog.text
 
 
 def test_nothing_is_kept_of_event_loops_that_have_ended(serve: Serve) -> None:

@@ -188,7 +188,7 @@ def test_a_page_of_html_instead_of_a_stream(canned: CannedAnswers, kind: Kind) -
 def test_an_answer_without_a_chat(canned: CannedAnswers, kind: Kind) -> None:
     """The reply could not be found without one: an error, not an empty reply."""
     canned.post(RUN, payload={"data": {"user_message": None, "assistant_message": None}})
-    with make_side(kind, api_key=KEY) as side, pytest.raises(StreamError, match="names no chat"):
+    with make_side(kind, api_key=KEY) as side, pytest.raises(StreamError, match="contains no chat id"):
         side.result(side.agent().send_message("Hi"))
 
 
