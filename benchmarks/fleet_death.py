@@ -18,7 +18,7 @@ PREFIX = "bench:"
 
 
 def deaths(fleet: Fleet) -> list[Section]:
-    """Kill a worker with open turns, and let two others that are told of them at once take them over."""
+    """Kill a worker with open turns, and let two others, which know all of them at once, take them over."""
     rows: list[tuple[Cell, ...]] = []
     figures: dict[str, float] = {}
     for turns in (100,) if fleet.quick else (100, 400):
@@ -27,7 +27,7 @@ def deaths(fleet: Fleet) -> list[Section]:
             workers=SURVIVORS + 1,
             dead=1,
             turns=turns,
-            told="at-once",
+            discovery="list",
             lease=LEASE,
             poll=min(0.5, LEASE / 4),
             at_once=turns,
@@ -45,9 +45,9 @@ def deaths(fleet: Fleet) -> list[Section]:
         figures |= {f"death {turns} commands real": claims, f"death {turns} commands simulated": commands}
         figures[f"death {turns} left"] = left
     note = (
-        f"One of three workers is killed with its open turns, whose leases of {LEASE:g} seconds still have the time in "
-        "`left`; the other two are told of all of them at once. Seconds from the kill until half, 99 % and all turns "
-        "are taken over; `commands` are those of all claims in Redis."
+        f"One of three workers is killed with its open turns, whose leases of {LEASE:g} seconds last for the time in "
+        "`left`; the other two are given all of them at once. Times are seconds from the kill until half, 99 % and "
+        "all turns are taken over; `commands` counts the commands of all claims in Redis."
     )
     columns = ("turns", "", "left", "50 %", "99 %", "all", "commands", "CPU s of the survivors")
     return [Section("A worker dies", columns, rows, note, figures)]

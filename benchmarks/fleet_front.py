@@ -25,17 +25,17 @@ MAX_RECEIVING = 1000  # browsers at once, if they are sent something
 RATE = 1000.0  # snapshots of all turns in a second, about what one front can deliver
 PREFIX = "fleet:"
 SHOWN = {  # with the factor by which a figure is multiplied
-    "KB each": ("front: KB of each browser", 1),
+    "KB each": ("front: KB per browser", 1),
     "browsers per GB": ("front: browsers per GB", 1),
     "files": ("front: file descriptors", 1),
-    "connect": ("front: CPU ms of a connection", 1),
-    "snapshot": ("front: CPU µs of a snapshot sent to a browser", 1000),
-    "keep": ("front: CPU ms of a comment that keeps a connection alive", 1),
-    "idle": ("front: CPU of a core while nothing happens, %", 1),
-    "write": ("Redis: CPU µs of a snapshot written while nobody reads", 1000),
-    "command": ("Redis: CPU µs of a snapshot written or read, while both is done", 1000),
-    "reads": ("Redis: reads for each snapshot sent to a browser", 1),
-    "connections": ("Redis: connections of all", 1),
+    "connect": ("front: CPU ms per connection", 1),
+    "snapshot": ("front: CPU µs per snapshot sent", 1000),
+    "keep": ("front: CPU ms per keep-alive comment", 1),
+    "idle": ("front: CPU when idle, % of a core", 1),
+    "write": ("Redis: CPU µs per snapshot written, without readers", 1000),
+    "command": ("Redis: CPU µs per snapshot written or read, with readers", 1000),
+    "reads": ("Redis: reads per snapshot sent", 1),
+    "connections": ("Redis: connections", 1),
     "rate": ("snapshots/s", 1),
 }
 IDLE = 10.0  # seconds for which nothing happens, in which each reader looks once

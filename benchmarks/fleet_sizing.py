@@ -1,7 +1,8 @@
-"""Size a fleet from measured figures: ``python -m benchmarks.fleet_sizing [--chats 100,10000] [--streaming 0.2] ...``.
+"""Calculate the size of a fleet: ``python -m benchmarks.fleet_sizing [--chats 100,10000] [--streaming 0.2] ...``.
 
-Prints what so many concurrent chats need, and how many chats one process, address or key carries. Every assumption is
-an option, and so is every cost, which is otherwise read from ``benchmarks/results/fleet.json``.
+Prints the resources that a number of concurrent chats needs, and how many chats a process, address or API key serves.
+Every assumption is an option, and so is every cost. Costs that are not given are read from
+``benchmarks/results/fleet.json``.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ __all__ = ["Assumptions", "Costs", "Sizes", "main", "report"]
 
 RESULTS = Path(__file__).parent / "results" / "fleet.json"
 CHATS = (100, 10_000, 1_000_000)
-PORTS = 28_232  # of one client's address to one server's: Linux takes those from 32768 to 60999
-TIME_WAIT = 60.0  # seconds for which Linux does not use a port again
-CONNECTIONS = 40  # of a process to Redis
-MOST_CONNECTIONS = 10_000  # that a Redis accepts, unless it is told otherwise
-EVENT = 0.2  # KB of a delta as the service sends it
+PORTS = 28_232  # ephemeral ports of Linux, 32768 to 60999, from one client address to one server address
+TIME_WAIT = 60.0  # seconds for which Linux does not reuse a port
+CONNECTIONS = 40  # per process, to Redis
+MAX_CONNECTIONS = 10_000  # the default limit of a Redis server
+EVENT = 0.2  # KB per delta of the service
 HEARTBEAT = 10.0  # seconds between two heartbeats of the service on a stream
 COMMENT = 10.0  # seconds between two comments of a front on a connection without events
-SILENT = 60.0  # seconds after which a worker looks at a turn without events again, with two requests
-WRITE = 0.4  # KB that a snapshot is longer in Redis and on its way to a browser
+SILENT = 60.0  # seconds between two polls, with two requests each, of a turn without events
+WRITE = 0.4  # KB of overhead per snapshot in Redis and on its way to a browser
 GB = 1024.0**2  # KB
-WHOLE = ("more_worker", "more_front", "more_redis", "redis_events")  # the costs that the whole example shows
+WHOLE = ("more_worker", "more_front", "more_redis", "redis_events")  # costs measured with the whole example
 
 
 def _option(default: float, text: str) -> Any:
@@ -38,25 +39,25 @@ def _option(default: float, text: str) -> Any:
 
 @attrs.frozen
 class Assumptions:
-    """What the chats do, and what a process may use; each is an option of the command line."""
+    """The behaviour of the chats and the limits of a process; each attribute is a command-line option."""
 
-    streaming: float = _option(0.2, "share of the chats whose reply is being written")
-    waiting: float = _option(0.05, "share of the chats whose turn is open and waits for a tool or a person")
-    words: float = _option(200, "words of a reply")
-    pace: float = _option(15, "words that a model writes in a second")
-    events: float = _option(1, "events that the service sends for a word")
-    tools: float = _option(1, "calls of a turn that the workers answer")
-    published: float = _option(4, "snapshots of a turn that are published in a second")
-    snapshot: float = _option(1, "KB of a published snapshot")
-    watchers: float = _option(1, "browsers that follow an open turn")
+    streaming: float = _option(0.2, "share of chats whose reply is being written")
+    waiting: float = _option(0.05, "share of chats whose turn waits for a tool or a person")
+    words: float = _option(200, "words per reply")
+    pace: float = _option(15, "words per second that the model writes")
+    events: float = _option(1, "events of the service per word")
+    tools: float = _option(1, "tool calls per turn that workers answer")
+    published: float = _option(4, "published snapshots per second and turn")
+    snapshot: float = _option(1, "KB per published snapshot")
+    watchers: float = _option(1, "browsers per open turn")
     keep: float = _option(86_400, "seconds for which Redis keeps the newest snapshot of an ended turn")
     keep_claims: float = _option(86_400, "seconds for which Redis keeps ended claims")
-    lease: float = _option(30, "seconds of a lease, which is renewed three times as often")
+    lease: float = _option(30, "seconds of a lease, which is renewed three times in that time")
     tls: float = _option(1, "1 if the service is reached over TLS, else 0")
-    load: float = _option(0.5, "share of a core that a process uses on average")
-    memory: float = _option(2, "GB that a worker or a front may use")
-    redis_memory: float = _option(16, "GB that a Redis may use")
-    runs: float = _option(100, "runs that the service begins in a minute for one key")
+    load: float = _option(0.5, "average share of a core per process")
+    memory: float = _option(2, "maximum GB of a worker or a front")
+    redis_memory: float = _option(16, "maximum GB of a Redis server")
+    runs: float = _option(100, "runs per minute that the service starts for one API key")
 
 
 def _cost(text: str, *figures: str, scale: float = 1.0) -> Any:
@@ -72,7 +73,7 @@ def _cost(text: str, *figures: str, scale: float = 1.0) -> Any:
 
 @attrs.frozen
 class Costs:
-    """What was measured: milliseconds of CPU and KB of memory, each for one of what its name says."""
+    """Measured costs: milliseconds of CPU and KB of memory, each per unit of what its name says."""
 
     turn: float = _cost("worker: ms of a turn with two events, claimed", "worker claims turn")
     tool: float = _cost("worker: ms of a tool call, claimed", "worker claims tool")
@@ -106,18 +107,18 @@ class Costs:
 
     @classmethod
     def parts(cls, figures: Mapping[str, float]) -> Costs | None:
-        """Return the costs without those of the whole, or None if figures are missing."""
+        """Return the costs without those of the whole example, or None if figures are missing."""
         given = dict.fromkeys(WHOLE, 1.0)
         needed = {name for f in attrs.fields(cls) if f.name not in WHOLE for name in f.metadata["figures"]}
         return cls.measured(figures, given) if needed <= figures.keys() else None
 
     @classmethod
     def measured(cls, figures: Mapping[str, float], given: Mapping[str, float | None]) -> Costs:
-        """Return the costs of a run of the benchmarks.
+        """Return the costs that a run of the benchmarks has measured.
 
         Args:
-            figures: Its figures.
-            given: Costs that are used in the place of measured ones.
+            figures: The figures of the run.
+            given: Costs that replace measured ones.
         """
         found = {}
         for field in attrs.fields(cls):
@@ -130,7 +131,7 @@ class Costs:
 
 
 class Row(NamedTuple):
-    """A quantity, how it follows from others, and its value."""
+    """A quantity, its formula, and its value."""
 
     name: str
     how: str
@@ -138,12 +139,12 @@ class Row(NamedTuple):
 
 
 class Sizes:
-    """What a number of chats needs.
+    """The resources that a number of chats needs.
 
     Args:
         chats: The number of concurrent chats.
-        assumed: What they do.
-        costs: What was measured.
+        assumed: The assumptions about them.
+        costs: The measured costs.
     """
 
     def __init__(self, chats: float, assumed: Assumptions, costs: Costs) -> None:
@@ -151,7 +152,7 @@ class Sizes:
         self._assumed, self._costs = assumed, costs
         self.streaming = chats * a.streaming
         self.open = self.streaming + chats * a.waiting
-        self.turns = self.streaming / (a.words / a.pace)  # a second, as all that follows
+        self.turns = self.streaming / (a.words / a.pace)  # per second, as are the following quantities
         self.tools = self.turns * a.tools
         self.events = self.streaming * a.pace * a.events + self.open / HEARTBEAT
         self.looks = 2 * chats * a.waiting / SILENT
@@ -183,7 +184,7 @@ class Sizes:
         self.redises = max(1, math.ceil(self.redis_cpu / a.load), math.ceil(self.redis_memory / (a.redis_memory * GB)))
 
     def rows(self) -> Iterator[Row]:
-        """Yield all quantities, each with its arithmetic."""
+        """Yield all quantities with their formulas."""
         yield from self._of_chats()
         yield from self._of_workers()
         yield from self._of_fronts()
@@ -197,7 +198,7 @@ class Sizes:
         yield Row("open turns", f"chats x ({n(a.streaming)} + {n(a.waiting)})", self.open)
         yield Row("turns/s", f"replies / ({n(a.words)} / {n(a.pace)} s)", self.turns)
         yield Row("events/s of the service", events, self.events)
-        yield Row("looks/s at silent turns", f"2 x chats x {n(a.waiting)} / {n(SILENT)} s", self.looks)
+        yield Row("polls/s of silent turns", f"2 x chats x {n(a.waiting)} / {n(SILENT)} s", self.looks)
         yield Row("snapshots/s published", f"replies x {n(min(a.published, a.pace * a.events))}", self.published)
         yield Row("browsers", f"open turns x {n(a.watchers)}", self.browsers)
 
@@ -211,7 +212,11 @@ class Sizes:
         yield Row("worker CPU, cores", cpu, self.worker_cpu)
         yield Row("worker memory, GB", f"open turns x {n(self.stream)} KB", self.open * self.stream / GB)
         yield Row("**workers**", f"{a.load:.0%} of a core and {n(a.memory)} GB each, at least 2", self.workers)
-        yield Row("files of a worker", f"open turns / workers + {CONNECTIONS}", self.open / self.workers + CONNECTIONS)
+        yield Row(
+            "file descriptors of a worker",
+            f"open turns / workers + {CONNECTIONS}",
+            self.open / self.workers + CONNECTIONS,
+        )
 
     def _of_fronts(self) -> Iterator[Row]:
         c, n = self._costs, _number
@@ -251,8 +256,8 @@ class Sizes:
         yield Row("MB/s from the service", f"events x {n(EVENT)} KB", self.events * EVENT / 1024)
         yield Row("MB/s into Redis", f"published x {n(size)} KB", self.published * size / 1024)
         yield Row("MB/s to browsers", f"delivered x {n(size)} KB", self.delivered * size / 1024)
-        yield Row("addresses of workers", addresses, self.addresses)
-        yield Row("keys of the service", f"turns/s x 60 / {n(a.runs)}", self.turns * 60 / a.runs)
+        yield Row("IP addresses of workers", addresses, self.addresses)
+        yield Row("API keys", f"turns/s x 60 / {n(a.runs)}", self.turns * 60 / a.runs)
 
     @property
     def addresses(self) -> float:
@@ -260,32 +265,32 @@ class Sizes:
         return (self.open + self.turns * TIME_WAIT) / PORTS
 
     def shares(self) -> dict[str, float]:
-        """Return which share of one process, address or key is used, by its name."""
+        """Return the used share of each resource by its name: of a process, an address or an API key."""
         a, c = self._assumed, self._costs
         memory, redis_memory = a.memory * GB, a.redis_memory * GB
         connections = (self.worker_cpu + self.front_cpu) / a.load * CONNECTIONS
         return {
-            f"a key of the service, {_number(a.runs)} runs a minute": self.turns * 60 / a.runs,
-            "a front's core, all of it": self.front_cpu,
-            f"a front's memory, {_number(a.memory)} GB": self.browsers * c.browser / (memory - c.front),
-            "a worker's core, all of it": self.worker_cpu,
-            f"a worker's memory, {_number(a.memory)} GB": self.open * self.stream / (memory - c.worker),
-            "Redis's core, all of it": self.redis_cpu,
-            f"Redis's memory, {_number(a.redis_memory)} GB": self.redis_memory / redis_memory,
-            f"{MOST_CONNECTIONS:,} connections of a Redis": connections / MOST_CONNECTIONS,
-            "the ports of one address to the service": self.addresses,
-            "1,024 files of a worker": self.open / (1024 - CONNECTIONS),
-            "20,000 files of a worker": self.open / (20_000 - CONNECTIONS),
+            f"an API key, at {_number(a.runs)} runs per minute": self.turns * 60 / a.runs,
+            "CPU of a front, 1 core": self.front_cpu,
+            f"memory of a front, {_number(a.memory)} GB": self.browsers * c.browser / (memory - c.front),
+            "CPU of a worker, 1 core": self.worker_cpu,
+            f"memory of a worker, {_number(a.memory)} GB": self.open * self.stream / (memory - c.worker),
+            "CPU of Redis, 1 core": self.redis_cpu,
+            f"memory of Redis, {_number(a.redis_memory)} GB": self.redis_memory / redis_memory,
+            f"connections of a Redis server, {MAX_CONNECTIONS:,}": connections / MAX_CONNECTIONS,
+            f"ports of one address, {PORTS:,}": self.addresses,
+            "file descriptors of a worker, 1,024": self.open / (1024 - CONNECTIONS),
+            "file descriptors of a worker, 20,000": self.open / (20_000 - CONNECTIONS),
         }
 
 
 def _sum(*parts: tuple[float, float]) -> float:
-    """Return the cores that are used by so many things in a second, each of which takes some milliseconds."""
+    """Return the used cores, given pairs of a rate per second and a cost in milliseconds."""
     return sum(number * milliseconds for number, milliseconds in parts) / 1000
 
 
 def _processes(cores: float, memory: float, base: float, most: float) -> int:
-    """Return the number of processes for some CPU and memory (KB); one of them may die."""
+    """Return the number of processes for some CPU and memory (KB), at least two so that one may die."""
     return max(2, math.ceil(cores), math.ceil(memory / (most - base)))
 
 
@@ -293,33 +298,33 @@ def report(chats: Sequence[float], assumed: Assumptions, costs: Costs) -> str:
     """Return both tables as Markdown.
 
     Args:
-        chats: The numbers of concurrent chats, one for each column.
-        assumed: What they do.
-        costs: What was measured.
+        chats: The numbers of concurrent chats, one per column.
+        assumed: The assumptions about the chats.
+        costs: The measured costs.
     """
     columns = [list(Sizes(number, assumed, costs).rows()) for number in chats]
-    head = ["", *(f"{number:,.0f} chats" for number in chats), "how"]
+    head = ["", *(f"{number:,.0f} chats" for number in chats), "formula"]
     lines = [head, ["---", *("---:" for _ in chats), "---"]]
     lines += [[rows[0].name, *(_number(row.value) for row in rows), rows[0].how] for rows in zip(*columns, strict=True)]
     shares = Sizes(1000, assumed, costs).shares()
     carried = sorted((1000 / share, name) for name, share in shares.items())
-    lines += [[], ["one of", "carries chats"], ["---", "---:"]]
+    lines += [[], ["resource", "chats"], ["---", "---:"]]
     lines += [[name, _number(number)] for number, name in carried]
     return "\n".join(f"| {' | '.join(line)} |" if line else "" for line in lines)
 
 
 def _number(value: float) -> str:
-    """Return a number with three digits that count."""
+    """Return a number with three significant digits."""
     if abs(value) < 1000:
         return f"{value:.3g}"
     return f"{round(value, 2 - math.floor(math.log10(abs(value)))):,.0f}"
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
-    """Return what the command line asks for."""
+    """Return the tables for the options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fleet_sizing", description=__doc__)
     parser.add_argument("--chats", default=",".join(map(str, CHATS)), help="numbers of concurrent chats")
-    parser.add_argument("--figures", type=Path, default=RESULTS, help="the results of benchmarks.fleet")
+    parser.add_argument("--figures", type=Path, default=RESULTS, help="the results file of benchmarks.fleet")
     about: Callable[[Any], str] = lambda field: f"{field.metadata['help']} (%(default)s)"  # noqa: E731
     for field in attrs.fields(Assumptions):
         parser.add_argument(_flag(field.name), type=float, default=field.default, metavar="N", help=about(field))

@@ -1,9 +1,9 @@
-"""Simulate what follows when some workers of a fleet die: ``python -m benchmarks.fleet_takeover [--workers 100] ...``.
+"""Simulate the death of some workers of a fleet: ``python -m benchmarks.fleet_takeover [--workers 100] ...``.
 
-How many claims hit Redis in a second, and how long it takes until all turns are taken over. The workers act as the SDK
-and examples/fleet do: leases are renewed three times as often as they run out, all leases of a worker at one moment;
-who waits for a lease asks at fixed intervals; a worker does one thing at a time, and Redis too. ``benchmarks.fleet``
-checks the simulation against real processes at a small scale.
+Prints how many claims per second Redis receives, and how long it takes until all turns are taken over. The simulated
+workers behave like those of examples/fleet: a worker renews all its leases together, three times per lease; a worker
+that waits for a lease polls at fixed intervals; workers and Redis do one thing at a time. ``benchmarks.fleet`` checks
+the simulation against real processes at a small scale.
 """
 
 from __future__ import annotations
@@ -28,34 +28,36 @@ def _option(default: Any, text: str) -> Any:
 
 @attrs.frozen
 class Scenario:
-    """A fleet of which some workers die; each attribute is an option of the command line."""
+    """A fleet of which some workers die; each attribute is a command-line option."""
 
     workers: int = _option(100, "workers")
     dead: int = _option(10, "workers that die at the same moment")
     turns: int = _option(100, "open turns of each worker")
-    told: str = _option("queue", "how others learn of the turns: they search the 'queue', or know all 'at-once'")
+    discovery: str = _option(
+        "queue", "how others discover the turns: by searching the 'queue', or from a complete 'list'"
+    )
     lease: float = _option(30.0, "seconds of a lease")
-    poll: float = _option(0.5, "seconds between two claims of one who waits")
-    at_once: int = _option(100, "turns that a worker takes over or follows at once, those it has included")
-    search: float = _option(1.0, "seconds between two searches of a worker for abandoned jobs, while it finds none")
-    claim: float = _option(0.0006, "seconds of a worker's CPU for a claim or a search")
-    attach: float = _option(0.004, "seconds of a worker's CPU for taking a turn over")
-    redis: float = _option(0.00003, "seconds of Redis for a claim or a search")
-    load: float = _option(0.5, "share of a worker's and of Redis's core that is taken by other work")
-    follow: float = _option(10.0, "seconds that a turn goes on after it was taken over")
-    fixed: float = _option(-1.0, "seconds that the dead workers' leases have left; random if negative")
+    poll: float = _option(0.5, "seconds between two claims while waiting for a lease")
+    at_once: int = _option(100, "maximum concurrent turns of a worker")
+    search: float = _option(1.0, "seconds between two searches for abandoned jobs, while there are none")
+    claim: float = _option(0.0006, "seconds of worker CPU per claim or search")
+    attach: float = _option(0.004, "seconds of worker CPU per takeover")
+    redis: float = _option(0.00003, "seconds of Redis CPU per claim or search")
+    load: float = _option(0.5, "share of the cores of workers and Redis that other work uses")
+    follow: float = _option(10.0, "seconds for which a turn continues after its takeover")
+    fixed: float = _option(-1.0, "remaining seconds of the leases of dead workers; random if negative")
 
 
 @attrs.frozen
 class Takeovers:
-    """What happened.
+    """The result of a simulation.
 
     Attributes:
-        turns: The number of turns that were orphaned.
-        times: Seconds from the death to the moment when a turn was taken over, ascending.
-        claims: Claims in each second.
-        searches: Searches for abandoned jobs in each second.
-        refused: Claims of turns whose lease had not run out.
+        turns: The number of orphaned turns.
+        times: Seconds from the death to the takeover of each turn, ascending.
+        claims: The number of claims in each second.
+        searches: The number of searches for abandoned jobs in each second.
+        refused: The number of claims on turns whose lease had not expired.
         redis: The largest share of a second for which Redis was busy with them.
     """
 
@@ -73,18 +75,18 @@ class Takeovers:
 
 @attrs.define
 class _Server:
-    """A worker or Redis: it does one thing after the other.
+    """A worker or Redis, which does one thing after another.
 
     Attributes:
-        free: The time from which on it is free.
-        speed: The share of its core that it has for this.
+        free: The time at which it becomes free.
+        speed: The share of its core that is available.
     """
 
     speed: float
     free: float = 0.0
 
     def work(self, now: float, seconds: float) -> float:
-        """Return when something that comes now will be done."""
+        """Return the time at which work that arrives now will be done."""
         self.free = max(self.free, now) + seconds / self.speed
         return self.free
 
@@ -94,8 +96,8 @@ class _Turn:
     """An orphaned turn.
 
     Attributes:
-        until: When its lease runs out.
-        idle: When its job counts as abandoned.
+        until: The time at which its lease expires.
+        idle: The time from which its job counts as abandoned.
     """
 
     until: float
@@ -107,7 +109,7 @@ class _Simulation:
 
     Args:
         scenario: The fleet.
-        seed: What random phases are drawn from.
+        seed: The seed of random phases.
     """
 
     def __init__(self, scenario: Scenario, seed: int) -> None:
@@ -122,7 +124,7 @@ class _Simulation:
         self._times: list[float] = []
         turns: list[_Turn] = []
         for _ in range(scenario.dead):
-            # All leases of a worker are renewed at one moment, and its jobs at another one.
+            # A worker renews all its leases together, and its jobs at another time.
             until = (
                 scenario.lease - self._random.uniform(0, scenario.lease / 3) if scenario.fixed < 0 else scenario.fixed
             )
@@ -137,8 +139,8 @@ class _Simulation:
         survivors = scenario.workers - scenario.dead
         for number in range(survivors):
             worker = _Server(1 - scenario.load)
-            if scenario.told == "queue":
-                # Turns that the worker has already end at random times; each lets it take another one.
+            if scenario.discovery == "queue":
+                # The worker's own turns end at random times, after each of which it can take another one.
                 has = min(scenario.turns, scenario.at_once)
                 free = [scenario.at_once - has]
                 for _ in range(has):
@@ -165,7 +167,7 @@ class _Simulation:
     def _ask(
         self, worker: _Server, now: float, counter: collections.Counter[int], then: Callable[[float], None]
     ) -> None:
-        """Ask Redis something, and go on when the answer is there."""
+        """Send a command to Redis, and continue when it responds."""
 
         def arrive(sent: float) -> None:
             counter[int(sent)] += 1
@@ -174,7 +176,7 @@ class _Simulation:
         self._at(worker.work(now, self._scenario.claim), arrive)
 
     def _claiming(self, worker: _Server, turn: _Turn, ended: Callable[[float], None]) -> Callable[[float], None]:
-        """Return what claims a turn until its lease has run out, attaches to it, and follows it to its end."""
+        """Return a function that claims a turn until its lease has expired, and then follows it to its end."""
 
         refused = False
 
@@ -185,9 +187,9 @@ class _Simulation:
             nonlocal refused
             if now < turn.until:
                 self._refused += 1
-                self._at(now + self._scenario.poll * refused, claim)  # after the first answer it begins to wait
+                self._at(now + self._scenario.poll * refused, claim)  # it waits from the second attempt on
                 refused = True
-            elif refused:  # the turn may have ended meanwhile: it is released, looked at and claimed again
+            elif refused:  # it may have ended: release it, read it and claim it again
                 self._ask(worker, now, self._claims, lambda then: self._ask(worker, then, self._claims, attach))
             else:
                 attach(now)
@@ -200,7 +202,7 @@ class _Simulation:
         return claim
 
     def _taking_listed(self, worker: _Server, assigned: collections.deque[_Turn]) -> Callable[[float], None]:
-        """Return what goes on with the next of the turns that a worker was told of."""
+        """Return a function that takes over the next of the turns that are assigned to a worker."""
 
         def take_next(now: float) -> None:
             if assigned:
@@ -209,7 +211,7 @@ class _Simulation:
         return take_next
 
     def _ends(self, free: list[int]) -> Callable[[float], None]:
-        """Return what happens when a turn of a worker has ended: it has room for another one."""
+        """Return a function to call when a turn of a worker has ended, so that it can take another one."""
 
         def ended(_now: float) -> None:
             free[0] += 1
@@ -217,7 +219,7 @@ class _Simulation:
         return ended
 
     def _searching(self, worker: _Server, free: list[int]) -> Callable[[float], None]:
-        """Return what looks for abandoned jobs: one at a time, at once again where one was found."""
+        """Return a function that searches for abandoned jobs, one at a time, without a pause while there are any."""
 
         def search(now: float) -> None:
             if free[0]:
@@ -237,17 +239,17 @@ class _Simulation:
 
 
 def simulate(scenario: Scenario, seed: int = 1) -> Takeovers:
-    """Simulate what follows the death of some workers.
+    """Simulate the takeovers after some workers have died.
 
     Args:
         scenario: The fleet.
-        seed: What random phases are drawn from.
+        seed: The seed of random phases.
     """
     return _Simulation(scenario, seed).run()
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
-    """Simulate what the command line says, and return a Markdown table."""
+    """Simulate the scenario of the command line, and return a Markdown table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fleet_takeover", description=__doc__)
     for field in attrs.fields(Scenario):
         flag, help_ = f"--{field.name.replace('_', '-')}", f"{field.metadata['help']} (%(default)s)"
@@ -256,12 +258,12 @@ def main(arguments: Sequence[str] | None = None) -> str:
 
 
 def render_table(scenarios: Sequence[Scenario]) -> str:
-    """Return a Markdown table of what follows for some fleets."""
+    """Return the results of some scenarios as a Markdown table."""
     head = [
         "workers",
         "die",
         "orphaned turns",
-        "learn of them",
+        "discovery",
         "50 %",
         "99 %",
         "all",
@@ -280,7 +282,7 @@ def render_table(scenarios: Sequence[Scenario]) -> str:
                 f"{scenario.workers:,}",
                 f"{scenario.dead:,}",
                 f"{found.turns:,}",
-                scenario.told,
+                scenario.discovery,
                 *times,
                 *numbers,
                 f"{found.redis:.0%}",

@@ -36,18 +36,18 @@ def throughput(fleet: Fleet) -> list[Section]:
     note = (
         f"A turn is a reply of 1 KB in {plan.events} deltas with one tool call: three requests and a new connection "
         f"for its stream. Each worker runs {AT_ONCE} at once; the service sends what it has in one piece. The floor "
-        "makes the same requests with aiohttp and orjson. `a core's worth` is 1 / CPU of a turn, what a worker would "
-        "do with a core to itself; `service could` is the same for the service, a single process, which does not bound "
-        f"a run that is far below it. Workers and service share {os.cpu_count()} cores. The median of three runs."
+        "makes the same requests with aiohttp and orjson. `turns/s per core` is 1 / CPU of a turn, what a worker would "
+        "do with a core to itself; `service turns/s per core` is the same for the service, a single process, which is "
+        f"not the bottleneck of a run far below it. All share {os.cpu_count()} cores. The median of three runs."
     )
     columns = (
         "client",
         "workers",
         "turns/s",
         "CPU ms/turn",
-        "a core's worth",
+        "turns/s per core",
         "service CPU ms/turn",
-        "service could",
+        "service turns/s per core",
         "service busy",
     )
     return [Section("Turns per second", columns, rows, note, figures)]

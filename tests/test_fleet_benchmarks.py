@@ -82,7 +82,7 @@ def test_twice_as_many_chats_need_twice_as_much() -> None:
     """Of everything but what is rounded up to whole processes."""
     one, two = (Sizes(chats, Assumptions(), ONE) for chats in (1000, 2000))
     for half, whole in zip(one.rows(), two.rows(), strict=True):
-        if "**" not in half.name and half.name not in {"files of a worker", "connections to Redis"}:
+        if "**" not in half.name and half.name not in {"file descriptors of a worker", "connections to Redis"}:
             assert whole.value == pytest.approx(2 * half.value), half.name
 
 
@@ -110,10 +110,10 @@ def test_a_cost_of_ones_own_replaces_a_measured_one(tmp_path: Path) -> None:
 # -- takeovers ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("told", ["queue", "at-once"])
-def test_all_orphaned_turns_are_taken_over_when_their_leases_have_run_out(told: str) -> None:
+@pytest.mark.parametrize("discovery", ["queue", "list"])
+def test_all_orphaned_turns_are_taken_over_when_their_leases_have_run_out(discovery: str) -> None:
     """Not earlier, and soon after."""
-    found = simulate(attrs.evolve(SCENARIO, told=told, lease=6.0))
+    found = simulate(attrs.evolve(SCENARIO, discovery=discovery, lease=6.0))
     assert len(found.times) == found.turns == 40
     assert found.times[0] > 6.0 - 6.0 / 3
     assert found.after(1) < 6.0 + SCENARIO.poll + SCENARIO.search + 1
@@ -121,14 +121,14 @@ def test_all_orphaned_turns_are_taken_over_when_their_leases_have_run_out(told: 
 
 def test_those_who_wait_ask_more_often_with_a_longer_lease() -> None:
     """Where all turns are known at once; where jobs are found once they are abandoned, few wait for a lease."""
-    short, long = (simulate(attrs.evolve(SCENARIO, told="at-once", lease=lease)) for lease in (6.0, 24.0))
+    short, long = (simulate(attrs.evolve(SCENARIO, discovery="list", lease=lease)) for lease in (6.0, 24.0))
     assert long.refused > 3 * short.refused
-    assert simulate(attrs.evolve(SCENARIO, told="queue", lease=24.0)).refused < long.refused / 3
+    assert simulate(attrs.evolve(SCENARIO, discovery="queue", lease=24.0)).refused < long.refused / 3
 
 
 def test_more_turns_than_a_worker_follows_at_once_wait_for_others_to_end() -> None:
     """Until these have ended."""
-    few, many = (simulate(attrs.evolve(SCENARIO, told="at-once", at_once=number, follow=30.0)) for number in (2, 100))
+    few, many = (simulate(attrs.evolve(SCENARIO, discovery="list", at_once=number, follow=30.0)) for number in (2, 100))
     assert few.after(1) > many.after(1) + 30
 
 
