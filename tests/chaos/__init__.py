@@ -1,1 +1,1 @@
-"""A fleet of examples/fleet under random faults, and what must be true of every turn afterwards."""
+"""Runs of examples/fleet under random faults, and checks of every turn afterwards."""

@@ -1,4 +1,4 @@
-"""The agent of the workers: its tool writes down when it starts and ends, and no two of its results are the same."""
+"""The agent of the workers: its tool logs each start and end, and each run returns a different result."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .plan import TOOL
 
 __all__ = ["AGENT", "HANDLERS", "LONGEST"]
 
-HANDLERS = "CHAOS_HANDLERS"  # the environment variable with the file that handlers write to
-LONGEST = "CHAOS_LONGEST"  # and the one with the seconds that the slowest takes
+HANDLERS = "CHAOS_HANDLERS"  # the environment variable with the path of the handlers' log
+LONGEST = "CHAOS_LONGEST"  # the environment variable with the maximum duration of a handler in seconds
 
 
 async def measure(what: str, context: ToolContext) -> str:
-    """Take a moment, and return what no other start of a handler returns."""
+    """Sleep briefly, and return a unique result."""
     _write(what, context, "start")
     try:
         await asyncio.sleep(random.uniform(0.02, float(os.environ.get(LONGEST, "0.5"))))
@@ -35,7 +35,7 @@ async def measure(what: str, context: ToolContext) -> str:
 
 
 def _write(what: str, context: ToolContext, step: str, result: str = "") -> None:
-    """Write a line with one call of write, which the kernel does not mix with those of other processes."""
+    """Append a line with a single write, so that lines of several processes do not mix."""
     line: dict[str, Any] = {
         "what": what,
         "step": step,

@@ -1,4 +1,4 @@
-"""A browser that follows one turn: it loses its connection at random, and comes back to any front."""
+"""A browser that follows one turn; it loses its connection at random, and reconnects to any front."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .plan import Plan
 __all__ = ["FINAL_EVENTS", "Browser", "Event"]
 
 FINAL_EVENTS = frozenset({"done", "error", "input_required"})
-_PAUSE = 0.2  # seconds before a browser tries again
-_SILENCE = 20.0  # seconds without a byte, comments included, after which it comes back
+_PAUSE = 0.2  # mean seconds before a retry
+_SILENCE = 20.0  # seconds without any data, including comments, after which a browser reconnects
 
 
 @attrs.frozen
@@ -30,24 +30,24 @@ class Event:
 
     @property
     def order(self) -> tuple[int, int]:
-        """The two numbers of its id."""
+        """The two numbers of the id."""
         token, _, number = self.id.partition("-")
         return int(token), int(number)
 
 
 @attrs.define
 class Browser:
-    """One turn, as one browser sees it.
+    """A turn as its browser sees it.
 
     Attributes:
-        plan: What the turn is to say.
-        chat_id: The chat that it belongs to, or None for a new one.
-        tenant: Who asks.
-        events: What has arrived, over all connections.
-        again: How often it has come back.
-        refused: The statuses of the responses with which a front sent it away.
-        seconds: How long the turn took, once a front had taken it.
-        fault: What made it give up, or "".
+        plan: The plan of the turn.
+        chat_id: The id of the chat, or None for a new one.
+        tenant: The tenant.
+        events: The events that were received, over all connections.
+        reconnects: The number of failed requests and lost connections.
+        refused: The status codes of error responses.
+        seconds: The duration of the turn, from its acceptance by a front.
+        error: The exception that ended it, or "".
     """
 
     plan: Plan
@@ -61,16 +61,16 @@ class Browser:
 
     @property
     def last(self) -> Event | None:
-        """The last event of the turn, if it has arrived."""
+        """The final event of the turn, or None if it has not arrived."""
         return self.events[-1] if self.events and self.events[-1].name in FINAL_EVENTS else None
 
     async def send(self, session: aiohttp.ClientSession, fronts: Sequence[str], rng: random.Random) -> None:
-        """Send the message until a front has taken it. It may be sent again: the turn has an id.
+        """Send the message until a front has accepted it; its turn id makes retries safe.
 
         Args:
-            session: Makes the requests.
+            session: The HTTP session.
             fronts: The addresses of the fronts.
-            chance: Draws which front.
+            rng: Chooses the front.
         """
         taken = await self._post(session, rng.choice(fronts))
         while not taken:
@@ -80,23 +80,23 @@ class Browser:
     async def follow(
         self, session: aiohttp.ClientSession, fronts: Sequence[str], rng: random.Random, drops: float
     ) -> None:
-        """Follow the turn to its last event.
+        """Follow the turn to its final event.
 
         Args:
-            session: Makes the requests.
+            session: The HTTP session.
             fronts: The addresses of the fronts.
-            chance: Draws which front, and when the connection is lost.
-            drops: The probability that a connection is lost, of each one.
+            rng: Chooses the front, and when the connection is lost.
+            drops: The probability that a connection is lost.
         """
         while self.last is None:
-            left = rng.randint(1, 12) if rng.random() < drops else None  # events, then it is gone
+            left = rng.randint(1, 12) if rng.random() < drops else None  # events until the connection is lost
             await self._listen(session, rng.choice(fronts), left)
             if self.last is None:
                 self.reconnects += 1
                 await asyncio.sleep(rng.uniform(0.2, 1.0) * _PAUSE)
 
     async def _post(self, session: aiohttp.ClientSession, front: str) -> bool:
-        """Send the message; returns whether the front has taken it."""
+        """Send the message; return whether the front has accepted it."""
         body = {"text": self.plan.message, "chat_id": self.chat_id, "turn_id": self.plan.turn_id}
         try:
             async with session.post(f"{front}/chat", json=body, headers=self._headers()) as response:
@@ -126,15 +126,15 @@ class Browser:
             return
 
     def _note_refusal(self, response: aiohttp.ClientResponse) -> None:
-        """Keep a status that may come while processes are killed.
+        """Record the status of an error response.
 
         Raises:
-            AssertionError: It may not.
+            AssertionError: The status is not one that may occur while processes are killed.
         """
         self.refused.append(response.status)
         assert response.status >= 500 or response.status == 429, f"{response.method} was answered {response.status}"
         if response.status in {429, 503}:
-            assert "Retry-After" in response.headers, f"a {response.status} does not say when to come back"
+            assert "Retry-After" in response.headers, f"a {response.status} without Retry-After"
 
     def _headers(self) -> dict[str, str]:
         return {"X-Tenant": self.tenant}

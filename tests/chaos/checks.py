@@ -1,4 +1,4 @@
-"""What must be true after a run: of the runtime's chats, of what browsers saw, and of the handlers that ran."""
+"""The checks after a run: of the chats in the runtime, the events that browsers received, and the handlers that ran."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .plan import Plan
 
 __all__ = ["Observations", "Report", "check", "read_chats", "read_lines", "read_streams"]
 
-UNTYPED = "internal_error"  # what browsers are told of an exception that nobody has foreseen
+UNTYPED = "internal_error"  # the error type for an unexpected exception
 
 
 @attrs.define
 class ChatTurn:
-    """One turn in a chat of the runtime: what the agent was given as results, and the texts of its replies."""
+    """A turn in a chat of the runtime: the tool results that the agent received, and the texts of its replies."""
 
     results: list[str] = attrs.field(factory=list)
     texts: list[str] = attrs.field(factory=list)
@@ -32,13 +32,13 @@ class ChatTurn:
 
 @attrs.frozen
 class Observations:
-    """What is known of a run after its end.
+    """The data that is collected after a run.
 
     Attributes:
-        browsers: Who followed the turns.
-        chats: The turns in the runtime's chats, by the ids in their messages.
-        streams: The events that are left of each turn in Redis, by the ids of the turns.
-        handlers: The lines that handlers have written.
+        browsers: The browsers of all turns.
+        chats: The turns in the chats of the runtime, by turn id.
+        streams: The events that remain in Redis, by turn id.
+        handlers: The lines of the handlers' log.
         accepted: The results that the runtime has accepted.
     """
 
@@ -51,12 +51,12 @@ class Observations:
 
 @attrs.define
 class Report:
-    """What is wrong with a run, one sentence for each fault, and its figures.
+    """The violations of a run, one sentence each, and its figures.
 
     Attributes:
-        lost: Turns without an end, and texts and results that are not whole.
-        doubled: Messages, results and last events that are there twice.
-        wrong: What browsers and handlers must not see: replies that go back, gaps, errors without a type.
+        lost: Turns without a final event, and incomplete texts and results.
+        doubled: Duplicate messages, results and final events.
+        wrong: Other violations, such as replies that shrink, gaps, and untyped errors.
         figures: The figures by name.
     """
 
@@ -67,7 +67,7 @@ class Report:
 
     @property
     def violations(self) -> list[str]:
-        """Everything that is wrong."""
+        """All violations."""
         return [
             *(f"lost: {what}" for what in self.lost),
             *(f"doubled: {what}" for what in self.doubled),
@@ -76,7 +76,7 @@ class Report:
 
 
 def check(observed: Observations) -> Report:
-    """Compare a run with what was promised."""
+    """Check the observations of a run against the guarantees."""
     report = Report()
     failures: collections.Counter[str] = collections.Counter()
     for browser in observed.browsers:
@@ -89,7 +89,7 @@ def check(observed: Observations) -> Report:
         _check_events(browser, report)
         _check_stream(browser, observed.streams.get(turn_id, []), report)
     if unknown := set(observed.chats) - {browser.plan.turn_id for browser in observed.browsers}:
-        report.wrong.append(f"messages that nobody has written: {sorted(unknown)}")
+        report.wrong.append(f"messages that were never sent: {sorted(unknown)}")
     _check_handlers(observed, report)
     report.figures |= _figures(observed, failures)
     report.figures |= {"lost": len(report.lost), "doubled": len(report.doubled), "wrong": len(report.wrong)}
@@ -115,7 +115,7 @@ def _check_end(browser: Browser, turns: Sequence[ChatTurn], report: Report, fail
     elif last.name == "error":
         failures[last.data["type"]] += 1
         if last.data["type"] == UNTYPED:
-            report.wrong.append(f"{turn_id}: ended with an error that nobody has foreseen")
+            report.wrong.append(f"{turn_id}: ended with an unexpected error")
     elif last.name != "done":
         report.lost.append(f"{turn_id}: ended with {last.name}")
     elif not turns:
@@ -134,7 +134,7 @@ def _check_end(browser: Browser, turns: Sequence[ChatTurn], report: Report, fail
 
 
 def _check_events(browser: Browser, report: Report) -> None:
-    """Ids grow, replies grow, and the last event comes once."""
+    """Ids increase, replies only grow, and there is one final event."""
     turn_id, events = browser.plan.turn_id, browser.events
     for before, after in itertools.pairwise(events):
         if not before.order < after.order:
@@ -149,17 +149,17 @@ def _check_events(browser: Browser, report: Report) -> None:
         if not text.startswith(texts.get(message_id, "")):
             report.wrong.append(f"{turn_id}: the reply went back from {texts[message_id]!r} to {text!r}")
         elif message_id in texts and next(reversed(texts)) != message_id and text != texts[message_id]:
-            report.wrong.append(f"{turn_id}: a message has grown after the next one had begun")
+            report.wrong.append(f"{turn_id}: a message has grown after the next one had started")
         texts[message_id] = text
 
 
 def _texts(events: Sequence[Event]) -> dict[str, str]:
-    """Return the newest text of each message, in the order in which they began."""
+    """Return the newest text of each message, in the order of their start."""
     return {event.data["id"]: event.data["text"] for event in events if "text" in event.data}
 
 
 def _check_stream(browser: Browser, stream: Sequence[Event], report: Report) -> None:
-    """The browser has seen every event that is left, and nothing comes behind the last one."""
+    """The browser has received every event that remains in the stream, and the final event is the last one."""
     turn_id = browser.plan.turn_id
     ends = [event.name in FINAL_EVENTS for event in stream]
     if browser.last is not None and (sum(ends) != 1 or not ends[-1]):
@@ -173,7 +173,7 @@ def _check_stream(browser: Browser, stream: Sequence[Event], report: Report) -> 
 
 
 def _check_handlers(observed: Observations, report: Report) -> None:
-    """A result is of a handler that ended; attempts have numbers of their own, and a call has one key."""
+    """Each result is that of a completed handler; attempts have distinct numbers, and each call has one key."""
     ended = {line["result"] for line in observed.handlers if line["step"] == "end"}
     for turn_id, turns in observed.chats.items():
         report.wrong += [
@@ -223,7 +223,7 @@ def _brief(events: Sequence[Event]) -> list[str]:
 
 
 async def read_chats(client: AsyncInference) -> dict[str, list[ChatTurn]]:
-    """Return the turns of all chats of the runtime by the ids in their messages; more than one for an id is wrong."""
+    """Return the turns in all chats of the runtime by turn id; a correct run has at most one per id."""
     found: dict[str, list[ChatTurn]] = collections.defaultdict(list)
     for chat_id in [chat.id async for chat in client.chats.list()]:
         turn = ChatTurn()
@@ -240,7 +240,7 @@ async def read_chats(client: AsyncInference) -> dict[str, list[ChatTurn]]:
 
 
 async def read_streams(url: str, prefix: str, turn_ids: Sequence[str]) -> dict[str, list[Event]]:
-    """Return what is left of the events of each turn in Redis."""
+    """Return the events of each turn that remain in Redis."""
     found = {}
     async with Redis.from_url(url, decode_responses=True) as redis:
         for turn_id in turn_ids:

@@ -1,4 +1,4 @@
-"""What goes wrong during a run: who is killed, stopped, restarted and cut off, and when, drawn from a seed."""
+"""The faults of a run: processes that are killed, suspended or restarted, and connections that are reset."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from .proxy import FaultyProxy
 
 __all__ = ["Faults", "Rates"]
 
-_RESTART_INTERVAL = 0.5  # seconds between two looks at what has ended by itself
+_RESTART_INTERVAL = 0.5  # seconds between two checks for processes that have exited
 
 
 @attrs.frozen
 class Rates:
-    """How often what goes wrong; the mean number of seconds between two faults of a kind, or None for never.
+    """The frequency of each kind of fault, as the mean number of seconds between two faults, or None for never.
 
     Attributes:
-        kill: A worker is killed, and started again.
-        redis: Redis is killed, and started again with its append-only file.
-        pause: A worker is stopped, mostly for longer than its lease, and goes on.
+        kill: A worker is killed and restarted.
+        redis: Redis is killed and restarted with its append-only file.
+        pause: A worker is suspended, mostly for longer than its lease, and resumed.
         cut: A connection of a worker to the runtime is reset.
         cut_redis: A connection of a front or a worker to Redis is reset.
-        front: A front is killed, and started again.
-        paused: Seconds for which a worker is stopped, at most; at least it is a third of that.
-        down: Seconds after which Redis is started again, at most.
+        front: A front is killed and restarted.
+        paused: The maximum number of seconds for which a worker is suspended; the minimum is a third of it.
+        down: The maximum number of seconds until Redis is restarted.
     """
 
     kill: float | None = 1.0
@@ -45,17 +45,17 @@ class Rates:
 
 
 class Faults:
-    """Breaks a fleet at random.
+    """Injects random faults into a fleet.
 
     Args:
         fleet: The fleet.
-        runtime: What passes on connections to the runtime.
-        redis: What passes on connections to Redis.
-        rates: How often.
-        seed: What the faults are drawn from.
+        runtime: The proxy for connections to the runtime.
+        redis: The proxy for connections to Redis.
+        rates: The frequency of each kind of fault.
+        seed: The random seed.
 
     Attributes:
-        counts: How often what has happened.
+        counts: The number of faults of each kind.
     """
 
     def __init__(self, fleet: Fleet, runtime: FaultyProxy, redis: FaultyProxy, rates: Rates, seed: int) -> None:
@@ -69,7 +69,7 @@ class Faults:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Break things until the block ends; then everything runs again."""
+        """Inject faults until the block ends; afterwards all processes run."""
         rates = self._rates
         kinds: list[tuple[str, float | None, Callable[[random.Random], Coroutine[Any, Any, None]]]] = [
             ("kill", rates.kill, self._kill),
@@ -103,7 +103,7 @@ class Faults:
             await fault(rng)
 
     async def _restart_ended(self) -> None:
-        """Start again what has ended by itself, as a supervisor does: what cannot reach Redis at its start ends."""
+        """Restart processes that have exited, as those do that cannot reach Redis at startup."""
         while True:
             await asyncio.sleep(_RESTART_INTERVAL)
             for processes, start in (
@@ -129,7 +129,7 @@ class Faults:
         self.counts["redis restarts"] += 1
 
     async def _pause(self, rng: random.Random) -> None:
-        """Begin to stop a worker; several may be stopped at once, but not all."""
+        """Start to suspend a worker; several may be suspended at once, but not all."""
         running = [worker for worker in self._fleet.workers.values() if not worker.paused]
         if len(running) > 1:
             longest = self._rates.paused

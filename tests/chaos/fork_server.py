@@ -1,8 +1,8 @@
-"""Starts the processes of a fleet from one that has imported what they need: ``python -m tests.chaos.fork_server``.
+"""Forks the processes of a fleet from a process with preloaded modules: ``python -m tests.chaos.fork_server``.
 
-Importing takes a worker two seconds, and one that is killed every few seconds would do nothing else. Each line of
-standard input is a program to start, and is answered with a line that has its process id. The programs lead a process
-group each, and are killed when this one ends, which it does with its standard input.
+Imports take a worker two seconds, and a worker that is killed every few seconds would do little else. Each line of
+standard input is a program to start, which this process answers with a line that contains the process id. Each program
+is the leader of a process group. This process exits when its standard input is closed, which kills all programs.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Start what standard input asks for."""
+    """Start the programs that arrive on standard input."""
     for name in _IMPORTED:
         importlib.import_module(name)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # those that end are not waited for
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children need not be waited for
     print("ready", flush=True)
     for line in sys.stdin:
         wanted = json.loads(line)
@@ -46,13 +46,13 @@ def main() -> None:
 
 
 def _set_process_group(child: int) -> None:
-    """Give a process a group of its own. It does the same, so that it has one whoever comes first."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended, or has become a program, already
+    """Give a child its own process group. The child does the same, to avoid a race."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # it has already exited or set its group
         os.setpgid(child, child)
 
 
 def _exec_program(program: list[str], log: str, environment: dict[str, str]) -> NoReturn:
-    """Turn this process into a program, as if Python had just been started with it."""
+    """Run a program in this process, as if Python had just been started with it, and exit."""
     os.setpgid(0, 0)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -70,7 +70,7 @@ def _exec_program(program: list[str], log: str, environment: dict[str, str]) -> 
         status = end.code or 0
         if isinstance(status, str):
             print(status, file=sys.stderr)
-    except BaseException:  # noqa: BLE001 - as the interpreter would
+    except BaseException:  # noqa: BLE001 - as the interpreter does
         traceback.print_exc()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -78,7 +78,7 @@ def _exec_program(program: list[str], log: str, environment: dict[str, str]) -> 
 
 
 def _run(program: list[str]) -> None:
-    """Run a script, or with ``-m`` a module."""
+    """Run a script, or a module with ``-m``."""
     if program[0] == "-m":
         sys.argv = program[1:]
         runpy.run_module(program[1], run_name="__main__", alter_sys=True)

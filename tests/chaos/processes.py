@@ -1,4 +1,4 @@
-"""The processes of a fleet: each can be asked to end, killed, stopped, and let go on."""
+"""The processes of a fleet, which can be terminated, killed, suspended and resumed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _STARTS_WITHIN = 30.0
 
 
 class Process:
-    """A running program, with the processes that it may start."""
+    """A running program and its child processes."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -38,7 +38,7 @@ class Process:
 
     @property
     def ended(self) -> bool:
-        """Whether it is over."""
+        """Whether it has exited."""
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
@@ -46,26 +46,26 @@ class Process:
         return False
 
     def terminate(self) -> None:
-        """Ask it to end, as a deployment does."""
+        """Send SIGTERM, as a deployment does."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGTERM)
 
     def wait(self) -> None:
-        """Block until it has ended."""
+        """Block until it has exited."""
         wait_until(lambda: self.ended, "the end of a process", _ENDS_WITHIN)
 
     def kill(self) -> None:
-        """End it at once, as when its machine is gone."""
+        """Kill it, as when its machine fails."""
         self._signal_all(signal.SIGKILL)
         self.wait()
 
     def pause(self) -> None:
-        """Stop it."""
+        """Suspend it (SIGSTOP)."""
         self.paused = True
         self._signal_all(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Resume it (SIGCONT)."""
         self._signal_all(signal.SIGCONT)
         self.paused = False
 
@@ -75,7 +75,7 @@ class Process:
 
 
 class ForkServer:
-    """Starts processes that need not import anything; a context manager. All of them end with it."""
+    """Forks processes from one with preloaded modules; a context manager that kills all of them on exit."""
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
@@ -84,7 +84,7 @@ class ForkServer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
-            start_new_session=True,  # Ctrl-C is for the program that shows the figures
+            start_new_session=True,  # so that Ctrl-C reaches only the program that prints the figures
             text=True,
         )
         assert self._answer() == "ready"
@@ -95,8 +95,8 @@ class ForkServer:
 
         Args:
             program: A script with its arguments, or ``-m``, a module and its arguments.
-            log: The file that its output is added to.
-            environment: More variables.
+            log: The file to which its output is appended.
+            environment: Additional environment variables.
         """
         wanted = {"program": list(program), "log": str(log), "environment": dict(environment)}
         assert self._process.stdin is not None
@@ -111,26 +111,26 @@ class ForkServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        with self._process:  # which closes its standard input and waits for its end
+        with self._process:  # closes its standard input and waits for its exit
             pass
 
 
 class Fleet:
-    """Redis, the embedded runtime, fronts and workers; a context manager, which starts Redis and the runtime.
+    """Redis, the embedded runtime, fronts and workers; a context manager that starts Redis and the runtime.
 
     Args:
-        fronts: How many fronts.
-        workers: How many workers.
+        fronts: The number of fronts.
+        workers: The number of workers.
         pace: Seconds between the pieces of a reply.
-        longest: Seconds that the slowest handler takes.
-        settings: More variables of the example's processes.
+        longest: The maximum duration of a handler in seconds.
+        settings: Additional environment variables of fronts and workers.
         logs: A new directory to which the logs are copied at the end, or None.
 
     Attributes:
         redis: Redis.
-        fronts: The fronts, by their numbers.
-        workers: The workers, by their numbers.
-        addresses: Those of the fronts.
+        fronts: The fronts by number.
+        workers: The workers by number.
+        addresses: The addresses of the fronts.
     """
 
     def __init__(
@@ -156,20 +156,20 @@ class Fleet:
 
     @property
     def handlers(self) -> Path:
-        """What the handlers have written down."""
+        """The log of the handlers."""
         return self.home / "handlers.jsonl"
 
     @property
     def accepted(self) -> Path:
-        """What results the runtime has accepted."""
+        """The log of the results that the runtime has accepted."""
         return self.home / "accepted.jsonl"
 
     def start(self, runtime_url: str, redis_url: str) -> None:
         """Start all fronts and workers.
 
         Args:
-            runtime_url: The address at which they find the runtime.
-            redis_url: The address at which they find Redis.
+            runtime_url: The URL of the runtime for workers.
+            redis_url: The URL of Redis for fronts and workers.
         """
         self._addresses = {"REDIS_URL": redis_url, "INFERENCE_BASE_URL": runtime_url}
         for number in range(len(self.addresses)):
@@ -178,26 +178,26 @@ class Fleet:
             self.start_worker(number)
 
     def start_front(self, number: int) -> None:
-        """Start a front on the port that is its own; it is not waited for."""
+        """Start a front on its port, without waiting until it is ready."""
         port = self.addresses[number].rpartition(":")[2]
         options = ["--host", "127.0.0.1", "--port", port, "--timeout-graceful-shutdown", "5", "--log-level", "warning"]
         program = ["-m", "uvicorn", "front:app", "--app-dir", str(EXAMPLE), *options]
         self.fronts[number] = self._fork_server.start(program, self.home / f"front-{number}.log", self._named("front"))
 
     def start_worker(self, number: int) -> None:
-        """Start a worker in the place of another one; it is not waited for."""
+        """Start a worker with a number, without waiting until it is ready."""
         program = [str(EXAMPLE / "worker.py")]
         self.workers[number] = self._fork_server.start(
             program, self.home / f"worker-{number}.log", self._named("worker")
         )
 
     def kill_all(self) -> None:
-        """Kill all fronts and workers, and wait for their end."""
+        """Kill all fronts and workers, and wait until they have exited."""
         for process in (*self.fronts.values(), *self.workers.values()):
             process.kill()
 
     def log(self, name: str) -> str:
-        """Return the end of what a process has written."""
+        """Return the end of the log of a process."""
         path = self.home / f"{name}.log"
         return path.read_text(errors="replace")[-4000:] if path.exists() else ""
 

@@ -1,4 +1,4 @@
-"""A TCP proxy whose connections can be cut at any moment."""
+"""A TCP proxy whose connections can be reset at any time."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER that turns a close into a RST
 
 
 class FaultyProxy:
-    """Passes connections on to a port on this machine; an async context manager.
+    """Forwards connections to a local port; an async context manager.
 
     Args:
-        port: Where to.
+        port: The target port.
     """
 
     def __init__(self, port: int) -> None:
@@ -33,7 +33,7 @@ class FaultyProxy:
         return port
 
     def reset_one(self, rng: random.Random) -> bool:
-        """Reset one of the open connections, in whatever it is in the middle of; return whether there was one."""
+        """Reset one of the open connections, whatever it is transferring; return whether there was one."""
         if not self._open:
             return False
         for writer in self._open[rng.choice(list(self._open))]:
@@ -58,7 +58,7 @@ class FaultyProxy:
         await self._server.wait_closed()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Note a connection at once: a coroutine in the place of this might be cancelled before it begins."""
+        """Register a connection at once; a coroutine could be cancelled before it starts."""
         writers = [writer]
         task = asyncio.create_task(self._serve(reader, writers))
         self._open[task] = writers
@@ -66,7 +66,7 @@ class FaultyProxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writers: list[asyncio.StreamWriter]) -> None:
         try:
-            with contextlib.suppress(OSError):  # the runtime is gone
+            with contextlib.suppress(OSError):  # the target is unavailable
                 answers, target = await asyncio.open_connection("127.0.0.1", self._target)
                 writers.append(target)
                 await asyncio.gather(_copy(reader, target), _copy(answers, writers[0]))
@@ -76,7 +76,7 @@ class FaultyProxy:
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Pass on bytes until one side has closed, and let the other know."""
+    """Forward bytes until one side has closed, then close the other side."""
     with contextlib.suppress(OSError):  # a reset ends the connection as a FIN does
         while data := await reader.read(65536):
             writer.write(data)

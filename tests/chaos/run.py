@@ -1,4 +1,4 @@
-"""Runs turns on a fleet while it is broken, and judges them."""
+"""Runs turns on a fleet under faults, and checks them."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ _PREFIX = "chaos:"
 
 @attrs.frozen
 class Options:
-    """What is run.
+    """The options of a run.
 
     Attributes:
-        turns: How many turns.
-        at_once: How many of them at once.
-        fronts: How many fronts.
-        workers: How many workers.
-        seed: What plans, drops and faults are drawn from.
-        rates: How often what goes wrong.
-        drops: The probability of each connection of a browser that it gets lost.
+        turns: The number of turns.
+        at_once: The number of concurrent turns.
+        fronts: The number of fronts.
+        workers: The number of workers.
+        seed: The random seed of plans, lost connections and faults.
+        rates: The frequency of each kind of fault.
+        drops: The probability that a connection of a browser is lost.
         pace: Seconds between the pieces of a reply.
-        longest: Seconds that the slowest handler takes.
-        lease: Seconds after which turns of a worker without a sign of life are taken over.
-        drain: Seconds that turns have to end when a worker is told to end.
-        interval: Seconds between two snapshots of a turn.
-        tenant_limit: How many turns each of the four tenants may have in flight.
-        patience: Seconds after which a turn that a front has taken, and that has no end, is lost.
-        report: Whether to print how far it is.
+        longest: The maximum duration of a handler in seconds.
+        lease: Seconds without a renewal after which the turns of a worker are taken over.
+        drain: Seconds that running turns have to finish when a worker shuts down.
+        interval: Minimum seconds between two snapshots of a turn.
+        tenant_limit: The maximum number of turns in flight for each of the four tenants.
+        patience: Seconds after which an accepted turn without a final event counts as lost.
+        report: Whether to print the progress.
         logs: A new directory to which the logs of all processes are copied, or None.
     """
 
@@ -72,7 +72,7 @@ class Options:
 
     @property
     def settings(self) -> dict[str, str]:
-        """The variables of the example's processes."""
+        """The environment variables of fronts and workers."""
         return {
             "FLEET_PREFIX": _PREFIX,
             "FLEET_LEASE": str(self.lease),
@@ -87,7 +87,7 @@ class Options:
 DEPLOY = Options(
     at_once=100, workers=3, pace=0.1, longest=1.0, interval=0.25, drops=0.0, lease=60.0, drain=30.0, tenant_limit=100
 )
-"""What is run during a deploy: turns of some seconds each, and time enough to let them end."""
+"""The options of a deploy: turns of some seconds each, and enough time for them to finish."""
 
 
 @attrs.define
@@ -95,9 +95,9 @@ class Run:
     """The turns of a run.
 
     Attributes:
-        options: What is run.
-        fleet: What runs it.
-        browsers: Who follows the turns, in the order in which they began.
+        options: The options of the run.
+        fleet: The fleet.
+        browsers: The browsers of all turns, in the order of their start.
     """
 
     options: Options
@@ -136,11 +136,11 @@ class Run:
 
     @property
     def under_way(self) -> int:
-        """How many turns a worker has begun and not ended, as far as the browsers know."""
+        """The number of turns that have started and not ended, as far as the browsers know."""
         return sum(bool(browser.events) and browser.last is None for browser in self.browsers)
 
     async def check(self) -> Report:
-        """Judge all turns, when they have ended."""
+        """Check all turns after their end."""
         url, key = self.fleet.runtime_url, self.fleet.api_key
         async with AsyncInference(key, base_url=url, trust_env=False) as client:
             chats = await read_chats(client)
@@ -151,13 +151,13 @@ class Run:
 
 
 async def run_chaos(options: Options) -> Report:
-    """Run turns while everything is killed, stopped and cut off, and judge them.
+    """Run turns under faults, and check them.
 
     Args:
-        options: What is run.
+        options: The options of the run.
 
     Returns:
-        What is wrong, and the figures.
+        The violations and the figures.
     """
     with new_fleet(options) as fleet:
         async with (
@@ -172,20 +172,20 @@ async def run_chaos(options: Options) -> Report:
             async with faults.running():
                 await run_turns(run, lambda: len(run.browsers) < options.turns)
             seconds = time.monotonic() - began
-            await asyncio.to_thread(fleet.kill_all)  # while the proxies are there, so that no connection outlives them
+            await asyncio.to_thread(fleet.kill_all)  # before the proxies close, so that no connection outlives them
         report = await run.check()
     report.figures |= {**faults.counts, "seconds": round(seconds, 1), "seed": options.seed}
     return report
 
 
 async def run_deploy(options: Options) -> Report:
-    """Run turns while first all workers and then all fronts are replaced, one after the other, and judge them.
+    """Run turns while first all workers and then all fronts are replaced, one after another, and check them.
 
     Args:
-        options: What is run; turns begin until everything is replaced, however many that is.
+        options: The options of the run. Turns are started until all processes are replaced, regardless of ``turns``.
 
     Returns:
-        What is wrong, and the figures.
+        The violations and the figures.
     """
     with new_fleet(options) as fleet:
         run = Run(options, fleet)
@@ -200,7 +200,7 @@ async def run_deploy(options: Options) -> Report:
 
 
 async def _deploy(run: Run) -> list[int]:
-    """Replace everything; returns how many turns were under way whenever a process was told to end."""
+    """Replace all processes; return the number of turns in flight at the termination of each."""
     fleet, in_flight = run.fleet, []
     await eventually(lambda: run.under_way > run.options.at_once * 0.8, "most turns under way", _STARTS_WITHIN)
     for number, worker in list(fleet.workers.items()):
@@ -218,7 +218,7 @@ async def _deploy(run: Run) -> list[int]:
 
 
 def new_fleet(options: Options) -> Fleet:
-    """Return the fleet of a run."""
+    """Create the fleet of a run."""
     return Fleet(
         fronts=options.fronts,
         workers=options.workers,
@@ -230,7 +230,7 @@ def new_fleet(options: Options) -> Fleet:
 
 
 async def run_turns(run: Run, more_wanted: Callable[[], bool]) -> None:
-    """Have conversations, so many at once, until no more are wanted and all turns have ended."""
+    """Hold concurrent conversations until no more are wanted and all turns have ended."""
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
     async with aiohttp.ClientSession(connector=connector) as session, asyncio.TaskGroup() as group:
         reporter = group.create_task(_report(run)) if run.options.report else None

@@ -1,6 +1,6 @@
 """The embedded runtime of a run, in a process of its own: ``python -m tests.chaos.runtime ADDRESS ACCEPTED PACE``.
 
-It writes its address to one file, and each result that it accepts to another one.
+It writes its address to one file, and each accepted result to another one.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ __all__: list[str] = []
 
 
 class ScriptedModel:
-    """Answers as the plan in the last message says."""
+    """Answers according to the plan in the last user message."""
 
     async def respond(self, conversation: Conversation) -> AsyncIterator[Piece]:
-        """Yield some words, and then the calls of the next round, if there is one."""
+        """Yield some words, then the calls of the next round, if there is one."""
         asked = max(at for at, message in enumerate(conversation.messages) if message.role == "user")
         plan = Plan.read(conversation.messages[asked].text)
         assert plan is not None, conversation.messages[asked].text

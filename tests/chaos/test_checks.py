@@ -1,4 +1,4 @@
-"""The checks after a run find what is wrong: each of these tests spoils a run in one way."""
+"""The checks after a run detect each violation: each of these tests breaks a run in one way."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ KEPT = [*EVENTS[:1], *EVENTS[3:]]  # what the example leaves in the stream
 
 
 def handled(call: str, attempt: int, step: str, result: str = "") -> dict[str, Any]:
-    """Return a line of a handler."""
+    """Return a line of the handlers' log."""
     what = f"7/{call}"
     return {"what": what, "call": call, "attempt": attempt, "key": f"key-{call}", "step": step, "result": result}
 
@@ -55,13 +55,13 @@ def run(
     handlers: Sequence[Mapping[str, Any]] = HANDLERS,
     accepted: Sequence[Mapping[str, Any]] = ({"call": "0"}, {"call": "1"}),
 ) -> Observations:
-    """Return what is left of a run of one turn, which a worker has begun and another one has ended."""
+    """Return the observations of a run with one turn, which one worker has started and another one has finished."""
     browser = Browser(PLAN, None, "tenant", list(events))
     return Observations([browser], {"7": turns} if turns else {}, {"7": stream}, handlers, accepted)
 
 
-def test_a_good_run_has_figures_and_no_faults() -> None:
-    """A takeover and a handler that was started twice are counted, and allowed."""
+def test_a_correct_run_has_figures_and_no_violations() -> None:
+    """A takeover and a repeated handler are allowed, and counted."""
     report = check(run())
     assert report.violations == []
     expected = {"turns": 1, "whole": 1, "takeovers": 1, "handler starts": 3, "handler repeats": 1, "tool calls": 2}
@@ -69,7 +69,7 @@ def test_a_good_run_has_figures_and_no_faults() -> None:
 
 
 def test_a_typed_failure_is_counted() -> None:
-    """It may come after a message that did not arrive anywhere."""
+    """Its message may be in no chat."""
     error = Event("1-1", "error", {"type": "stream_lost"})
     report = check(run([WORKER, error], (), [WORKER, error], ()))
     assert report.violations == []
@@ -77,7 +77,7 @@ def test_a_typed_failure_is_counted() -> None:
 
 
 def last(event: Event) -> Sequence[Event]:
-    """Return the events with another last one."""
+    """Return the events with a different final event."""
     return [*EVENTS[:-1], event]
 
 
@@ -117,7 +117,7 @@ VIOLATIONS: dict[str, tuple[str, Callable[[], Observations]]] = {
 
 
 @pytest.mark.parametrize("name", VIOLATIONS)
-def test_what_is_wrong_is_found(name: str) -> None:
-    """The first sentence about it says what."""
+def test_each_violation_is_detected(name: str) -> None:
+    """The report describes it."""
     expected, broken = VIOLATIONS[name]
     assert any(each.startswith(expected) for each in check(broken()).violations), check(broken()).violations

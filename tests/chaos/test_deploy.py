@@ -1,4 +1,4 @@
-"""A deploy under load loses nothing: workers and fronts are told to end, one after the other, and others go on."""
+"""A deploy under load loses nothing: workers and fronts are terminated and replaced one after another."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from .run import DEPLOY, run_deploy
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(150)]
 
 
-def test_a_deploy_lets_turns_end() -> None:
-    """No turn changes its worker and no handler starts twice, for the time to drain is enough."""
+def test_a_deploy_lets_turns_finish() -> None:
+    """The time to drain is sufficient, so no turn changes its worker and no handler starts twice."""
     report = asyncio.run(run_deploy(DEPLOY))
     figures = report.figures
     assert not report.violations, "\n".join([*report.violations, str(figures)])
@@ -22,8 +22,8 @@ def test_a_deploy_lets_turns_end() -> None:
     assert (figures["takeovers"], figures["handler repeats"]) == (0, 0), figures
 
 
-def test_turns_that_do_not_end_in_time_are_taken_over_at_once() -> None:
-    """Nobody waits for the end of a lease, which is a minute here, and nothing is lost either."""
+def test_turns_that_do_not_finish_in_time_are_taken_over_at_once() -> None:
+    """Nothing waits for a lease to expire, which would take a minute, and nothing is lost."""
     report = asyncio.run(run_deploy(attrs.evolve(DEPLOY, at_once=40, drain=1.0, patience=40.0)))
     figures = report.figures
     assert not report.violations, "\n".join([*report.violations, str(figures)])

@@ -1,4 +1,4 @@
-"""Tool calls of workers that share their claims: another worker goes on where one has died."""
+"""Tool calls of workers that share claims: if a worker dies, another one continues."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CALL = [ToolCall("look_up", {"word": "pelican"})]
 
 
 class Handlers:
-    """The handlers of one tool, one for each worker, and what they have seen."""
+    """The handlers of one tool, one per worker, and the calls that they received."""
 
     def __init__(self) -> None:
         self.attempts: list[int] = []
@@ -46,7 +46,7 @@ class Handlers:
 
 
 def client(served: Served, claims: WorkerClaims, **options: Any) -> AsyncInference:
-    """Make the client of a worker."""
+    """Create the client of a worker."""
     return AsyncInference(**served.address, claims=claims, **options)
 
 
@@ -58,13 +58,13 @@ async def chat_of(agent: Any) -> str:
 
 
 async def results(reader: AsyncInference, chat_id: str) -> list[str]:
-    """Return the results that the agent was given."""
+    """Return the results that the agent received."""
     messages = await reader.agent(chat_id=chat_id).history()
     return [call.result or "" for message in messages for call in message.tool_calls if call.result]
 
 
-async def test_a_call_that_another_worker_runs_is_waited_for(serve: Serve) -> None:
-    """A second worker that follows the same turn does not begin it, and sees the whole reply."""
+async def test_a_second_worker_waits_for_a_call_that_another_worker_runs(serve: Serve) -> None:
+    """It follows the same turn, does not run the call, and sees the whole reply."""
     served, handlers, gate = serve(CALL, ["A bird."]), Handlers(), Gate()
     shared = MemoryClaims(lease=30)
     first, second = WorkerClaims(shared), WorkerClaims(shared)
@@ -81,8 +81,8 @@ async def test_a_call_that_another_worker_runs_is_waited_for(serve: Serve) -> No
         assert await results(two, await chat_of(agent)) == ["from one"]
 
 
-async def test_the_call_of_a_worker_that_has_died_is_run_again(serve: Serve) -> None:
-    """With the next number and the same idempotency key; the agent gets one result, that of the living."""
+async def test_the_call_of_a_dead_worker_is_run_again(serve: Serve) -> None:
+    """With the next attempt number and the same idempotency key; the agent gets only the second result."""
     served, handlers, gate = serve(CALL, ["A bird."]), Handlers(), Gate()
     shared = MemoryClaims(lease=LEASE)
     dying = WorkerClaims(shared)
@@ -102,7 +102,7 @@ async def test_the_call_of_a_worker_that_has_died_is_run_again(serve: Serve) -> 
         assert await results(two, await chat_of(agent)) == ["from two"]
 
 
-async def test_a_worker_that_was_stopped_gives_up_the_call_that_another_one_has(serve: Serve) -> None:
+async def test_a_suspended_worker_drops_a_call_that_was_taken_over(serve: Serve) -> None:
     """Its async handler is cancelled, and its turn ends with a LeaseLostError."""
     served, handlers, gate, held = serve(CALL, ["A bird."]), Handlers(), Gate(), Gate()
     shared = MemoryClaims(lease=LEASE)
@@ -123,8 +123,8 @@ async def test_a_worker_that_was_stopped_gives_up_the_call_that_another_one_has(
         assert (await taken).text == "A bird."
 
 
-async def test_a_result_that_was_recorded_is_posted_and_not_made_again(serve: Serve) -> None:
-    """The worker died between its handler and the acknowledgement of the service."""
+async def test_a_recorded_result_is_posted_without_running_the_call_again(serve: Serve) -> None:
+    """The worker died between the end of its handler and the acknowledgement of the service."""
     served, handlers = serve(CALL, ["A bird."]), Handlers()
     clock = Clock()
     shared = MemoryClaims(lease=30, clock=clock)
@@ -151,7 +151,7 @@ async def test_a_result_that_was_recorded_is_posted_and_not_made_again(serve: Se
 
 
 class Waiting(WorkerClaims):
-    """A worker of which the test learns that it was granted a call as the second one."""
+    """A worker that reports when it was granted a call as the second owner."""
 
     def __init__(self, shared: MemoryClaims) -> None:
         super().__init__(shared)
@@ -167,7 +167,7 @@ class Waiting(WorkerClaims):
 
 
 class Forgetful(WorkerClaims):
-    """A worker that dies after the service has its result and before the store knows."""
+    """A worker that dies between posting a result and completing the claim."""
 
     async def record(self, holding: HeldClaim, result: str) -> bool:
         """Keep nothing, as a store does that is told to keep no results."""
@@ -177,8 +177,8 @@ class Forgetful(WorkerClaims):
         """Never reach the store."""
 
 
-async def test_a_call_that_the_service_has_the_result_of_is_not_run_again(serve: Serve) -> None:
-    """Whatever the store knows: the worker that waited for the dead one sees the result in the chat."""
+async def test_a_call_whose_result_the_service_has_is_not_run_again(serve: Serve) -> None:
+    """Whatever the store says: the worker that waited for the dead one sees the result in the chat."""
     going_on = Gate()
     served, handlers, gate = serve(CALL, [going_on, "A bird."]), Handlers(), Gate()
     clock = Clock()
@@ -200,8 +200,8 @@ async def test_a_call_that_the_service_has_the_result_of_is_not_run_again(serve:
         assert handlers.attempts == [1]
 
 
-async def test_a_call_that_was_left_is_begun_again_by_another_worker_at_once(serve: Serve) -> None:
-    """A worker that is told to stop leaves its turns; nobody waits for its leases to run out."""
+async def test_a_released_call_is_run_again_by_another_worker_at_once(serve: Serve) -> None:
+    """A worker that shuts down leaves its turns, and nobody has to wait for its leases to expire."""
     served, handlers, gate = serve(CALL, ["A bird."]), Handlers(), Gate()
     shared = MemoryClaims(lease=1000)
     async with client(served, WorkerClaims(shared)) as one, client(served, WorkerClaims(shared)) as two:
@@ -215,8 +215,8 @@ async def test_a_call_that_was_left_is_begun_again_by_another_worker_at_once(ser
         assert handlers.attempts == [1, 2]
 
 
-async def test_without_shared_claims_a_call_that_was_left_is_not_begun_again(serve: Serve) -> None:
-    """Within one process a call is run at most once; the program is told that it waits."""
+async def test_without_shared_claims_an_abandoned_call_is_not_run_again(serve: Serve) -> None:
+    """A single process runs a call at most once; the program learns that the call waits."""
     served, handlers, gate = serve(CALL, ["A bird."]), Handlers(), Gate()
     async with AsyncInference(**served.address) as one:
         agent = one.agent(handlers.config("from one", gate))
@@ -231,8 +231,8 @@ async def test_without_shared_claims_a_call_that_was_left_is_not_begun_again(ser
 
 
 @pytest.mark.parametrize("decision", [True, "not today"])
-async def test_one_worker_asks_about_a_call_that_needs_approval(serve: Serve, decision: bool | str) -> None:
-    """Another one that follows the turn learns what was decided."""
+async def test_only_one_worker_asks_for_an_approval(serve: Serve, decision: bool | str) -> None:
+    """Another worker that follows the turn learns the decision."""
     served, gate = serve(CALL, ["Done."]), Gate()
     shared = MemoryClaims(lease=30)
     asked: list[str] = []

@@ -1,4 +1,4 @@
-"""A message with an idempotency key is sent at most once, whoever sends it again."""
+"""A message with an idempotency key is sent at most once, no matter which worker repeats it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ AGENT = {"name": "greeter"}
 
 
 async def sent(served: Served) -> list[str]:
-    """Return the texts of all messages that the runtime has taken."""
+    """Return the texts of all messages that the runtime has accepted."""
     async with AsyncInference(**served.address) as reader:
         chats = [chat.id async for chat in reader.chats.list()]
         messages = [message for chat_id in chats async for message in reader.chats.messages(chat_id)]
@@ -45,7 +45,7 @@ async def sent(served: Served) -> list[str]:
 
 
 def test_a_message_with_the_same_key_is_not_sent_again(serve: Serve, connect: Connect) -> None:
-    """What comes back is the reply that it has got, from another agent and another client too."""
+    """The reply of the first one is returned, also by another agent and another client."""
     served = serve(["Hello."], ["Another reply."])
     side, other = (connect(served, claims=shared) for shared in [MemoryClaims(lease=30)] * 2)
     first = side.result(side.agent(AGENT).send_message("Hi", idempotency_key="job-1"))
@@ -60,8 +60,8 @@ def test_a_message_with_the_same_key_is_not_sent_again(serve: Serve, connect: Co
     assert asyncio.run(sent(served)) == ["Hi", "More"]
 
 
-def test_keys_count_without_shared_claims_too(serve: Serve, connect: Connect) -> None:
-    """Within one client; output of a type is read as of the first reply."""
+def test_keys_work_without_shared_claims(serve: Serve, connect: Connect) -> None:
+    """Within one client; typed output is that of the first reply."""
     served = serve(["Hello."])
     side = connect(served)
     agents = [side.agent(AGENT) for _ in range(3)]
@@ -71,8 +71,8 @@ def test_keys_count_without_shared_claims_too(serve: Serve, connect: Connect) ->
     assert len(served.script.asked) == 1
 
 
-async def test_two_that_send_at_once_share_one_turn(serve: Serve) -> None:
-    """The second waits until the first has begun the turn, and goes on when that one leaves it."""
+async def test_two_workers_that_send_at_once_share_one_turn(serve: Serve) -> None:
+    """The second waits until the first has started the turn, and continues when the first leaves it."""
     gate = Gate()
     served, shared = serve(["Hel", gate, "lo."]), MemoryClaims(lease=30)
     async with (
@@ -90,8 +90,8 @@ async def test_two_that_send_at_once_share_one_turn(serve: Serve) -> None:
     assert await sent(served) == ["Hi"]
 
 
-async def test_the_turn_of_a_worker_that_died_goes_on_with_the_same_key(serve: Serve) -> None:
-    """The job that is delivered again sends nothing, and sees the whole reply."""
+async def test_the_same_key_continues_the_turn_of_a_dead_worker(serve: Serve) -> None:
+    """The redelivered job sends nothing, and sees the whole reply."""
     gate, clock = Gate(), Clock()
     served, shared = serve(["Hel", gate, "lo."]), MemoryClaims(lease=30, clock=clock)
     dying = WorkerClaims(shared)
@@ -112,7 +112,7 @@ async def test_the_turn_of_a_worker_that_died_goes_on_with_the_same_key(serve: S
     assert await sent(served) == ["Hi"]
 
 
-def test_a_message_that_was_refused_may_be_sent_again_with_its_key(kind: Kind) -> None:
+def test_a_refused_message_can_be_sent_again_with_its_key(kind: Kind) -> None:
     """It has not reached the agent."""
     with ScriptedRuntime() as runtime, ExitStack() as stack:
         runtime.reply(refuse=402)
@@ -124,8 +124,10 @@ def test_a_message_that_was_refused_may_be_sent_again_with_its_key(kind: Kind) -
 
 
 @pytest.mark.parametrize("cut", ["message", "response"])
-async def test_in_a_chat_that_exists_it_is_looked_for(serve: Serve, cut: Literal["message", "response"]) -> None:
-    """An interrupted message is sent again if it is not there, and only then; an equal one before it does not count."""
+async def test_an_interrupted_message_is_searched_for_in_an_existing_chat(
+    serve: Serve, cut: Literal["message", "response"]
+) -> None:
+    """It is sent again only if it is not there; an identical earlier message does not count."""
     served, shared = serve(["Hello."], ["Hello again."]), MemoryClaims(lease=30)
     async with AsyncInference(**served.address, claims=shared) as one:
         chat_id = (await one.agent(AGENT).send_message("Hi")).chat_id
@@ -142,10 +144,10 @@ async def test_in_a_chat_that_exists_it_is_looked_for(serve: Serve, cut: Literal
 
 
 @pytest.mark.parametrize("taken_over", [False, True])
-async def test_it_is_not_sent_once_its_lease_has_run_out_while_a_connection_was_made(
+async def test_a_message_is_not_sent_if_its_lease_expires_while_connecting(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, *, taken_over: bool
 ) -> None:
-    """As when a worker is stopped just before it sends: another one may have sent the message, or have given it up."""
+    """The worker may have been suspended just before sending, and another one may have sent the message since."""
     served, shared, connecting = serve(["Hello."]), MemoryClaims(lease=0.3), Gate()
     loop = asyncio.get_running_loop()
     find_address = loop.getaddrinfo
@@ -178,10 +180,10 @@ async def test_it_is_not_sent_once_its_lease_has_run_out_while_a_connection_was_
     assert await sent(served) == ([] if taken_over else ["Hi"])
 
 
-async def test_whoever_was_stopped_after_sending_leaves_the_turn_to_the_one_that_has_taken_it_over(
+async def test_a_worker_that_was_suspended_after_sending_leaves_the_turn_to_the_new_owner(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Until that one has ended; two that read the same turn would show its snapshots in any order."""
+    """Until that one has finished; two readers of the same turn would publish its snapshots in any order."""
     first, rest, clock = Gate(), Gate(), Clock()
     served, shared = serve(["Hello."], ["Hel", rest, "lo again."]), MemoryClaims(lease=30, clock=clock)
     async with (
@@ -219,8 +221,10 @@ async def _send(client: AsyncInference, text: str) -> Message:
 
 
 @pytest.mark.parametrize("cut", ["message", "response"])
-async def test_in_a_new_chat_nobody_can_tell(serve: Serve, cut: Literal["message", "response"]) -> None:
-    """So it is not sent again, and an error says what to do; with another key it may be."""
+async def test_an_interrupted_message_that_starts_a_chat_is_not_sent_again(
+    serve: Serve, cut: Literal["message", "response"]
+) -> None:
+    """Nobody can know whether it arrived. The error says what to do; another key sends it."""
     served, shared = serve(["Hello."]), MemoryClaims(lease=30)
     async with MessageProxy(served.address["base_url"], cut) as proxy:
         address = {**served.address, "base_url": proxy.url}
@@ -235,8 +239,8 @@ async def test_in_a_new_chat_nobody_can_tell(serve: Serve, cut: Literal["message
     assert await sent(served) == (["Hi"] if cut == "response" else [])
 
 
-def test_a_message_that_was_withdrawn_may_be_sent_again_with_its_key(serve: Serve, connect: Connect) -> None:
-    """It was queued behind a question, and gets no turn; once that is answered, it is sent anew, and only once."""
+def test_a_withdrawn_message_can_be_sent_again_with_its_key(serve: Serve, connect: Connect) -> None:
+    """It was queued behind a question and got no turn; once the question is answered, it is sent again, only once."""
     served = serve([ToolCall("ask", {"question": "Which?"})], ["Answered."], ["More."])
     side = connect(served, claims=MemoryClaims(lease=30))
     config = {"name": "asker", "tools": [tool("ask").param("question", string()).build()]}
@@ -251,8 +255,8 @@ def test_a_message_that_was_withdrawn_may_be_sent_again_with_its_key(serve: Serv
     assert len(served.script.asked) == 3
 
 
-async def test_the_reply_of_an_earlier_turn_is_found_when_the_chat_went_on(serve: Serve) -> None:
-    """The job of a message that was answered long ago gets that answer, and not the latest one."""
+async def test_a_key_returns_the_reply_of_its_own_turn_although_the_chat_has_later_ones(serve: Serve) -> None:
+    """The redelivered job of an old message gets the reply to that message."""
     served = serve(["One."], ["Two."], ["Three."])
     async with AsyncInference(**served.address) as client:
         agent = client.agent(AGENT)
@@ -264,8 +268,8 @@ async def test_the_reply_of_an_earlier_turn_is_found_when_the_chat_went_on(serve
         assert (await other.send_message("Number 3", idempotency_key="job-3")).text == "Three."
 
 
-async def test_a_run_that_has_failed_fails_again(serve: Serve) -> None:
-    """The job that is delivered again is told what became of the run."""
+async def test_a_failed_run_fails_again_for_the_same_key(serve: Serve) -> None:
+    """The redelivered job gets the same error."""
     served = serve(["Hel", Fail("out of paper")], ["Two."])
     async with AsyncInference(**served.address) as client:
 
@@ -282,7 +286,7 @@ async def test_a_run_that_has_failed_fails_again(serve: Serve) -> None:
 
 
 async def test_a_key_of_another_chat_is_an_error(serve: Serve) -> None:
-    """It names one message."""
+    """A key identifies one message."""
     served = serve(["Hello."])
     async with AsyncInference(**served.address) as client:
         await client.agent(AGENT).send_message("One", idempotency_key="job-1")
@@ -293,15 +297,15 @@ async def test_a_key_of_another_chat_is_an_error(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("key", ["", 7, b"job"])
-def test_a_key_is_a_text(serve: Serve, connect: Connect, key: Any) -> None:
-    """Said by the call itself."""
+def test_a_key_must_be_a_str(serve: Serve, connect: Connect, key: Any) -> None:
+    """The call itself raises."""
     side = connect(serve(["Hello."]))
     with pytest.raises(ConfigurationError, match="idempotency_key must be a text that is not empty"):
         side.agent(AGENT).send_message("Hi", idempotency_key=key, stream=True)
 
 
 async def test_files_are_not_uploaded_again(serve: Serve) -> None:
-    """What goes with a message that was sent is there already."""
+    """The message was sent together with its files."""
     served = serve(["Hello."])
     async with AsyncInference(**served.address) as client:
         for _ in range(2):
@@ -309,8 +313,8 @@ async def test_files_are_not_uploaded_again(serve: Serve) -> None:
         assert len([file async for file in client.files.list()]) == 1
 
 
-async def test_a_worker_that_is_left_while_it_waits_sends_nothing(serve: Serve) -> None:
-    """A cancelled wait for a claim leaves everything as it is."""
+async def test_a_cancelled_wait_for_a_claim_sends_nothing(serve: Serve) -> None:
+    """It changes nothing at all."""
     served, shared = serve(["Hello."]), MemoryClaims(lease=30)
     assert (await shared.claim("message:job-1", "somebody", "message")).attempt == 1
     async with AsyncInference(**served.address, claims=shared) as client:
@@ -323,8 +327,8 @@ async def test_a_worker_that_is_left_while_it_waits_sends_nothing(serve: Serve) 
     assert await sent(served) == []
 
 
-async def test_a_look_that_fails_does_not_forget_that_the_message_may_have_been_sent(serve: Serve) -> None:
-    """A worker that could not read the chat knows no more than before; the next one looks again."""
+async def test_a_failed_search_keeps_the_record_that_the_message_may_have_been_sent(serve: Serve) -> None:
+    """A worker that could not read the chat has learned nothing; the next one searches again."""
     served, shared = serve(["Hello."], ["Hello again."]), MemoryClaims(lease=30)
     async with AsyncInference(**served.address, claims=shared) as one:
         chat_id = (await one.agent(AGENT).send_message("Hi")).chat_id
@@ -343,8 +347,8 @@ async def test_a_look_that_fails_does_not_forget_that_the_message_may_have_been_
     assert await sent(served) == ["Bye", "Hi"]
 
 
-async def test_an_equal_message_that_another_worker_has_sent_meanwhile_does_not_count(serve: Serve) -> None:
-    """What the agent knows of the chat may be older than what is there."""
+async def test_an_identical_message_of_another_worker_does_not_count(serve: Serve) -> None:
+    """The agent's copy of the chat may be outdated."""
     served, shared = serve(["One."], ["Two."], ["Three."]), MemoryClaims(lease=30)
     async with AsyncInference(**served.address, claims=shared) as one:
         async with MessageProxy(served.address["base_url"], "message") as proxy:
@@ -362,8 +366,8 @@ async def test_an_equal_message_that_another_worker_has_sent_meanwhile_does_not_
     assert await sent(served) == ["Hi", "Yes", "Yes"]
 
 
-async def test_a_message_that_was_sent_is_found_by_an_agent_without_its_chat(serve: Serve) -> None:
-    """The store knows in which chat to look."""
+async def test_a_sent_message_is_found_by_an_agent_without_a_chat(serve: Serve) -> None:
+    """The store knows the chat."""
     served, shared = serve(["Hello."], ["Hello again."]), MemoryClaims(lease=30)
     async with AsyncInference(**served.address, claims=shared) as one:
         chat_id = (await one.agent(AGENT).send_message("Hi")).chat_id
@@ -377,8 +381,8 @@ async def test_a_message_that_was_sent_is_found_by_an_agent_without_its_chat(ser
         assert other.chat_id == chat_id
 
 
-def test_a_key_is_free_again_when_the_coroutine_that_had_it_was_closed(serve: Serve) -> None:
-    """As when an event loop is given up without cancelling its tasks: nobody waits for what has ended."""
+def test_a_key_is_released_when_its_coroutine_is_closed(serve: Serve) -> None:
+    """As when an event loop is discarded without cancelling its tasks."""
     gate = Gate()
     served = serve(["Hello."])
     client = AsyncInference(**served.address)
@@ -408,8 +412,8 @@ def test_a_key_is_free_again_when_the_coroutine_that_had_it_was_closed(serve: Se
 
 
 @pytest.mark.parametrize("corrupt", ["", "{", "[]", '{"chat_id": 1}', "null"])
-async def test_what_somebody_else_has_written_into_the_store_is_told(serve: Serve, corrupt: str) -> None:
-    """As an error of the store, whether it is of a message that is on its way or was sent."""
+async def test_a_malformed_value_in_the_store_is_a_claim_store_error(serve: Serve, corrupt: str) -> None:
+    """Both for a message that is being sent and for one that was sent."""
     served, shared = serve(["Hello."]), MemoryClaims(lease=30)
     for key in ("job-1", "job-2"):
         holding = HeldClaim(f"message:{key}", "somebody", "message")
@@ -427,8 +431,8 @@ async def test_what_somebody_else_has_written_into_the_store_is_told(serve: Serv
     assert await sent(served) == []
 
 
-async def test_the_output_of_a_later_turn_is_not_that_of_an_earlier_one_without(serve: Serve) -> None:
-    """Wherever the service keeps it."""
+async def test_an_earlier_turn_without_output_does_not_get_that_of_a_later_one(serve: Serve) -> None:
+    """Wherever the service keeps the output."""
     served = serve(["One."], [ToolCall("finish", {"value": 2})])
     async with AsyncInference(**served.address) as client:
         agent = client.agent(AGENT)
@@ -437,8 +441,8 @@ async def test_the_output_of_a_later_turn_is_not_that_of_an_earlier_one_without(
             assert await agent.run("2", output_type=int, idempotency_key="job-2") == 2
 
 
-async def test_outputs_of_earlier_turns_are_their_own(serve: Serve) -> None:
-    """Also when the chat went on, and had other outputs since."""
+async def test_earlier_turns_keep_their_own_outputs(serve: Serve) -> None:
+    """Even if the chat has had other outputs since."""
     finish = [[ToolCall("finish", {"value": number})] for number in (1, 2)]
     served = serve(*finish)
     async with AsyncInference(**served.address) as client:
@@ -449,8 +453,8 @@ async def test_outputs_of_earlier_turns_are_their_own(serve: Serve) -> None:
                 assert output == number
 
 
-async def test_a_message_that_is_gone_gets_no_reply_of_another(serve: Serve) -> None:
-    """As when it was removed at the service."""
+async def test_a_deleted_message_does_not_get_the_reply_to_another_one(serve: Serve) -> None:
+    """As when it was deleted at the service."""
     served, shared = serve(["Hello."]), MemoryClaims(lease=30)
     async with AsyncInference(**served.address, claims=shared) as client:
         chat_id = (await client.agent(AGENT).send_message("Hi")).chat_id

@@ -1,4 +1,4 @@
-"""Claims in a real Redis: what it holds, what happens when it is away, and workers that are processes of their own."""
+"""Claims in a real Redis: its content, its failures, and workers in separate processes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def agent(answer: str = "a bird", gate: Gate | None = None) -> dict[str, Any]:
 
 
 async def everything(server: RedisServer) -> dict[str, dict[str, str]]:
-    """Return all that Redis holds."""
+    """Return the whole content of Redis."""
     async with redis.asyncio.Redis.from_url(server.url, decode_responses=True) as connection:
         held: dict[str, dict[str, str]] = {}
         async for key in connection.scan_iter():
@@ -49,8 +49,10 @@ async def everything(server: RedisServer) -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.parametrize("keep_results", [True, False])
-async def test_what_redis_holds(serve: Serve, redis_server: RedisServer, *, keep_results: bool) -> None:
-    """Ids and numbers under the prefix; a tool's result until the service has it, unless that is switched off."""
+async def test_redis_holds_ids_numbers_and_unacknowledged_results(
+    serve: Serve, redis_server: RedisServer, *, keep_results: bool
+) -> None:
+    """All keys have the prefix; results are left out with keep_results=False."""
     gate = Gate()
     served = serve([SECRET, *CALL], [gate, SECRET])
     claims = RedisClaims(redis_server.url, prefix="app:", keep_results=keep_results)
@@ -75,8 +77,8 @@ async def test_what_redis_holds(serve: Serve, redis_server: RedisServer, *, keep
         assert served.runtime.api_key not in str(after)
 
 
-async def test_a_wrong_address_or_password_is_told_at_the_start(redis_server: RedisServer, serve: Serve) -> None:
-    """When a client is entered; the password is in no error and no repr."""
+async def test_a_wrong_address_or_password_is_reported_at_startup(redis_server: RedisServer, serve: Serve) -> None:
+    """When a client is entered; no error and no repr contains the password."""
     for url in ("http://localhost:6379", "localhost", "redis://localhost:many", ""):
         with pytest.raises(ConfigurationError, match="the Redis URL is invalid"):
             RedisClaims(url)
@@ -100,8 +102,8 @@ async def test_a_wrong_address_or_password_is_told_at_the_start(redis_server: Re
         await RedisClaims(redis_server.url.replace("/0", "/99")).check()
 
 
-async def test_what_is_no_redis_is_told_at_the_start(serve: Serve) -> None:
-    """Such as a web server at the address."""
+async def test_a_server_other_than_redis_is_reported_at_startup(serve: Serve) -> None:
+    """Such as a web server."""
     port = serve(["Hello."]).address["base_url"].rpartition(":")[2]
     claims = RedisClaims(f"redis://127.0.0.1:{port}/0", retry_timeout=0.1)
     with pytest.raises(ConfigurationError, match="is not a Redis server"):
@@ -109,8 +111,8 @@ async def test_what_is_no_redis_is_told_at_the_start(serve: Serve) -> None:
     await claims.aclose()
 
 
-async def test_an_address_where_nobody_is(redis_server: RedisServer, serve: Serve) -> None:
-    """A typed error after a few tries, or a warning where the program goes on without it."""
+async def test_an_unreachable_server_is_a_claim_store_error(redis_server: RedisServer, serve: Serve) -> None:
+    """After some retries; with on_claim_store_lost="run" it is a warning."""
     redis_server.kill()
     address = serve(["Hello."]).address
     claims = RedisClaims(redis_server.url, retry_timeout=0.2)
@@ -121,8 +123,10 @@ async def test_an_address_where_nobody_is(redis_server: RedisServer, serve: Serv
 
 
 @pytest.mark.parametrize("away", ["killed", "paused"])
-async def test_turns_under_way_finish_while_redis_is_away(serve: Serve, redis_server: RedisServer, away: str) -> None:
-    """And new claims are made as soon as it is back, with what it had written."""
+async def test_turns_in_progress_finish_while_redis_is_unavailable(
+    serve: Serve, redis_server: RedisServer, away: str
+) -> None:
+    """New claims succeed as soon as it is back, with its data."""
     gate = Gate()
     served = serve(CALL, ["A bird."])
     claims = RedisClaims(redis_server.url, lease=1.0, retry_timeout=0.2)
@@ -138,8 +142,8 @@ async def test_turns_under_way_finish_while_redis_is_away(serve: Serve, redis_se
     assert len(served.script.asked) == 2
 
 
-async def test_a_restart_of_redis_is_waited_for(redis_server: RedisServer) -> None:
-    """A claim that is asked for meanwhile is made afterwards, and those before are known."""
+async def test_requests_are_retried_during_a_restart_of_redis(redis_server: RedisServer) -> None:
+    """A new claim is made afterwards, and earlier ones are still known."""
     claims = RedisClaims(redis_server.url)
     first = HeldClaim("call", "first", attempt=(await claims.claim("call", "first")).attempt)
     redis_server.kill()
@@ -150,8 +154,8 @@ async def test_a_restart_of_redis_is_waited_for(redis_server: RedisServer) -> No
     await claims.aclose()
 
 
-async def test_a_claim_that_redis_has_lost_stays_with_its_owner(redis_server: RedisServer) -> None:
-    """As when it was started anew without its file: the owner that still renews it has it."""
+async def test_a_claim_that_redis_has_lost_is_restored_by_its_owner(redis_server: RedisServer) -> None:
+    """As after a restart without its file: the next renewal writes the claim again."""
     claims = RedisClaims(redis_server.url)
     first = HeldClaim("call", "first", attempt=(await claims.claim("call", "first")).attempt)
     async with redis.asyncio.Redis.from_url(redis_server.url) as connection:
@@ -161,8 +165,8 @@ async def test_a_claim_that_redis_has_lost_stays_with_its_owner(redis_server: Re
     await claims.aclose()
 
 
-async def test_what_a_turn_asks_of_redis(serve: Serve, redis_server: RedisServer) -> None:
-    """Four requests for a message with a key, one for the end of its turn, and three for each tool call."""
+async def test_the_number_of_requests_of_a_turn(serve: Serve, redis_server: RedisServer) -> None:
+    """Four for a message with a key, one for the end of its turn, and three for each tool call."""
     served = serve(CALL, ["A bird."], CALL, CALL, ["A bird."])
     async with (
         AsyncInference(**served.address, claims=RedisClaims(redis_server.url)) as client,
@@ -179,8 +183,8 @@ async def test_what_a_turn_asks_of_redis(serve: Serve, redis_server: RedisServer
         assert await asked() - before == 4 + 1 + 2 * 3
 
 
-def test_one_store_for_several_loops_and_threads(redis_server: RedisServer) -> None:
-    """Each loop has its own connections, closed with it."""
+def test_a_store_can_be_used_by_several_loops_and_threads(redis_server: RedisServer) -> None:
+    """Each loop has its own connections, which are closed with it."""
     claims = RedisClaims(redis_server.url)
 
     async def claim(owner: str) -> str:
@@ -238,7 +242,7 @@ class Worker:
 
 @asynccontextmanager
 async def worker(served: Served, server: RedisServer, answer: str, waits: str = "") -> AsyncIterator[Worker]:
-    """Start a worker that runs the same job as the others; killed at the end."""
+    """Start a worker that runs the same job as the others; it is killed at the end."""
     arguments = [served.address["base_url"], served.runtime.api_key, server.url, "job-1", answer, waits]
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", WORKER, *arguments), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
@@ -260,8 +264,8 @@ async def history(served: Served) -> list[tuple[str, str]]:
         return sorted([(message.role.value, message.text) for message in found if message.role == "user"] + results)
 
 
-async def test_a_worker_that_is_killed_is_replaced(serve: Serve, redis_server: RedisServer) -> None:
-    """In the middle of a tool: the other one runs the call again, and sends nothing."""
+async def test_another_worker_takes_over_from_a_killed_one(serve: Serve, redis_server: RedisServer) -> None:
+    """In the middle of a tool call: it runs the call again, and sends nothing."""
     served = serve(CALL, ["A bird."])
     async with worker(served, redis_server, "from one", "waits") as one:
         assert await one.line() == "attempt 1"
@@ -271,10 +275,10 @@ async def test_a_worker_that_is_killed_is_replaced(serve: Serve, redis_server: R
     assert await history(served) == [("result", "from two"), ("user", "Look it up")]
 
 
-async def test_a_worker_that_was_stopped_for_longer_than_its_lease_gives_up(
+async def test_a_worker_that_was_suspended_longer_than_its_lease_gives_up(
     serve: Serve, redis_server: RedisServer
 ) -> None:
-    """It goes on later, and what it has made meanwhile reaches nobody."""
+    """When it resumes, nothing that it has produced reaches the agent or its caller."""
     served = serve(CALL, ["A bird."])
     async with worker(served, redis_server, "from one", "reads") as one:
         assert await one.line() == "attempt 1"
@@ -289,7 +293,7 @@ async def test_a_worker_that_was_stopped_for_longer_than_its_lease_gives_up(
 
 
 async def test_forked_children_have_connections_of_their_own(redis_server: RedisServer) -> None:
-    """A store that the parent has used works in a child, and the parent's connection stays."""
+    """A store that the parent has used works in a child, and the parent's connection stays open."""
     claims = RedisClaims(redis_server.url)
     await claims.claim("call", "parent")
 
@@ -314,10 +318,10 @@ async def test_forked_children_have_connections_of_their_own(redis_server: Redis
 
 
 @pytest.mark.parametrize("state", ["read-only", "full"])
-async def test_what_redis_cannot_do_now_is_no_mistake_of_the_configuration(
+async def test_a_temporary_refusal_of_redis_is_not_a_configuration_error(
     serve: Serve, redis_server: RedisServer, state: str
 ) -> None:
-    """As for a replica that becomes the master soon, or a server without memory: a program may go on without it."""
+    """Such as that of a replica that is about to be promoted, or of a server without free memory."""
     claims, address = RedisClaims(redis_server.url, retry_timeout=0.1), serve(["Hello."]).address
     async with redis.asyncio.Redis.from_url(redis_server.url) as connection:
         if state == "full":
@@ -330,14 +334,16 @@ async def test_what_redis_cannot_do_now_is_no_mistake_of_the_configuration(
         assert (await client.agent({"name": "greeter"}).send_message("Hi", idempotency_key="job-1")).text == "Hello."
 
 
-async def test_an_unknown_option_in_the_address_is_told(redis_server: RedisServer) -> None:
-    """When the client is entered, and not as an error of Python."""
+async def test_an_unknown_option_in_the_url_is_reported(redis_server: RedisServer) -> None:
+    """When the client is entered, as a ConfigurationError."""
     with pytest.raises(ConfigurationError, match="an option in the Redis URL is invalid"):
         await RedisClaims(f"{redis_server.url}?no_such_option=1").check()
 
 
-async def test_many_claims_at_once_do_not_wait_for_each_other_while_redis_is_away(redis_server: RedisServer) -> None:
-    """Each fails after a few seconds, however many there are and whether it refuses connections or only hangs."""
+async def test_concurrent_claims_do_not_wait_for_each_other_while_redis_is_unavailable(
+    redis_server: RedisServer,
+) -> None:
+    """Each fails after a few seconds, no matter how many there are, and whether Redis refuses connections or hangs."""
     claims = RedisClaims(redis_server.url, retry_timeout=3)
     await claims.check()
     redis_server.pause()
@@ -351,8 +357,8 @@ async def test_many_claims_at_once_do_not_wait_for_each_other_while_redis_is_awa
     await claims.aclose()
 
 
-async def test_what_is_no_text_in_redis_is_told(redis_server: RedisServer) -> None:
-    """As an error of the store, whatever somebody else has written there."""
+async def test_invalid_utf8_in_redis_is_a_claim_store_error(redis_server: RedisServer) -> None:
+    """Another program may have written anything."""
     claims = RedisClaims(redis_server.url)
     async with redis.asyncio.Redis.from_url(redis_server.url) as connection:
         whole = {"owner": "o", "scope": "s", "attempt": "1", "until": "1", "state": "completed"}
@@ -372,8 +378,8 @@ async def test_what_is_no_text_in_redis_is_told(redis_server: RedisServer) -> No
     await claims.aclose()
 
 
-async def test_an_answer_that_arrived_while_the_process_was_stopped_counts(redis_server: RedisServer) -> None:
-    """As after SIGSTOP, or a long garbage collection: Redis was there all the time."""
+async def test_a_response_that_arrived_while_the_process_was_suspended_counts(redis_server: RedisServer) -> None:
+    """As after SIGSTOP or a long garbage collection: Redis was available all the time."""
     claims = RedisClaims(redis_server.url, retry_timeout=0.1)
     await claims.check()
     redis_server.pause()
@@ -385,10 +391,8 @@ async def test_an_answer_that_arrived_while_the_process_was_stopped_counts(redis
     await claims.aclose()
 
 
-async def test_a_client_that_is_closed_leaves_the_store_to_others_that_use_it(
-    serve: Serve, redis_server: RedisServer
-) -> None:
-    """What they ask for is answered, and no connection is forgotten."""
+async def test_a_closed_client_leaves_the_store_to_other_clients(serve: Serve, redis_server: RedisServer) -> None:
+    """Their requests are completed, and no connection is leaked."""
     address, claims = serve(["Hello."]).address, RedisClaims(redis_server.url)
 
     async def ask(owner: str) -> None:
@@ -406,8 +410,8 @@ async def test_a_client_that_is_closed_leaves_the_store_to_others_that_use_it(
         assert len(await connection.client_list()) == 1
 
 
-async def test_a_request_that_is_cancelled_ends_at_whichever_step_it_is(redis_server: RedisServer) -> None:
-    """A cancellation is not lost, as it would be in asyncio.wait_for of Python 3.11, with which redis-py sends."""
+async def test_a_request_can_be_cancelled_at_any_step(redis_server: RedisServer) -> None:
+    """The cancellation is not lost, as it would be in asyncio.wait_for of Python 3.11, with which redis-py sends."""
     claims = RedisClaims(redis_server.url)
     for steps in range(60):
         await claims.claim("connected", "me")

@@ -1,4 +1,4 @@
-"""Turns that another worker has begun: taken over when its lease has ended, and not before."""
+"""Turns of other workers are taken over when their lease has ended, and not before."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ from .workers import WorkerClaims
 AGENT = {"name": "greeter"}
 
 
-def test_a_turn_that_was_left_is_taken_over_at_once(serve: Serve, connect: Connect) -> None:
-    """The message as it is by now, then all that follows; the numbers of its leases grow."""
+def test_a_released_turn_is_taken_over_at_once(serve: Serve, connect: Connect) -> None:
+    """The current message is delivered, then all that follows; the fencing tokens grow."""
     gate = Gate()
     served, shared = serve(["Hel", gate, "lo."]), MemoryClaims(lease=1000)
     one, two = connect(served, claims=shared), connect(served, claims=shared)
@@ -54,8 +54,8 @@ def test_a_turn_that_was_left_is_taken_over_at_once(serve: Serve, connect: Conne
     assert two.result(taken.get_final_message()).text == "Hello."
 
 
-def test_a_turn_of_a_living_worker_is_left_to_it(serve: Serve, connect: Connect) -> None:
-    """Waiting has an end if one is given; the worker itself notices nothing."""
+def test_a_turn_of_a_running_worker_is_not_taken_over(serve: Serve, connect: Connect) -> None:
+    """Waiting has a limit if one is given; the worker itself notices nothing."""
     gate = Gate()
     served, shared = serve(["Hel", gate, "lo."]), MemoryClaims(lease=1000)
     one, two = connect(served, claims=shared), connect(served, claims=shared)
@@ -73,7 +73,7 @@ def test_a_turn_of_a_living_worker_is_left_to_it(serve: Serve, connect: Connect)
 
 
 async def test_a_stream_that_was_awaited_and_is_then_entered_holds_one_lease(serve: Serve) -> None:
-    """It is released when the stream is left, so that another worker can go on at once."""
+    """It is released when the stream is closed, so that another worker can continue at once."""
     gate = Gate()
     served, shared = serve(["Hel", gate, "lo."]), MemoryClaims(lease=1000)
     async with (
@@ -89,8 +89,8 @@ async def test_a_stream_that_was_awaited_and_is_then_entered_holds_one_lease(ser
         assert (stream.fencing_token, taken.fencing_token) == (1, 2)
 
 
-async def test_waiting_ends_with_the_lease(serve: Serve) -> None:
-    """However long it takes; the turn that is over by then gives its last message."""
+async def test_a_takeover_waits_for_the_end_of_the_lease(serve: Serve) -> None:
+    """However long it takes; if the turn is over by then, its final message is returned."""
     gate = Gate()
     served, shared = serve(["Hel", gate, "lo."]), MemoryClaims(lease=1000)
     waiting = WorkerClaims(shared)
@@ -108,8 +108,8 @@ async def test_waiting_ends_with_the_lease(serve: Serve) -> None:
         assert (await taking).text == "Hello."
 
 
-async def test_a_stopped_worker_delivers_nothing_after_another_has_its_turn(serve: Serve) -> None:
-    """It finds out before it hands out what has arrived meanwhile."""
+async def test_a_suspended_worker_delivers_nothing_after_a_takeover(serve: Serve) -> None:
+    """It notices before it delivers what has arrived in the meantime."""
     gates = [Gate(), Gate()]
     served, shared = serve(["Hel", gates[0], "lo", gates[1], "."]), MemoryClaims(lease=0.5)
     dying = WorkerClaims(shared)
@@ -135,8 +135,8 @@ async def test_a_stopped_worker_delivers_nothing_after_another_has_its_turn(serv
         assert (await taken.get_final_message()).text == "Hello."
 
 
-async def test_a_worker_that_is_stopped_while_it_waits_for_the_stream_delivers_nothing_more(serve: Serve) -> None:
-    """What arrives when it goes on is not handed out before it knows whether it still has the turn."""
+async def test_a_worker_that_is_suspended_while_it_reads_delivers_nothing_more(serve: Serve) -> None:
+    """What arrives when it resumes is not delivered before it knows whether it still has the turn."""
     gates = [Gate(), Gate()]
     served, shared = serve(["Hel", gates[0], "lo", gates[1], "."]), MemoryClaims(lease=0.5)
     dying = WorkerClaims(shared)
@@ -163,7 +163,7 @@ async def test_a_worker_that_is_stopped_while_it_waits_for_the_stream_delivers_n
 
 
 class Delayed(WorkerClaims):
-    """A worker that is stopped just after the store has granted it a turn."""
+    """A worker that is suspended just after the store has granted it a turn."""
 
     def __init__(self, shared: MemoryClaims) -> None:
         super().__init__(shared)
@@ -177,8 +177,8 @@ class Delayed(WorkerClaims):
         return claim
 
 
-async def test_a_worker_that_is_stopped_while_it_claims_a_turn_delivers_nothing(serve: Serve) -> None:
-    """Its lease began when it asked, not when it learned of it."""
+async def test_a_worker_that_is_suspended_while_it_claims_a_turn_delivers_nothing(serve: Serve) -> None:
+    """Its lease starts with the request, not with the response."""
     gate = Gate()
     served, shared = serve(["Hel", gate, "lo."]), MemoryClaims(lease=0.5)
     dying = Delayed(shared)
@@ -198,7 +198,7 @@ async def test_a_worker_that_is_stopped_while_it_claims_a_turn_delivers_nothing(
         assert (await taken.get_final_message()).text == "Hello."
 
 
-async def test_a_turn_of_which_nobody_has_the_lease_is_followed_by_several(serve: Serve) -> None:
+async def test_several_streams_can_follow_a_turn(serve: Serve) -> None:
     """stream_messages never waits: a second stream only has no fencing token."""
     gate = Gate()
     served, shared = serve(["Hel", gate, "lo."]), MemoryClaims(lease=1000)
@@ -211,8 +211,8 @@ async def test_a_turn_of_which_nobody_has_the_lease_is_followed_by_several(serve
         assert [(await stream.get_final_message()).text for stream in (first, second)] == ["Hello."] * 2
 
 
-async def test_a_stream_that_is_iterated_again_has_the_lease_again(serve: Serve) -> None:
-    """With the next number, so that nobody else takes the turn meanwhile; without one where another worker has it."""
+async def test_a_stream_that_is_iterated_again_claims_its_turn_again(serve: Serve) -> None:
+    """With the next attempt number, so that nobody takes it over; without a lease if another worker has the turn."""
     gates = [Gate(), Gate(), Gate()]
     served, shared = serve(["Hel", gates[0], "lo", gates[1], ", you", gates[2], "."]), MemoryClaims(lease=1000)
     async with (
@@ -240,10 +240,8 @@ async def test_a_stream_that_is_iterated_again_has_the_lease_again(serve: Serve)
 
 
 @pytest.mark.parametrize("key", [None, "job-1"])
-async def test_a_turn_whose_message_the_response_leaves_out_is_claimed_all_the_same(
-    serve: Serve, key: str | None
-) -> None:
-    """Its id is read from the chat."""
+async def test_a_turn_is_claimed_even_if_the_response_leaves_out_the_message(serve: Serve, key: str | None) -> None:
+    """The id of the message is read from the chat."""
     gate = Gate()
     served, shared = serve(["Hel", gate, "lo."]), MemoryClaims(lease=1000)
     async with (
@@ -265,8 +263,8 @@ async def test_a_turn_whose_message_the_response_leaves_out_is_claimed_all_the_s
         assert (await stream.get_final_message()).text == "Hello."
 
 
-async def test_without_shared_claims_it_attaches_at_once(serve: Serve) -> None:
-    """There are no leases in one process."""
+async def test_without_shared_claims_a_takeover_attaches_at_once(serve: Serve) -> None:
+    """A single process has no leases."""
     gate = Gate()
     served = serve(["Hel", gate, "lo."])
     async with AsyncInference(**served.address) as client:
@@ -278,7 +276,7 @@ async def test_without_shared_claims_it_attaches_at_once(serve: Serve) -> None:
         assert [(await stream.get_final_message()).text for stream in (first, taken)] == ["Hello."] * 2
 
 
-async def test_a_turn_that_waits_for_a_person_is_taken_over_as_it_is(serve: Serve) -> None:
+async def test_a_paused_turn_can_be_taken_over(serve: Serve) -> None:
     """Its lease ended with the pause."""
     served, shared = serve([ToolCall("ask", {"question": "Which?"})], ["Done."]), MemoryClaims(lease=1000)
     config = {"name": "asker", "tools": [tool("ask").param("question", string()).build()]}
@@ -294,7 +292,7 @@ async def test_a_turn_that_waits_for_a_person_is_taken_over_as_it_is(serve: Serv
 
 
 def test_without_a_chat_there_is_nothing_to_take_over(serve: Serve, connect: Connect) -> None:
-    """Said by the stream, as for stream_messages; a chat that does not exist is not found."""
+    """The stream raises, as for stream_messages; a chat that does not exist is not found."""
     side = connect(serve(["Hello."]))
     with pytest.raises(InferenceError, match="this agent has no chat yet"):
         side.result(side.agent(AGENT).take_over().get_final_message())
@@ -309,7 +307,7 @@ def test_without_a_chat_there_is_nothing_to_take_over(serve: Serve, connect: Con
 
 
 async def begin(client: AsyncInference, count: int) -> list[str]:
-    """Begin turns and leave them; return their chats."""
+    """Start turns and leave them; return the ids of their chats."""
     chats = []
     for number in range(count):
         agent = client.agent(AGENT)
@@ -319,8 +317,8 @@ async def begin(client: AsyncInference, count: int) -> list[str]:
     return chats
 
 
-async def test_a_supervisor_takes_all_turns_over(serve: Serve) -> None:
-    """Each once, several at once but no more than it may, and what is done with their snapshots is the caller's."""
+async def test_a_supervisor_takes_over_all_turns(serve: Serve) -> None:
+    """Each once, up to the limit at a time; the caller processes their snapshots."""
     gate = Gate()
     served, shared = serve(["Hel", gate, "lo."]), MemoryClaims(lease=1000)
     async with (
@@ -352,8 +350,8 @@ async def test_a_supervisor_takes_all_turns_over(serve: Serve) -> None:
         assert most == 2
 
 
-async def test_what_fails_does_not_hold_up_the_others(serve: Serve) -> None:
-    """A turn that a living worker has, and a chat that is gone, are told as they are."""
+async def test_a_failed_takeover_does_not_affect_the_others(serve: Serve) -> None:
+    """A turn of a running worker and a deleted chat are reported as errors."""
     gates = [Gate(), Gate()]
     served, shared = serve(["Hel", gates[0], "lo."], ["Hel", gates[1], "lo."]), MemoryClaims(lease=1000)
     async with (
@@ -375,8 +373,8 @@ async def test_what_fails_does_not_hold_up_the_others(serve: Serve) -> None:
         await stream.aclose()
 
 
-async def test_leaving_a_supervisor_leaves_its_turns_to_others(serve: Serve) -> None:
-    """At once, as a worker does that is told to stop."""
+async def test_leaving_a_supervisor_releases_its_turns(serve: Serve) -> None:
+    """At once, as for a worker that shuts down."""
     gate = Gate()
     served, shared = serve(["Hel", gate, "lo."]), MemoryClaims(lease=1000)
     async with (
@@ -409,8 +407,8 @@ async def test_leaving_a_supervisor_leaves_its_turns_to_others(serve: Serve) -> 
         assert (await taken.get_final_message()).text == "Hello."
 
 
-async def test_what_the_callers_own_code_raises_ends_the_supervisor(serve: Serve) -> None:
-    """It is no error of a turn."""
+async def test_an_exception_of_the_callers_code_ends_the_supervisor(serve: Serve) -> None:
+    """It is not an error of a turn."""
     served = serve(["Hello."])
     async with AsyncInference(**served.address) as client:
         chats = await begin(client, 1)
@@ -427,45 +425,45 @@ async def test_what_the_callers_own_code_raises_ends_the_supervisor(serve: Serve
             Supervisor(lambda chat_id: client.agent(AGENT, chat_id=chat_id), at_once=0)
 
 
-# -- a store that is lost ----------------------------------------------------------------------------------------------
+# -- an unavailable store ----------------------------------------------------------------------------------------------
 
 
 class Unreachable(WorkerClaims):
-    """Claims that are lost while the test says so."""
+    """A store that is unavailable while ``lost`` is set."""
 
     lost = False
 
-    def _look(self) -> None:
+    def _check_available(self) -> None:
         if self.lost:
             raise ClaimStoreError("the store cannot be reached")
 
     async def check(self) -> None:
         """As the shared store, unless it is lost."""
-        self._look()
+        self._check_available()
 
     async def claim(self, key: str, owner: str, scope: str = "") -> Claim:
         """As the shared store, unless it is lost."""
-        self._look()
+        self._check_available()
         return await super().claim(key, owner, scope)
 
     async def renew(self, holdings: Sequence[HeldClaim]) -> list[bool]:
         """As the shared store, unless it is lost."""
-        self._look()
+        self._check_available()
         return await super().renew(holdings)
 
     async def record(self, holding: HeldClaim, result: str) -> bool:
         """As the shared store, unless it is lost."""
-        self._look()
+        self._check_available()
         return await super().record(holding, result)
 
     async def complete(self, holding: HeldClaim, result: str | None = None) -> None:
         """As the shared store, unless it is lost."""
-        self._look()
+        self._check_available()
         await super().complete(holding, result)
 
     async def release(self, holding: HeldClaim, *, abandon: bool = False) -> None:
         """As the shared store, unless it is lost."""
-        self._look()
+        self._check_available()
         await super().release(holding, abandon=abandon)
 
 
@@ -483,8 +481,8 @@ def look_up(gate: Gate | None = None) -> dict[str, Any]:
     return {"name": "librarian", "tools": [tool("look_up").handler(handler).build()]}
 
 
-async def test_turns_under_way_finish_without_the_store(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """The call that was claimed before it was lost is answered, and the turn goes on to its end."""
+async def test_turns_in_progress_finish_without_the_store(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """The call that was claimed before is answered, and the turn continues to its end."""
     gate, served = Gate(), serve(CALL, ["A bird."])
     claims = Unreachable(MemoryClaims(lease=0.3))
     async with AsyncInference(**served.address, claims=claims) as client:
@@ -498,7 +496,7 @@ async def test_turns_under_way_finish_without_the_store(serve: Serve, caplog: py
 
 
 async def test_a_new_claim_fails_without_the_store(serve: Serve) -> None:
-    """A typed error, with the chat to take up later; nothing was run or sent. Turns without claims of calls go on."""
+    """With a typed error that has the chat's id; nothing was run or sent. Turns that need no claims continue."""
     served = serve(CALL, ["A bird."], ["Hello."])
     claims = Unreachable(MemoryClaims(lease=30))
     async with AsyncInference(**served.address, claims=claims) as client:
@@ -518,17 +516,17 @@ async def test_a_new_claim_fails_without_the_store(serve: Serve) -> None:
 
 
 class Refusing(Unreachable):
-    """Claims that refuse this program while the test says so, as when its password was changed."""
+    """A store that refuses access while the test says so, as when its password was changed."""
 
     def _look(self) -> None:
         if self.lost:
             raise ConfigurationError("the store refuses this program")
 
 
-async def test_a_message_is_followed_whose_turn_the_store_refuses_to_claim(
+async def test_a_reply_is_delivered_even_if_its_turn_cannot_be_claimed(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It was sent: its reply is not thrown away."""
+    """The message was sent, so its reply is not thrown away."""
     claims = Refusing(MemoryClaims(lease=30))
     async with AsyncInference(**serve(["Hello."]).address, claims=claims) as client:
         claims.lost = True
@@ -537,7 +535,7 @@ async def test_a_message_is_followed_whose_turn_the_store_refuses_to_claim(
 
 
 class Slow(Unreachable):
-    """Claims that need longer than a lease to find out that they are lost."""
+    """A store that takes longer than a lease to fail."""
 
     renewals = 0
 
@@ -549,8 +547,8 @@ class Slow(Unreachable):
         return await super().renew(holdings)
 
 
-async def test_a_turn_does_not_wait_for_the_store_again_and_again(serve: Serve) -> None:
-    """Once in each lease it asks whether the turn is still its own, however long the store lets it wait."""
+async def test_a_turn_waits_for_the_store_once_per_lease(serve: Serve) -> None:
+    """It then asks whether it still has the turn, however long the store takes to respond."""
     pieces = [f"{number} " for number in range(40)]
     gates = [Gate() for _ in pieces]
     served = serve([step for pair in zip(gates, pieces, strict=True) for step in pair])
@@ -568,7 +566,7 @@ async def test_a_turn_does_not_wait_for_the_store_again_and_again(serve: Serve) 
 
 
 async def test_a_call_that_on_tool_call_has_answered_needs_no_store(serve: Serve) -> None:
-    """Its result is at the service already."""
+    """The service already has its result."""
     served = serve(CALL, ["A bird."])
     claims = Unreachable(MemoryClaims(lease=30))
     async with AsyncInference(**served.address, claims=claims) as client:
@@ -581,7 +579,7 @@ async def test_a_call_that_on_tool_call_has_answered_needs_no_store(serve: Serve
         assert (await agent.send_message("Hi", on_tool_call=answers)).text == "A bird."
 
 
-async def test_a_program_may_go_on_without_the_store(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_program_can_continue_without_the_store(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     """Each call still runs once in this process."""
     served = serve(CALL, ["A bird."])
     claims = Unreachable(MemoryClaims(lease=30))
@@ -596,7 +594,7 @@ async def test_a_program_may_go_on_without_the_store(serve: Serve, caplog: pytes
 
 
 class Faulty(WorkerClaims):
-    """Claims with a mistake, which shows once."""
+    """A store that raises an unexpected exception once."""
 
     failed = False
 
@@ -608,8 +606,10 @@ class Faulty(WorkerClaims):
         return await super().renew(holdings)
 
 
-async def test_leases_are_renewed_after_a_mistake_of_the_store(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """It is in the log, and the worker keeps its calls."""
+async def test_leases_are_renewed_after_an_exception_in_the_store(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged, and the worker keeps its calls."""
     gate, served = Gate(), serve(CALL, ["A bird."])
     shared = MemoryClaims(lease=0.3)
     claims = Faulty(shared)
@@ -628,8 +628,8 @@ async def test_leases_are_renewed_after_a_mistake_of_the_store(serve: Serve, cap
     assert "failed to renew leases" in caplog.text
 
 
-def test_nothing_is_kept_of_event_loops_that_have_ended(serve: Serve) -> None:
-    """Also of one that ended in the middle of a turn."""
+def test_nothing_is_kept_of_closed_event_loops(serve: Serve) -> None:
+    """Even of one that was closed in the middle of a turn."""
     gate = Gate()
     served, shared = serve(["Hel", gate, "lo."]), MemoryClaims(lease=1000)
     client = AsyncInference(**served.address, claims=shared)
@@ -649,7 +649,7 @@ def test_nothing_is_kept_of_event_loops_that_have_ended(serve: Serve) -> None:
     asyncio.run(client.aclose())
 
 
-async def test_a_lost_store_is_told_when_a_client_is_entered(serve: Serve) -> None:
+async def test_an_unavailable_store_is_reported_when_a_client_is_entered(serve: Serve) -> None:
     """Before anything is sent; nothing is left behind."""
     claims, served = Unreachable(MemoryClaims(lease=30)), serve(["Hello."])
     claims.lost = True
@@ -659,8 +659,8 @@ async def test_a_lost_store_is_told_when_a_client_is_entered(serve: Serve) -> No
         await asyncio.to_thread(Inference(**served.address, claims=claims).__enter__)
 
 
-async def test_closing_a_client_releases_what_it_holds(serve: Serve) -> None:
-    """A stream that was not closed before is left to other workers at once."""
+async def test_closing_a_client_releases_its_leases(serve: Serve) -> None:
+    """A turn whose stream was not closed before is available to other workers at once."""
     gate = Gate()
     served, shared = serve(["Hel", gate, "lo."]), MemoryClaims(lease=1000)
     async with AsyncInference(**served.address, claims=shared) as one:
@@ -674,7 +674,7 @@ async def test_closing_a_client_releases_what_it_holds(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("cls", [AsyncInference, Inference])
-def test_wrong_arguments_are_told_at_once(cls: Any) -> None:
+def test_wrong_arguments_are_reported_at_once(cls: Any) -> None:
     """By the constructor."""
     with pytest.raises(ConfigurationError, match="claims must be a ClaimStore, such as RedisClaims"):
         cls("inf_key", claims="redis://localhost")

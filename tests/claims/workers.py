@@ -1,4 +1,4 @@
-"""Workers that share claims, in one process, of which some stop without a word."""
+"""Workers that share claims, in one process, and that can be suspended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Clock", "WorkerClaims"]
 
 
 class Clock:
-    """A clock that a test sets forward."""
+    """A clock that a test can advance."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -22,7 +22,7 @@ class Clock:
 
 
 class WorkerClaims(ClaimStore):
-    """The view that one worker has of shared claims; a worker that is ``stopped`` renews nothing until it goes on.
+    """One worker's access to shared claims; while it is ``stopped``, nothing is renewed.
 
     Args:
         shared: The claims.
@@ -40,7 +40,7 @@ class WorkerClaims(ClaimStore):
         await self.shared.check()
 
     async def claim(self, key: str, owner: str, scope: str = "") -> Claim:
-        """As the shared store; the keys are noted."""
+        """As the shared store; the keys are recorded."""
         self.claimed.append(key)
         return await self.shared.claim(key, owner, scope)
 
