@@ -1,4 +1,4 @@
-"""A real redis-server for tests, which may be killed, stopped, and started again with what it has written."""
+"""A real redis-server for tests, which can be killed, suspended, and restarted with its data."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ READY = "Ready to accept connections"
 
 
 class RedisServer:
-    """Debian's redis-server on a free loopback port, with an append-only file; ``with`` starts it.
+    """Debian's redis-server on a free loopback port, with an append-only file; a context manager that runs it.
 
     Args:
-        password: What clients have to give; none is asked for without it.
-        fsync: When the append-only file reaches the disk. With ``"always"`` no write that was answered is lost when the
-            server is killed. With ``"everysec"`` writes that were answered while the disk was slow may be.
+        password: The password that clients need, or None.
+        fsync: When the append-only file is written to disk. With ``"always"``, no acknowledged write is lost when the
+            server is killed. With ``"everysec"``, acknowledged writes may be lost if the disk is slow.
     """
 
     def __init__(self, *, password: str | None = None, fsync: str = "always") -> None:
@@ -37,27 +37,27 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """The address for clients, with the password."""
+        """The URL for clients, with the password."""
         return f"redis://{f':{self._password}@' if self._password else ''}127.0.0.1:{self.port}/0"
 
     @property
     def pid(self) -> int:
-        """The process that is running."""
+        """The id of the running process."""
         return self._running().pid
 
     @property
     def home(self) -> Path:
-        """The directory of everything it writes."""
+        """The directory of its files."""
         return self._home
 
     @property
     def log(self) -> str:
-        """What it has said so far, in all its lives."""
+        """The log of all its runs so far."""
         path = self._home / "redis.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
     def start(self) -> None:
-        """Start it, on the port and with the data that it had before, and wait until it answers."""
+        """Start it on the same port with the same data, and wait until it is ready."""
         assert self._process is None, "it is running"
         ready = self.log.count(READY)
         process = subprocess.Popen(
@@ -68,31 +68,31 @@ class RedisServer:
             wait_until(
                 lambda: process.poll() is not None or self.log.count(READY) > ready, "Redis started", STARTS_WITHIN
             )
-            assert process.poll() is None, f"Redis ended at its start:\n{self.log[-2000:]}"
+            assert process.poll() is None, f"Redis exited at startup:\n{self.log[-2000:]}"
         except BaseException:
             self.kill()
             raise
 
     def stop(self) -> None:
-        """Ask it to end, and wait until it has: connections are closed, all data is on the disk."""
+        """Shut it down and wait: connections are closed, and all data is on disk."""
         process = self._running()
-        process.send_signal(signal.SIGCONT)  # one that is paused could not listen
+        process.send_signal(signal.SIGCONT)  # a suspended process does not handle SIGTERM
         process.terminate()
         process.wait(STARTS_WITHIN)
         self._process = None
 
     def kill(self) -> None:
-        """End it at once, as ``kill -9`` or the kernel would."""
+        """Kill it, as with ``kill -9``."""
         process = self._running()
         process.kill()
         process.wait()
         self._process = None
 
     def restart(self, *, hard: bool = False) -> None:
-        """End it and start it again on the same port with its data.
+        """Stop it, and start it again on the same port with its data.
 
         Args:
-            hard: Kill it instead of asking it to end.
+            hard: Whether to kill it instead of shutting it down.
         """
         if hard:
             self.kill()
@@ -101,11 +101,11 @@ class RedisServer:
         self.start()
 
     def pause(self) -> None:
-        """Stop it (SIGSTOP): connections are kept, and nobody answers."""
+        """Suspend it (SIGSTOP): connections stay open, without responses."""
         self._running().send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Resume it (SIGCONT)."""
         self._running().send_signal(signal.SIGCONT)
 
     def __enter__(self) -> Self:
@@ -141,7 +141,7 @@ class RedisServer:
 
 
 def free_port() -> int:
-    """Return a port that nothing on this machine listens on at the moment."""
+    """Return a port that is currently unused."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

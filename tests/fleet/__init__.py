@@ -1,1 +1,1 @@
-"""The example of a fleet, with all of its processes: Redis, fronts, workers, and an embedded runtime."""
+"""Tests of the fleet example with all of its processes: Redis, fronts, workers, and an embedded runtime."""

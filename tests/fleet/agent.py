@@ -1,4 +1,4 @@
-"""The agent of the workers under test: a tool that writes down each start and waits until the test lets it end."""
+"""The agent of the workers under test: its tool logs each start, and waits until the test lets it finish."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from inferencesh import ToolContext, string, tool
 
 __all__ = ["AGENT", "HOME"]
 
-HOME = "FLEET_TEST_HOME"  # the environment variable with the directory in which tests and handlers meet
+HOME = "FLEET_TEST_HOME"  # the environment variable with the directory that tests and handlers share
 
 
 async def look_up(what: str, context: ToolContext) -> str:
-    """Write down which process has started, and wait for a file of that name."""
+    """Log the name of the worker and the attempt, and wait for a file named like the argument."""
     home = Path(os.environ[HOME])
     with (home / "starts").open("a") as starts:
         starts.write(f"{os.environ['FLEET_NAME']} {context.attempt}\n")
@@ -24,7 +24,7 @@ async def look_up(what: str, context: ToolContext) -> str:
 
 
 def book(what: str) -> str:
-    """Run once a person has approved it."""
+    """Book; runs only after approval."""
     return f"{what} is booked"
 
 

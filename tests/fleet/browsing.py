@@ -1,4 +1,4 @@
-"""What a browser does with a front: it sends messages and follows turns."""
+"""The requests of a browser to a front: it sends messages and follows turns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import httpx
 
-__all__ = ["Event", "follow", "followed", "post"]
+__all__ = ["Event", "follow", "open_events", "post"]
 
 
 @attrs.frozen
@@ -23,7 +23,7 @@ class Event:
 
 
 def post(front: httpx.Client, text: str = "Hello", **options: Any) -> str:
-    """Send a message; returns the id of its turn."""
+    """Send a message; return the id of its turn."""
     headers = options.pop("headers", {})
     answer = front.post("/chat", json={"text": text, **options}, headers=headers)
     assert answer.status_code == 202, answer.text
@@ -32,8 +32,8 @@ def post(front: httpx.Client, text: str = "Hello", **options: Any) -> str:
 
 
 @contextmanager
-def followed(front: httpx.Client, turn_id: str, after: str = "", **headers: str) -> Iterator[Iterator[Event]]:
-    """Follow a turn; returns its events as they come."""
+def open_events(front: httpx.Client, turn_id: str, after: str = "", **headers: str) -> Iterator[Iterator[Event]]:
+    """Open the events of a turn; return an iterator of the events as they arrive."""
     if after:
         headers["Last-Event-ID"] = after
     with front.stream("GET", f"/turns/{turn_id}/events", headers=headers) as response:
@@ -43,12 +43,12 @@ def followed(front: httpx.Client, turn_id: str, after: str = "", **headers: str)
 
 def follow(front: httpx.Client, turn_id: str, after: str = "", **headers: str) -> list[Event]:
     """Follow a turn to the end of the response."""
-    with followed(front, turn_id, after, **headers) as events:
+    with open_events(front, turn_id, after, **headers) as events:
         return list(events)
 
 
 def events_of(response: httpx.Response) -> Iterator[Event]:
-    """Yield the events of a response; comments are left out."""
+    """Yield the events of a response, without comments."""
     fields: dict[str, str] = {}
     for line in response.iter_lines():
         if not line and "data" in fields:

@@ -17,21 +17,21 @@ __all__ = ["MakeFleet"]
 
 
 class MakeFleet(Protocol):
-    """Makes a fleet; see ``Fleet``."""
+    """Creates a fleet; see ``Fleet``."""
 
     def __call__(self, *steps: list[Step], **settings: str) -> Fleet: ...
 
 
 @pytest.fixture(scope="session")
 def fork_server() -> Iterator[ForkServer]:
-    """What starts processes without importing everything anew."""
+    """A fork server, which starts processes without importing all modules again."""
     with ForkServer() as fork_server:
         yield fork_server
 
 
 @pytest.fixture
 def make_fleet(fork_server: ForkServer, tmp_path: Path) -> MakeFleet:
-    """Make a fleet whose model answers by a script."""
+    """Return a function that creates a fleet with a scripted model."""
 
     def make(*steps: list[Step], **settings: str) -> Fleet:
         return Fleet(fork_server, tmp_path, *steps, **settings)

@@ -1,4 +1,4 @@
-"""A fleet for a test: Redis, a scripted runtime in this process, and fronts and workers in processes of their own."""
+"""A fleet for a test: Redis, a scripted runtime in this process, and fronts and workers in separate processes."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ STARTS_WITHIN = 60.0  # seconds; other tests may keep the machine busy
 
 
 class Fleet:
-    """Fronts and workers under test; ``with`` starts Redis and the runtime and ends everything.
+    """Fronts and workers under test; a context manager that starts Redis and the runtime, and stops everything.
 
     Args:
-        fork_server: What starts the processes.
-        home: A directory of the test's own.
+        fork_server: Starts the processes.
+        home: A temporary directory of the test.
         steps: The script of the model.
-        settings: More environment variables of the processes.
+        settings: Additional environment variables of all processes.
 
     Attributes:
-        fronts: What talks to the fronts, by their names.
+        fronts: The HTTP clients of the fronts, by name.
     """
 
     def __init__(self, fork_server: ForkServer, home: Path, *steps: Sequence[Step], **settings: str) -> None:
@@ -60,11 +60,11 @@ class Fleet:
                 assert "Traceback" not in self.log(name), f"{name}: {self.log(name)}"
 
     def start(self, *names: str, **settings: str) -> None:
-        """Start fronts and workers, as their names say, side by side; returns once all of them can be used.
+        """Start fronts and workers concurrently, and wait until all of them are ready.
 
         Args:
-            names: Such as "front 1" and "worker 2"; "taskiq" is a worker that Taskiq's own command runs.
-            settings: More environment variables of these.
+            names: Names such as "front 1" and "worker 2"; "taskiq" is a worker that the command of Taskiq runs.
+            settings: Additional environment variables of these processes.
         """
         for name in names:
             if name.startswith("front"):
@@ -81,25 +81,25 @@ class Fleet:
             wait_until(lambda name=name: self._is_ready(name), f"the start of {name}", STARTS_WITHIN)  # type: ignore[misc]
 
     def __getitem__(self, name: str) -> Process:
-        """The process of this name."""
+        """The process with a name."""
         return self._processes[name]
 
     def log(self, name: str) -> str:
-        """What a process has written so far."""
+        """Return the log of a process so far."""
         return self._log(name).read_text()
 
     @property
     def starts(self) -> list[str]:
-        """The starts of the tool ``look_up``: the name of the worker and the attempt."""
+        """The starts of the tool ``look_up``, each as the name of the worker and the attempt."""
         path = self.home / "starts"
         return path.read_text().splitlines() if path.exists() else []
 
-    def until_started(self, *starts: str) -> None:
-        """Wait until the tool has been started by these workers."""
+    def wait_for_starts(self, *starts: str) -> None:
+        """Wait until exactly these starts of the tool are logged."""
         wait_until(lambda: self.starts == list(starts), f"the tool was started by {starts}", STARTS_WITHIN)
 
-    def let_end(self, what: str) -> None:
-        """Let the tool end."""
+    def finish_tool(self, what: str) -> None:
+        """Let the tool finish."""
         (self.home / what).touch()
 
     def _start(self, name: str, arguments: Sequence[str], settings: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""A person decides on what the agent wants to do, and whichever worker is free goes on."""
+"""A person decides on a tool call, and any worker resumes the turn."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ BOOK = ToolCall("book", {"what": "Lisbon"})
 
 
 @pytest.mark.parametrize(("approved", "result"), [(True, "Lisbon is booked"), (False, "too far")])
-def test_the_turn_goes_on_with_the_decision(make_fleet: MakeFleet, approved: bool, result: str) -> None:
-    """It pauses without a worker, and is taken up again once; the same decision a second time is a conflict."""
+def test_a_decision_resumes_the_turn(make_fleet: MakeFleet, approved: bool, result: str) -> None:
+    """It pauses without a worker and is resumed once; repeating the decision is a conflict."""
     with make_fleet(["Shall I? ", BOOK], ["As you wish."]) as fleet:
         fleet.start("front", "worker 1")
         front = fleet.fronts["front"]
@@ -35,7 +35,7 @@ def test_the_turn_goes_on_with_the_decision(make_fleet: MakeFleet, approved: boo
         assert rest[-1].data["text"] == "As you wish."
         (told,) = [message.text for message in fleet.runtime.script.asked[-1].messages if message.role == "tool"]
         assert result in told
-        whole = follow(front, turn_id)  # as after a reload of the page: the pause is not the end any more
+        whole = follow(front, turn_id)  # as after a reload of the page: the pause is no longer the end
         assert [event.name for event in whole if event.name != "message"] == [
             "worker",
             "input_required",

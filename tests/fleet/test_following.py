@@ -1,4 +1,4 @@
-"""Browsers follow a turn through one front and another: nothing is missed and nothing comes twice."""
+"""Browsers follow a turn through several fronts, without missing or repeating an event."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ import pytest
 
 from tests.support import Gate
 
-from .browsing import Event, follow, followed, post
+from .browsing import Event, follow, open_events, post
 from .conftest import MakeFleet
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(180)]
 
 
 def texts(events: list[Event]) -> list[str]:
-    """The texts of the snapshots."""
+    """Return the texts of the snapshots."""
     return [event.data["text"] for event in events if "text" in event.data]
 
 
 def in_order(ids: list[str]) -> bool:
-    """Whether the ids of events are those of a stream: each behind the one before."""
+    """Whether the ids of events increase."""
     pairs = [tuple(map(int, each.split("-"))) for each in ids]
     return pairs == sorted(set(pairs))
 
 
-def test_a_browser_goes_on_at_another_front_where_it_has_stopped(make_fleet: MakeFleet) -> None:
-    """By the header or the query; and one that comes late finds the newest snapshot, and who has written it."""
+def test_a_browser_resumes_at_another_front(make_fleet: MakeFleet) -> None:
+    """With the header or the query; a late browser gets the newest snapshot, and the worker that wrote it."""
     gate = Gate()
     with make_fleet(["One ", "two ", gate, "three ", "four."]) as fleet:
         fleet.start("front 1", "front 2", "worker 1")
         one, two = fleet.fronts.values()
         turn_id = post(one)
         seen: list[Event] = []
-        with followed(one, turn_id) as events:
+        with open_events(one, turn_id) as events:
             for event in events:
                 seen.append(event)
                 if event.data.get("text") == "One two ":
@@ -55,14 +55,14 @@ def test_a_browser_goes_on_at_another_front_where_it_has_stopped(make_fleet: Mak
         assert [event.name for event in late] == ["worker", "done"]
 
 
-def test_a_front_that_is_told_to_end_sends_its_browsers_to_another_one(make_fleet: MakeFleet) -> None:
-    """At once, although nothing happens in the turn; the browser misses nothing."""
+def test_a_front_that_shuts_down_ends_its_event_streams(make_fleet: MakeFleet) -> None:
+    """At once, even if the turn produces no events; the browser misses nothing at another front."""
     gate = Gate()
     with make_fleet(["One ", gate, "two."]) as fleet:
         fleet.start("front 1", "front 2", "worker 1")
         one, two = fleet.fronts.values()
         turn_id = post(one)
-        with followed(one, turn_id) as events:
+        with open_events(one, turn_id) as events:
             seen = [next(events), next(events)]
             started = time.monotonic()
             fleet["front 1"].terminate()
@@ -74,14 +74,14 @@ def test_a_front_that_is_told_to_end_sends_its_browsers_to_another_one(make_flee
         assert texts(follow(two, turn_id, seen[-1].id))[-1] == "One two."
 
 
-def test_browsers_follow_through_a_restart_of_redis(make_fleet: MakeFleet) -> None:
-    """The response may end; the next one goes on behind the last event, and the turn ends."""
+def test_browsers_resume_after_a_restart_of_redis(make_fleet: MakeFleet) -> None:
+    """The response may end; the next one continues after the last event, and the turn ends."""
     gate = Gate()
     with make_fleet(["One ", gate, "two."]) as fleet:
         fleet.start("front", "worker 1")
         front = fleet.fronts["front"]
         turn_id = post(front)
-        with followed(front, turn_id) as events:
+        with open_events(front, turn_id) as events:
             seen = [next(events), next(events)]
             fleet.redis.restart()
             gate.open()

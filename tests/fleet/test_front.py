@@ -1,4 +1,4 @@
-"""A front: what it takes, what it refuses, and that any front can follow any turn."""
+"""The requests that a front accepts and rejects."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ pytestmark = [pytest.mark.redis, pytest.mark.timeout(180)]
 
 @pytest.fixture
 def fleet(make_fleet: MakeFleet) -> Iterator[Fleet]:
-    """A fleet without workers, and with narrow limits."""
+    """A fleet without workers, and with low limits."""
     with make_fleet(FLEET_TENANT_LIMIT="2", FLEET_QUEUE_LIMIT="3") as fleet:
         yield fleet
 
 
 @pytest.fixture
 def front(fleet: Fleet) -> httpx.Client:
-    """A front of it."""
+    """A front of the fleet."""
     fleet.start("front")
     return fleet.fronts["front"]
 
 
 def jobs(front: httpx.Client) -> dict[str, float]:
-    """The jobs of the queue as the front's metrics tell them."""
+    """Return the number of jobs in each state, from the metrics of the front."""
     lines = front.get("/metrics").text.splitlines()
     states = [line.removeprefix('fleet_jobs{state="').split('"} ') for line in lines if line.startswith("fleet_jobs{")]
     return {state: float(number) for state, number in states}
 
 
 def test_the_same_turn_id_twice_is_one_turn(front: httpx.Client) -> None:
-    """A browser that does not know whether its message has arrived sends it again."""
+    """A browser that does not know whether its message arrived sends it again."""
     assert post(front, turn_id="t1") == "t1"
     assert post(front, turn_id="t1") == "t1"
     assert jobs(front) == {"waiting": 1, "working": 0}
@@ -44,8 +44,8 @@ def test_the_same_turn_id_twice_is_one_turn(front: httpx.Client) -> None:
     assert jobs(front)["waiting"] == 3
 
 
-def test_a_tenant_may_have_so_many_turns_in_flight_and_no_more(front: httpx.Client) -> None:
-    """Others are not held up by it; what was refused is not queued, and may be sent again under the same id."""
+def test_the_turns_in_flight_of_a_tenant_are_limited(front: httpx.Client) -> None:
+    """Other tenants are not affected; a rejected message is not queued, and can be sent again with the same id."""
     post(front)
     post(front)
     refused = front.post("/chat", json={"text": "One more", "turn_id": "t3"})
@@ -55,8 +55,8 @@ def test_a_tenant_may_have_so_many_turns_in_flight_and_no_more(front: httpx.Clie
     post(front, headers={"X-Tenant": "other"})
 
 
-def test_a_queue_that_is_too_long_is_told_of(front: httpx.Client) -> None:
-    """Nobody waits in a queue that nobody can work off."""
+def test_the_length_of_the_queue_is_limited(front: httpx.Client) -> None:
+    """No message waits in a queue that the workers cannot keep up with."""
     for tenant in ("a", "b", "c"):
         post(front, headers={"X-Tenant": tenant})
     refused = front.post("/chat", json={"text": "One more"}, headers={"X-Tenant": "d"})
@@ -65,7 +65,7 @@ def test_a_queue_that_is_too_long_is_told_of(front: httpx.Client) -> None:
 
 
 def test_a_turn_belongs_to_its_tenant(front: httpx.Client) -> None:
-    """Others can neither follow it, decide on its calls, nor take its id; and a chat is nobody's until it is known."""
+    """Others cannot follow it, decide on its calls, or take its id; an unknown chat belongs to nobody."""
     post(front, turn_id="t1", headers={"X-Tenant": "a"})
     other = {"X-Tenant": "b"}
     assert front.get("/turns/t1/events", headers=other).status_code == 404
@@ -77,8 +77,8 @@ def test_a_turn_belongs_to_its_tenant(front: httpx.Client) -> None:
     assert front.post("/chat", json={"text": "Hi", "chat_id": "no-such-chat"}).status_code == 404
 
 
-def test_what_cannot_be_right_is_refused(front: httpx.Client) -> None:
-    """With the field that is wrong, and without a word of what was sent."""
+def test_invalid_requests_are_rejected(front: httpx.Client) -> None:
+    """The response names the invalid field without repeating the input."""
     wrong: list[tuple[dict[str, str], dict[str, str]]] = [
         ({}, {}),
         ({"text": " "}, {}),
@@ -96,8 +96,8 @@ def test_what_cannot_be_right_is_refused(front: httpx.Client) -> None:
     assert front.get("/turns/t1/events?last_event_id=1-0-0").status_code == 422
 
 
-def test_a_message_is_refused_while_redis_is_away(fleet: Fleet, front: httpx.Client) -> None:
-    """With a time after which to try again; the front recovers by itself."""
+def test_a_message_is_rejected_while_redis_is_unavailable(fleet: Fleet, front: httpx.Client) -> None:
+    """With a Retry-After; the front recovers by itself."""
     post(front, turn_id="t1")
     fleet.redis.stop()
     refused = front.post("/chat", json={"text": "Hi", "turn_id": "t2"})

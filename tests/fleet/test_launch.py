@@ -1,4 +1,4 @@
-"""The command that brings a whole fleet up: what ``make demo-fleet`` runs, and what it shows in a browser."""
+"""The command behind ``make demo-fleet``, which starts a whole fleet, and its page in a browser."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PATIENCE = 60_000  # milliseconds; other tests may keep the machine busy
 
 @contextmanager
 def launched(tmp_path: Path, *options: str, **settings: str) -> Iterator[tuple[str, str]]:
-    """Run a fleet; returns its address and its first lines. Ctrl-C must end all of it, without an error."""
+    """Run a fleet; return its address and first lines of output. Ctrl-C must stop all of it without an error."""
     environment: Mapping[str, str] = {**os.environ, "TMPDIR": str(tmp_path), **settings}
     with start([*LAUNCH, *options], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
@@ -42,28 +42,28 @@ def launched(tmp_path: Path, *options: str, **settings: str) -> Iterator[tuple[s
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=60)
         finally:
-            process.terminate()  # rather than kill, which would leave what it has started
+            process.terminate()  # not kill, which would leave its child processes running
             process.wait(60)
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
-    assert not list(tmp_path.iterdir()), "what Redis has written is gone"
-    assert not running(str(tmp_path)), "no process is left"
+    assert not list(tmp_path.iterdir()), "temporary files are left"
+    assert not running(str(tmp_path)), "processes are left"
 
 
 def running(text: str) -> list[str]:
-    """The processes whose environment has a text."""
+    """Return the command lines of the processes whose environment contains a text."""
     found = []
     for process in Path("/proc").iterdir():
         try:
             if process.name.isdigit() and text in (process / "environ").read_text(errors="replace"):
                 found.append((process / "cmdline").read_text().replace("\0", " "))
-        except OSError:  # it has ended, or is somebody else's
+        except OSError:  # it has exited, or belongs to another user
             continue
     return found
 
 
-def test_a_fleet_comes_up_with_one_command_and_ends_with_ctrl_c(tmp_path: Path) -> None:
-    """Its page is there as soon as its address is; nothing is left of it afterwards."""
+def test_one_command_starts_a_fleet_and_ctrl_c_stops_it(tmp_path: Path) -> None:
+    """The page is available as soon as its address is printed; no process or file is left behind."""
     with launched(tmp_path, "--workers", "1", "--fronts", "1") as (address, lines):
         page = httpx.get(address, timeout=60, trust_env=False)
         assert "<!doctype html>" in page.text
@@ -72,8 +72,8 @@ def test_a_fleet_comes_up_with_one_command_and_ends_with_ctrl_c(tmp_path: Path) 
         assert "a simulated model answers" in lines
 
 
-def test_without_redis_it_says_how_to_install_it(tmp_path: Path) -> None:
-    """And a port that is taken is told of."""
+def test_without_redis_the_command_says_how_to_install_it(tmp_path: Path) -> None:
+    """It exits with status 1."""
     environment = {**os.environ, "PATH": str(tmp_path)}
     done = subprocess.run(LAUNCH, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout[-50:]) == (1, "")
@@ -81,12 +81,12 @@ def test_without_redis_it_says_how_to_install_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.browser
-async def test_the_page_shows_a_takeover_in_the_middle_of_a_tool(tmp_path: Path) -> None:
-    """The worker that answers is killed by the page's button; another one takes over, and the reply is whole."""
+async def test_the_page_shows_a_takeover_during_a_tool_call(tmp_path: Path) -> None:
+    """The button on the page kills the worker that is answering; another one takes over, and the reply is complete."""
     failures: list[str] = []
     with launched(tmp_path, "--workers", "2", FLEET_TOOL_SECONDS="6", FLEET_PACE="0.02") as (address, _):
         async with async_playwright() as playwright:
-            # As root, which CI is, Chromium has no sandbox; it opens pages of this test alone.
+            # Chromium has no sandbox when it runs as root, as in CI; it opens only pages of this test.
             browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
             page = await browser.new_page()
             page.set_default_timeout(PATIENCE)

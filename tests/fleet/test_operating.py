@@ -1,4 +1,4 @@
-"""What operators see: metrics of each process, and one trace from the browser to the tool."""
+"""Metrics of each process, and one trace from the browser to the tool."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 LOOK_UP = ToolCall("look_up", {"what": "price"})
 
 
-def test_one_trace_leads_from_the_browser_to_the_tool(make_fleet: MakeFleet, tmp_path: Path) -> None:
-    """Browser > front > queue > worker > turn > tool, in the spans of two processes; what was said is in none."""
+def test_one_trace_connects_the_browser_and_the_tool(make_fleet: MakeFleet, tmp_path: Path) -> None:
+    """Browser > front > queue > worker > turn > tool, in the spans of two processes; no span contains message text."""
     file = tmp_path / "traces.jsonl"
     with make_fleet(["Secret. ", LOOK_UP], ["Found."], FLEET_TRACES=str(file)) as fleet:
-        fleet.let_end("price")
+        fleet.finish_tool("price")
         fleet.start("front", "worker 1")
         front = fleet.fronts["front"]
         turn_id = post(front, "A secret?", headers={"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"})
@@ -48,21 +48,21 @@ def test_one_trace_leads_from_the_browser_to_the_tool(make_fleet: MakeFleet, tmp
     assert "ecret" not in file.read_text()
 
 
-def test_prometheus_is_told_what_fronts_and_workers_do(make_fleet: MakeFleet) -> None:
-    """Each on a port of its own; and no name of a tenant, which would make a series for each."""
+def test_fronts_and_workers_have_metrics(make_fleet: MakeFleet) -> None:
+    """Each on its own port, and without the names of tenants, each of which would create a time series."""
     port = free_port()
     with make_fleet(["Wait. ", LOOK_UP], ["Found."]) as fleet:
         fleet.start("front")
         fleet.start("worker 1", FLEET_METRICS_PORT=str(port))
         front = fleet.fronts["front"]
         turn_id = post(front, headers={"X-Tenant": "ada"})
-        fleet.until_started("worker 1 1")
+        fleet.wait_for_starts("worker 1 1")
         told = front.get("/metrics").text + httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
         assert "fleet_turns_running 1.0" in told
         assert 'fleet_jobs{state="working"} 1.0' in told
         assert 'fleet_posts_total{outcome="queued"} 1.0' in told
         assert "ada" not in told
-        fleet.let_end("price")
+        fleet.finish_tool("price")
         assert follow(front, turn_id, **{"X-Tenant": "ada"})[-1].name == "done"
 
         def ended() -> bool:

@@ -1,4 +1,4 @@
-"""What browsers are shown of a turn that goes on while Redis is away."""
+"""The events of a turn that continues while Redis is unavailable."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import pytest
 from inferencesh.local import ToolCall
 from tests.support import Gate, wait_until
 
-from .browsing import follow, followed, post
+from .browsing import follow, open_events, post
 from .conftest import MakeFleet
 from .processes import STARTS_WITHIN
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(180)]
 
-NOBODYS = ToolCall("nobodys", {})  # a tool that there is not, after which the agent writes one more message
+UNKNOWN = ToolCall("unknown", {})  # a tool that does not exist, after which the agent writes one more message
 
 
-def test_a_message_that_has_ended_while_redis_was_away_is_shown_whole(make_fleet: MakeFleet) -> None:
-    """Although the next one has ended, too, when it is back: no later snapshot of it comes."""
+def test_a_message_that_ended_while_redis_was_unavailable_is_shown_whole(make_fleet: MakeFleet) -> None:
+    """Even if the next one has also ended by then, so that no later snapshot of it follows."""
     away = Gate()
-    with make_fleet(["One ", away, "two.", NOBODYS], ["Three ", "four."]) as fleet:
+    with make_fleet(["One ", away, "two.", UNKNOWN], ["Three ", "four."]) as fleet:
         fleet.start("front", "worker 1")
         front = fleet.fronts["front"]
         turn_id = post(front)
-        with followed(front, turn_id) as events:
+        with open_events(front, turn_id) as events:
             next(event for event in events if event.data.get("text") == "One ")
         fleet.redis.stop()
         away.open()

@@ -1,4 +1,4 @@
-"""Workers that die, are stopped, are told to end, and lose Redis: their turns end all the same, once."""
+"""Workers that die, are suspended, shut down, or lose Redis: their turns still end, once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from inferencesh.local import ToolCall
 from tests.support import Gate, wait_until
 
-from .browsing import Event, follow, followed, post
+from .browsing import Event, follow, open_events, post
 from .conftest import MakeFleet
 from .processes import STARTS_WITHIN
 
@@ -20,7 +20,7 @@ LOOK_UP = ToolCall("look_up", {"what": "price"})
 
 
 def whole(front: httpx.Client, turn_id: str) -> list[Event]:
-    """The events of a turn to its end, over as many responses as it takes."""
+    """Return all events of a turn up to its final event, over as many responses as necessary."""
     events: list[Event] = []
     while not events or events[-1].name not in {"done", "error", "input_required"}:
         events += follow(front, turn_id, events[-1].id if events else "")
@@ -28,27 +28,27 @@ def whole(front: httpx.Client, turn_id: str) -> list[Event]:
 
 
 def begins(events: list[Event]) -> list[tuple[str, int]]:
-    """Who has begun a turn, and at which attempt."""
+    """Return the workers that have started a turn, and their attempts."""
     return [(event.data["worker"], event.data["attempt"]) for event in events if event.name == "worker"]
 
 
 def is_empty(front: httpx.Client) -> bool:
-    """Whether the queue holds no job, waiting or worked on."""
+    """Whether the queue holds no waiting or running job."""
     metrics = front.get("/metrics").text
     return 'fleet_jobs{state="waiting"} 0.0' in metrics and 'fleet_jobs{state="working"} 0.0' in metrics
 
 
 def test_a_turn_of_a_killed_worker_is_taken_over_on_an_idle_queue(make_fleet: MakeFleet) -> None:
-    """In the middle of a tool, with no other message coming: the tool is started again, and the reply is whole."""
+    """During a tool call, without any other message: the tool is run again, and the reply is complete."""
     with make_fleet(["Wait. ", LOOK_UP], ["It was found."], FLEET_LEASE="1") as fleet:
         fleet.start("front", "worker 1")
         front = fleet.fronts["front"]
         turn_id = post(front)
-        fleet.until_started("worker 1 1")
+        fleet.wait_for_starts("worker 1 1")
         fleet.start("worker 2")
         fleet["worker 1"].kill()
-        fleet.until_started("worker 1 1", "worker 2 2")
-        fleet.let_end("price")
+        fleet.wait_for_starts("worker 1 1", "worker 2 2")
+        fleet.finish_tool("price")
         events = whole(front, turn_id)
         assert begins(events) == [("worker 1", 1), ("worker 2", 2)]
         assert (events[-1].name, events[-1].data["text"]) == ("done", "It was found.")
@@ -57,7 +57,7 @@ def test_a_turn_of_a_killed_worker_is_taken_over_on_an_idle_queue(make_fleet: Ma
 
 
 def test_a_turn_that_lasts_longer_than_the_lease_stays_with_its_worker(make_fleet: MakeFleet) -> None:
-    """A worker that lives renews its jobs; one that is stopped does not, and finds them gone when it goes on."""
+    """A running worker renews its jobs. A suspended one does not, and has lost them when it resumes."""
     with make_fleet(["Wait. ", LOOK_UP], ["It was found."], FLEET_LEASE="1") as fleet:
         fleet.start("front", "worker 1", "worker 2")
         front = fleet.fronts["front"]
@@ -65,26 +65,26 @@ def test_a_turn_that_lasts_longer_than_the_lease_stays_with_its_worker(make_flee
         wait_until(lambda: fleet.starts, "the tool was started", STARTS_WITHIN)
         first = fleet.starts[0].removesuffix(" 1")
         other = "worker 2" if first == "worker 1" else "worker 1"
-        post(front, headers={"X-Tenant": "patient"})  # which makes the workers look around
-        time.sleep(3)  # of the lease, and that nothing happens cannot be waited for
+        post(front, headers={"X-Tenant": "patient"})  # so that the workers search for jobs
+        time.sleep(3)  # longer than the lease; there is no event to wait for, because nothing must happen
         assert f"{other} 2" not in fleet.starts
         fleet[first].pause()
         wait_until(lambda: f"{other} 2" in fleet.starts, "the turn was taken over", STARTS_WITHIN)
         fleet[first].resume()
-        fleet.let_end("price")
+        fleet.finish_tool("price")
         events = whole(front, turn_id)
         assert begins(events) == [(first, 1), (other, 2)]
         assert events[-1].name == "done"
 
 
-def test_a_worker_that_is_told_to_end_ends_its_turns_first(make_fleet: MakeFleet) -> None:
-    """It takes no new one meanwhile."""
+def test_a_worker_that_shuts_down_finishes_its_turns(make_fleet: MakeFleet) -> None:
+    """It takes no new jobs in the meantime."""
     gate = Gate()
     with make_fleet(["One ", gate, "two."], ["Another one."]) as fleet:
         fleet.start("front", "worker 1")
         front = fleet.fronts["front"]
         turn_id = post(front)
-        with followed(front, turn_id) as events:
+        with open_events(front, turn_id) as events:
             seen = [next(events), next(events)]
             fleet["worker 1"].terminate()
             wait_until(lambda: "shutting down" in fleet.log("worker 1"), "the worker is draining", STARTS_WITHIN)
@@ -98,31 +98,31 @@ def test_a_worker_that_is_told_to_end_ends_its_turns_first(make_fleet: MakeFleet
         wait_until(lambda: is_empty(front), "the jobs are acknowledged", STARTS_WITHIN)
 
 
-def test_a_worker_leaves_what_does_not_end_in_time_to_others_at_once(make_fleet: MakeFleet) -> None:
-    """Within seconds, although the lease is a minute: it hands its jobs and leases back."""
+def test_a_worker_that_shuts_down_hands_over_unfinished_turns_at_once(make_fleet: MakeFleet) -> None:
+    """Within seconds, although the lease is a minute: it releases its jobs and leases."""
     with make_fleet(["Wait. ", LOOK_UP], ["It was found."], FLEET_LEASE="60", FLEET_DRAIN="0.2") as fleet:
         fleet.start("front", "worker 1")
         front = fleet.fronts["front"]
         turn_id = post(front)
-        fleet.until_started("worker 1 1")
+        fleet.wait_for_starts("worker 1 1")
         fleet.start("worker 2")
         fleet["worker 1"].terminate()
         fleet["worker 1"].wait()
-        fleet.until_started("worker 1 1", "worker 2 2")
-        fleet.let_end("price")
+        fleet.wait_for_starts("worker 1 1", "worker 2 2")
+        fleet.finish_tool("price")
         events = whole(front, turn_id)
         assert begins(events) == [("worker 1", 1), ("worker 2", 2)]
         assert events[-1].data["text"] == "It was found."
 
 
 def test_workers_survive_a_restart_of_redis(make_fleet: MakeFleet) -> None:
-    """Those that wait for jobs, and the turns in flight; what was queued before is still there."""
+    """Both idle workers and turns in flight; queued jobs are still there."""
     gate = Gate()
     with make_fleet(["One ", gate, "two."], ["Another one."]) as fleet:
         fleet.start("front", "worker 1")
         front = fleet.fronts["front"]
         turn_id = post(front)
-        with followed(front, turn_id) as events:
+        with open_events(front, turn_id) as events:
             next(events)
         fleet.redis.stop()
         gate.open()
@@ -133,7 +133,7 @@ def test_workers_survive_a_restart_of_redis(make_fleet: MakeFleet) -> None:
 
 
 def test_a_job_without_a_worker_waits_for_one(make_fleet: MakeFleet) -> None:
-    """Also the first one of all."""
+    """Even the very first job."""
     with make_fleet(["Hello!"]) as fleet:
         fleet.start("front")
         turn_id = post(fleet.fronts["front"])
@@ -141,8 +141,8 @@ def test_a_job_without_a_worker_waits_for_one(make_fleet: MakeFleet) -> None:
         assert whole(fleet.fronts["front"], turn_id)[-1].data["text"] == "Hello!"
 
 
-def test_a_turn_that_fails_says_so(make_fleet: MakeFleet) -> None:
-    """The last event is the error, without internals; the tenant may send the next message."""
+def test_a_failed_turn_ends_with_an_error_event(make_fleet: MakeFleet) -> None:
+    """Without internal details; the tenant can send the next message."""
     with make_fleet(["Well", ValueError("private")], ["Hello!"], FLEET_TENANT_LIMIT="1") as fleet:
         fleet.start("front", "worker 1")
         front = fleet.fronts["front"]
@@ -151,13 +151,13 @@ def test_a_turn_that_fails_says_so(make_fleet: MakeFleet) -> None:
         assert whole(front, post(front))[-1].data["text"] == "Hello!"
 
 
-def test_a_turn_whose_workers_die_again_and_again_is_given_up(make_fleet: MakeFleet) -> None:
-    """It may be the turn that kills them. Its run is stopped, and the chat can be used again."""
+def test_a_turn_whose_workers_keep_dying_is_given_up(make_fleet: MakeFleet) -> None:
+    """The turn itself may be the cause. Its run is stopped, and the chat can be used again."""
     with make_fleet(["Wait. ", LOOK_UP], ["Hello!"], FLEET_LEASE="1", FLEET_ATTEMPTS="1") as fleet:
         fleet.start("front", "worker 1")
         front = fleet.fronts["front"]
         turn_id = post(front)
-        fleet.until_started("worker 1 1")
+        fleet.wait_for_starts("worker 1 1")
         fleet["worker 1"].kill()
         fleet.start("worker 2")
         events = whole(front, turn_id)
@@ -167,8 +167,8 @@ def test_a_turn_whose_workers_die_again_and_again_is_given_up(make_fleet: MakeFl
         wait_until(lambda: is_empty(front), "the jobs are acknowledged", STARTS_WITHIN)
 
 
-def test_a_worker_says_what_is_wrong_with_its_settings(make_fleet: MakeFleet) -> None:
-    """In one line, at its start."""
+def test_a_worker_reports_wrong_settings(make_fleet: MakeFleet) -> None:
+    """In one line, at startup."""
     with make_fleet(["Hello!"]) as fleet:
         fleet.redis.stop()
         with pytest.raises(AssertionError, match="worker 1: cannot start: "):
@@ -179,8 +179,8 @@ def test_a_worker_says_what_is_wrong_with_its_settings(make_fleet: MakeFleet) ->
             fleet.start("worker 3", REDIS_URL="localhost")
 
 
-def test_a_second_message_goes_to_the_same_chat(make_fleet: MakeFleet) -> None:
-    """Which belongs to its tenant."""
+def test_a_second_message_can_be_sent_to_the_same_chat(make_fleet: MakeFleet) -> None:
+    """But only by the tenant of the chat."""
     with make_fleet(["Hello!"], ["Again!"]) as fleet:
         fleet.start("front", "worker 1")
         front = fleet.fronts["front"]
@@ -191,8 +191,8 @@ def test_a_second_message_goes_to_the_same_chat(make_fleet: MakeFleet) -> None:
         assert foreign.status_code == 404
 
 
-def test_the_command_of_taskiq_runs_a_worker_as_well(make_fleet: MakeFleet) -> None:
-    """It ends when it is told to, although its signal handler does not wake the event loop up."""
+def test_the_command_of_taskiq_can_run_a_worker(make_fleet: MakeFleet) -> None:
+    """It shuts down on SIGTERM, although its signal handler does not wake up the event loop."""
     with make_fleet(["Hello!"]) as fleet:
         fleet.start("front", "taskiq")
         assert whole(fleet.fronts["front"], post(fleet.fronts["front"]))[-1].data["text"] == "Hello!"
