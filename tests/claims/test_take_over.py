@@ -518,7 +518,7 @@ async def test_a_new_claim_fails_without_the_store(serve: Serve) -> None:
 class Refusing(Unreachable):
     """A store that refuses access while the test says so, as when its password was changed."""
 
-    def _look(self) -> None:
+    def _check_available(self) -> None:
         if self.lost:
             raise ConfigurationError("the store refuses this program")
 
