@@ -1,8 +1,8 @@
 """Measure what a fleet of workers costs: ``python -m benchmarks.fleet [--quick] [--only NAME,NAME]``.
 
-The workers, the service they talk to and Redis are processes of their own on this machine. Costs are CPU time, which
-other work on the machine changes little; turns per second are wall-clock time, and mean little on a busy machine.
-``python -m benchmarks.fleet_sizing`` turns the figures into sizes of fleets.
+The workers, the simulated service and Redis are separate processes on this machine. Costs are CPU time, which other
+programs on the machine affect little. Turns per second are wall-clock time, and mean little on a busy machine.
+``python -m benchmarks.fleet_sizing`` calculates the sizes of fleets from the figures.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Browsers that follow turns at a front of the example's fleet: ``python -m benchmarks.fleet_browsers JOB``.
+"""Browsers that follow turns at a front of the fleet example: ``python -m benchmarks.fleet_browsers JOB``.
 
-The turns are written into Redis as a worker of the example writes them, but by this process, so that the front is all
-that is measured.
+This process also writes the turns to Redis, as a worker of the example would, so that only the front is measured.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ CONNECT_BATCH = 50  # browsers that connect at once
 
 @attrs.frozen
 class BrowserJob:
-    """What the browsers do.
+    """The job of the browsers.
 
     Attributes:
         address: The address of the front.
         redis: The address of Redis.
-        browsers: The number of browsers, each with a turn of its own.
-        events: The number of snapshots that each of them then receives.
-        rate: Snapshots of a turn in a second.
+        browsers: The number of browsers, each with its own turn.
+        events: The number of snapshots that each of them receives.
+        rate: Snapshots per second and turn.
     """
 
     address: str
@@ -48,12 +47,12 @@ class BrowserJob:
 
 @attrs.frozen
 class DeliveryResult:
-    """What the browsers received.
+    """The result of the browsers.
 
     Attributes:
-        browsers: How many of them got the last event.
-        snapshots: The snapshots that all of them received.
-        seconds: The duration.
+        browsers: The number of browsers that received the final event.
+        snapshots: The number of snapshots that all of them received.
+        seconds: The duration in seconds.
     """
 
     browsers: int
@@ -62,10 +61,10 @@ class DeliveryResult:
 
 
 class Turns:
-    """The turns that the browsers follow, in Redis.
+    """The turns in Redis that the browsers follow.
 
     Args:
-        job: What is done.
+        job: The job of the browsers.
     """
 
     def __init__(self, job: BrowserJob) -> None:
@@ -80,7 +79,7 @@ class Turns:
         self._text = sample_text(LENGTH)
 
     async def begin(self) -> list[str]:
-        """Write the beginning of all turns."""
+        """Write the first event of all turns."""
         ids = [f"bench{number}" for number in range(self._job.browsers)]
         fields: Any = {"tenant": "demo", "state": "running", "job": "0", "attempt": "1"}
 
@@ -92,7 +91,7 @@ class Turns:
         return ids
 
     async def publish(self, ids: list[str]) -> None:
-        """Write snapshots at a steady rate to each turn, evenly over time."""
+        """Write snapshots to all turns at a constant rate, evenly distributed over time."""
         loop = asyncio.get_running_loop()
         begin = loop.time()
 
@@ -104,11 +103,11 @@ class Turns:
         await asyncio.gather(*(one(number, turn_id) for number, turn_id in enumerate(ids)))
 
     async def end(self, ids: list[str]) -> None:
-        """Write the last event of each turn."""
+        """Write the final event of each turn."""
         await asyncio.gather(*(self.snapshot(turn_id, "done") for turn_id in ids))
 
     async def snapshot(self, turn_id: str, name: str = "message") -> None:
-        """Write a snapshot in the place of the one before."""
+        """Write a snapshot that replaces the previous one."""
         data = {
             "id": "5q9d2x7w3m8k1z6v0t4p8r2n6c",
             "chat_id": "7jnx8hn08m6ysdp04bmp5xex3q",
@@ -137,8 +136,8 @@ class Browser:
     """One browser.
 
     Args:
-        session: The connections of all.
-        url: The address of its turn's events.
+        session: The HTTP session of all browsers.
+        url: The URL of the events of its turn.
     """
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
@@ -161,7 +160,7 @@ class Browser:
 
 
 async def main(job: BrowserJob) -> None:
-    """Do what is ordered, and wait for a line of stdin before each step."""
+    """Do the job, and wait for a line on stdin before each step."""
     turns, loop = Turns(job), asyncio.get_running_loop()
 
     async def finish_step(line: str) -> None:
@@ -170,7 +169,7 @@ async def main(job: BrowserJob) -> None:
 
     ids = await turns.begin()
     await finish_step("begun")
-    await turns.publish(ids)  # nobody looks
+    await turns.publish(ids)  # without readers
     await finish_step("published")
     timeout, connector = aiohttp.ClientTimeout(total=None), aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:

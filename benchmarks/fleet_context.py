@@ -1,4 +1,4 @@
-"""What the fleet's benchmarks share: the service, Redis, and workers that are given the same job at the same time."""
+"""The environment of the fleet's benchmarks: the simulated service, Redis, and workers that run jobs concurrently."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from .fleet_worker import HoldResult, Job, TakeoverTimes, Turns
 __all__ = ["Fleet", "Measured", "WorkerProcess", "allow_files", "running_worker"]
 
 MAX_FILES = 20_000
-EXIT_TIMEOUT = 30.0  # seconds within which a worker must end
+EXIT_TIMEOUT = 30.0  # seconds within which a worker must exit
 
 
 def allow_files(wanted: int = MAX_FILES) -> int:
-    """Raise the limit of open files for this process and those it starts; return it."""
+    """Raise the limit of open files for this process and its children, and return the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard) if hard > 0 else wanted, hard))
@@ -35,7 +35,7 @@ def allow_files(wanted: int = MAX_FILES) -> int:
 
 
 class WorkerProcess:
-    """A worker of ``benchmarks.fleet_worker``, as the measuring process sees it.
+    """A handle for a process of ``benchmarks.fleet_worker``.
 
     Args:
         process: The process.
@@ -46,37 +46,37 @@ class WorkerProcess:
         assert process.stdin is not None
         assert process.stdout is not None
         self._stdin, self._stdout = process.stdin, process.stdout
-        self._line()  # it is ready
+        self._line()  # "ready"
 
     def begin(self, job: Job) -> None:
-        """Begin a job."""
+        """Start a job."""
         print(orjson.dumps(attrs.asdict(job)).decode(), file=self._stdin, flush=True)
 
     def wait_for_turns(self) -> Turns:
-        """Wait for the end of turns."""
+        """Wait until the turns have ended, and return the result."""
         return Turns(**orjson.loads(self._line()))
 
     def wait_until_open(self) -> list[str]:
-        """Wait until all turns that are held are open; return the ids of their chats."""
+        """Wait until all held turns are open, and return the ids of their chats."""
         chats: list[str] = orjson.loads(self._line())
         return chats
 
     def wait_for_takeovers(self) -> TakeoverTimes:
-        """Wait until turns are taken over."""
+        """Wait until the turns are taken over, and return the times."""
         return TakeoverTimes(**orjson.loads(self._line()))
 
     def kill(self) -> float:
-        """Kill the process; return when that was."""
+        """Kill the process, and return the time."""
         self._process.kill()
         self._process.wait()
         return time.monotonic()
 
     def wait_until_measured(self) -> None:
-        """Wait until the time is over for which they are held."""
+        """Wait until the hold time of the turns is over."""
         self._line()
 
     def release(self) -> HoldResult:
-        """Leave the turns that are held."""
+        """Release the held turns, and return the result."""
         print(file=self._stdin, flush=True)
         return HoldResult(**orjson.loads(self._line()))
 
@@ -89,13 +89,13 @@ class WorkerProcess:
 
 @attrs.frozen
 class Measured:
-    """What a job cost.
+    """The cost of a job.
 
     Attributes:
         runs: The results of the workers.
-        wall: Seconds, of the slowest worker.
-        redis: What Redis did meanwhile.
-        server: Seconds of CPU of the service.
+        wall: The duration of the slowest worker in seconds.
+        redis: The usage of Redis.
+        server: The CPU time of the service in seconds.
     """
 
     runs: list[Turns]
@@ -115,12 +115,12 @@ class Measured:
 
     @property
     def published(self) -> int:
-        """The number of snapshots that were published."""
+        """The number of published snapshots."""
         return sum(run.published for run in self.runs)
 
     @property
     def cpu(self) -> float:
-        """Seconds of CPU of all workers."""
+        """The CPU time of all workers in seconds."""
         return sum(run.cpu for run in self.runs)
 
 
@@ -128,10 +128,10 @@ class Fleet:
     """One run of the benchmarks; a context manager.
 
     Args:
-        quick: Whether rough figures are enough.
+        quick: Whether rough figures suffice.
 
     Attributes:
-        figures: What was measured so far, by name.
+        figures: The figures measured so far, by name.
     """
 
     def __init__(self, *, quick: bool) -> None:
@@ -153,7 +153,7 @@ class Fleet:
         self._stack.close()
 
     def rounds(self, most: int) -> int:
-        """Return how often to run a round."""
+        """Return the number of rounds to run."""
         return 1 if self.quick else most
 
     def job(self, **fields: Any) -> Job:
@@ -161,11 +161,11 @@ class Fleet:
         return Job(**({"url": self.server.url, "redis": self.redis.url} | fields))
 
     def worker(self) -> WorkerProcess:
-        """Start a worker, which ends with this run."""
+        """Start a worker, which is stopped at the end of this run."""
         return self._stack.enter_context(running_worker())
 
     def run(self, job: Job, workers: int = 1) -> Measured:
-        """Give some workers the same job, all at the same time.
+        """Run the same job in several workers concurrently.
 
         Args:
             job: The job of each.
@@ -183,7 +183,7 @@ class Fleet:
         return Measured(runs, max(run.wall for run in runs), redis, self.spent())
 
     def warm(self, job: Job) -> None:
-        """Run the turns of a job in a worker, if none of their kind were run before, and forget them."""
+        """Run a job once without measuring it, if none of its kind was run before."""
         kind = job.floor, job.publish, job.claims, job.url
         if kind not in self._warmed:
             self._warmed.add(kind)
@@ -191,13 +191,13 @@ class Fleet:
             self.redis.empty()
 
     def spent(self) -> float:
-        """Return the seconds of CPU that the service has used since the last call."""
+        """Return the CPU time of the service since the last call in seconds."""
         now = self.server.take_stats()["cpu"]
         used, self._spent = now - self._spent, now
         return used / 1e9
 
     def tls_server(self) -> dict[str, str]:
-        """Start the service once more, with TLS; return the fields of a job for it."""
+        """Start another instance of the service with TLS, and return the fields of a job for it."""
         home = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
         authority = trustme.CA()
         authority.cert_pem.write_to_path(home / "ca.pem")
@@ -208,7 +208,7 @@ class Fleet:
 
 @contextmanager
 def running_worker() -> Iterator[WorkerProcess]:
-    """Start a worker, and end it when the block is left."""
+    """Run a worker while the block runs."""
     command = [sys.executable, "-m", "benchmarks.fleet_worker"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:

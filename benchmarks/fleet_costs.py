@@ -15,13 +15,13 @@ from .report import Cell, Section
 
 __all__ = ["costs"]
 
-AT_ONCE = 50  # turns, each of them once and at a steady pace
-RATE = 40.0  # events of each in a second
-SHORT_TURNS, SHORT_AT_ONCE = 100, 20  # the same of turns that have two events only
-SPREAD = 0.5  # seconds over which they are begun
-MOST_RATE = 4  # snapshots that a turn publishes in a second, where that is limited
+AT_ONCE = 50  # concurrent turns, which send events at a constant rate
+RATE = 40.0  # events per second and turn
+SHORT_TURNS, SHORT_AT_ONCE = 100, 20  # turns and concurrent turns, for plans with only two events
+SPREAD = 0.5  # seconds over which the starts of the turns are distributed
+MAX_RATE = 4  # published snapshots per second and turn, if limited
 
-# The difference of two plans is what its 40 more events, or its tool call, cost.
+# The cost of 40 events, or of a tool call, is the difference between two plans.
 PLANS = {
     "turn": Plan("deltas", 2, 50, RATE, tool=False),
     "tool": Plan("deltas", 2, 50, RATE, tool=True),
@@ -32,13 +32,13 @@ PLANS = {
 
 @attrs.frozen
 class Mode:
-    """What a worker does with a turn.
+    """A way for a worker to run turns.
 
     Attributes:
         title: A description for the table.
-        fields: The fields of its job.
-        tls: Whether the service speaks TLS.
-        plans: The plans that it is run with.
+        fields: The fields of the job.
+        tls: Whether the service is reached over TLS.
+        plans: The plans to run.
     """
 
     title: str
@@ -53,8 +53,8 @@ MODES = {
     "publish": Mode("follow, XADD of each snapshot", {"publish": True}),
     "both": Mode("follow, XADD, claims", {"publish": True, "claims": True}),
     "conflate": Mode(
-        f"follow with conflate, XADD at most {MOST_RATE} a second",
-        {"publish": True, "conflate": True, "interval": 1 / MOST_RATE},
+        f"follow with conflate, XADD at most {MAX_RATE} a second",
+        {"publish": True, "conflate": True, "interval": 1 / MAX_RATE},
         plans=("turn", "deltas", "whole"),
     ),
     "tls": Mode("follow over TLS", tls=True, plans=("turn", "deltas", "whole")),
@@ -62,20 +62,20 @@ MODES = {
 
 
 QUICK = ("follow", "claims", "publish")
-ROUNDS = {"turn": 6, "tool": 6, "deltas": 4, "whole": 4}  # the short plans differ by less
+ROUNDS = {"turn": 6, "tool": 6, "deltas": 4, "whole": 4}  # more for short plans, whose differences are smaller
 
 
 @attrs.frozen
 class Cost:
-    """What a turn costs.
+    """The cost of a turn.
 
     Attributes:
-        cpu: Seconds of the worker.
-        redis: Seconds of Redis.
-        commands: Commands that Redis was sent.
+        cpu: CPU time of the worker in seconds.
+        redis: CPU time of Redis in seconds.
+        commands: The number of commands sent to Redis.
         kept: Bytes that Redis keeps.
-        published: Snapshots that were published.
-        sent: Bytes that Redis received.
+        published: The number of published snapshots.
+        sent: Bytes sent to Redis.
     """
 
     cpu: float
@@ -87,7 +87,7 @@ class Cost:
 
     @classmethod
     def of(cls, run: Measured, kept: int) -> Cost:
-        """Return the cost of one of the turns that were run."""
+        """Return the average cost of the turns of a job."""
         calls, turns = run.redis.calls("evalsha", "xadd", "expire"), run.turns  # not those within scripts
         return cls(
             run.cpu / turns,
@@ -99,13 +99,13 @@ class Cost:
         )
 
     def less(self, other: Cost) -> Cost:
-        """Return the difference to what another turn costs."""
+        """Return the difference from the cost of another turn."""
         mine, its = attrs.astuple(self), attrs.astuple(other)
         return Cost(*(a - b for a, b in zip(mine, its, strict=True)))
 
 
 def costs(fleet: Fleet) -> list[Section]:
-    """Run all modes with all plans, round by round, so that those that are compared are run next to each other."""
+    """Run all modes with all plans in rounds, so that modes that are compared run at about the same time."""
     tls = fleet.tls_server()
     found: dict[tuple[str, str], list[Cost]] = {}
     commands: dict[str, dict[str, int]] = {}
@@ -130,7 +130,7 @@ def _run(fleet: Fleet, mode: Mode, plan: str, tls: Mapping[str, str]) -> tuple[C
         "spread": SPREAD,
     }
     fields |= {**mode.fields, **service}
-    # What is made once, such as connections to Redis, is not counted.
+    # Costs that occur once, such as for connections to Redis, are not counted.
     fleet.warm(fleet.job(**fields))
     run = fleet.run(fleet.job(**fields))
     kept = sum(fleet.redis.kept().values())
@@ -139,7 +139,7 @@ def _run(fleet: Fleet, mode: Mode, plan: str, tls: Mapping[str, str]) -> tuple[C
 
 
 def _median(found: dict[tuple[str, str], list[Cost]], mode: str, plan: str, base: str = "") -> Cost | None:
-    """Return the median cost of a plan's turn, or of what it has more than that of the base, of all rounds."""
+    """Return the median over all rounds of the cost of a plan's turn, or of its difference from the base plan."""
     if (mode, plan) not in found:
         return None
     rounds = found[mode, plan]
@@ -152,7 +152,7 @@ EVENTS = PLANS["deltas"].events - PLANS["turn"].events
 
 
 def _added(found: Mapping[tuple[str, str], list[Cost]], part: str) -> float:
-    """Return the milliseconds that claims add to a turn, by the median of the differences within each round."""
+    """Return the milliseconds that claims add to a turn: the median of the differences within each round."""
     pairs = zip(found["claims", part], found["follow", part], strict=True)
     return statistics.median(claimed.cpu - plain.cpu for claimed, plain in pairs) * 1e3
 

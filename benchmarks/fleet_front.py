@@ -1,4 +1,4 @@
-"""Memory and CPU of a front of the example's fleet, and of Redis, for the browsers that follow turns."""
+"""Memory and CPU of a front of the fleet example, and of Redis, with browsers that follow turns."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from .web_load import cpu_seconds, memory, process
 
 __all__ = ["fronts"]
 
-EVENTS = 6  # snapshots that each browser is sent
-MAX_RECEIVING = 1000  # browsers at once, if they are sent something
-RATE = 1000.0  # snapshots of all turns in a second, about what one front can deliver
+EVENTS = 6  # snapshots sent to each browser
+MAX_RECEIVING = 1000  # concurrent browsers, if they receive snapshots
+RATE = 1000.0  # snapshots per second of all turns, about the capacity of one front
 PREFIX = "fleet:"
-SHOWN = {  # with the factor by which a figure is multiplied
+SHOWN = {  # the title and scale factor of each figure
     "KB each": ("front: KB per browser", 1),
     "browsers per GB": ("front: browsers per GB", 1),
     "files": ("front: file descriptors", 1),
@@ -38,12 +38,12 @@ SHOWN = {  # with the factor by which a figure is multiplied
     "connections": ("Redis: connections", 1),
     "rate": ("snapshots/s", 1),
 }
-IDLE = 10.0  # seconds for which nothing happens, in which each reader looks once
-KEEP_ALIVE = 10.0  # seconds between two comments of the example
+IDLE = 10.0  # seconds without events, in which each reader polls once
+KEEP_ALIVE = 10.0  # seconds between two keep-alive comments of the example
 
 
 class BrowserProcess:
-    """The process with the browsers.
+    """A handle for the process of the browsers.
 
     Args:
         browsers: The process.
@@ -62,13 +62,13 @@ class BrowserProcess:
         return line
 
     def next(self) -> None:
-        """Begin the next step."""
+        """Start the next step."""
         print(file=self._stdin, flush=True)
 
 
 @contextmanager
 def running_browsers(job: BrowserJob) -> Iterator[BrowserProcess]:
-    """Start the browsers, and end them when the block is left."""
+    """Run the browsers while the block runs."""
     command = [sys.executable, "-m", "benchmarks.fleet_browsers", orjson.dumps(attrs.asdict(job)).decode()]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as browsers:
         try:
@@ -78,7 +78,7 @@ def running_browsers(job: BrowserJob) -> Iterator[BrowserProcess]:
 
 
 def fronts(fleet: Fleet) -> list[Section]:
-    """Measure a front with 1,000 and 5,000 browsers, each of which follows a turn of its own."""
+    """Measure a front with 1,000 and 5,000 browsers, each of which follows its own turn."""
     counts = (200,) if fleet.quick else (1000, 5000)
     found = {browsers: _front(fleet, browsers) for browsers in counts}
     rows: list[tuple[Cell, ...]] = [
@@ -145,7 +145,7 @@ def _front(fleet: Fleet, browsers: int) -> dict[str, float]:
 
 
 def _during(fleet: Fleet, browsers_process: BrowserProcess) -> RedisUsage:
-    """Let the browsers do their next step, and return what Redis did meanwhile."""
+    """Let the browsers do their next step, and return the usage of Redis during it."""
     before = fleet.redis.usage()
     browsers_process.next()
     browsers_process.line()

@@ -1,4 +1,4 @@
-"""Memory of open turns that wait, and what keeping their leases costs."""
+"""Memory of open turns that wait, and the cost of renewing their leases."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ __all__ = ["memory"]
 
 HELD = Plan("held", 40, 1000, 100, tool=False)
 LEASE = 30.0
-HOLD = 12.0  # seconds for which renewals, and looks at silent turns, are counted; both happen every 10 seconds
-SHORT = 2.0  # seconds for which turns are held where nothing is counted
+HOLD = 12.0  # seconds during which renewals and polls of silent turns are counted; both happen every 10 seconds
+SHORT = 2.0  # seconds for which turns are held if nothing is counted
 
 
 def memory(fleet: Fleet) -> list[Section]:
@@ -38,7 +38,7 @@ def memory(fleet: Fleet) -> list[Section]:
         rows.append((count, TITLES[name], *shown, *(f"{value:.2f}" if value else "" for value in rest)))
     note = (
         "Resident memory beyond that of the idle worker, after a garbage collection, while all turns are open and "
-        f"have received some text. Then nothing happens for {HOLD:g} seconds: a turn looks at its chat after ten "
+        f"have received some text. Then nothing happens for {HOLD:g} seconds: a turn polls its chat after ten "
         f"silent seconds, with two requests, later less often, and renews its lease of {LEASE:g} seconds every ten. "
         "`ms/request` is the CPU of the worker for that time over these requests. `Redis KB` is what Redis keeps for "
         "each turn."
@@ -62,7 +62,7 @@ TITLES = {"plain": "plain HTTP", "claims": "plain HTTP, leases in Redis", "tls":
 
 
 def _held(fleet: Fleet, count: int, fields: Mapping[str, Any], hold: float) -> dict[str, float]:
-    """Open turns in a worker of their own, hold them for some seconds, and return what they use and do."""
+    """Open turns in a new worker, hold them for some seconds, and return the figures."""
     job = fleet.job(kind="held", plan=HELD.name, count=count, hold=hold, lease=LEASE, **fields)
     with running_worker() as worker:
         worker.begin(job)

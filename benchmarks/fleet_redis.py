@@ -1,4 +1,4 @@
-"""A Redis server for benchmarks, and what it did between two looks: commands, CPU and memory."""
+"""A Redis server for benchmarks, with its usage: commands, CPU and memory."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from redis import Redis, RedisError
 __all__ = ["RedisUsage", "RunningRedis", "running_redis"]
 
 PROGRAM = "redis-server"
-START_TIMEOUT = 10.0  # seconds within which the server must answer
+START_TIMEOUT = 10.0  # seconds within which the server must be ready
 
 
 @attrs.frozen
 class RedisUsage:
-    """What a server has done since it was started, or between two looks.
+    """The usage of a server since its start, or over a period.
 
     Attributes:
-        commands: The number of calls, by the name of the command.
-        cpu: Seconds of CPU.
-        received: Bytes.
-        sent: Bytes.
+        commands: The number of calls by command.
+        cpu: CPU time in seconds.
+        received: Bytes received.
+        sent: Bytes sent.
     """
 
     commands: dict[str, int]
@@ -36,11 +36,11 @@ class RedisUsage:
     sent: int
 
     def calls(self, *names: str) -> int:
-        """Return how often clients have called some commands; what a script calls is counted as well."""
+        """Return the number of calls of some commands, including those within scripts."""
         return sum(self.commands.get(name, 0) for name in names)
 
     def since(self, before: RedisUsage) -> RedisUsage:
-        """Return what was done since an earlier look."""
+        """Return the usage since an earlier one."""
         counts = {name: count - before.commands.get(name, 0) for name, count in self.commands.items()}
         commands = {name: count for name, count in sorted(counts.items()) if count and name not in _OWN_COMMANDS}
         return RedisUsage(commands, self.cpu - before.cpu, self.received - before.received, self.sent - before.sent)
@@ -50,7 +50,7 @@ _OWN_COMMANDS = {"info", "ping", "memory|usage", "scan", "hello", "client|setinf
 
 
 class RunningRedis:
-    """A server that runs.
+    """A running server.
 
     Args:
         port: The port.
@@ -67,7 +67,7 @@ class RunningRedis:
         return str(found["redis_version"])
 
     def usage(self) -> RedisUsage:
-        """Return what the server has done so far."""
+        """Return the usage so far."""
         found: dict[str, Any] = self.client.info("everything")
         commands = {
             name.removeprefix("cmdstat_"): value["calls"]
@@ -78,37 +78,37 @@ class RunningRedis:
         return RedisUsage(commands, cpu, found["total_net_input_bytes"], found["total_net_output_bytes"])
 
     def memory(self) -> int:
-        """Return the bytes that are in use."""
+        """Return the used memory in bytes."""
         found: dict[str, Any] = self.client.info("memory")
         used: int = found["used_memory"]
         return used
 
     def connections(self) -> int:
-        """Return the number of clients that are connected."""
+        """Return the number of connected clients."""
         found: dict[str, Any] = self.client.info("clients")
         connected: int = found["connected_clients"]
         return connected
 
     def kept(self, pattern: str = "*") -> dict[str, int]:
-        """Return the bytes of all keys that match a pattern, by key."""
+        """Return the memory in bytes of each key that matches a pattern."""
         keys = [key.decode() for key in self.client.scan_iter(pattern, count=1000)]
         return {key: int(self.client.memory_usage(key, samples=0) or 0) for key in keys}
 
     def remaining_lease(self, pattern: str) -> float:
-        """Return the seconds that the last of some leases still has."""
+        """Return the seconds until the last of some leases expires."""
         keys = list(self.client.scan_iter(pattern, count=1000))
         until: list[Any] = [self.client.hget(key, "until") for key in keys]
         seconds, micros = self.client.time()
         return float(max(int(each) for each in until)) / 1000 - seconds - micros / 1e6
 
     def empty(self) -> None:
-        """Forget all keys."""
+        """Delete all keys."""
         self.client.flushall()
 
 
 @contextmanager
 def running_redis() -> Iterator[RunningRedis]:
-    """Start a server on a free port, with its append-only file, and end it when the block is left."""
+    """Run a server with an append-only file on a free port while the block runs."""
     with tempfile.TemporaryDirectory() as home:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
@@ -124,7 +124,7 @@ def running_redis() -> Iterator[RunningRedis]:
 
 
 def _wait(running: RunningRedis) -> None:
-    """Wait until a server answers."""
+    """Wait until a server is ready."""
     end = time.monotonic() + START_TIMEOUT
     while True:
         try:

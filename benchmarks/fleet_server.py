@@ -1,9 +1,9 @@
-"""The service of the fleet's benchmarks, in a process of its own: any number of turns at once, at the least cost.
+"""The simulated service of the fleet's benchmarks, in a separate process: many concurrent turns at minimal cost.
 
 The first part of a path is the plan of its turns (``/deltas,40,1000,10,1/agents/run``): the kind of events, their
-number, the length of the text, the events in a second (0 sends them as fast as they are read, in blocks), and whether
-the agent calls a tool half-way. The kind ``held`` sends a few events and then nothing more. What is sent was rendered
-before, with a mark in the place of the ids.
+number, the length of the text, the events per second (0 sends them in blocks, as fast as they are read), and whether
+the agent calls a tool half-way. The kind ``held`` sends a few events and then nothing. Responses are rendered in
+advance, with placeholders for the ids.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from .server import Exchange, Server, answer, serve
 __all__ = ["TOOL", "Plan", "running_fleet_server"]
 
 TOOL = "lookup"
-HELD = 3  # events that a turn sends before it is held
-BLOCK = 16 * 1024  # bytes of an HTTP chunk where nothing is paced
-_MARK = "#" * 12  # in the place of a turn's number
+HELD = 3  # events before a held turn stops sending
+BLOCK = 16 * 1024  # bytes per HTTP chunk for plans without a rate
+_MARK = "#" * 12  # the placeholder for the number of a turn
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
 _STATUS = {"completed": "idle", "input_required": "awaiting_input", "working": "busy"}
 
@@ -38,13 +38,13 @@ JSONObject = dict[str, object]
 
 @attrs.frozen
 class Plan:
-    """What a turn sends.
+    """The plan of a turn.
 
     Attributes:
         kind: Whether an event is a piece of the text (``deltas``, ``held``) or the message so far (``snapshots``).
         events: The number of events.
         length: The length of the whole text, in characters.
-        rate: Events in a second; 0 for as fast as they are read.
+        rate: Events per second; 0 for as fast as they are read.
         tool: Whether the agent calls a tool when half of the text is written.
     """
 
@@ -77,12 +77,12 @@ class Plan:
 
     @property
     def pause(self) -> int:
-        """The number of lines after which the turn waits for the tool's result; that of all lines without a tool."""
+        """The number of lines before the turn waits for the tool's result; that of all lines if there is no tool."""
         return next((at for at, (_, state) in enumerate(self.script, 1) if state == "input_required"), self.lines)
 
     @functools.cached_property
     def script(self) -> list[tuple[JSONObject, str]]:
-        """All lines, each with the state of the run after it; they have the mark in the place of the turn's number."""
+        """All lines with placeholders, each with the state of the run after it."""
         pieces = self.ends
         lines: list[tuple[JSONObject, str]] = [(_chat("working"), "working"), (self.message(0), "working")]
         called = False
@@ -109,7 +109,7 @@ class Plan:
         return [self.length * (at + 1) // self.events for at in range(self.events)]
 
     def message(self, end: int, *, called: bool = False, waits: bool = False, done: bool = False) -> JSONObject:
-        """Return the stream line with the reply, as far as it is written."""
+        """Return the stream line with the reply up to a length."""
         form = message_form(self.text[:end], "ready" if done else "pending")
         form |= {"id": f"a{_MARK}", "chat_id": f"c{_MARK}", "agent_run_id": f"r{_MARK}"}
         if called:
@@ -167,11 +167,11 @@ def _plan(name: str) -> tuple[Plan, Rendered]:
 
 @attrs.define
 class Turn:
-    """A turn that is going on.
+    """A turn in progress.
 
     Attributes:
-        plan: What it sends.
-        rendered: The bytes of that.
+        plan: The plan.
+        rendered: The bytes of the plan.
         at: The number of lines sent.
         answered: Whether the tool's result has been posted.
         connection: The connection that its stream was last opened on.
@@ -216,13 +216,13 @@ class Connection(Exchange):
             self._read(name, rest.split("/")[1][1:], messages=rest.endswith("/messages"))
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        """Stop sending; the turn goes on when its stream is opened again."""
+        """Stop sending; the turn continues when its stream is opened again."""
         turn = turns.get(self._number)
         if turn is not None and turn.connection is self and turn.timer is not None:
             turn.timer.cancel()
 
     def _post(self, name: str, body: bytes) -> None:
-        """Begin a turn, in a new chat unless the message names one."""
+        """Start a turn, in a new chat unless the message names one."""
         chat_id = orjson.loads(body).get("chat_id") if b'"chat_id":"' in body else None
         number = chat_id[1:] if chat_id else f"{next(numbers):012x}"
         stats["turns"] += 1
@@ -230,7 +230,7 @@ class Connection(Exchange):
         self._write(turns[number].rendered.posted, number)
 
     def _result(self, number: str) -> None:
-        """Take the tool's result, and go on with the turn."""
+        """Accept the tool's result, and continue the turn."""
         stats["results"] += 1
         self.transport.write(answer(None))
         turn = turns[number]
@@ -239,7 +239,7 @@ class Connection(Exchange):
             turn.connection.send_rest(turn, number)
 
     def _stream(self, name: str, number: str) -> None:
-        """Send what there is of a turn; where a stream was opened before, its state first."""
+        """Send the events of a turn, after its current state if the stream was opened before."""
         stats["streams"] += 1
         self._number = number
         self.transport.write(_HEAD)
@@ -253,7 +253,7 @@ class Connection(Exchange):
         self.send_rest(turn, number)
 
     def send_rest(self, turn: Turn, number: str) -> None:
-        """Send what follows: at once, or at the plan's pace."""
+        """Send the remaining events, at once or at the rate of the plan."""
         if turn.plan.rate:
             if turn.timer is not None:
                 turn.timer.cancel()
@@ -268,7 +268,7 @@ class Connection(Exchange):
             turns.pop(number, None)
 
     def _pace(self, turn: Turn, number: str, when: float) -> None:
-        """Send the lines of one event, and the next ones in time."""
+        """Send the lines of one event, and schedule the next event."""
         script = turn.plan.script
         while turn.at < len(script):
             if turn.at == turn.rendered.pause and turn.plan.tool and not turn.answered:
@@ -286,7 +286,7 @@ class Connection(Exchange):
         turns.pop(number, None)
 
     def _read(self, name: str, number: str, *, messages: bool) -> None:
-        """Answer a look at a chat or at its messages."""
+        """Respond to a request for a chat or its messages."""
         turn = turns.get(number)
         plan, _ = _plan(name)
         at = turn.at if turn is not None else plan.lines
@@ -325,7 +325,7 @@ def _message(plan: Plan, at: int) -> JSONObject:
 
 @contextmanager
 def running_fleet_server(tls: str | None = None) -> Iterator[Server]:
-    """Start the server in a process of its own, and end it when the block is left.
+    """Run the server in a separate process while the block runs.
 
     Args:
         tls: The path of a file with a certificate and its key; without it the server speaks plain HTTP.

@@ -81,7 +81,7 @@ class Costs:
     publish: float = _cost("worker: ms of a published snapshot", "worker publish deltas", "worker follow deltas")
     tls_turn: float = _cost("worker: ms of a turn's TLS", "worker tls turn", "worker follow turn")
     tls_event: float = _cost("worker: ms of an event's TLS", "worker tls deltas", "worker follow deltas")
-    look: float = _cost("worker: ms of a request that looks at a silent turn", "held plain 1000 look")
+    look: float = _cost("worker: ms of a request that polls a silent turn", "held plain 1000 look")
     stream: float = _cost("worker: KB of an open turn, claimed", "held claims 5000 memory")
     tls_stream: float = _cost("worker: KB of an open turn's TLS", "held tls 1000 memory", "held plain 1000 memory")
     worker: float = _cost("worker: KB of an idle one", "held claims 1000 base")
@@ -207,7 +207,7 @@ class Sizes:
         cpu = (
             f"(turns x {n(c.turn + c.tls_turn * a.tls)} ms + calls x {n(c.tool)} ms "
             f"+ events x {n(c.event + c.tls_event * a.tls)} ms + published x {n(c.publish)} ms "
-            f"+ looks x {n(c.look)} ms) x {n(c.more_worker)}"
+            f"+ polls x {n(c.look)} ms) x {n(c.more_worker)}"
         )
         yield Row("worker CPU, cores", cpu, self.worker_cpu)
         yield Row("worker memory, GB", f"open turns x {n(self.stream)} KB", self.open * self.stream / GB)

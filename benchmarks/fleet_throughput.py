@@ -1,4 +1,4 @@
-"""Turns per second of 1, 2 and 4 workers, as fast as they go, and what the service has left meanwhile."""
+"""Turns per second of 1, 2 and 4 workers at full speed, and the load of the service."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from .report import Cell, Section
 
 __all__ = ["throughput"]
 
-AT_ONCE = 20  # turns of each worker
+AT_ONCE = 20  # concurrent turns per worker
 WORKERS = (1, 2, 4)
 
 
 def throughput(fleet: Fleet) -> list[Section]:
-    """Measure the least that a client can do, and the client with 1, 2 and 4 workers."""
+    """Measure a minimal client, and this package with 1, 2 and 4 workers."""
     plan, count = Plan(), 150 if fleet.quick else 600
     rows: list[tuple[Cell, ...]] = []
     figures: dict[str, float] = {}

@@ -1,6 +1,6 @@
-"""The whole of examples/fleet under load, and what the costs of its parts say that it needs.
+"""The whole fleet example under load, compared with the sum of the costs of its parts.
 
-``python -m benchmarks.fleet_whole LOAD`` is the process of its browsers.
+``python -m benchmarks.fleet_whole LOAD`` runs the browsers.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ __all__ = ["Load", "LoadResult", "whole"]
 
 PLAN = Plan("deltas", 75, 1000, 15)  # a reply of 1 KB in five seconds, with a tool call
 INTERVAL = 0.25  # seconds between two snapshots
-WARM = 2.0  # seconds for which the processes settle after the first turns
+WARM = 2.0  # seconds of rest after the first turns
 
 
 @attrs.frozen
 class Load:
-    """What the browsers do.
+    """The load of the browsers.
 
     Attributes:
         address: The address of the front.
-        browsers: How many there are, each with one turn at a time.
-        turns: The turns of each, one after the other.
+        browsers: The number of browsers, each with one turn at a time.
+        turns: The number of turns of each browser.
     """
 
     address: str
@@ -48,13 +48,13 @@ class Load:
 
 @attrs.frozen
 class LoadResult:
-    """What the browsers got.
+    """The result of the browsers.
 
     Attributes:
-        turns: How many turns ended with their last event.
-        snapshots: The snapshots of all.
-        seconds: The duration.
-        first: Seconds until the first snapshot, on average.
+        turns: The number of turns that ended with their final event.
+        snapshots: The number of snapshots of all turns.
+        seconds: The duration in seconds.
+        first: Average seconds until the first snapshot.
     """
 
     turns: int
@@ -64,7 +64,7 @@ class LoadResult:
 
 
 async def chat(session: aiohttp.ClientSession, load: Load, delay: float) -> list[tuple[bool, int, float]]:
-    """Send messages and follow their turns; return whether each ended, its snapshots, and when the first came."""
+    """Send messages and follow their turns; return for each if it ended, its snapshots, and the time to the first."""
     await asyncio.sleep(delay)
     found = []
     for _ in range(load.turns):
@@ -83,7 +83,7 @@ async def chat(session: aiohttp.ClientSession, load: Load, delay: float) -> list
 
 
 async def run_browsers(load: Load) -> LoadResult:
-    """Run all browsers; the first one alone, to warm up."""
+    """Run all browsers, after one turn to warm up."""
     timeout, connector = aiohttp.ClientTimeout(total=None), aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
         await chat(session, attrs.evolve(load, turns=1), 0)
@@ -100,7 +100,7 @@ async def run_browsers(load: Load) -> LoadResult:
 
 @contextmanager
 def running_worker_of_example(environment: dict[str, str]) -> Iterator[int]:
-    """Start a worker of the example; return its process id."""
+    """Run a worker of the example while the block runs; return its process id."""
     with subprocess.Popen([sys.executable, "worker.py"], cwd=EXAMPLE, env={**os.environ, **environment}) as worker:
         try:
             yield worker.pid
@@ -109,7 +109,7 @@ def running_worker_of_example(environment: dict[str, str]) -> Iterator[int]:
 
 
 def whole(fleet: Fleet) -> list[Section]:
-    """Run one front and one worker of the example, and compare what they use with the sum of measured parts."""
+    """Run one front and one worker of the example, and compare their usage with the sum of the measured parts."""
     browsers, turns = (20, 1) if fleet.quick else (75, 3)
     fleet.redis.empty()
     environment = {
@@ -155,14 +155,14 @@ def whole(fleet: Fleet) -> list[Section]:
 def _compared(
     fleet: Fleet, browsers: int, got: LoadResult, used: Mapping[str, float], kept: Mapping[str, float]
 ) -> Section:
-    """Return what the processes used, beside what the parts sum up to, and what Redis keeps of a turn."""
+    """Return the usage of the processes, the sums of the parts, and the memory of a turn in Redis."""
     published = got.snapshots / got.turns / (PLAN.events / PLAN.rate)
     assumed = Assumptions(
         streaming=1, waiting=0, words=PLAN.events, pace=PLAN.rate, tools=1, published=published, tls=0
     )
     expected: dict[str, float] = {}
     if costs := Costs.parts(fleet.figures):
-        # So many chats begin as many turns in the same time.
+        # The number of chats that start this many turns in the same time.
         chats = got.turns * PLAN.events / PLAN.rate / got.seconds
         sizes = Sizes(chats, assumed, costs)
         expected = {

@@ -1,6 +1,6 @@
-"""What the fleet's benchmarks measure, in processes of their own: ``python -m benchmarks.fleet_worker``.
+"""A worker process of the fleet's benchmarks: ``python -m benchmarks.fleet_worker``.
 
-A worker takes jobs, one line of JSON each, and answers each with one line when it is done.
+It reads jobs from stdin, one JSON object per line, and answers each with one line when it is done.
 """
 
 from __future__ import annotations
@@ -32,32 +32,32 @@ __all__ = ["HoldResult", "Job", "TakeoverTimes", "Turns"]
 
 KEY = "inf_benchmark"
 TIMEOUT = Timeout(connect=30, idle=300, total=300)
-CONNECTIONS = 50  # of a worker to Redis
-OPEN_BATCH = 20  # turns that are held which are begun at once
-EXPIRES = 600  # seconds for which a turn's snapshots are kept
+CONNECTIONS = 50  # per worker, to Redis
+OPEN_BATCH = 20  # held turns that are opened concurrently
+EXPIRES = 600  # seconds for which the snapshots of a turn are kept
 
 
 @attrs.frozen
 class Job:
-    """What a worker is to do.
+    """A job of a worker.
 
     Attributes:
         kind: ``turns`` to run whole turns, ``held`` to open turns that wait, ``take_over`` to take such turns over.
         url: The address of the service.
         plan: The name of the plan of its turns.
         count: The number of turns.
-        at_once: The number of turns at once.
-        floor: Whether the turns are run with nothing but aiohttp and orjson.
+        at_once: The number of concurrent turns.
+        floor: Whether to run the turns with aiohttp and orjson only.
         redis: The address of Redis, or "" for none.
         publish: Whether each snapshot is added to a Redis Stream.
-        conflate: Whether a turn's reader gets the newest snapshot only.
-        interval: Seconds that a reader waits after each snapshot, to publish no more than some in a second.
+        conflate: Whether the reader of a turn gets only the newest snapshot.
+        interval: Seconds that the reader waits after each snapshot, to limit the rate of published snapshots.
         claims: Whether turns and tool calls are claimed in Redis.
-        lease: Seconds that a claim lasts.
-        spread: Seconds over which the turns are begun.
+        lease: The duration of a lease in seconds.
+        spread: Seconds over which the starts of the turns are distributed.
         hold: Seconds for which open turns are held.
         certificate: The file of the service's certificate, or "" for plain HTTP.
-        prefix: What the keys in Redis begin with.
+        prefix: The prefix of the keys in Redis.
         chats: The ids of the chats whose turns are taken over.
     """
 
@@ -85,12 +85,12 @@ class Turns:
     """The result of turns that were run to their end.
 
     Attributes:
-        turns: Their number.
-        snapshots: The snapshots that their readers received, or stream lines for the floor.
-        published: The snapshots that were published.
+        turns: The number of turns.
+        snapshots: The number of snapshots that their readers received, or of stream lines for the floor.
+        published: The number of published snapshots.
         wall: The duration in seconds.
-        user: Seconds of CPU in user mode, of all threads.
-        system: Seconds of CPU in the kernel.
+        user: CPU time in user mode in seconds, of all threads.
+        system: CPU time in the kernel in seconds.
     """
 
     turns: int
@@ -111,10 +111,10 @@ class HoldResult:
     """The result of turns that were held open.
 
     Attributes:
-        streams: Their number.
-        memory: Kilobytes of each, beyond the idle worker.
+        streams: The number of turns.
+        memory: Kilobytes per turn, beyond those of the idle worker.
         files: File descriptors, beyond those of the idle worker.
-        idle: Seconds of CPU in a second while nothing happened.
+        idle: CPU seconds per second while nothing happens.
         base: Kilobytes of the idle worker.
     """
 
@@ -130,8 +130,8 @@ class TakeoverTimes:
     """The result of turns that were taken over.
 
     Attributes:
-        times: The clock (``time.monotonic``, the same in all processes) when each was.
-        cpu: Seconds of CPU.
+        times: The time of each takeover by ``time.monotonic``, which is the same in all processes.
+        cpu: CPU time in seconds.
     """
 
     times: list[float]
@@ -153,7 +153,7 @@ AGENT: Any = {"name": "fleet", "tools": [lookup]}
 
 
 def used_memory() -> int:
-    """Return the resident memory in bytes, without garbage and what the allocator holds in reserve."""
+    """Return the resident memory in bytes, after a garbage collection and a trim of the allocator."""
     gc.collect()
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # only in glibc
         trim(0)
@@ -166,7 +166,7 @@ def files() -> int:
 
 
 class Worker:
-    """The clients of this process, each made once, and what is done with them."""
+    """Runs jobs with clients that are created once per process."""
 
     def __init__(self) -> None:
         self._clients: dict[object, AsyncInference] = {}
@@ -177,7 +177,7 @@ class Worker:
         self._warmed: set[object] = set()
 
     async def run(self, job: Job) -> Turns | HoldResult | TakeoverTimes:
-        """Do a job."""
+        """Run a job."""
         if job.kind == "held":
             return await self._hold(job)
         if job.kind == "take_over":
@@ -196,14 +196,14 @@ class Worker:
             await self._session.close()
 
     async def _warm(self, job: Job) -> None:
-        """Run a turn as fast as it goes, if none of its kind was run before."""
+        """Run a turn at full speed, if none of its kind was run before."""
         kind = job.floor, job.publish, job.claims
         if kind not in self._warmed:
             self._warmed.add(kind)
             await self._turns(attrs.evolve(job, plan=Plan().name, count=1, at_once=1, interval=0))
 
     async def _turns(self, job: Job) -> Turns:
-        """Run turns, some at once."""
+        """Run turns, some of them concurrently."""
         turn, left, counts = self._turn(job), iter(range(job.count)), [0]
         self._published = 0
 
@@ -222,7 +222,7 @@ class Worker:
         return Turns(job.count, counts[0], self._published, wall, user, system)
 
     def _turn(self, job: Job) -> Callable[[], Awaitable[int]]:
-        """Return what runs one turn, checks its text, and returns the number of snapshots."""
+        """Return a function that runs one turn, checks its text, and returns the number of snapshots."""
         plan = Plan.of(job.plan)
         if job.floor:
             return lambda: self._baseline(job, plan)
@@ -240,7 +240,7 @@ class Worker:
         return run
 
     async def _snapshots(self, job: Job, client: AsyncInference) -> AsyncGenerator[Message, None]:
-        """Yield the snapshots of a turn, and publish each if that is asked for."""
+        """Yield the snapshots of a turn, and publish each if the job says so."""
         self._numbers += 1
         key = f"{os.getpid()}-{self._numbers}"
         keys: dict[str, Any] = {"idempotency_key": key} if job.claims else {}
@@ -263,7 +263,7 @@ class Worker:
         self._published += 1
 
     async def _baseline(self, job: Job, plan: Plan) -> int:
-        """Run a turn with the same requests, cut its stream into lines, and decode each to a dict."""
+        """Run a turn with the same requests, split its stream into lines, and decode each to a dict."""
         if self._session is None:
             timeout, connector = aiohttp.ClientTimeout(total=None), aiohttp.TCPConnector(limit=0)
             self._session = aiohttp.ClientSession(timeout=timeout, connector=connector)
@@ -292,7 +292,7 @@ class Worker:
         return count
 
     async def _hold(self, job: Job) -> HoldResult:
-        """Open turns that then wait, and measure what they hold."""
+        """Open turns that then wait, and measure their resources."""
         client, chats = self._client(job), []
         all_begun, opening = asyncio.Event(), asyncio.Semaphore(OPEN_BATCH)
         await self._warm(job)
@@ -330,7 +330,7 @@ class Worker:
         return HoldResult(job.count, memory / job.count / 1024, opened, cpu / wall, before / 1024)
 
     async def _take_over(self, job: Job) -> TakeoverTimes:
-        """Take turns over, all at once, and leave them as soon as they are this worker's."""
+        """Take over turns concurrently, and leave each as soon as it is taken over."""
         client, times = self._client(job), []
 
         async def one(chat_id: str) -> None:
@@ -344,7 +344,7 @@ class Worker:
         return TakeoverTimes(times, time.process_time() - cpu)
 
     def _client(self, job: Job) -> AsyncInference:
-        """Return the client of a job, which is made if there is none yet."""
+        """Return the client of a job, creating it if necessary."""
         kind = job.url, job.plan, job.claims, job.lease, job.prefix
         if kind not in self._clients:
             options: dict[str, Any] = {"timeout": TIMEOUT, "trust_env": False}

@@ -1,4 +1,4 @@
-"""The redis-server that tests use keeps its data, can be stopped in every way, and leaves nothing behind."""
+"""The redis-server of the tests keeps its data, can be stopped in several ways, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ pytestmark = pytest.mark.redis
 
 
 def connected(server: RedisServer) -> redis.Redis:
-    """Return a client that does not wait for long, and does not try again."""
+    """Return a client with a short timeout and without retries."""
     return redis.Redis.from_url(server.url, socket_timeout=0.5, retry=None)
 
 
-@pytest.mark.parametrize("hard", [False, True], ids=["asked to end", "killed"])
+@pytest.mark.parametrize("hard", [False, True], ids=["shut down", "killed"])
 def test_a_restart_keeps_the_port_and_the_data(redis_server: RedisServer, *, hard: bool) -> None:
-    """Whether it was asked to end or killed."""
+    """Whether it was shut down or killed."""
     address, pid = redis_server.url, redis_server.pid
     with connected(redis_server) as client:
         client.set("kept", "yes")
@@ -31,8 +31,8 @@ def test_a_restart_keeps_the_port_and_the_data(redis_server: RedisServer, *, har
         assert client.get("kept") == b"yes"
 
 
-def test_nobody_answers_while_it_is_stopped(redis_server: RedisServer) -> None:
-    """The port is closed, and open again after a start."""
+def test_connections_are_refused_while_it_is_stopped(redis_server: RedisServer) -> None:
+    """After a start, they are accepted again."""
     redis_server.stop()
     with connected(redis_server) as client, pytest.raises(redis.ConnectionError):
         client.ping()
@@ -41,8 +41,8 @@ def test_nobody_answers_while_it_is_stopped(redis_server: RedisServer) -> None:
         assert client.ping()
 
 
-def test_a_pause_keeps_connections_and_answers_nobody(redis_server: RedisServer) -> None:
-    """What was asked meanwhile is answered afterwards."""
+def test_a_suspended_server_keeps_connections_without_responding(redis_server: RedisServer) -> None:
+    """It responds after it is resumed."""
     with connected(redis_server) as client:
         client.ping()
         redis_server.pause()
@@ -53,7 +53,7 @@ def test_a_pause_keeps_connections_and_answers_nobody(redis_server: RedisServer)
 
 
 def test_a_paused_server_can_be_stopped(redis_server: RedisServer) -> None:
-    """As at the end of a test that failed in between."""
+    """As at the end of a test that failed while the server was suspended."""
     redis_server.pause()
     redis_server.stop()
 
