@@ -94,7 +94,7 @@ $(VENV)/.ready-llm: $(READY)
 test-llm: $(VENV)/.ready-llm  ## run the tests that need llama.cpp and a real model
 	$(BIN)/python -m pytest -m llm
 
-test-redis: $(READY)  ## run the tests that need Debian's redis-server, of which one needs Chromium
+test-redis: $(READY)  ## run the tests that need Debian's redis-server; one also needs Chromium
 	$(BIN)/python -m pytest $(PARALLEL) -m redis
 
 architecture: $(READY)  ## print the proof that imports go downwards only
@@ -103,13 +103,13 @@ architecture: $(READY)  ## print the proof that imports go downwards only
 bench: $(READY)  ## measure this client against others (creates virtual environments for them)
 	$(BIN)/python -m benchmarks
 
-bench-fleet: $(READY)  ## measure what a fleet of workers costs (needs Debian's redis-server)
+bench-fleet: $(READY)  ## measure the costs of a fleet of workers (needs Debian's redis-server)
 	$(BIN)/python -m benchmarks.fleet
 
 soak: $(READY)  ## run turns against random faults for two minutes
 	$(BIN)/python -m benchmarks.soak
 
-chaos: $(READY)  ## run 2,000 turns on a fleet of workers while everything is killed, and print the figures
+chaos: $(READY)  ## run 2,000 turns on a fleet of workers under faults, and print the figures (needs redis-server)
 	$(BIN)/python -m tests.chaos
 
 lint: $(READY)  ## check format and style
