@@ -66,14 +66,14 @@ def on_shutdown_signal(call: Callable[[], None]) -> None:
     """Call a function on SIGTERM and Ctrl-C, before uvicorn's own handler, which waits for open responses to end."""
     loop = asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):
-        uvicorns = signal.getsignal(each)
+        previous = signal.getsignal(each)
 
-        def told(number: int, frame: FrameType | None, before: Any = uvicorns) -> None:
+        def handle(number: int, frame: FrameType | None, previous: Any = previous) -> None:
             loop.call_soon_threadsafe(call)
-            if callable(before):
-                before(number, frame)
+            if callable(previous):
+                previous(number, frame)
 
-        signal.signal(each, told)
+        signal.signal(each, handle)
 
 
 app = FastAPI(title="Fleet", lifespan=lifespan)
