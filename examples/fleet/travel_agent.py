@@ -24,7 +24,7 @@ async def compare_prices(destination: str, context: ToolContext) -> str:
         destination: The city.
     """
     await asyncio.sleep(SECONDS)
-    again = f" (found at attempt {context.attempt})" if context.attempt > 1 else ""
+    again = f" (found in attempt {context.attempt})" if context.attempt > 1 else ""
     return f"to {destination} by train 89 EUR, hotel 112 EUR a night{again}"
 
 

@@ -103,7 +103,7 @@ async def test_the_page_shows_a_takeover_during_a_tool_call(tmp_path: Path) -> N
             takeover = re.compile(f"^({second} has taken over from {first}|{first} was restarted and continues)$")
             await expect(page.locator(".worker-note.takeover")).to_have_text(takeover, timeout=PATIENCE)
             await expect(page.get_by_role("heading", name="Three days in Porto")).to_be_visible(timeout=PATIENCE)
-            await expect(page.locator(".assistant").last).to_contain_text("found at attempt 2", timeout=PATIENCE)
+            await expect(page.locator(".assistant").last).to_contain_text("found in attempt 2", timeout=PATIENCE)
             await expect(tool).to_contain_text("completed")
             await page.get_by_role("button", name="Approve").click()
             await expect(page.get_by_text("2 nights in Porto are booked")).to_be_visible(timeout=PATIENCE)
@@ -113,6 +113,6 @@ async def test_the_page_shows_a_takeover_during_a_tool_call(tmp_path: Path) -> N
             await expect(page.get_by_text("2 nights in Porto are booked")).to_be_visible(timeout=PATIENCE)
             await expect(page.locator("table tr")).to_have_count(4)
             assert await page.locator(".user").count() == 1
-            assert "found at attempt 2" in shown
+            assert "found in attempt 2" in shown
             await browser.close()
     assert not failures
