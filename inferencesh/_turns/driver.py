@@ -44,7 +44,7 @@ __all__ = ["AgentOptions", "TurnDriver"]
 
 logger = logging.getLogger("inferencesh")
 
-_RELEASING = 1.0  # seconds that leaving a turn waits for the store of claims
+_RELEASING = 1.0  # seconds for which leaving a turn waits for the claim store
 
 
 @attrs.frozen

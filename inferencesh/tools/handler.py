@@ -47,19 +47,19 @@ Handler: TypeAlias = Callable[..., Any]
 
 @attrs.frozen
 class ToolContext:
-    """What a handler may know about the call that it answers.
+    """The context of a tool call, for its handler.
 
-    A parameter of a handler or typed tool that has this class as its hint is filled in by the client, whatever its
-    name; the agent does not see it.
+    The client passes it to a parameter of a handler or typed tool that has this class as its type hint, whatever its
+    name; the agent does not see the parameter.
 
     Attributes:
         chat_id: The chat's id.
         call_id: The call's id.
         tool_name: The tool's name.
         agent: The agent whose turn it is: an ``Agent`` in the blocking client, an ``AsyncAgent`` in the async one.
-        attempt: How many times the call was given to a handler, this time included. It is 1 unless the client's claims
-            are shared with other workers and one of them has died at this call, or left it. It grows with each attempt,
-            so that it can serve as a fencing token.
+        attempt: The number of this attempt to run the call, from 1. It is greater than 1 only if claims are shared and
+            another worker has died during this call or released it. It grows with each attempt, so it can serve as a
+            fencing token.
 
     Example:
         ```python
@@ -82,10 +82,10 @@ class ToolContext:
 
     @property
     def idempotency_key(self) -> str:
-        """A text that is the same for each attempt of this call and for no other call, in any process.
+        """A key that is unique to this call and the same for each of its attempts, in any process.
 
-        Pass it to services that take such a key, as those for payments do: then a call that was begun by a worker that
-        died, and is run again by another one, is charged once. It has 32 hexadecimal digits.
+        Pass it to services that accept an idempotency key, such as payment services, so that a call that is run again
+        after the death of a worker is charged only once. It has 32 hexadecimal digits.
         """
         import hashlib
 
