@@ -249,7 +249,6 @@ class TurnDriver(EventDriver[Message]):
             self.turn = turn
             self._keep(starter.lease)
         elif self._options.leases.shared:
-            await self._wait_for_release()
             starter = self._make_starter()
             await starter.follow(turn)
             self._keep(starter.lease)

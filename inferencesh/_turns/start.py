@@ -82,6 +82,7 @@ class TurnStarter:
         self._owner = new_owner() if leases.shared or request.idempotency_key is not None else ""
         self._uploaded: Sequence[FileRef] = ()  # kept for a turn that is left before its message is sent
         self._posted = False  # whether the message may have reached the server
+        self._sent: Turn | None = None  # kept for a turn that is left before it is claimed
 
     async def start(self) -> Turn:
         """Begin the turn; the connection is open unless the turn is over.
@@ -107,7 +108,10 @@ class TurnStarter:
             return await self._send_once(request.text, request.idempotency_key)
         if request.text is None and request.takes_over:
             return await self._take_over()
-        turn = await (self._attach() if request.text is None else self._send(request.text))
+        if request.text is None:
+            turn = await self._attach()
+        else:
+            turn = self._sent = self._sent or await self._send(request.text)
         await self.follow(turn)
         return turn
 
@@ -261,10 +265,11 @@ class TurnStarter:
 
     async def _send_claimed(self, text: str, lease: Lease) -> Turn:
         """Send a message that is claimed, unless the owner before has sent it."""
-        in_doubt, turn = bool(lease.result), None  # whether the owner before may have sent it
+        in_doubt = bool(lease.result)  # whether the owner before may have sent it
+        sent, turn = None, None
         try:
-            earlier = await self._find_sent(text, lease.result) if lease.result else None
-            if earlier is None:
+            sent = await self._find_sent(text, lease.result) if lease.result else None
+            if sent is None:
                 in_doubt = False
                 turn = await self._send(text, lease)
                 sent = _Sent(turn.chat_id or "", turn.run.user_message_id)
@@ -272,13 +277,16 @@ class TurnStarter:
                     self._connection.close()
                     self.snapshots.clear()
                     turn = None
-            else:
-                sent = earlier
         except GeneratorExit:
             await lease.abandon()
             raise
         except BaseException as error:
-            await (lease.forget() if _not_sent(error) and not in_doubt else lease.release())
+            if sent is not None:
+                await lease.settle(sent.written())
+            elif not in_doubt and (not self._posted or _not_sent(error)):
+                await lease.forget()
+            else:
+                await lease.release()
             raise
         await lease.settle(sent.written())
         return turn or await self._go_on(sent)

@@ -625,7 +625,7 @@ async def test_leases_are_renewed_after_a_mistake_of_the_store(serve: Serve, cap
             await two.agent(look_up(), chat_id=agent.chat_id).take_over(wait=0.6)
         gate.open()
         assert (await sending).text == "A bird."
-    assert "could not renew leases" in caplog.text
+    assert "Faulty.renew() of the store of claims failed: LookupError: a mistake" in caplog.text
 
 
 def test_nothing_is_kept_of_event_loops_that_have_ended(serve: Serve) -> None:

@@ -1,0 +1,158 @@
+"""Turns that are cancelled while they wait for the store of claims, at each such place: nothing stays claimed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from inferencesh import AsyncInference, tool
+from inferencesh.claims import Claim, ClaimState, Holding, MemoryClaims
+from inferencesh.local import ToolCall
+from tests.clients.conftest import Serve
+
+from .workers import WorkerClaims
+
+CALL = [ToolCall("look_up", {"word": "pelican"})]
+
+
+@tool
+def look_up(word: str) -> str:
+    """Look a word up."""
+    return f"what {word} means"
+
+
+LIBRARIAN = {"name": "librarian", "tools": [look_up]}
+
+
+class Cancelling(WorkerClaims):
+    """Claims that cancel a task at one of their steps: each request has one before it is made, and one after it.
+
+    Args:
+        shared: The claims.
+        at: The number of the step.
+    """
+
+    def __init__(self, shared: MemoryClaims, at: int) -> None:
+        super().__init__(shared)
+        self.task: asyncio.Task[Any] | None = None
+        self.reached = False
+        self.scopes: dict[str, str] = {}
+        self._left = at
+
+    async def _step(self) -> None:
+        self._left -= 1
+        if self._left == 0 and self.task is not None:
+            self.reached = self.task.cancel()
+        await asyncio.sleep(0)
+
+    async def claim(self, key: str, owner: str, scope: str = "") -> Claim:
+        """As the shared store, in two steps."""
+        self.scopes[key] = scope
+        await self._step()
+        claim = await super().claim(key, owner, scope)
+        await self._step()
+        return claim
+
+    async def record(self, holding: Holding, result: str) -> bool:
+        """As the shared store, in two steps."""
+        await self._step()
+        kept = await super().record(holding, result)
+        await self._step()
+        return kept
+
+    async def settle(self, holding: Holding, result: str | None = None) -> None:
+        """As the shared store, in two steps."""
+        await self._step()
+        await super().settle(holding, result)
+        await self._step()
+
+    async def release(self, holding: Holding, *, for_good: bool = False) -> None:
+        """As the shared store, in two steps."""
+        await self._step()
+        await super().release(holding, for_good=for_good)
+        await self._step()
+
+
+async def claims_left(claims: Cancelling) -> Sequence[str]:
+    """Return the keys that somebody holds, or for which a result of a tool is kept."""
+    for _ in range(10):  # loop steps, in which what was begun ends
+        await asyncio.sleep(0)
+    answers = {key: await claims.shared.claim(key, "another", scope) for key, scope in claims.scopes.items()}
+    for key, answer in answers.items():
+        if answer.state is ClaimState.GRANTED:
+            await claims.shared.release(Holding(key, "another", claims.scopes[key], answer.attempt))
+    return [
+        key
+        for key, answer in answers.items()
+        if answer.state is ClaimState.HELD
+        or (":call:" in key and answer.state is ClaimState.SETTLED and answer.result != "ANSWERED")
+    ]
+
+
+async def test_a_cancelled_turn_can_be_gone_on_with_at_once_wherever_it_was(serve: Serve) -> None:
+    """The cancellation arrives; the job that is delivered again sends the message only if it was not sent."""
+    at, reached = 0, True
+    while reached:
+        at += 1
+        served, shared = serve(CALL, ["A bird."]), MemoryClaims(lease=1000)
+        claims = Cancelling(shared, at)
+        async with (
+            AsyncInference(**served.address, claims=claims) as one,
+            AsyncInference(**served.address, claims=shared) as two,
+        ):
+            claims.task = asyncio.create_task(one.agent(LIBRARIAN).send_message("Hi", idempotency_key="job-1"))
+            await asyncio.wait({claims.task})
+            reached = claims.reached
+            assert claims.task.cancelled() is reached, at
+            assert await claims_left(claims) == [], at
+            async with asyncio.timeout(10):
+                again = await two.agent(LIBRARIAN).send_message("Hi", idempotency_key="job-1")
+            assert again.text == "A bird.", at
+            users = [each for each in await two.agent(chat_id=again.chat_id).history() if each.role == "user"]
+            assert len(users) == 1, at
+        assert len(served.script.asked) == 2, at
+    assert at > 12  # steps of at least a message, a turn and a call
+
+
+async def test_a_taking_over_that_is_cancelled_leaves_the_turn_to_others(serve: Serve) -> None:
+    """At whichever step; another worker that does not want to wait gets it."""
+    at, reached = 0, True
+    while reached:
+        at += 1
+        served, shared = serve(CALL, ["A bird."]), MemoryClaims(lease=1000)
+        claims = Cancelling(shared, at)
+        async with (
+            AsyncInference(**served.address, claims=claims) as one,
+            AsyncInference(**served.address, claims=shared) as two,
+        ):
+            paused = await two.agent({"name": "librarian", "tools": [tool("look_up").build()]}).send_message("Hi")
+            taken = one.agent(LIBRARIAN, chat_id=paused.chat_id).take_over(wait=0)
+            claims.task = asyncio.create_task(taken.get_final_message())
+            await asyncio.wait({claims.task})
+            reached = claims.reached
+            assert claims.task.cancelled() is reached, at
+            assert await claims_left(claims) == [], at
+            message = await two.agent(LIBRARIAN, chat_id=paused.chat_id).take_over(wait=0).get_final_message()
+            assert message.text == "A bird.", at
+    assert at > 6  # steps of at least a turn and a call
+
+
+async def test_a_stream_that_was_cancelled_at_a_claim_can_be_read_on(serve: Serve) -> None:
+    """It goes on with the message that it has sent, and what it gives back is not taken from what it has got anew."""
+    at, reached = 0, True
+    while reached:
+        at += 1
+        served, shared = serve(["A bird."]), MemoryClaims(lease=1000)
+        claims = Cancelling(shared, at)
+        async with AsyncInference(**served.address, claims=claims) as client:
+            stream = client.agent({"name": "greeter"}).send_message("Hi", stream=True)
+            claims.task = asyncio.create_task(stream.get_final_message())
+            await asyncio.wait({claims.task})
+            reached = claims.reached
+            assert claims.task.cancelled() is reached, at
+            async with asyncio.timeout(10):
+                assert (await stream.get_final_message()).text == "A bird.", at
+            assert await claims_left(claims) == [], at
+        assert len(served.script.asked) == 1, at
+    assert at > 4  # steps of the turn
