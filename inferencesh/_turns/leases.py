@@ -14,6 +14,7 @@ from typing import Any, Literal, ParamSpec, Self, TypeAlias, TypeVar
 from inferencesh._loops.threads import hand_over
 from inferencesh.claims.memory import MemoryClaims
 from inferencesh.claims.store import Claim, ClaimState, ClaimStore, Holding
+from inferencesh.config import check_seconds
 from inferencesh.errors import ClaimStoreError, ConfigurationError, InferenceError, UnreadableError, typed_text
 
 __all__ = ["Lease", "Leases", "OnStoreLost", "new_owner", "reading_kept"]
@@ -113,6 +114,8 @@ class Leases:
             raise ConfigurationError(
                 f"claims must be a ClaimStore, such as RedisClaims('redis://...'), not {type(store).__name__}"
             )
+        if store is not None:
+            check_seconds("the lease of claims", store.lease)
         if on_store_lost not in ("fail", "run"):
             raise ConfigurationError(f"on_claim_store_lost must be 'fail' or 'run', not {on_store_lost!r}")
         self.store: ClaimStore = store if store is not None else MemoryClaims()
@@ -137,7 +140,7 @@ class Leases:
         try:
             await _ask(object, self.store.check)
         except ClaimStoreError as error:
-            self._go_on_without(error)
+            self.go_on_without(error)
 
     async def claim(self, key: str, owner: str, scope: str = "") -> Lease | Claim:
         """Ask for a claim.
@@ -154,7 +157,7 @@ class Leases:
         try:
             claim = await self._ask_for(key, owner, scope)
         except ClaimStoreError as error:
-            self._go_on_without(error)
+            self.go_on_without(error)
             store = self._spare
             claim = await store.claim(key, owner, scope)
         if claim.state is not ClaimState.GRANTED:
@@ -232,9 +235,13 @@ class Leases:
         ending = [task for task in list(self._ending) if _is_here(task)]
         if ending:
             await asyncio.wait(ending, timeout=_CLOSING)
-        await self.store.aclose()
+        try:
+            await _ask(object, self.store.aclose)
+        except InferenceError as error:
+            logger.warning("%s; the client was closed all the same", error)
 
-    def _go_on_without(self, error: ClaimStoreError) -> None:
+    def go_on_without(self, error: ClaimStoreError) -> None:
+        """Go on after an error of the store, if the program wants that; else raise the error."""
         if not self._runs_without:
             raise error
         logger.warning("%s; going on without it, as on_claim_store_lost says", error)

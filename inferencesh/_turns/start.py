@@ -23,6 +23,7 @@ from inferencesh._types.codec import structure
 from inferencesh.errors import (
     APIConnectionError,
     APIError,
+    ClaimStoreError,
     ConfigurationError,
     InferenceError,
     LeaseHeldError,
@@ -296,11 +297,16 @@ class TurnStarter:
 
         Raises:
             _LostError: Another worker has the claim.
+            ClaimStoreError: The store is lost, and the program does not go on without it.
         """
         chat_id, after = turn.chat_id, 0
         if chat_id is not None:  # what is known of the chat here may be older than what others have sent
             after = max(map(_order, await self._newest(chat_id)), default=0)
-        held = await lease.record(json.dumps({"chat_id": chat_id, "after": after}))
+        try:
+            held = await lease.record(json.dumps({"chat_id": chat_id, "after": after}))
+        except ClaimStoreError as error:
+            self._leases.go_on_without(error)
+            held = True
         if not held:
             raise _LostError
 
