@@ -123,6 +123,8 @@ class TurnDriver(EventDriver[Message]):
         except BaseException as error:
             await self._fail(error)
             raise
+        if self.closed:  # by another task, while the turn was begun
+            await self.leave()
 
     async def advance(self) -> list[Message]:
         """Wait for the next snapshots.

@@ -72,6 +72,45 @@ def test_a_turn_of_a_living_worker_is_left_to_it(serve: Serve, connect: Connect)
     assert two.result(over.get_final_message()).text == "Hello."
 
 
+class Waiting(WorkerClaims):
+    """Claims for which a worker waits at a gate."""
+
+    def __init__(self, shared: MemoryClaims) -> None:
+        super().__init__(shared)
+        self.gate = Gate()
+
+    async def claim(self, key: str, owner: str, scope: str = "") -> Claim:
+        """As the shared store, once the gate is open."""
+        await self.gate.passed()
+        return await super().claim(key, owner, scope)
+
+
+async def test_a_stream_that_is_closed_while_it_is_opened_holds_nothing(serve: Serve) -> None:
+    """Another task closes it; the one that has begun to open it gets it closed."""
+    gate = Gate()
+    served, shared = serve(["Hel", gate, "lo."]), MemoryClaims(lease=1000)
+    claims = Waiting(shared)
+    async with (
+        AsyncInference(**served.address, claims=claims) as one,
+        AsyncInference(**served.address, claims=shared) as two,
+    ):
+        agent = one.agent(AGENT)
+        stream = agent.send_message("Hi", stream=True)
+
+        async def opening() -> None:
+            await stream
+
+        task = asyncio.create_task(opening())
+        await claims.gate.someone_there()
+        await stream.aclose()
+        claims.gate.open()
+        await task
+        async with two.agent(AGENT, chat_id=agent.chat_id).take_over(wait=0) as taken:
+            assert (await anext(taken)).text == "Hel"
+        assert [message async for message in stream] == []
+        gate.open()
+
+
 async def test_a_stream_that_was_awaited_and_is_then_entered_holds_one_lease(serve: Serve) -> None:
     """It is released when the stream is left, so that another worker can go on at once."""
     gate = Gate()
