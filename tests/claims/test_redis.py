@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -418,3 +419,22 @@ async def test_a_request_that_is_cancelled_ends_at_whichever_step_it_is(redis_se
             with pytest.raises(asyncio.CancelledError):
                 await task
     await claims.aclose()
+
+
+async def test_a_closing_that_is_cancelled_closes_the_connections_all_the_same(redis_server: RedisServer) -> None:
+    """At whichever step; nothing is left to the garbage collector, which would warn of it."""
+    claims, steps, cancelled = RedisClaims(redis_server.url), 0, True
+    while cancelled:
+        await claims.check()
+        closing = asyncio.create_task(claims.aclose())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.wait({closing})
+        cancelled, steps = closing.cancelled(), steps + 1
+        async with redis.asyncio.Redis.from_url(redis_server.url) as connection, asyncio.timeout(5):
+            while len(await connection.client_list()) > 1 < steps:  # noqa: ASYNC110 - the first has not begun to close
+                await asyncio.sleep(0.01)
+        gc.collect()
+    await claims.aclose()
+    assert steps > 3
