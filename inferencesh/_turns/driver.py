@@ -123,8 +123,6 @@ class TurnDriver(EventDriver[Message]):
         except BaseException as error:
             await self._fail(error)
             raise
-        if self.closed:  # by another task, while the turn was begun
-            await self.leave()
 
     async def advance(self) -> list[Message]:
         """Wait for the next snapshots.
@@ -255,6 +253,8 @@ class TurnDriver(EventDriver[Message]):
             await starter.follow(turn)
             self._keep(starter.lease)
         self._drives = turn.driven = True
+        if self.closed:  # by another task, while the turn was begun
+            await self.leave()
         return turn
 
     def _make_starter(self) -> TurnStarter:

@@ -14,6 +14,7 @@ from inferencesh import (
     AsyncAgent,
     AsyncInference,
     AsyncMessageStream,
+    CallbackCancelledError,
     ClaimStoreError,
     ConfigurationError,
     Inference,
@@ -464,6 +465,46 @@ async def test_what_the_callers_own_code_raises_ends_the_supervisor(serve: Serve
             await anext(supervisor.run(chats[0]))
         with pytest.raises(ConfigurationError, match="at_once must be a whole number of at least 1"):
             Supervisor(lambda chat_id: client.agent(AGENT, chat_id=chat_id), at_once=0)
+
+
+async def test_a_follow_that_is_cancelled_by_others_is_an_error_of_its_turn(serve: Serve) -> None:
+    """The caller of the supervisor would look cancelled otherwise; the other turns go on."""
+    served = serve(["Hello."], ["Hello."])
+    async with AsyncInference(**served.address) as client:
+        chats = await begin(client, 2)
+
+        async def follow(stream: AsyncMessageStream) -> None:
+            if first := not followed:
+                followed.append(first)
+                raise asyncio.CancelledError  # as if it had awaited a task that somebody cancelled
+
+        followed: list[bool] = []
+        supervisor = Supervisor(lambda chat_id: client.agent(AGENT, chat_id=chat_id), follow)
+        taken = [(type(each.error), each.message and each.message.text) async for each in supervisor.run(chats)]
+        assert sorted(taken, key=str) == [(type(None), "Hello."), (CallbackCancelledError, None)]
+
+
+async def test_what_is_no_chat_id_or_no_agent_is_told(serve: Serve) -> None:
+    """And is not taken for the end of the ids, as the id of an agent would be that has not sent a message yet."""
+    served = serve(["Hello."])
+    async with AsyncInference(**served.address) as client:
+        (chat,) = await begin(client, 1)
+
+        async def run(ids: Any, make_agent: Any = None, follow: Any = None) -> int:
+            made = make_agent or (lambda chat_id: client.agent(AGENT, chat_id=chat_id))
+            return len([taken async for taken in Supervisor(made, follow).run(ids)])
+
+        for wrong in (client.agent(AGENT).chat_id, 5, [chat], b"id"):
+            with pytest.raises(TypeError, match="a chat id must be a str"):
+                await run([wrong, chat])
+        for agent in (None, Inference(**served.address).agent(AGENT, chat_id=chat)):
+            with pytest.raises(TypeError, match="make_agent must return an AsyncAgent"):
+                await run([chat], lambda _, agent=agent: agent)
+        with pytest.raises(TypeError, match="follow must be an async function"):
+            await run([chat], follow=lambda _: None)
+        with pytest.raises(ConfigurationError, match="wait must be a number of seconds of at least 0"):
+            Supervisor(lambda chat_id: client.agent(AGENT, chat_id=chat_id), wait=-1)
+        assert await run([chat]) == 1
 
 
 # -- a store that is lost ----------------------------------------------------------------------------------------------
