@@ -253,7 +253,7 @@ class TurnStarter:
         """
         withdrawn = 0
         while True:
-            name = f"message:{key}:{withdrawn}" if withdrawn else f"message:{key}"
+            name = f"message-{withdrawn}:{key}" if withdrawn else f"message:{key}"
             claim = await self._leases.wait(name, self._owner, "message")
             try:
                 if isinstance(claim, Lease):

@@ -237,7 +237,7 @@ async def test_in_a_new_chat_nobody_can_tell(serve: Serve, cut: Literal["message
 
 def test_a_message_that_was_withdrawn_may_be_sent_again_with_its_key(serve: Serve, connect: Connect) -> None:
     """It was queued behind a question, and gets no turn; once that is answered, it is sent anew, and only once."""
-    served = serve([ToolCall("ask", {"question": "Which?"})], ["Answered."], ["More."])
+    served = serve([ToolCall("ask", {"question": "Which?"})], ["Answered."], ["More."], ["Other."])
     side = connect(served, claims=MemoryClaims(lease=30))
     config = {"name": "asker", "tools": [tool("ask").param("question", string()).build()]}
     agent = side.agent(config)
@@ -248,7 +248,8 @@ def test_a_message_that_was_withdrawn_may_be_sent_again_with_its_key(serve: Serv
     assert side.result(agent.wait()).text == "Answered."
     for _ in range(2):
         assert side.result(agent.send_message("More", idempotency_key="job-1")).text == "More."
-    assert len(served.script.asked) == 3
+    assert side.result(agent.send_message("Other", idempotency_key="job-1:1")).text == "Other."  # a key of its own
+    assert len(served.script.asked) == 4
 
 
 async def test_the_reply_of_an_earlier_turn_is_found_when_the_chat_went_on(serve: Serve) -> None:

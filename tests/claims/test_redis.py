@@ -85,6 +85,9 @@ async def test_a_wrong_address_or_password_is_told_at_the_start(redis_server: Re
         await RedisClaims(f"{redis_server.url}?max_connections=many").check()
     with pytest.raises(ConfigurationError, match="lease must be a number of seconds"):
         RedisClaims(redis_server.url, lease=0)
+    for prefix in (None, b"app:", 5):
+        with pytest.raises(ConfigurationError, match="prefix must be a str"):
+            RedisClaims(redis_server.url, prefix=prefix)  # type: ignore[arg-type] # what is tested
     address = serve(["Hello."]).address
     with RedisServer(password="right") as locked:
         for password in ("wrong", ""):
@@ -159,6 +162,22 @@ async def test_a_claim_that_redis_has_lost_stays_with_its_owner(redis_server: Re
         await connection.flushall()
     assert await claims.renew([first]) == [True]
     assert (await claims.claim("call", "second")).state.name == "HELD"
+    await claims.aclose()
+
+
+async def test_what_is_settled_is_known_though_redis_has_lost_the_claim(redis_server: RedisServer) -> None:
+    """Otherwise a message that was sent while Redis was started anew would be sent again."""
+    claims = RedisClaims(redis_server.url)
+    claim = await claims.claim("message", "first", "message")
+    async with redis.asyncio.Redis.from_url(redis_server.url) as connection:
+        await connection.flushall()
+        await claims.settle(Holding("message", "first", "message", claim.attempt), "in this chat")
+        assert 0 < await connection.ttl("inferencesh:message") <= 86400
+        again = await claims.claim("message", "second", "message")
+        assert (again.state.name, again.result) == ("SETTLED", "in this chat")
+        await connection.flushall()
+        await claims.release(Holding("message", "first", "message", claim.attempt))
+        assert (await claims.claim("message", "second", "message")).attempt == 1
     await claims.aclose()
 
 
