@@ -7,9 +7,9 @@ import contextlib
 import logging
 import secrets
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, Self, TypeAlias, TypeVar
+from typing import Literal, ParamSpec, Self, TypeAlias, TypeVar
 
 from inferencesh._loops.threads import hand_over
 from inferencesh.claims.memory import MemoryClaims
@@ -182,7 +182,7 @@ class Leases:
         try:
             await asyncio.wait({asking})
         except asyncio.CancelledError:
-            self._begin_ending(key, give_back())
+            self._begin_ending(key, give_back)
             raise
         return asking.result()
 
@@ -209,14 +209,14 @@ class Leases:
     def give_up(self, lease: Lease) -> asyncio.Task[None]:
         """Begin to release a lease, on the running loop; a store that cannot be reached lets it run out."""
         lease.stop_renewing()
-        return self._begin_ending(lease.holding.key, lease.release())
+        return self._begin_ending(lease.holding.key, lease.release)
 
-    def _begin_ending(self, key: str, ending: Coroutine[Any, Any, object]) -> asyncio.Task[None]:
+    def _begin_ending(self, key: str, end: Callable[[], Awaitable[object]]) -> asyncio.Task[None]:
         """Begin to end a claim, on the running loop, whatever becomes of the caller.
 
         Until that is done the claim is not asked for again, because a request may overtake another one.
         """
-        task = asyncio.get_running_loop().create_task(_told(ending), name="inferencesh lease")
+        task = asyncio.get_running_loop().create_task(_told(end), name="inferencesh lease")
         self._ending[task] = key
         task.add_done_callback(self._ending.pop)
         return task
@@ -260,10 +260,10 @@ def _is_here(task: asyncio.Task[None]) -> bool:
     return task.get_loop() is asyncio.get_running_loop()
 
 
-async def _told(telling: Awaitable[object]) -> None:
+async def _told(tell: Callable[[], Awaitable[object]]) -> None:
     """Tell the store of the end of a claim."""
     try:
-        await telling
+        await tell()
     except InferenceError as error:  # as a store does that is lost, or refuses this program since
         logger.warning("%s; a claim that has ended runs out there", error)
 
@@ -290,7 +290,7 @@ class Lease:
         holding: Holding,
         result: str | None,
         asked_at: float,
-        begin_ending: Callable[[str, Coroutine[Any, Any, object]], asyncio.Task[None]],
+        begin_ending: Callable[[str, Callable[[], Awaitable[object]]], asyncio.Task[None]],
     ) -> None:
         self.holding = holding
         self.attempt = holding.attempt
@@ -358,7 +358,7 @@ class Lease:
     async def settle(self, result: str | None = None) -> None:
         """End the claim: it was taken care of."""
         self._end()
-        await self._tell(_ask(object, self._store.settle, self.holding, result))
+        await self._tell(lambda: _ask(object, self._store.settle, self.holding, result))
 
     async def release(self, *, for_good: bool = False) -> None:
         """End the claim: it was not taken care of. Does nothing after ``settle``.
@@ -369,7 +369,7 @@ class Lease:
         if not self._ended:
             self._end()
             if not self.lost:
-                await self._tell(_ask(object, self._store.release, self.holding, for_good=for_good))
+                await self._tell(lambda: _ask(object, self._store.release, self.holding, for_good=for_good))
 
     async def abandon(self) -> None:
         """End the claim for a coroutine that is being closed, which cannot wait for a server: there it runs out."""
@@ -381,7 +381,7 @@ class Lease:
         """End the claim as if it had never been granted: nothing was begun, whatever was recorded."""
         self._end()
         if not self.lost:
-            await self._tell(self._forget())
+            await self._tell(self._forget)
 
     async def _forget(self) -> None:
         await _ask(bool, self._store.record, self.holding, "")
@@ -418,12 +418,12 @@ class Lease:
             if self._on_lost is not None:
                 self._on_lost()
 
-    async def _tell(self, telling: Coroutine[Any, Any, object]) -> None:
+    async def _tell(self, tell: Callable[[], Awaitable[object]]) -> None:
         """Tell the store of the end of the claim, which goes on when the caller is cancelled or the store is slow."""
         if self._store.lease is None:
-            await _told(telling)
+            await _told(tell)
         else:
-            await asyncio.wait({self._begin_ending(self.holding.key, telling)}, timeout=_ENDING)
+            await asyncio.wait({self._begin_ending(self.holding.key, tell)}, timeout=_ENDING)
 
 
 class _Renewer:

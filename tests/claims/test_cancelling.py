@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Sequence
 from typing import Any
 
-from inferencesh import AsyncInference, tool
+import pytest
+
+from inferencesh import AsyncInference, Message, tool
 from inferencesh.claims import Claim, ClaimState, Holding, MemoryClaims
 from inferencesh.local import ToolCall
 from tests.clients.conftest import Serve
+from tests.support import Gate
 
 from .workers import WorkerClaims
 
@@ -156,3 +160,33 @@ async def test_a_stream_that_was_cancelled_at_a_claim_can_be_read_on(serve: Serv
             assert await claims_left(claims) == [], at
         assert len(served.script.asked) == 1, at
     assert at > 4  # steps of the turn
+
+
+@pytest.mark.parametrize("where", ["in a tool", "in the reply"])
+def test_an_event_loop_that_ends_while_a_turn_is_left_gives_no_warning(
+    serve: Serve, where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """``asyncio.run`` cancels all tasks, also those that have just begun to end a claim, at whichever step."""
+
+    async def main(steps: int, gate: Gate) -> asyncio.Task[Message]:
+        async def handler(word: str) -> str:
+            await gate.passed()
+            return word
+
+        served = serve(CALL, ["A bird."]) if where == "in a tool" else serve(["A", gate, " bird."])
+        client = AsyncInference(**served.address, claims=Cancelling(MemoryClaims(lease=1000), at=0))
+        config = {"name": "librarian", "tools": [tool("look_up").handler(handler).build()]}
+        task = asyncio.create_task(client.agent(config).send_message("Hi", idempotency_key="job-1"))
+        await gate.someone_there()
+        task.cancel()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        return task
+
+    for steps in range(6):
+        gate = Gate()
+        task = asyncio.run(main(steps, gate))
+        gate.open()
+        gc.collect()
+        assert task.cancelled()
+    assert caplog.text == ""
