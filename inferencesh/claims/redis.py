@@ -354,7 +354,10 @@ def _check_url(url: object) -> str:
         raise ConfigurationError(f"the address of Redis must be a str, not {type(url).__name__}")
     try:
         parts = urlsplit(url)
-        usable = parts.scheme == "unix" or (parts.scheme in {"redis", "rediss"} and parts.port != 0)
+        database = parts.path.removeprefix("/")  # anything but a number would stand for the first one
+        usable = parts.scheme == "unix" or (
+            parts.scheme in {"redis", "rediss"} and parts.port != 0 and (not database or database.isdecimal())
+        )
     except ValueError:  # a port that is no number
         usable = False
     if not usable:

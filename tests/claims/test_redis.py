@@ -78,7 +78,12 @@ async def test_what_redis_holds(serve: Serve, redis_server: RedisServer, *, keep
 
 async def test_a_wrong_address_or_password_is_told_at_the_start(redis_server: RedisServer, serve: Serve) -> None:
     """When a client is entered; the password is in no error and no repr."""
-    for url in ("http://localhost:6379", "localhost", "redis://localhost:many", ""):
+    misspelled = (
+        "redis://localhost/fleet",
+        "redis://localhost/0/1",
+        "redis://:12/34@localhost/0",
+    )  # redis-py takes them
+    for url in ("http://localhost:6379", "localhost", "redis://localhost:many", "", *misspelled):
         with pytest.raises(ConfigurationError, match="the address of Redis is not one that can be used"):
             RedisClaims(url)
     with pytest.raises(ConfigurationError, match="an option in the address of Redis cannot be used"):
