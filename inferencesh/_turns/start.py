@@ -191,7 +191,8 @@ class TurnStarter:
                 "sending this message was interrupted, and whether it has arrived is not known; "
                 "look at the chat before you send it again"
             )
-        self._posted = True
+        else:
+            self._posted = True
         answer = await (self._api.run(body) if lease is None else self._run_while_held(body, lease))
         user, assistant = (
             structure(answer[name], Message) if answer.get(name) is not None else None
@@ -220,6 +221,7 @@ class TurnStarter:
         def may_be_sent() -> bool:
             nonlocal withheld
             withheld = not lease.firm
+            self._posted = self._posted or not withheld
             return not withheld
 
         try:

@@ -178,6 +178,29 @@ async def test_it_is_not_sent_once_its_lease_has_run_out_while_a_connection_was_
     assert await sent(served) == ([] if taken_over else ["Hi"])
 
 
+async def test_it_is_not_in_doubt_when_it_was_left_before_a_connection_was_made(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No byte of it was written, so that another worker sends it."""
+    served, shared, connecting = serve(["Hello."]), MemoryClaims(lease=1000), Gate()
+
+    async def find_never(*_: Any, **__: Any) -> Any:
+        await connecting.passed()
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", find_never)
+    slow = {**served.address, "base_url": served.address["base_url"].replace("127.0.0.1", "localhost")}
+    async with (
+        AsyncInference(**slow, claims=shared) as one,
+        AsyncInference(**served.address, claims=shared) as two,
+    ):
+        sending = asyncio.create_task(_send(one, "Hi"))
+        await connecting.someone_there()
+        sending.cancel()
+        await asyncio.wait({sending})
+        assert (await _send(two, "Hi")).text == "Hello."
+    assert await sent(served) == ["Hi"]
+
+
 async def test_whoever_was_stopped_after_sending_leaves_the_turn_to_the_one_that_has_taken_it_over(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
