@@ -17,7 +17,7 @@ from inferencesh.claims.store import Claim, ClaimState, ClaimStore, Holding
 from inferencesh.config import check_seconds
 from inferencesh.errors import ClaimStoreError, ConfigurationError, InferenceError, UnreadableError, typed_text
 
-__all__ = ["Lease", "Leases", "OnStoreLost", "new_owner", "reading_kept"]
+__all__ = ["MESSAGE", "Lease", "Leases", "OnStoreLost", "new_owner", "reading_kept"]
 
 logger = logging.getLogger("inferencesh")
 
@@ -25,6 +25,8 @@ OnStoreLost: TypeAlias = Literal["fail", "run"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+MESSAGE = "message"  # the scope of claims to send a message
 
 _RENEWALS = 3  # of a lease before it would run out, so that one of them may be late or fail
 _ENDING = 1.0  # seconds that a turn waits for the end of a claim to be written
@@ -229,7 +231,8 @@ class Leases:
         for other, renewer in renewers:
             if other is loop:
                 for lease in renewer.held():
-                    self.give_up(lease)
+                    if lease.holding.scope != MESSAGE:  # whoever sends one ends its claim, and knows what was sent
+                        self.give_up(lease)
             else:
                 hand_over(other, renewer.stop)  # the leases of another loop run out
         ending = [task for task in list(self._ending) if _is_here(task)]

@@ -32,7 +32,7 @@ from inferencesh.errors import (
 from inferencesh.models import FileRef, Message, MessageStatus, Role
 
 from .conversation import Conversation
-from .leases import Lease, Leases, new_owner, reading_kept
+from .leases import MESSAGE, Lease, Leases, new_owner, reading_kept
 from .request import TurnRequest
 
 __all__ = ["TurnStarter", "stream_path"]
@@ -256,7 +256,7 @@ class TurnStarter:
         withdrawn = 0
         while True:
             name = f"message-{withdrawn}:{key}" if withdrawn else f"message:{key}"
-            claim = await self._leases.wait(name, self._owner, "message")
+            claim = await self._leases.wait(name, self._owner, MESSAGE)
             try:
                 if isinstance(claim, Lease):
                     return await self._send_claimed(text, claim)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from inferencesh import AsyncInference, Message, tool
+from inferencesh import AsyncInference, AsyncMessageStream, Message, tool
 from inferencesh.claims import Claim, ClaimState, Holding, MemoryClaims
 from inferencesh.local import ToolCall
 from tests.clients.conftest import Serve
@@ -41,13 +41,15 @@ class Cancelling(WorkerClaims):
         super().__init__(shared)
         self.task: asyncio.Task[Any] | None = None
         self.reached = False
+        self.reached_step = asyncio.Event()
         self.scopes: dict[str, str] = {}
         self._left = at
 
     async def _step(self) -> None:
         self._left -= 1
-        if self._left == 0 and self.task is not None:
-            self.reached = self.task.cancel()
+        if self._left == 0:
+            self.reached_step.set()
+            self.reached = self.task is not None and self.task.cancel()
         await asyncio.sleep(0)
 
     async def claim(self, key: str, owner: str, scope: str = "") -> Claim:
@@ -160,6 +162,39 @@ async def test_a_stream_that_was_cancelled_at_a_claim_can_be_read_on(serve: Serv
             assert await claims_left(claims) == [], at
         assert len(served.script.asked) == 1, at
     assert at > 4  # steps of the turn
+
+
+async def close_at(step: asyncio.Event, what: AsyncInference | AsyncMessageStream) -> None:
+    """Close a client or stream when a step is reached."""
+    await step.wait()
+    await what.aclose()
+
+
+@pytest.mark.parametrize("closed", ["stream", "client"])
+async def test_what_is_closed_in_the_middle_leaves_the_turn_to_others(serve: Serve, closed: str) -> None:
+    """As when a worker is told to stop; a message is in doubt only while it is sent."""
+    at, reached = 0, True
+    while reached:
+        at += 1
+        served, shared = serve(CALL, ["A bird."]), MemoryClaims(lease=1000)
+        claims = Cancelling(shared, at)
+        async with (
+            AsyncInference(**served.address, claims=claims) as one,
+            AsyncInference(**served.address, claims=shared) as two,
+        ):
+            stream = one.agent(LIBRARIAN).send_message("Hi", stream=True, idempotency_key="job-1")
+            what = stream if closed == "stream" else one
+            closing = asyncio.create_task(close_at(claims.reached_step, what))
+            await asyncio.gather(stream.get_final_message(), return_exceptions=True)
+            reached = claims.reached_step.is_set()
+            claims.reached_step.set()
+            await closing
+            assert await claims_left(claims) == [], at
+            async with asyncio.timeout(10):
+                again = await two.agent(LIBRARIAN).send_message("Hi", idempotency_key="job-1")
+            assert again.text == "A bird.", at
+        assert len(served.script.asked) == 2, at
+    assert at > 12  # steps of at least a message, a turn and a call
 
 
 @pytest.mark.parametrize("where", ["in a tool", "in the reply"])
