@@ -7,22 +7,29 @@ import contextlib
 import logging
 import secrets
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Literal, Self, TypeAlias
+from typing import Literal, ParamSpec, Self, TypeAlias, TypeVar
 
 from inferencesh._loops.threads import hand_over
 from inferencesh.claims.memory import MemoryClaims
 from inferencesh.claims.store import Claim, ClaimState, ClaimStore, HeldClaim
-from inferencesh.errors import ClaimStoreError, ConfigurationError, InferenceError, UnreadableError
+from inferencesh.config import check_seconds
+from inferencesh.errors import ClaimStoreError, ConfigurationError, InferenceError, UnreadableError, typed_text
 
-__all__ = ["Lease", "Leases", "OnStoreLost", "new_owner", "reading_stored"]
+__all__ = ["MESSAGE", "Lease", "Leases", "OnStoreLost", "new_owner", "reading_stored"]
 
 logger = logging.getLogger("inferencesh")
 
 OnStoreLost: TypeAlias = Literal["fail", "run"]
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MESSAGE = "message"  # the scope of claims on sending a message
+
 _RENEWALS = 3  # renewals per lease, so that one of them may be late or fail
+_ENDING = 1.0  # seconds for which a turn waits until the end of a claim is stored
 _CLOSE_TIMEOUT = 5.0  # seconds for which closing waits for leases to be released
 
 
@@ -47,6 +54,51 @@ def reading_stored() -> Iterator[None]:
         ) from error
 
 
+async def _ask(kind: type[T], method: Callable[P, Awaitable[T]], *given: P.args, **options: P.kwargs) -> T:
+    """Call a method of a store and return its result; a bug in a store must not end all turns.
+
+    Args:
+        kind: The type of the result.
+        method: The method of the store.
+        given: The positional arguments.
+        options: The keyword arguments.
+
+    Raises:
+        ClaimStoreError: The store is unavailable, raised an unexpected exception, or returned another type.
+        InferenceError: Another error that the store raised.
+    """
+    try:
+        answer: object = await method(*given, **options)
+    except InferenceError:
+        raise
+    except (Exception, asyncio.CancelledError) as error:
+        task = asyncio.current_task() if isinstance(error, asyncio.CancelledError) else None
+        if task is not None and task.cancelling():
+            raise
+        logger.warning("the claim store raised an unexpected exception", exc_info=error)
+        raise ClaimStoreError(f"{method.__qualname__}() of the claim store failed: {typed_text(error)}") from error
+    if not isinstance(answer, kind):
+        raise ClaimStoreError(
+            f"{method.__qualname__}() of the claim store returned a {type(answer).__name__}, not a {kind.__name__}"
+        )
+    return answer
+
+
+async def _renew(store: ClaimStore, holdings: Sequence[HeldClaim]) -> list[bool]:
+    """Renew claims in one request.
+
+    Returns:
+        For each claim, whether its owner still holds it.
+
+    Raises:
+        InferenceError: As for ``_ask``.
+    """
+    answers = await _ask(list, store.renew, holdings)
+    if len(answers) != len(holdings):
+        raise ClaimStoreError(f"renew() of the claim store returned {len(answers)} results for {len(holdings)} claims")
+    return answers
+
+
 class Leases:
     """The leases of one client.
 
@@ -63,6 +115,8 @@ class Leases:
             raise ConfigurationError(
                 f"claims must be a ClaimStore, such as RedisClaims('redis://...'), not {type(store).__name__}"
             )
+        if store is not None:
+            check_seconds("the lease of claims", store.lease)
         if on_store_lost not in ("fail", "run"):
             raise ConfigurationError(f"on_claim_store_lost must be 'fail' or 'run', not {on_store_lost!r}")
         self.store: ClaimStore = store if store is not None else MemoryClaims()
@@ -70,7 +124,7 @@ class Leases:
         self._fallback = MemoryClaims()  # used while the store is unavailable
         self._renewers: dict[asyncio.AbstractEventLoop, _Renewer] = {}
         self._lock = threading.Lock()
-        self._releases: set[asyncio.Task[None]] = set()
+        self._ending: dict[asyncio.Task[None], str] = {}  # the keys of the claims that are being ended
 
     @property
     def shared(self) -> bool:
@@ -85,9 +139,9 @@ class Leases:
             ClaimStoreError: The store cannot be reached; with ``on_store_lost="run"`` this is logged instead.
         """
         try:
-            await self.store.check()
+            await _ask(object, self.store.check)
         except ClaimStoreError as error:
-            self._fall_back(error)
+            self.fall_back(error)
 
     async def claim(self, key: str, owner: str, scope: str = "") -> Lease | Claim:
         """Request a claim.
@@ -98,19 +152,40 @@ class Leases:
         Raises:
             ClaimStoreError: The store is unavailable.
         """
+        while ending := [task for task, ended in list(self._ending.items()) if ended == key and _is_here(task)]:
+            await asyncio.wait(ending)
         store, asked_at = self.store, asyncio.get_running_loop().time()
         try:
-            claim = await store.claim(key, owner, scope)
+            claim = await self._ask_for(key, owner, scope)
         except ClaimStoreError as error:
-            self._fall_back(error)
+            self.fall_back(error)
             store = self._fallback
             claim = await store.claim(key, owner, scope)
         if claim.state is not ClaimState.GRANTED:
             return claim
-        lease = Lease(store, HeldClaim(key, owner, scope, claim.attempt), claim.result, asked_at)
+        lease = Lease(store, HeldClaim(key, owner, scope, claim.attempt), claim.result, asked_at, self._begin_ending)
         if store.lease is not None:
             self._renewer(store.lease).add(lease)
         return lease
+
+    async def _ask_for(self, key: str, owner: str, scope: str) -> Claim:
+        """Request a claim from the store; release it if the caller is cancelled before it is granted."""
+        store = self.store
+        if store.lease is None:
+            return await _ask(Claim, store.claim, key, owner, scope)
+        asking = asyncio.create_task(_ask(Claim, store.claim, key, owner, scope), name="inferencesh claim")
+
+        async def give_back() -> None:
+            claim = await asking
+            if claim.state is ClaimState.GRANTED:
+                await _ask(object, store.release, HeldClaim(key, owner, scope, claim.attempt))
+
+        try:
+            await asyncio.wait({asking})
+        except asyncio.CancelledError:
+            self._begin_ending(key, give_back)
+            raise
+        return asking.result()
 
     async def wait(self, key: str, owner: str, scope: str = "", *, until: float | None = None) -> Lease | Claim:
         """Request a claim repeatedly until no other owner holds it.
@@ -135,9 +210,16 @@ class Leases:
     def release_soon(self, lease: Lease) -> asyncio.Task[None]:
         """Release a lease in a task on the running loop; it expires instead if the store cannot be reached."""
         lease.stop_renewing()
-        task = asyncio.get_running_loop().create_task(lease.release(), name="inferencesh lease")
-        self._releases.add(task)
-        task.add_done_callback(self._releases.discard)
+        return self._begin_ending(lease.holding.key, lease.release)
+
+    def _begin_ending(self, key: str, end: Callable[[], Awaitable[object]]) -> asyncio.Task[None]:
+        """End a claim in a task on the running loop, even if the caller is cancelled.
+
+        The claim is not requested again until the task is done, because requests may overtake each other.
+        """
+        task = asyncio.get_running_loop().create_task(_told(end), name="inferencesh lease")
+        self._ending[task] = key
+        task.add_done_callback(self._ending.pop)
         return task
 
     async def aclose(self) -> None:
@@ -148,15 +230,20 @@ class Leases:
         for other, renewer in renewers:
             if other is loop:
                 for lease in renewer.held():
-                    self.release_soon(lease)
+                    if lease.holding.scope != MESSAGE:  # its sender ends the claim, because it knows what was sent
+                        self.release_soon(lease)
             else:
                 hand_over(other, renewer.stop)  # the leases of other loops expire
-        releases = [task for task in list(self._releases) if task.get_loop() is loop]
-        if releases:
-            await asyncio.wait(releases, timeout=_CLOSE_TIMEOUT)
-        await self.store.aclose()
+        ending = [task for task in list(self._ending) if _is_here(task)]
+        if ending:
+            await asyncio.wait(ending, timeout=_CLOSE_TIMEOUT)
+        try:
+            await _ask(object, self.store.aclose)
+        except InferenceError as error:
+            logger.warning("%s; the client was closed nevertheless", error)
 
-    def _fall_back(self, error: ClaimStoreError) -> None:
+    def fall_back(self, error: ClaimStoreError) -> None:
+        """Continue after an error of the store with ``on_store_lost="run"``; otherwise raise the error."""
         if not self._runs_without_store:
             raise error
         logger.warning('%s; continuing without the store, because of on_claim_store_lost="run"', error)
@@ -171,6 +258,18 @@ class Leases:
             return self._renewers[loop]
 
 
+def _is_here(task: asyncio.Task[None]) -> bool:
+    return task.get_loop() is asyncio.get_running_loop()
+
+
+async def _told(tell: Callable[[], Awaitable[object]]) -> None:
+    """End a claim in the store; log a warning if that fails."""
+    try:
+        await tell()
+    except InferenceError as error:  # the store is unavailable, or now refuses access
+        logger.warning("%s; a claim that has ended will expire in the store", error)
+
+
 class Lease:
     """A granted claim; a context manager that releases it on exit, unless it was completed before.
 
@@ -179,6 +278,7 @@ class Lease:
         holding: The claim.
         result: The result that an earlier owner recorded, or None.
         asked_at: The loop time at which the claim was requested.
+        begin_ending: ``Leases._begin_ending``.
 
     Attributes:
         attempt: The number of owners that have been granted the claim, including this one.
@@ -186,12 +286,20 @@ class Lease:
         lost: Whether another owner is known to hold the claim now.
     """
 
-    def __init__(self, store: ClaimStore, holding: HeldClaim, result: str | None, asked_at: float) -> None:
+    def __init__(
+        self,
+        store: ClaimStore,
+        holding: HeldClaim,
+        result: str | None,
+        asked_at: float,
+        begin_ending: Callable[[str, Callable[[], Awaitable[object]]], asyncio.Task[None]],
+    ) -> None:
         self.holding = holding
         self.attempt = holding.attempt
         self.result = result
         self.lost = False
         self._store = store
+        self._begin_ending = begin_ending
         self._ended = False
         self._on_lost: Callable[[], object] | None = None
         self._renewer: _Renewer | None = None
@@ -230,7 +338,7 @@ class Lease:
             ClaimStoreError: The store is unavailable.
         """
         asked_at = asyncio.get_running_loop().time()
-        held = not self.lost and await self._store.record(self.holding, result)
+        held = not self.lost and await _ask(bool, self._store.record, self.holding, result)
         self._renewed(asked_at, held=held)
         return held
 
@@ -242,7 +350,7 @@ class Lease:
         """
         asked_at = asyncio.get_running_loop().time()
         try:
-            held = not self.lost and all(await self._store.renew([self.holding]))
+            held = not self.lost and all(await _renew(self._store, [self.holding]))
         except InferenceError as error:  # the store is unavailable, or now refuses access
             logger.warning("%s; turns in progress continue", error)
             held, asked_at = True, asyncio.get_running_loop().time()  # ask again in a lease from now
@@ -252,7 +360,7 @@ class Lease:
     async def complete(self, result: str | None = None) -> None:
         """Mark the work as completed and end the claim."""
         self._end()
-        await self._tell(self._store.complete(self.holding, result))
+        await self._tell(lambda: _ask(object, self._store.complete, self.holding, result))
 
     async def release(self, *, abandon: bool = False) -> None:
         """End the claim without completing the work; has no effect after ``complete``.
@@ -263,7 +371,7 @@ class Lease:
         if not self._ended:
             self._end()
             if not self.lost:
-                await self._tell(self._store.release(self.holding, abandon=abandon))
+                await self._tell(lambda: _ask(object, self._store.release, self.holding, abandon=abandon))
 
     async def let_expire(self) -> None:
         """End the claim in a coroutine that is being closed and cannot await a server: a shared claim expires."""
@@ -273,9 +381,13 @@ class Lease:
 
     async def cancel(self) -> None:
         """Release the claim and delete its recorded result, because the work was not started."""
+        self._end()
         if not self.lost:
-            await self._tell(self._store.record(self.holding, ""))
-        await self.release()
+            await self._tell(self._forget)
+
+    async def _forget(self) -> None:
+        await _ask(bool, self._store.record, self.holding, "")
+        await _ask(object, self._store.release, self.holding)
 
     def stop_renewing(self) -> None:
         """Stop renewing the lease, which then expires unless it is completed or released."""
@@ -308,11 +420,12 @@ class Lease:
             if self._on_lost is not None:
                 self._on_lost()
 
-    async def _tell(self, telling: Awaitable[object]) -> None:
-        try:
-            await telling
-        except InferenceError as error:  # the store is unavailable, or now refuses access
-            logger.warning("%s; a claim that has ended will expire in the store", error)
+    async def _tell(self, tell: Callable[[], Awaitable[object]]) -> None:
+        """End the claim in the store, even if the caller is cancelled or the store is slow."""
+        if self._store.lease is None:
+            await _told(tell)
+        else:
+            await asyncio.wait({self._begin_ending(self.holding.key, tell)}, timeout=_ENDING)
 
 
 class _Renewer:
@@ -358,12 +471,9 @@ class _Renewer:
             await asyncio.sleep(self._every)
             leases, asked_at = self.held(), loop.time()
             try:
-                answers = await self._store.renew([lease.holding for lease in leases])
+                answers = await _renew(self._store, [lease.holding for lease in leases])
             except InferenceError as error:  # the store is unavailable, or now refuses access
                 logger.warning("%s; turns in progress continue", error)
-                continue
-            except Exception:  # a bug in a store must not end all turns
-                logger.exception("the claim store failed to renew leases; turns in progress continue")
                 continue
             for lease, held in zip(leases, answers, strict=True):
                 if lease in self._leases:

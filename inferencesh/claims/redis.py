@@ -88,17 +88,21 @@ if ARGV[6] == '' then redis.call('HDEL', KEYS[1], 'result') else redis.call('HSE
 return 1
 """
 )
-# Arguments: owner, attempt, the new state, keep, the result or "".
+# Arguments: owner, attempt, scope, the new state, keep, the result or "". A completion is stored even if Redis has lost
+# the claim.
 _END = (
     _HELD
     + """
-if not known[1] then return 0 end
-local state = ARGV[3]
+if not known[1] then
+  if ARGV[4] ~= 'completed' then return 0 end
+  redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'attempt', ARGV[2], 'scope', ARGV[3])
+end
+local state = ARGV[4]
 if state == 'completed' and redis.call('HGET', KEYS[1], 'scope') == '' then state = 'released' end
 redis.call('HSET', KEYS[1], 'state', state)
-if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'result', ARGV[5])
-elseif ARGV[3] == 'completed' then redis.call('HDEL', KEYS[1], 'result') end
-redis.call('PEXPIRE', KEYS[1], ARGV[4])
+if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'result', ARGV[6])
+elseif ARGV[4] == 'completed' then redis.call('HDEL', KEYS[1], 'result') end
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
 return 1
 """
 )
@@ -138,7 +142,7 @@ class RedisClaims(ClaimStore):
         retry_timeout: Seconds for which a request is retried while Redis cannot be reached, such as during a restart.
 
     Raises:
-        ConfigurationError: The URL or a number is invalid, or the package ``redis`` is not installed.
+        ConfigurationError: The URL, the prefix or a number is invalid, or the package ``redis`` is not installed.
 
     Example:
         ```python
@@ -158,6 +162,8 @@ class RedisClaims(ClaimStore):
     ) -> None:
         for name, value, least in (("lease", lease, 0.1), ("keep", keep, lease), ("retry_timeout", retry_timeout, 0.0)):
             _check_seconds(name, value, least)
+        if not isinstance(prefix, str):
+            raise ConfigurationError(f"prefix must be a str, not {type(prefix).__name__}")
         self.lease: float = lease
         self.poll = min(0.5, lease / 4)
         self._url = _check_url(url)
@@ -228,7 +234,7 @@ class RedisClaims(ClaimStore):
         return [holding.owner, holding.attempt, holding.scope, self._lease_ms, self._keep_ms]
 
     async def _end(self, holding: HeldClaim, state: str, result: str = "") -> None:
-        arguments: list[str | int] = [holding.owner, holding.attempt, state, self._keep_ms, result]
+        arguments: list[str | int] = [holding.owner, holding.attempt, holding.scope, state, self._keep_ms, result]
         await self._ask(lambda connected: connected.end(keys=[self._prefix + holding.key], args=arguments))
 
     async def _ask(self, ask: Callable[[_Connected], Awaitable[T]]) -> T:
@@ -346,7 +352,10 @@ def _check_url(url: object) -> str:
         raise ConfigurationError(f"the Redis URL must be a str, not {type(url).__name__}")
     try:
         parts = urlsplit(url)
-        usable = parts.scheme == "unix" or (parts.scheme in {"redis", "rediss"} and parts.port != 0)
+        database = parts.path.removeprefix("/")  # redis-py uses database 0 if this is not a number
+        usable = parts.scheme == "unix" or (
+            parts.scheme in {"redis", "rediss"} and parts.port != 0 and (not database or database.isdecimal())
+        )
     except ValueError:  # a port that is not a number
         usable = False
     if not usable:

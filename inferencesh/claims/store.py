@@ -84,7 +84,8 @@ class ClaimStore(ABC):
     A claim without a scope is forgotten when it is completed.
 
     To keep claims elsewhere, implement all methods in a subclass. They are called on the event loop of the client; a
-    store may be used on several event loops at once. Methods raise ``ClaimStoreError`` if the operation fails.
+    store may be used on several event loops at once. Methods raise ``ClaimStoreError`` if the operation fails; other
+    exceptions are converted to it.
 
     Attributes:
         lease: Seconds after which a claim that was not renewed may be granted to another owner. None means never,

@@ -180,6 +180,29 @@ async def test_a_message_is_not_sent_if_its_lease_expires_while_connecting(
     assert await sent(served) == ([] if taken_over else ["Hi"])
 
 
+async def test_it_is_not_in_doubt_when_it_was_left_before_a_connection_was_made(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No byte of it was written, so that another worker sends it."""
+    served, shared, connecting = serve(["Hello."]), MemoryClaims(lease=1000), Gate()
+
+    async def find_never(*_: Any, **__: Any) -> Any:
+        await connecting.passed()
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", find_never)
+    slow = {**served.address, "base_url": served.address["base_url"].replace("127.0.0.1", "localhost")}
+    async with (
+        AsyncInference(**slow, claims=shared) as one,
+        AsyncInference(**served.address, claims=shared) as two,
+    ):
+        sending = asyncio.create_task(_send(one, "Hi"))
+        await connecting.someone_there()
+        sending.cancel()
+        await asyncio.wait({sending})
+        assert (await _send(two, "Hi")).text == "Hello."
+    assert await sent(served) == ["Hi"]
+
+
 async def test_a_worker_that_was_suspended_after_sending_leaves_the_turn_to_the_new_owner(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,7 +264,7 @@ async def test_an_interrupted_message_that_starts_a_chat_is_not_sent_again(
 
 def test_a_withdrawn_message_can_be_sent_again_with_its_key(serve: Serve, connect: Connect) -> None:
     """It was queued behind a question and got no turn; once the question is answered, it is sent again, only once."""
-    served = serve([ToolCall("ask", {"question": "Which?"})], ["Answered."], ["More."])
+    served = serve([ToolCall("ask", {"question": "Which?"})], ["Answered."], ["More."], ["Other."])
     side = connect(served, claims=MemoryClaims(lease=30))
     config = {"name": "asker", "tools": [tool("ask").param("question", string()).build()]}
     agent = side.agent(config)
@@ -252,7 +275,8 @@ def test_a_withdrawn_message_can_be_sent_again_with_its_key(serve: Serve, connec
     assert side.result(agent.wait()).text == "Answered."
     for _ in range(2):
         assert side.result(agent.send_message("More", idempotency_key="job-1")).text == "More."
-    assert len(served.script.asked) == 3
+    assert side.result(agent.send_message("Other", idempotency_key="job-1:1")).text == "Other."  # a key of its own
+    assert len(served.script.asked) == 4
 
 
 async def test_a_key_returns_the_reply_of_its_own_turn_although_the_chat_has_later_ones(serve: Serve) -> None:
