@@ -33,8 +33,8 @@ _CONNECTIONS = 16  # of one event loop; a command takes less than a millisecond
 _ATTEMPT = (1.0, 3.0)  # seconds: what an attempt may always take, and what it may take at most
 _LATE = 1.0  # seconds after its time at which a timeout shows that this process was stopped
 
-# Each script reads and writes one hash: owner, scope, attempt, lease and until (milliseconds), state and result. A script
-# runs as a whole, so that no other command comes between its reads and its writes.
+# Each script reads and writes one hash: owner, scope, attempt, lease and until (milliseconds), state and result. A
+# script runs as a whole, so that no other command comes between its reads and its writes.
 _NOW = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
