@@ -33,8 +33,8 @@ _CONNECTIONS = 16  # per event loop; a command takes less than a millisecond
 _ATTEMPT_TIMEOUT = (1.0, 3.0)  # seconds: the minimum and the maximum timeout of an attempt
 _SUSPENDED_AFTER = 1.0  # seconds; a timeout that fires later than this shows that this process was suspended
 
-# Each script reads and writes one hash with owner, scope, attempt, until (milliseconds), state and result. Redis runs a
-# script atomically, so no other command runs between its reads and its writes.
+# Each script reads and writes one hash with owner, scope, attempt, lease and until (milliseconds), state and result.
+# Redis runs a script atomically, so no other command runs between its reads and its writes.
 _NOW = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -48,8 +48,8 @@ if known[1] and not (known[1] == ARGV[1] and known[2] == ARGV[2] and known[3] ==
 _CLAIM = (
     _NOW
     + """
-local owner, scope, attempt, till, state, result =
-  unpack(redis.call('HMGET', KEYS[1], 'owner', 'scope', 'attempt', 'until', 'state', 'result'))
+local owner, scope, attempt, lease, till, state, result =
+  unpack(redis.call('HMGET', KEYS[1], 'owner', 'scope', 'attempt', 'lease', 'until', 'state', 'result'))
 local named = scope and scope ~= '' and ARGV[2] ~= ''
 if not owner or (named and scope ~= ARGV[2]) or (state == 'completed' and not named) then
   attempt, scope, result = 1, ARGV[2], false
@@ -58,13 +58,18 @@ elseif state == 'completed' then
 else
   if owner ~= ARGV[1] then
     if state == 'abandoned' then return {'abandoned', attempt, result} end
-    if state == 'held' and now < tonumber(till) then return {'held', attempt, false} end
+    if state == 'held' and now < tonumber(till) then
+      if lease and till - now > tonumber(lease) then  -- the clock was set back
+        redis.call('HSET', KEYS[1], 'until', now + lease)
+      end
+      return {'held', attempt, false}
+    end
     attempt = attempt + 1
   end
   if ARGV[2] ~= '' then scope = ARGV[2] end
 end
 redis.call('HSET', KEYS[1],
-  'owner', ARGV[1], 'scope', scope, 'attempt', attempt, 'until', now + ARGV[3], 'state', 'held')
+  'owner', ARGV[1], 'scope', scope, 'attempt', attempt, 'lease', ARGV[3], 'until', now + ARGV[3], 'state', 'held')
 if not result then redis.call('HDEL', KEYS[1], 'result') end
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return {'granted', attempt, result}
@@ -76,7 +81,7 @@ _RENEW = (
     + _HELD
     + """
 redis.call('HSET', KEYS[1],
-  'owner', ARGV[1], 'attempt', ARGV[2], 'scope', ARGV[3], 'until', now + ARGV[4], 'state', 'held')
+  'owner', ARGV[1], 'attempt', ARGV[2], 'scope', ARGV[3], 'lease', ARGV[4], 'until', now + ARGV[4], 'state', 'held')
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 """
 )

@@ -7,9 +7,10 @@ import gc
 from collections.abc import Sequence
 from typing import Any
 
+import anyio
 import pytest
 
-from inferencesh import AsyncInference, AsyncMessageStream, Message, tool
+from inferencesh import AsyncAgent, AsyncInference, AsyncMessageStream, Message, tool
 from inferencesh.claims import Claim, ClaimState, HeldClaim, MemoryClaims
 from inferencesh.local import ToolCall
 from tests.clients.conftest import Serve
@@ -40,6 +41,7 @@ class Cancelling(WorkerClaims):
     def __init__(self, shared: MemoryClaims, at: int) -> None:
         super().__init__(shared)
         self.task: asyncio.Task[Any] | None = None
+        self.scope: anyio.CancelScope | None = None  # to cancel instead
         self.reached = False
         self.reached_step = asyncio.Event()
         self.scopes: dict[str, str] = {}
@@ -49,7 +51,11 @@ class Cancelling(WorkerClaims):
         self._left -= 1
         if self._left == 0:
             self.reached_step.set()
-            self.reached = self.task is not None and self.task.cancel()
+            if self.scope is not None:
+                self.scope.cancel()
+                self.reached = True
+            elif self.task is not None:
+                self.reached = self.task.cancel()
         await asyncio.sleep(0)
 
     async def claim(self, key: str, owner: str, scope: str = "") -> Claim:
@@ -96,7 +102,18 @@ async def claims_left(claims: Cancelling) -> Sequence[str]:
     ]
 
 
-async def test_a_cancelled_turn_can_be_gone_on_with_at_once_wherever_it_was(serve: Serve) -> None:
+async def send_in_scope(agent: AsyncAgent, claims: Cancelling) -> None:
+    """Send a message in a scope of anyio, as FastAPI has one for each request; raise CancelledError if it was left."""
+    with anyio.CancelScope() as scope:
+        claims.scope = scope
+        await agent.send_message("Hi", idempotency_key="job-1")
+    claims.scope = None
+    if scope.cancelled_caught:
+        raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("by", ["task", "scope"])
+async def test_a_cancelled_turn_can_be_gone_on_with_at_once_wherever_it_was(serve: Serve, by: str) -> None:
     """The cancellation arrives; the job that is delivered again sends the message only if it was not sent."""
     at, reached = 0, True
     while reached:
@@ -107,7 +124,10 @@ async def test_a_cancelled_turn_can_be_gone_on_with_at_once_wherever_it_was(serv
             AsyncInference(**served.address, claims=claims) as one,
             AsyncInference(**served.address, claims=shared) as two,
         ):
-            claims.task = asyncio.create_task(one.agent(LIBRARIAN).send_message("Hi", idempotency_key="job-1"))
+            agent = one.agent(LIBRARIAN)
+            claims.task = asyncio.create_task(
+                agent.send_message("Hi", idempotency_key="job-1") if by == "task" else send_in_scope(agent, claims)
+            )
             await asyncio.wait({claims.task})
             reached = claims.reached
             assert claims.task.cancelled() is reached, at

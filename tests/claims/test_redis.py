@@ -174,6 +174,19 @@ async def test_a_claim_that_redis_has_lost_is_restored_by_its_owner(redis_server
     await claims.aclose()
 
 
+async def test_a_clock_of_redis_that_is_set_back_makes_no_lease_longer(redis_server: RedisServer) -> None:
+    """As when its machine had a wrong time: what a dead worker holds is free a lease after it was asked for."""
+    claims = RedisClaims(redis_server.url, lease=0.3)
+    async with redis.asyncio.Redis.from_url(redis_server.url) as connection:
+        await claims.claim("call", "dead")
+        (now, _) = await connection.time()
+        await connection.hset("inferencesh:call", "until", (now + 3600) * 1000)
+        assert (await claims.claim("call", "living")).state.name == "HELD"
+        await asyncio.sleep(0.4)
+        assert (await claims.claim("call", "living")).state.name == "GRANTED"
+    await claims.aclose()
+
+
 async def test_what_is_settled_is_known_though_redis_has_lost_the_claim(redis_server: RedisServer) -> None:
     """Otherwise a message that was sent while Redis was started anew would be sent again."""
     claims = RedisClaims(redis_server.url)
