@@ -26,6 +26,7 @@ __all__ = [
     "Timeout",
     "check_count",
     "check_fields",
+    "check_seconds",
     "warn_of_unknown_names",
 ]
 
@@ -49,6 +50,21 @@ def check_count(name: str, value: object, least: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ConfigurationError(f"{name} must be a whole number of at least {least}, not {value!r}")
     return value
+
+
+def check_seconds(name: str, value: object) -> float | None:
+    """Return a time that was given as an argument.
+
+    Args:
+        name: The argument.
+        value: What was given, in seconds; None for no limit.
+
+    Raises:
+        ConfigurationError: It is no number of seconds.
+    """
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and value > 0):
+        return value
+    raise ConfigurationError(f"{name} must be a positive number of seconds or None, not {value!r}")
 
 
 def _positive(_instance: object, attribute: attrs.Attribute[float], value: object) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
 
 import attrs
 
+from ._loops.invoke import checked_await
 from ._loops.threads import Uncopied, wait_for_end
+from ._turns.request import check_wait
 from .agent import AsyncAgent
 from .config import check_count
 from .errors import InferenceError, LeaseHeldError, LeaseLostError, short_tracebacks
@@ -65,7 +68,7 @@ class Supervisor(Uncopied):
         wait: Seconds to wait for the lease of each turn, as for ``take_over``.
 
     Raises:
-        ConfigurationError: ``at_once`` is not a positive whole number.
+        ConfigurationError: ``at_once`` is not a positive whole number, or ``wait`` is not a number of seconds.
 
     Example:
         ```python
@@ -95,7 +98,7 @@ class Supervisor(Uncopied):
         self._make_agent = make_agent
         self._follow = follow
         self._at_once = check_count("at_once", at_once, 1)
-        self._wait = wait
+        self._wait = check_wait(wait)
 
     async def take_over(self, chat_id: str) -> Message:
         """Take one turn over and go on with it to its end.
@@ -108,6 +111,8 @@ class Supervisor(Uncopied):
 
         Raises:
             InferenceError: As for ``AsyncAgent.take_over``.
+            CallbackCancelledError: ``follow`` raised CancelledError although nobody cancelled this call.
+            TypeError: ``make_agent`` returned no AsyncAgent, or ``follow`` is not an async function.
             Exception: What ``follow`` or a callback raised.
 
         Example:
@@ -121,9 +126,15 @@ class Supervisor(Uncopied):
             ready
             ```
         """
-        async with self._make_agent(chat_id).take_over(wait=self._wait) as stream:
+        agent: object = self._make_agent(chat_id)
+        if not isinstance(agent, AsyncAgent):
+            raise TypeError(f"make_agent must return an AsyncAgent, not a {type(agent).__name__}")
+        async with agent.take_over(wait=self._wait) as stream:
             if self._follow is not None:
-                await self._follow(stream)
+                following: object = self._follow(stream)
+                if not inspect.isawaitable(following):
+                    raise TypeError("follow must be an async function: write «async def» before it")
+                await checked_await(following)
             return await stream.get_final_message()
 
     async def run(self, chat_ids: AsyncIterable[str] | Iterable[str]) -> AsyncGenerator[Takeover, None]:
@@ -141,7 +152,7 @@ class Supervisor(Uncopied):
             An async iterator of what has become of each turn, as they end.
 
         Raises:
-            TypeError: ``chat_ids`` is a single text.
+            TypeError: ``chat_ids`` is a single text, or there is something else than a text among the ids.
             Exception: What ``chat_ids`` or ``follow`` raised, except errors of this package, which are in the Takeover.
 
         Example:
@@ -204,10 +215,16 @@ class Supervisor(Uncopied):
 async def _each(chat_ids: AsyncIterable[str] | Iterable[str]) -> AsyncGenerator[str, None]:
     if isinstance(chat_ids, AsyncIterable):
         async for chat_id in chat_ids:
-            yield chat_id
+            yield _checked(chat_id)
     else:
         for chat_id in chat_ids:
-            yield chat_id
+            yield _checked(chat_id)
+
+
+def _checked(chat_id: object) -> str:
+    if not isinstance(chat_id, str):
+        raise TypeError(f"a chat id must be a str, not {chat_id!r}; an agent has none before its first message is sent")
+    return chat_id
 
 
 async def _next(ids: AsyncGenerator[str, None]) -> str | None:

@@ -83,6 +83,8 @@ class LoopPool(Generic[T]):
     async def aclose(self, *, for_good: bool = True) -> None:
         """Close the items; those of other running loops are closed in their own threads.
 
+        When the caller is cancelled, the closing goes on without it.
+
         Args:
             for_good: Whether no other items are made from now on.
         """
@@ -90,14 +92,16 @@ class LoopPool(Generic[T]):
         with self._lock:
             members = dict(self._members)
             self._members.clear()
-        here = asyncio.get_running_loop()
+        here, closing = asyncio.get_running_loop(), None
         for loop, member in members.items():
             if member.pid != os.getpid() or loop.is_closed():
                 _discard_all({loop: member}, self._discard)
             elif loop is here:
-                await member.cleanup.aclose()
+                closing = _begin_closing(member.cleanup)
             elif not loop.is_running() or not hand_over(loop, _begin_closing, member.cleanup):
                 _discard_all({loop: member}, self._discard)
+        if closing is not None:
+            await asyncio.shield(closing)
 
 
 async def _close_at_end(item: T, close: Callable[[T], Awaitable[None]]) -> AsyncGenerator[None, None]:
@@ -111,10 +115,11 @@ async def _close_at_end(item: T, close: Callable[[T], Awaitable[None]]) -> Async
 _closing: set[asyncio.Task[None]] = set()  # an event loop holds only weak references to tasks
 
 
-def _begin_closing(cleanup: AsyncGenerator[None, None]) -> None:
+def _begin_closing(cleanup: AsyncGenerator[None, None]) -> asyncio.Task[None]:
     task = asyncio.ensure_future(cleanup.aclose())
     _closing.add(task)
     task.add_done_callback(_closing.discard)
+    return task
 
 
 def _discard_all(members: dict[asyncio.AbstractEventLoop, _Member[T]], discard: Callable[[T], object]) -> None:

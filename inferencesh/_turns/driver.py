@@ -249,11 +249,12 @@ class TurnDriver(EventDriver[Message]):
             self.turn = turn
             self._keep(starter.lease)
         elif self._options.leases.shared:
-            await self._wait_for_release()
             starter = self._make_starter()
             await starter.follow(turn)
             self._keep(starter.lease)
         self._drives = turn.driven = True
+        if self.closed:  # by another task, while the turn was begun
+            await self.leave()
         return turn
 
     def _make_starter(self) -> TurnStarter:

@@ -7,22 +7,29 @@ import contextlib
 import logging
 import secrets
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Literal, Self, TypeAlias
+from typing import Literal, ParamSpec, Self, TypeAlias, TypeVar
 
 from inferencesh._loops.threads import hand_over
 from inferencesh.claims.memory import MemoryClaims
 from inferencesh.claims.store import Claim, ClaimState, ClaimStore, Holding
-from inferencesh.errors import ClaimStoreError, ConfigurationError, InferenceError, UnreadableError
+from inferencesh.config import check_seconds
+from inferencesh.errors import ClaimStoreError, ConfigurationError, InferenceError, UnreadableError, typed_text
 
-__all__ = ["Lease", "Leases", "OnStoreLost", "new_owner", "reading_kept"]
+__all__ = ["MESSAGE", "Lease", "Leases", "OnStoreLost", "new_owner", "reading_kept"]
 
 logger = logging.getLogger("inferencesh")
 
 OnStoreLost: TypeAlias = Literal["fail", "run"]
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MESSAGE = "message"  # the scope of claims to send a message
+
 _RENEWALS = 3  # of a lease before it would run out, so that one of them may be late or fail
+_ENDING = 1.0  # seconds that a turn waits for the end of a claim to be written
 _CLOSING = 5.0  # seconds that closing waits for claims to be given up
 
 
@@ -47,6 +54,51 @@ def reading_kept() -> Iterator[None]:
         ) from error
 
 
+async def _ask(kind: type[T], method: Callable[P, Awaitable[T]], *given: P.args, **options: P.kwargs) -> T:
+    """Return what a store answers; a mistake in a store is no reason to lose all turns.
+
+    Args:
+        kind: The type of the answer.
+        method: The method of the store.
+        given: Its arguments.
+        options: Its named arguments.
+
+    Raises:
+        ClaimStoreError: The store is lost, or raised or answered what none may.
+        InferenceError: What else it raised.
+    """
+    try:
+        answer: object = await method(*given, **options)
+    except InferenceError:
+        raise
+    except (Exception, asyncio.CancelledError) as error:
+        task = asyncio.current_task() if isinstance(error, asyncio.CancelledError) else None
+        if task is not None and task.cancelling():
+            raise
+        logger.warning("the store of claims has a mistake", exc_info=error)
+        raise ClaimStoreError(f"{method.__qualname__}() of the store of claims failed: {typed_text(error)}") from error
+    if not isinstance(answer, kind):
+        raise ClaimStoreError(
+            f"{method.__qualname__}() of the store of claims returned a {type(answer).__name__}, not a {kind.__name__}"
+        )
+    return answer
+
+
+async def _renew(store: ClaimStore, holdings: Sequence[Holding]) -> list[bool]:
+    """Renew claims in one request.
+
+    Returns:
+        For each whether its owner still has it.
+
+    Raises:
+        InferenceError: As for ``_ask``.
+    """
+    answers = await _ask(list, store.renew, holdings)
+    if len(answers) != len(holdings):
+        raise ClaimStoreError(f"the store of claims gave {len(answers)} answers about {len(holdings)} claims")
+    return answers
+
+
 class Leases:
     """The claims of one client, in the store that it was given.
 
@@ -64,6 +116,8 @@ class Leases:
             raise ConfigurationError(
                 f"claims must be a ClaimStore, such as RedisClaims('redis://...'), not {type(store).__name__}"
             )
+        if store is not None:
+            check_seconds("the lease of claims", store.lease)
         if on_store_lost not in ("fail", "run"):
             raise ConfigurationError(f"on_claim_store_lost must be 'fail' or 'run', not {on_store_lost!r}")
         self.store: ClaimStore = store if store is not None else MemoryClaims()
@@ -71,7 +125,7 @@ class Leases:
         self._spare = MemoryClaims()  # for what is claimed while the store is lost
         self._renewers: dict[asyncio.AbstractEventLoop, _Renewer] = {}
         self._lock = threading.Lock()
-        self._giving_up: set[asyncio.Task[None]] = set()
+        self._ending: dict[asyncio.Task[None], str] = {}  # the keys of the claims that are being ended
 
     @property
     def shared(self) -> bool:
@@ -86,9 +140,9 @@ class Leases:
             ClaimStoreError: It cannot be reached; with ``on_store_lost="run"`` this is logged instead.
         """
         try:
-            await self.store.check()
+            await _ask(object, self.store.check)
         except ClaimStoreError as error:
-            self._go_on_without(error)
+            self.go_on_without(error)
 
     async def claim(self, key: str, owner: str, scope: str = "") -> Lease | Claim:
         """Ask for a claim.
@@ -99,19 +153,40 @@ class Leases:
         Raises:
             ClaimStoreError: The store is lost.
         """
+        while ending := [task for task, ended in list(self._ending.items()) if ended == key and _is_here(task)]:
+            await asyncio.wait(ending)
         store, asked_at = self.store, asyncio.get_running_loop().time()
         try:
-            claim = await store.claim(key, owner, scope)
+            claim = await self._ask_for(key, owner, scope)
         except ClaimStoreError as error:
-            self._go_on_without(error)
+            self.go_on_without(error)
             store = self._spare
             claim = await store.claim(key, owner, scope)
         if claim.state is not ClaimState.GRANTED:
             return claim
-        lease = Lease(store, Holding(key, owner, scope, claim.attempt), claim.result, asked_at)
+        lease = Lease(store, Holding(key, owner, scope, claim.attempt), claim.result, asked_at, self._begin_ending)
         if store.lease is not None:
             self._renewer(store.lease).add(lease)
         return lease
+
+    async def _ask_for(self, key: str, owner: str, scope: str) -> Claim:
+        """Ask the store for a claim; one that is granted to a caller that was cancelled meanwhile is released."""
+        store = self.store
+        if store.lease is None:
+            return await _ask(Claim, store.claim, key, owner, scope)
+        asking = asyncio.create_task(_ask(Claim, store.claim, key, owner, scope), name="inferencesh claim")
+
+        async def give_back() -> None:
+            claim = await asking
+            if claim.state is ClaimState.GRANTED:
+                await _ask(object, store.release, Holding(key, owner, scope, claim.attempt))
+
+        try:
+            await asyncio.wait({asking})
+        except asyncio.CancelledError:
+            self._begin_ending(key, give_back)
+            raise
+        return asking.result()
 
     async def wait(self, key: str, owner: str, scope: str = "", *, until: float | None = None) -> Lease | Claim:
         """Ask for a claim until no other owner holds it.
@@ -136,9 +211,16 @@ class Leases:
     def give_up(self, lease: Lease) -> asyncio.Task[None]:
         """Begin to release a lease, on the running loop; a store that cannot be reached lets it run out."""
         lease.stop_renewing()
-        task = asyncio.get_running_loop().create_task(lease.release(), name="inferencesh lease")
-        self._giving_up.add(task)
-        task.add_done_callback(self._giving_up.discard)
+        return self._begin_ending(lease.holding.key, lease.release)
+
+    def _begin_ending(self, key: str, end: Callable[[], Awaitable[object]]) -> asyncio.Task[None]:
+        """Begin to end a claim, on the running loop, whatever becomes of the caller.
+
+        Until that is done the claim is not asked for again, because a request may overtake another one.
+        """
+        task = asyncio.get_running_loop().create_task(_told(end), name="inferencesh lease")
+        self._ending[task] = key
+        task.add_done_callback(self._ending.pop)
         return task
 
     async def aclose(self) -> None:
@@ -149,15 +231,20 @@ class Leases:
         for other, renewer in renewers:
             if other is loop:
                 for lease in renewer.held():
-                    self.give_up(lease)
+                    if lease.holding.scope != MESSAGE:  # whoever sends one ends its claim, and knows what was sent
+                        self.give_up(lease)
             else:
                 hand_over(other, renewer.stop)  # the leases of another loop run out
-        giving_up = [task for task in list(self._giving_up) if task.get_loop() is loop]
-        if giving_up:
-            await asyncio.wait(giving_up, timeout=_CLOSING)
-        await self.store.aclose()
+        ending = [task for task in list(self._ending) if _is_here(task)]
+        if ending:
+            await asyncio.wait(ending, timeout=_CLOSING)
+        try:
+            await _ask(object, self.store.aclose)
+        except InferenceError as error:
+            logger.warning("%s; the client was closed all the same", error)
 
-    def _go_on_without(self, error: ClaimStoreError) -> None:
+    def go_on_without(self, error: ClaimStoreError) -> None:
+        """Go on after an error of the store, if the program wants that; else raise the error."""
         if not self._runs_without:
             raise error
         logger.warning("%s; going on without it, as on_claim_store_lost says", error)
@@ -172,6 +259,18 @@ class Leases:
             return self._renewers[loop]
 
 
+def _is_here(task: asyncio.Task[None]) -> bool:
+    return task.get_loop() is asyncio.get_running_loop()
+
+
+async def _told(tell: Callable[[], Awaitable[object]]) -> None:
+    """Tell the store of the end of a claim."""
+    try:
+        await tell()
+    except InferenceError as error:  # as a store does that is lost, or refuses this program since
+        logger.warning("%s; a claim that has ended runs out there", error)
+
+
 class Lease:
     """A claim that was granted. As a context manager it is released at the end, unless it was settled before.
 
@@ -180,6 +279,7 @@ class Lease:
         holding: The claim.
         result: What an earlier owner has recorded, or None.
         asked_at: The loop's time at which the store was asked for it.
+        begin_ending: ``Leases._begin_ending``.
 
     Attributes:
         attempt: The number of owners that have had the claim, this one included.
@@ -187,12 +287,20 @@ class Lease:
         lost: Whether another owner has it now.
     """
 
-    def __init__(self, store: ClaimStore, holding: Holding, result: str | None, asked_at: float) -> None:
+    def __init__(
+        self,
+        store: ClaimStore,
+        holding: Holding,
+        result: str | None,
+        asked_at: float,
+        begin_ending: Callable[[str, Callable[[], Awaitable[object]]], asyncio.Task[None]],
+    ) -> None:
         self.holding = holding
         self.attempt = holding.attempt
         self.result = result
         self.lost = False
         self._store = store
+        self._begin_ending = begin_ending
         self._ended = False
         self._on_lost: Callable[[], object] | None = None
         self._renewer: _Renewer | None = None
@@ -231,7 +339,7 @@ class Lease:
             ClaimStoreError: The store is lost.
         """
         asked_at = asyncio.get_running_loop().time()
-        held = not self.lost and await self._store.record(self.holding, result)
+        held = not self.lost and await _ask(bool, self._store.record, self.holding, result)
         self._renewed(asked_at, held=held)
         return held
 
@@ -243,7 +351,7 @@ class Lease:
         """
         asked_at = asyncio.get_running_loop().time()
         try:
-            held = not self.lost and all(await self._store.renew([self.holding]))
+            held = not self.lost and all(await _renew(self._store, [self.holding]))
         except InferenceError as error:  # as a store does that is lost, or refuses this program since
             logger.warning("%s; the turns under way go on", error)
             held, asked_at = True, asyncio.get_running_loop().time()  # the next time is a lease from now
@@ -253,7 +361,7 @@ class Lease:
     async def settle(self, result: str | None = None) -> None:
         """End the claim: it was taken care of."""
         self._end()
-        await self._tell(self._store.settle(self.holding, result))
+        await self._tell(lambda: _ask(object, self._store.settle, self.holding, result))
 
     async def release(self, *, for_good: bool = False) -> None:
         """End the claim: it was not taken care of. Does nothing after ``settle``.
@@ -264,7 +372,7 @@ class Lease:
         if not self._ended:
             self._end()
             if not self.lost:
-                await self._tell(self._store.release(self.holding, for_good=for_good))
+                await self._tell(lambda: _ask(object, self._store.release, self.holding, for_good=for_good))
 
     async def abandon(self) -> None:
         """End the claim for a coroutine that is being closed, which cannot wait for a server: there it runs out."""
@@ -274,9 +382,13 @@ class Lease:
 
     async def forget(self) -> None:
         """End the claim as if it had never been granted: nothing was begun, whatever was recorded."""
+        self._end()
         if not self.lost:
-            await self._tell(self._store.record(self.holding, ""))
-        await self.release()
+            await self._tell(self._forget)
+
+    async def _forget(self) -> None:
+        await _ask(bool, self._store.record, self.holding, "")
+        await _ask(object, self._store.release, self.holding)
 
     def stop_renewing(self) -> None:
         """Leave the lease to run out, unless it is settled or released."""
@@ -309,11 +421,12 @@ class Lease:
             if self._on_lost is not None:
                 self._on_lost()
 
-    async def _tell(self, telling: Awaitable[object]) -> None:
-        try:
-            await telling
-        except InferenceError as error:  # as a store does that is lost, or refuses this program since
-            logger.warning("%s; a claim that has ended runs out there", error)
+    async def _tell(self, tell: Callable[[], Awaitable[object]]) -> None:
+        """Tell the store of the end of the claim, which goes on when the caller is cancelled or the store is slow."""
+        if self._store.lease is None:
+            await _told(tell)
+        else:
+            await asyncio.wait({self._begin_ending(self.holding.key, tell)}, timeout=_ENDING)
 
 
 class _Renewer:
@@ -359,12 +472,9 @@ class _Renewer:
             await asyncio.sleep(self._every)
             leases, asked_at = self.held(), loop.time()
             try:
-                answers = await self._store.renew([lease.holding for lease in leases])
+                answers = await _renew(self._store, [lease.holding for lease in leases])
             except InferenceError as error:  # as a store does that is lost, or refuses this program since
                 logger.warning("%s; the turns under way go on", error)
-                continue
-            except Exception:  # a mistake in a store is no reason to lose all turns
-                logger.exception("the store of claims could not renew leases; the turns under way go on")
                 continue
             for lease, held in zip(leases, answers, strict=True):
                 if lease in self._leases:

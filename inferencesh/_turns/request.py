@@ -25,6 +25,7 @@ __all__ = [
     "TurnOptions",
     "TurnRequest",
     "Until",
+    "check_wait",
 ]
 
 # With the whole text so far, and whether it is final; or with the snapshot, as the official SDK calls it.
@@ -120,9 +121,7 @@ class TurnRequest:
         Raises:
             ConfigurationError: ``wait`` is neither None nor a number of seconds.
         """
-        if wait is not None and (not isinstance(wait, int | float) or isinstance(wait, bool) or not wait >= 0):
-            raise ConfigurationError(f"wait must be a number of seconds of at least 0, or None, not {wait!r}")
-        return cls(takes_over=True, wait=wait, **callbacks)
+        return cls(takes_over=True, wait=check_wait(wait), **callbacks)
 
     @classmethod
     def of_wait(cls, until: Until) -> TurnRequest:
@@ -142,6 +141,17 @@ class TurnRequest:
             OutputError: There is no output, or it does not match the type.
         """
         return output if self.output is None else self.output.read(output, message, chat_id)
+
+
+def check_wait(wait: object) -> float | None:
+    """Return for how many seconds to wait for a lease.
+
+    Raises:
+        ConfigurationError: ``wait`` is neither None nor a number of seconds.
+    """
+    if wait is None or (isinstance(wait, int | float) and not isinstance(wait, bool) and wait >= 0):
+        return wait
+    raise ConfigurationError(f"wait must be a number of seconds of at least 0, or None, not {wait!r}")
 
 
 class Reports:

@@ -23,6 +23,7 @@ from inferencesh._types.codec import structure
 from inferencesh.errors import (
     APIConnectionError,
     APIError,
+    ClaimStoreError,
     ConfigurationError,
     InferenceError,
     LeaseHeldError,
@@ -31,7 +32,7 @@ from inferencesh.errors import (
 from inferencesh.models import FileRef, Message, MessageStatus, Role
 
 from .conversation import Conversation
-from .leases import Lease, Leases, new_owner, reading_kept
+from .leases import MESSAGE, Lease, Leases, new_owner, reading_kept
 from .request import TurnRequest
 
 __all__ = ["TurnStarter", "stream_path"]
@@ -82,6 +83,7 @@ class TurnStarter:
         self._owner = new_owner() if leases.shared or request.idempotency_key is not None else ""
         self._uploaded: Sequence[FileRef] = ()  # kept for a turn that is left before its message is sent
         self._posted = False  # whether the message may have reached the server
+        self._sent: Turn | None = None  # kept for a turn that is left before it is claimed
 
     async def start(self) -> Turn:
         """Begin the turn; the connection is open unless the turn is over.
@@ -107,7 +109,10 @@ class TurnStarter:
             return await self._send_once(request.text, request.idempotency_key)
         if request.text is None and request.takes_over:
             return await self._take_over()
-        turn = await (self._attach() if request.text is None else self._send(request.text))
+        if request.text is None:
+            turn = await self._attach()
+        else:
+            turn = self._sent = self._sent or await self._send(request.text)
         await self.follow(turn)
         return turn
 
@@ -186,7 +191,8 @@ class TurnStarter:
                 "sending this message was interrupted, and whether it has arrived is not known; "
                 "look at the chat before you send it again"
             )
-        self._posted = True
+        else:
+            self._posted = True
         answer = await (self._api.run(body) if lease is None else self._run_while_held(body, lease))
         user, assistant = (
             structure(answer[name], Message) if answer.get(name) is not None else None
@@ -215,6 +221,7 @@ class TurnStarter:
         def may_be_sent() -> bool:
             nonlocal withheld
             withheld = not lease.firm
+            self._posted = self._posted or not withheld
             return not withheld
 
         try:
@@ -248,8 +255,8 @@ class TurnStarter:
         """
         withdrawn = 0
         while True:
-            name = f"message:{key}:{withdrawn}" if withdrawn else f"message:{key}"
-            claim = await self._leases.wait(name, self._owner, "message")
+            name = f"message-{withdrawn}:{key}" if withdrawn else f"message:{key}"
+            claim = await self._leases.wait(name, self._owner, MESSAGE)
             try:
                 if isinstance(claim, Lease):
                     return await self._send_claimed(text, claim)
@@ -261,10 +268,11 @@ class TurnStarter:
 
     async def _send_claimed(self, text: str, lease: Lease) -> Turn:
         """Send a message that is claimed, unless the owner before has sent it."""
-        in_doubt, turn = bool(lease.result), None  # whether the owner before may have sent it
+        in_doubt = bool(lease.result)  # whether the owner before may have sent it
+        sent, turn = None, None
         try:
-            earlier = await self._find_sent(text, lease.result) if lease.result else None
-            if earlier is None:
+            sent = await self._find_sent(text, lease.result) if lease.result else None
+            if sent is None:
                 in_doubt = False
                 turn = await self._send(text, lease)
                 sent = _Sent(turn.chat_id or "", turn.run.user_message_id)
@@ -272,13 +280,16 @@ class TurnStarter:
                     self._connection.close()
                     self.snapshots.clear()
                     turn = None
-            else:
-                sent = earlier
         except GeneratorExit:
             await lease.abandon()
             raise
         except BaseException as error:
-            await (lease.forget() if _not_sent(error) and not in_doubt else lease.release())
+            if sent is not None:
+                await lease.settle(sent.written())
+            elif not in_doubt and (not self._posted or _not_sent(error)):
+                await lease.forget()
+            else:
+                await lease.release()
             raise
         await lease.settle(sent.written())
         return turn or await self._go_on(sent)
@@ -288,11 +299,16 @@ class TurnStarter:
 
         Raises:
             _LostError: Another worker has the claim.
+            ClaimStoreError: The store is lost, and the program does not go on without it.
         """
         chat_id, after = turn.chat_id, 0
         if chat_id is not None:  # what is known of the chat here may be older than what others have sent
             after = max(map(_order, await self._newest(chat_id)), default=0)
-        held = await lease.record(json.dumps({"chat_id": chat_id, "after": after}))
+        try:
+            held = await lease.record(json.dumps({"chat_id": chat_id, "after": after}))
+        except ClaimStoreError as error:
+            self._leases.go_on_without(error)
+            held = True
         if not held:
             raise _LostError
 

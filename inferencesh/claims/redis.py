@@ -33,8 +33,8 @@ _CONNECTIONS = 16  # of one event loop; a command takes less than a millisecond
 _ATTEMPT = (1.0, 3.0)  # seconds: what an attempt may always take, and what it may take at most
 _LATE = 1.0  # seconds after its time at which a timeout shows that this process was stopped
 
-# Each script reads and writes one hash: owner, scope, attempt, until (milliseconds), state and result. A script runs as
-# a whole, so that no other command comes between its reads and its writes.
+# Each script reads and writes one hash: owner, scope, attempt, lease and until (milliseconds), state and result. A
+# script runs as a whole, so that no other command comes between its reads and its writes.
 _NOW = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -48,8 +48,8 @@ if known[1] and not (known[1] == ARGV[1] and known[2] == ARGV[2] and known[3] ==
 _CLAIM = (
     _NOW
     + """
-local owner, scope, attempt, till, state, result =
-  unpack(redis.call('HMGET', KEYS[1], 'owner', 'scope', 'attempt', 'until', 'state', 'result'))
+local owner, scope, attempt, lease, till, state, result =
+  unpack(redis.call('HMGET', KEYS[1], 'owner', 'scope', 'attempt', 'lease', 'until', 'state', 'result'))
 local named = scope and scope ~= '' and ARGV[2] ~= ''
 if not owner or (named and scope ~= ARGV[2]) or (state == 'settled' and not named) then
   attempt, scope, result = 1, ARGV[2], false
@@ -58,13 +58,18 @@ elseif state == 'settled' then
 else
   if owner ~= ARGV[1] then
     if state == 'left' then return {'left', attempt, result} end
-    if state == 'held' and now < tonumber(till) then return {'held', attempt, false} end
+    if state == 'held' and now < tonumber(till) then
+      if lease and till - now > tonumber(lease) then  -- the clock was set back
+        redis.call('HSET', KEYS[1], 'until', now + lease)
+      end
+      return {'held', attempt, false}
+    end
     attempt = attempt + 1
   end
   if ARGV[2] ~= '' then scope = ARGV[2] end
 end
 redis.call('HSET', KEYS[1],
-  'owner', ARGV[1], 'scope', scope, 'attempt', attempt, 'until', now + ARGV[3], 'state', 'held')
+  'owner', ARGV[1], 'scope', scope, 'attempt', attempt, 'lease', ARGV[3], 'until', now + ARGV[3], 'state', 'held')
 if not result then redis.call('HDEL', KEYS[1], 'result') end
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return {'granted', attempt, result}
@@ -76,7 +81,7 @@ _RENEW = (
     + _HELD
     + """
 redis.call('HSET', KEYS[1],
-  'owner', ARGV[1], 'attempt', ARGV[2], 'scope', ARGV[3], 'until', now + ARGV[4], 'state', 'held')
+  'owner', ARGV[1], 'attempt', ARGV[2], 'scope', ARGV[3], 'lease', ARGV[4], 'until', now + ARGV[4], 'state', 'held')
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 """
 )
@@ -88,17 +93,21 @@ if ARGV[6] == '' then redis.call('HDEL', KEYS[1], 'result') else redis.call('HSE
 return 1
 """
 )
-# Arguments: owner, attempt, the new state, keep, and the result or "".
+# Arguments: owner, attempt, scope, the new state, keep, and the result or "". That a claim was settled is kept
+# though Redis has lost it meanwhile.
 _END = (
     _HELD
     + """
-if not known[1] then return 0 end
-local state = ARGV[3]
+if not known[1] then
+  if ARGV[4] ~= 'settled' then return 0 end
+  redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'attempt', ARGV[2], 'scope', ARGV[3])
+end
+local state = ARGV[4]
 if state == 'settled' and redis.call('HGET', KEYS[1], 'scope') == '' then state = 'released' end
 redis.call('HSET', KEYS[1], 'state', state)
-if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'result', ARGV[5])
-elseif ARGV[3] == 'settled' then redis.call('HDEL', KEYS[1], 'result') end
-redis.call('PEXPIRE', KEYS[1], ARGV[4])
+if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'result', ARGV[6])
+elseif ARGV[4] == 'settled' then redis.call('HDEL', KEYS[1], 'result') end
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
 return 1
 """
 )
@@ -138,7 +147,7 @@ class RedisClaims(ClaimStore):
         patience: Seconds for which a request is repeated while Redis cannot be reached, as during a restart.
 
     Raises:
-        ConfigurationError: The URL or a number cannot be used, or the package ``redis`` is not installed.
+        ConfigurationError: The URL, the prefix or a number cannot be used, or the package ``redis`` is not installed.
 
     Example:
         ```python
@@ -158,6 +167,8 @@ class RedisClaims(ClaimStore):
     ) -> None:
         for name, value, least in (("lease", lease, 0.1), ("keep", keep, lease), ("patience", patience, 0.0)):
             _check_seconds(name, value, least)
+        if not isinstance(prefix, str):
+            raise ConfigurationError(f"prefix must be a str, not {type(prefix).__name__}")
         self.lease: float = lease
         self.poll = min(0.5, lease / 4)
         self._url = _check_url(url)
@@ -228,7 +239,7 @@ class RedisClaims(ClaimStore):
         return [holding.owner, holding.attempt, holding.scope, self._lease_ms, self._keep_ms]
 
     async def _end(self, holding: Holding, state: str, result: str = "") -> None:
-        arguments: list[str | int] = [holding.owner, holding.attempt, state, self._keep_ms, result]
+        arguments: list[str | int] = [holding.owner, holding.attempt, holding.scope, state, self._keep_ms, result]
         await self._ask(lambda connected: connected.end(keys=[self._prefix + holding.key], args=arguments))
 
     async def _ask(self, ask: Callable[[_Connected], Awaitable[T]]) -> T:
@@ -348,7 +359,10 @@ def _check_url(url: object) -> str:
         raise ConfigurationError(f"the address of Redis must be a str, not {type(url).__name__}")
     try:
         parts = urlsplit(url)
-        usable = parts.scheme == "unix" or (parts.scheme in {"redis", "rediss"} and parts.port != 0)
+        database = parts.path.removeprefix("/")  # anything but a number would stand for the first one
+        usable = parts.scheme == "unix" or (
+            parts.scheme in {"redis", "rediss"} and parts.port != 0 and (not database or database.isdecimal())
+        )
     except ValueError:  # a port that is no number
         usable = False
     if not usable:

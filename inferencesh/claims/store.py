@@ -84,7 +84,8 @@ class ClaimStore(ABC):
     what was settled without a scope, nothing is remembered.
 
     Subclass it to keep claims elsewhere; all methods are called on the event loop of the client, of which there may be
-    several at once. A store that cannot do what it is asked for raises ``ClaimStoreError``.
+    several at once. A store that cannot do what it is asked for raises ``ClaimStoreError``; what else it raises is told
+    as one.
 
     Attributes:
         lease: Seconds after which a claim that is not renewed may be granted to another owner. None: never, because

@@ -178,6 +178,29 @@ async def test_it_is_not_sent_once_its_lease_has_run_out_while_a_connection_was_
     assert await sent(served) == ([] if taken_over else ["Hi"])
 
 
+async def test_it_is_not_in_doubt_when_it_was_left_before_a_connection_was_made(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No byte of it was written, so that another worker sends it."""
+    served, shared, connecting = serve(["Hello."]), MemoryClaims(lease=1000), Gate()
+
+    async def find_never(*_: Any, **__: Any) -> Any:
+        await connecting.passed()
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", find_never)
+    slow = {**served.address, "base_url": served.address["base_url"].replace("127.0.0.1", "localhost")}
+    async with (
+        AsyncInference(**slow, claims=shared) as one,
+        AsyncInference(**served.address, claims=shared) as two,
+    ):
+        sending = asyncio.create_task(_send(one, "Hi"))
+        await connecting.someone_there()
+        sending.cancel()
+        await asyncio.wait({sending})
+        assert (await _send(two, "Hi")).text == "Hello."
+    assert await sent(served) == ["Hi"]
+
+
 async def test_whoever_was_stopped_after_sending_leaves_the_turn_to_the_one_that_has_taken_it_over(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,7 +260,7 @@ async def test_in_a_new_chat_nobody_can_tell(serve: Serve, cut: Literal["message
 
 def test_a_message_that_was_withdrawn_may_be_sent_again_with_its_key(serve: Serve, connect: Connect) -> None:
     """It was queued behind a question, and gets no turn; once that is answered, it is sent anew, and only once."""
-    served = serve([ToolCall("ask", {"question": "Which?"})], ["Answered."], ["More."])
+    served = serve([ToolCall("ask", {"question": "Which?"})], ["Answered."], ["More."], ["Other."])
     side = connect(served, claims=MemoryClaims(lease=30))
     config = {"name": "asker", "tools": [tool("ask").param("question", string()).build()]}
     agent = side.agent(config)
@@ -248,7 +271,8 @@ def test_a_message_that_was_withdrawn_may_be_sent_again_with_its_key(serve: Serv
     assert side.result(agent.wait()).text == "Answered."
     for _ in range(2):
         assert side.result(agent.send_message("More", idempotency_key="job-1")).text == "More."
-    assert len(served.script.asked) == 3
+    assert side.result(agent.send_message("Other", idempotency_key="job-1:1")).text == "Other."  # a key of its own
+    assert len(served.script.asked) == 4
 
 
 async def test_the_reply_of_an_earlier_turn_is_found_when_the_chat_went_on(serve: Serve) -> None:

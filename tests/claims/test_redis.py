@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -77,13 +78,21 @@ async def test_what_redis_holds(serve: Serve, redis_server: RedisServer, *, keep
 
 async def test_a_wrong_address_or_password_is_told_at_the_start(redis_server: RedisServer, serve: Serve) -> None:
     """When a client is entered; the password is in no error and no repr."""
-    for url in ("http://localhost:6379", "localhost", "redis://localhost:many", ""):
+    misspelled = (
+        "redis://localhost/fleet",
+        "redis://localhost/0/1",
+        "redis://:12/34@localhost/0",
+    )  # redis-py takes them
+    for url in ("http://localhost:6379", "localhost", "redis://localhost:many", "", *misspelled):
         with pytest.raises(ConfigurationError, match="the address of Redis is not one that can be used"):
             RedisClaims(url)
     with pytest.raises(ConfigurationError, match="an option in the address of Redis cannot be used"):
         await RedisClaims(f"{redis_server.url}?max_connections=many").check()
     with pytest.raises(ConfigurationError, match="lease must be a number of seconds"):
         RedisClaims(redis_server.url, lease=0)
+    for prefix in (None, b"app:", 5):
+        with pytest.raises(ConfigurationError, match="prefix must be a str"):
+            RedisClaims(redis_server.url, prefix=prefix)  # type: ignore[arg-type] # what is tested
     address = serve(["Hello."]).address
     with RedisServer(password="right") as locked:
         for password in ("wrong", ""):
@@ -158,6 +167,35 @@ async def test_a_claim_that_redis_has_lost_stays_with_its_owner(redis_server: Re
         await connection.flushall()
     assert await claims.renew([first]) == [True]
     assert (await claims.claim("call", "second")).state.name == "HELD"
+    await claims.aclose()
+
+
+async def test_a_clock_of_redis_that_is_set_back_makes_no_lease_longer(redis_server: RedisServer) -> None:
+    """As when its machine had a wrong time: what a dead worker holds is free a lease after it was asked for."""
+    claims = RedisClaims(redis_server.url, lease=0.3)
+    async with redis.asyncio.Redis.from_url(redis_server.url) as connection:
+        await claims.claim("call", "dead")
+        (now, _) = await connection.time()
+        await connection.hset("inferencesh:call", "until", (now + 3600) * 1000)
+        assert (await claims.claim("call", "living")).state.name == "HELD"
+        await asyncio.sleep(0.4)
+        assert (await claims.claim("call", "living")).state.name == "GRANTED"
+    await claims.aclose()
+
+
+async def test_what_is_settled_is_known_though_redis_has_lost_the_claim(redis_server: RedisServer) -> None:
+    """Otherwise a message that was sent while Redis was started anew would be sent again."""
+    claims = RedisClaims(redis_server.url)
+    claim = await claims.claim("message", "first", "message")
+    async with redis.asyncio.Redis.from_url(redis_server.url) as connection:
+        await connection.flushall()
+        await claims.settle(Holding("message", "first", "message", claim.attempt), "in this chat")
+        assert 0 < await connection.ttl("inferencesh:message") <= 86400
+        again = await claims.claim("message", "second", "message")
+        assert (again.state.name, again.result) == ("SETTLED", "in this chat")
+        await connection.flushall()
+        await claims.release(Holding("message", "first", "message", claim.attempt))
+        assert (await claims.claim("message", "second", "message")).attempt == 1
     await claims.aclose()
 
 
@@ -418,3 +456,22 @@ async def test_a_request_that_is_cancelled_ends_at_whichever_step_it_is(redis_se
             with pytest.raises(asyncio.CancelledError):
                 await task
     await claims.aclose()
+
+
+async def test_a_closing_that_is_cancelled_closes_the_connections_all_the_same(redis_server: RedisServer) -> None:
+    """At whichever step; nothing is left to the garbage collector, which would warn of it."""
+    claims, steps, cancelled = RedisClaims(redis_server.url), 0, True
+    while cancelled:
+        await claims.check()
+        closing = asyncio.create_task(claims.aclose())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.wait({closing})
+        cancelled, steps = closing.cancelled(), steps + 1
+        async with redis.asyncio.Redis.from_url(redis_server.url) as connection, asyncio.timeout(5):
+            while len(await connection.client_list()) > 1 < steps:  # noqa: ASYNC110 - the first has not begun to close
+                await asyncio.sleep(0.01)
+        gc.collect()
+    await claims.aclose()
+    assert steps > 3

@@ -14,6 +14,7 @@ from inferencesh import (
     AsyncAgent,
     AsyncInference,
     AsyncMessageStream,
+    CallbackCancelledError,
     ClaimStoreError,
     ConfigurationError,
     Inference,
@@ -70,6 +71,45 @@ def test_a_turn_of_a_living_worker_is_left_to_it(serve: Serve, connect: Connect)
     over = two.agent(AGENT, chat_id=agent.chat_id).take_over(wait=0)
     assert two.snapshots(over) == []
     assert two.result(over.get_final_message()).text == "Hello."
+
+
+class Waiting(WorkerClaims):
+    """Claims for which a worker waits at a gate."""
+
+    def __init__(self, shared: MemoryClaims) -> None:
+        super().__init__(shared)
+        self.gate = Gate()
+
+    async def claim(self, key: str, owner: str, scope: str = "") -> Claim:
+        """As the shared store, once the gate is open."""
+        await self.gate.passed()
+        return await super().claim(key, owner, scope)
+
+
+async def test_a_stream_that_is_closed_while_it_is_opened_holds_nothing(serve: Serve) -> None:
+    """Another task closes it; the one that has begun to open it gets it closed."""
+    gate = Gate()
+    served, shared = serve(["Hel", gate, "lo."]), MemoryClaims(lease=1000)
+    claims = Waiting(shared)
+    async with (
+        AsyncInference(**served.address, claims=claims) as one,
+        AsyncInference(**served.address, claims=shared) as two,
+    ):
+        agent = one.agent(AGENT)
+        stream = agent.send_message("Hi", stream=True)
+
+        async def opening() -> None:
+            await stream
+
+        task = asyncio.create_task(opening())
+        await claims.gate.someone_there()
+        await stream.aclose()
+        claims.gate.open()
+        await task
+        async with two.agent(AGENT, chat_id=agent.chat_id).take_over(wait=0) as taken:
+            assert (await anext(taken)).text == "Hel"
+        assert [message async for message in stream] == []
+        gate.open()
 
 
 async def test_a_stream_that_was_awaited_and_is_then_entered_holds_one_lease(serve: Serve) -> None:
@@ -427,6 +467,46 @@ async def test_what_the_callers_own_code_raises_ends_the_supervisor(serve: Serve
             Supervisor(lambda chat_id: client.agent(AGENT, chat_id=chat_id), at_once=0)
 
 
+async def test_a_follow_that_is_cancelled_by_others_is_an_error_of_its_turn(serve: Serve) -> None:
+    """The caller of the supervisor would look cancelled otherwise; the other turns go on."""
+    served = serve(["Hello."], ["Hello."])
+    async with AsyncInference(**served.address) as client:
+        chats = await begin(client, 2)
+
+        async def follow(stream: AsyncMessageStream) -> None:
+            if first := not followed:
+                followed.append(first)
+                raise asyncio.CancelledError  # as if it had awaited a task that somebody cancelled
+
+        followed: list[bool] = []
+        supervisor = Supervisor(lambda chat_id: client.agent(AGENT, chat_id=chat_id), follow)
+        taken = [(type(each.error), each.message and each.message.text) async for each in supervisor.run(chats)]
+        assert sorted(taken, key=str) == [(type(None), "Hello."), (CallbackCancelledError, None)]
+
+
+async def test_what_is_no_chat_id_or_no_agent_is_told(serve: Serve) -> None:
+    """And is not taken for the end of the ids, as the id of an agent would be that has not sent a message yet."""
+    served = serve(["Hello."])
+    async with AsyncInference(**served.address) as client:
+        (chat,) = await begin(client, 1)
+
+        async def run(ids: Any, make_agent: Any = None, follow: Any = None) -> int:
+            made = make_agent or (lambda chat_id: client.agent(AGENT, chat_id=chat_id))
+            return len([taken async for taken in Supervisor(made, follow).run(ids)])
+
+        for wrong in (client.agent(AGENT).chat_id, 5, [chat], b"id"):
+            with pytest.raises(TypeError, match="a chat id must be a str"):
+                await run([wrong, chat])
+        for agent in (None, Inference(**served.address).agent(AGENT, chat_id=chat)):
+            with pytest.raises(TypeError, match="make_agent must return an AsyncAgent"):
+                await run([chat], lambda _, agent=agent: agent)
+        with pytest.raises(TypeError, match="follow must be an async function"):
+            await run([chat], follow=lambda _: None)
+        with pytest.raises(ConfigurationError, match="wait must be a number of seconds of at least 0"):
+            Supervisor(lambda chat_id: client.agent(AGENT, chat_id=chat_id), wait=-1)
+        assert await run([chat]) == 1
+
+
 # -- a store that is lost ----------------------------------------------------------------------------------------------
 
 
@@ -625,7 +705,7 @@ async def test_leases_are_renewed_after_a_mistake_of_the_store(serve: Serve, cap
             await two.agent(look_up(), chat_id=agent.chat_id).take_over(wait=0.6)
         gate.open()
         assert (await sending).text == "A bird."
-    assert "could not renew leases" in caplog.text
+    assert "Faulty.renew() of the store of claims failed: LookupError: a mistake" in caplog.text
 
 
 def test_nothing_is_kept_of_event_loops_that_have_ended(serve: Serve) -> None:
