@@ -111,7 +111,7 @@ class HTTPClient:
                 proxy=self._proxy(url),
             )
         except (aiohttp.ClientError, OSError) as error:
-            failure = connection_error(without_url(error, url), request.name, limits.idle)
+            failure = connection_error(error, request.name, limits.idle, url)
         else:
             self._log_response(request, response, started)
             if 200 <= response.status < 300:
@@ -295,7 +295,7 @@ def proxy_for(base_url: str, explicit: str | None, *, trust_env: bool) -> str | 
     return parts.geturl()
 
 
-def connection_error(error: Exception, what: str, idle: float | None) -> APIConnectionError:
+def connection_error(error: Exception, what: str, idle: float | None, url: str | None = None) -> APIConnectionError:
     """Return the exception to raise for an error of aiohttp or the operating system.
 
     Args:
@@ -303,27 +303,29 @@ def connection_error(error: Exception, what: str, idle: float | None) -> APIConn
             that was lost before.
         what: What was being done, for the error's text.
         idle: The idle timeout in seconds, for the text of a TimeoutError.
+        url: The URL of the request, which must not be told; None if ``error`` cannot have it.
 
     Returns:
         The exception; its cause is ``error`` without its traceback, whose frames hold the request's headers.
     """
     import aiohttp
 
+    told = error if url is None else without_url(error, url)
     failure: APIConnectionError
     if isinstance(error, TimeoutError):
         limit = "the connect timeout" if isinstance(error, aiohttp.ConnectionTimeoutError) else f"{idle or 0:g} seconds"
         failure = APITimeoutError(f"{what}: no response within {limit}")
     elif isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError):
-        failure = APIConnectionError(f"{what}: no connection could be made ({_reason(error)})")
+        failure = APIConnectionError(f"{what}: no connection could be made ({_reason(told)})")
     else:
         failure = APIConnectionError(
-            f"{what}: the connection was lost before the response was complete ({_reason(error)})"
+            f"{what}: the connection was lost before the response was complete ({_reason(told)})"
         )
     unsent = (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, aiohttp.ConnectionTimeoutError)
     failure.sent = not isinstance(error, unsent)
     if not isinstance(error, aiohttp.ClientResponseError):  # it has the request's headers as an attribute
-        error.__context__ = error.__cause__ = None
-        failure.__cause__ = error.with_traceback(None)
+        told.__context__ = told.__cause__ = None
+        failure.__cause__ = told.with_traceback(None)
     return failure
 
 
