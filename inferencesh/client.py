@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, TypeVar, Unpack
 
 from ._http.retry import RetryPolicy
 from ._loops.threads import Uncopied
-from .config import MAX_LINE_BYTES, Backoff, Secret, Timeout, check_count, read_api_key, read_base_url
+from .config import MAX_LINE_BYTES, Backoff, Secret, Timeout, check_count, check_seconds, read_api_key, read_base_url
 from .errors import ConfigurationError, refusing, short_tracebacks
 
 # What the first client needs is imported by its constructor: importing the class is to cost as little as possible.
@@ -142,6 +142,7 @@ class AsyncInference(_ClientNames):
         from ._turns.leases import Leases
         from ._turns.tools import ToolLimits
 
+        _check_options(backoff, proxy, ssl)
         if base_url is None or isinstance(base_url, str):
             key = read_api_key(api_key)
             del api_key  # lest a traceback with local variables shows it
@@ -166,7 +167,7 @@ class AsyncInference(_ClientNames):
             reconnects=Reconnects(most=check_count("max_reconnects", max_reconnects, 0), backoff=backoff),
             tools=ToolLimits(
                 at_once=check_count("max_parallel_tools", max_parallel_tools, 1),
-                timeout=_seconds("tool_timeout", tool_timeout),
+                timeout=check_seconds("tool_timeout", tool_timeout),
             ),
             leases=Leases(claims, on_claim_store_lost),
         )
@@ -654,6 +655,18 @@ def async_inference(api_key: str | None = None, **options: Unpack[ClientOptions]
     return AsyncInference(api_key, **options)
 
 
+def _check_options(backoff: object, proxy: object, ssl: object) -> None:
+    if not isinstance(backoff, Backoff):
+        raise ConfigurationError(f"backoff must be a Backoff, not {type(backoff).__name__}")
+    if proxy is not None and not (isinstance(proxy, str) and proxy):
+        raise ConfigurationError("proxy must be a URL such as http://proxy.example:3128, or None for the environment's")
+    if ssl is not None:
+        import ssl as tls
+
+        if not isinstance(ssl, tls.SSLContext):
+            raise ConfigurationError(f"ssl must be an ssl.SSLContext or None, not {ssl!r}")
+
+
 def _fixed(address: Address) -> Callable[[], Awaitable[Address]]:
     async def get_address() -> Address:
         return address
@@ -684,9 +697,3 @@ def _locator(runtime: BackgroundRuntime) -> Callable[[], Awaitable[Address]]:
         return known[0]
 
     return get_address
-
-
-def _seconds(name: str, value: object) -> float | None:
-    if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and value > 0):
-        return value
-    raise ConfigurationError(f"{name} must be a positive number of seconds or None, not {value!r}")

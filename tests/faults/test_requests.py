@@ -185,9 +185,12 @@ def test_a_connection_that_takes_too_long_is_tried_again(kind: Kind, caplog: pyt
     """Nothing of the message was sent, so that is safe; in the end it is an APITimeoutError."""
     caplog.set_level("INFO", "inferencesh")
     limits = Timeout(connect=0.2, idle=20, total=20)
-    with full_server() as url, make_side(kind, api_key=KEY, base_url=url, timeout=limits, max_retries=2) as side:
-        with pytest.raises(APITimeoutError, match="connect timeout"):
-            side.result(side.agent().send_message("Hi"))
+    with (
+        full_server() as url,
+        make_side(kind, api_key=KEY, base_url=url, timeout=limits, max_retries=2) as side,
+        pytest.raises(APITimeoutError, match="connect timeout"),
+    ):
+        side.result(side.agent().send_message("Hi"))
     assert len([record for record in caplog.records if "retry" in record.getMessage()]) == 2
 
 
