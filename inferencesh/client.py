@@ -590,14 +590,17 @@ class AsyncInference(_ClientNames):
             You said: "Hello". ...
             ```
         """
-        await self._transport.aclose()
-        for runner in self._agent_options.runners:
-            await runner.aclose()
-        await self._agent_options.leases.aclose()
-        if self._runtime is not None:
-            import anyio.to_thread
+        try:
+            await self._transport.aclose()
+            for runner in self._agent_options.runners:
+                await runner.aclose()
+            await self._agent_options.leases.aclose()
+        finally:
+            if self._runtime is not None:
+                from ._loops.invoke import start_in_thread
 
-            await anyio.to_thread.run_sync(self._runtime.stop)
+                # Begun even if this task has been cancelled: a handler that closes the client ends with its own turn.
+                await start_in_thread(self._runtime.stop)
 
     async def __aenter__(self) -> Self:
         try:
