@@ -310,7 +310,8 @@ def connection_error(error: Exception, what: str, idle: float | None, url: str |
     """
     import aiohttp
 
-    told = error if url is None else without_url(error, url)
+    response = isinstance(error, aiohttp.ClientResponseError)  # which is not told whole
+    told = error if url is None or response else without_url(error, url)
     failure: APIConnectionError
     if isinstance(error, TimeoutError):
         limit = "the connect timeout" if isinstance(error, aiohttp.ConnectionTimeoutError) else f"{idle or 0:g} seconds"
@@ -323,7 +324,7 @@ def connection_error(error: Exception, what: str, idle: float | None, url: str |
         )
     unsent = (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, aiohttp.ConnectionTimeoutError)
     failure.sent = not isinstance(error, unsent)
-    if not isinstance(error, aiohttp.ClientResponseError):  # it has the request's headers as an attribute
+    if not response:  # it has the request's headers as an attribute
         told.__context__ = told.__cause__ = None
         failure.__cause__ = told.with_traceback(None)
     return failure
@@ -343,4 +344,10 @@ def without_url(error: Exception, url: str) -> Exception:
 
 
 def _reason(error: Exception) -> str:
-    return type(error).__name__ if not str(error) else f"{type(error).__name__}: {str(error)[:200]}"
+    import aiohttp
+
+    text = str(error)
+    if isinstance(error, aiohttp.ClientResponseError):  # its text has the URL, that of a proxy with its password
+        text = f"{error.status} {error.message}"
+    text = " ".join(text.split())[:200]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
