@@ -112,6 +112,7 @@ class HTTPClient:
             )
         except (aiohttp.ClientError, OSError) as error:
             failure = connection_error(error, request.name, limits.idle, url)
+            failure.args = (self.masked(str(failure)),)  # it quotes what is no HTTP
         else:
             self._log_response(request, response, started)
             if 200 <= response.status < 300:
