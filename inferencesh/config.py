@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import re
@@ -53,25 +54,24 @@ def check_count(name: str, value: object, least: int) -> int:
 
 
 def check_seconds(name: str, value: object) -> float | None:
-    """Return a time that was given as an argument.
+    """Return a time limit that was given as an argument; None means no limit.
 
     Args:
         name: The argument.
-        value: What was given, in seconds; None for no limit.
+        value: What was given.
 
     Raises:
-        ConfigurationError: It is no number of seconds.
+        ConfigurationError: It is neither None nor a positive number.
     """
-    if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and value > 0):
-        return value
-    raise ConfigurationError(f"{name} must be a positive number of seconds or None, not {value!r}")
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+        raise ConfigurationError(f"{name} must be a positive number of seconds or None, not {value!r}")
+    return value
 
 
 def _positive(_instance: object, attribute: attrs.Attribute[float], value: object) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
-        raise ConfigurationError(
-            f"timeout: {attribute.name} must be a positive number of seconds or None, not {value!r}"
-        )
+    check_seconds(f"timeout: {attribute.name}", value)
 
 
 @attrs.frozen

@@ -76,9 +76,9 @@ class Wanted:
     def safe_name(self) -> str:
         """A name for it in a directory: the last part of its name or URI, which the server may have made up."""
         for text in (self.filename, self.uri.partition("?")[0].partition("#")[0]):
-            name = text.replace("\\", "/").rpartition("/")[2].replace("\0", "")
+            name = _cut(text.replace("\\", "/").rpartition("/")[2].replace("\0", ""), 200)
             if name not in {"", ".", ".."}:
-                return name[:200]
+                return name
         return "download"
 
 
@@ -130,6 +130,11 @@ def unused_name(name: str, taken: set[str]) -> str:
         free = f"{stem} ({number}){dot}{suffix}" if stem else f"{name} ({number})"
     taken.add(free.lower())
     return free
+
+
+def _cut(name: str, most: int) -> str:
+    """Return a file name with so many bytes at most: file systems allow 255."""
+    return name.encode(errors="ignore")[:most].decode(errors="ignore")
 
 
 class _Report:
@@ -207,7 +212,7 @@ class _PartialFile:
         with self._at_work():
             if self._target.is_dir():
                 self._target /= self._name
-            part = self._target.with_name(f".{self._target.name[:100]}.{secrets.token_hex(8)}.part")
+            part = self._target.with_name(f".{_cut(self._target.name, 100)}.{secrets.token_hex(8)}.part")
             self._file = part.open("xb")
             self._part = part
 

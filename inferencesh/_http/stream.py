@@ -47,6 +47,7 @@ class ByteStream(OpenConnection):
         self._response = response
         self._idle = idle
         self._waiting: asyncio.Timeout | None = None
+        self._closed = False
         self.content_type = content_type
 
     @property
@@ -75,10 +76,9 @@ class ByteStream(OpenConnection):
         content = self._response.content
         failure: APIConnectionError
         try:
-            if content.exception() is None:
-                data = content.read_nowait(_READ)
-                if data or content.at_eof():
-                    return data
+            data = self.read_now()
+            if data or (content.at_eof() and content.exception() is None):
+                return data
             return await self._wait(content, until)
         except APITimeoutError:
             raise
@@ -87,9 +87,12 @@ class ByteStream(OpenConnection):
         raise failure
 
     def read_now(self) -> bytes:
-        """Return the bytes received so far without waiting; b"" if there are none or the connection is lost."""
+        """Return the bytes received so far without waiting; b"" if there are none."""
         content = self._response.content
-        return content.read_nowait(_READ) if content.exception() is None else b""
+        if content.exception() is None:
+            return content.read_nowait(_READ)
+        # What had arrived before the connection was lost is still there, but no public method returns it.
+        return b"" if self._closed else content._read_nowait(_READ)
 
     async def _wait(self, content: aiohttp.StreamReader, until: float) -> bytes | None:
         now = self.loop.time()
@@ -113,6 +116,7 @@ class ByteStream(OpenConnection):
         return self._response
 
     def _close(self) -> None:
+        self._closed = True
         connection = self._response.connection
         if connection is not None and connection.transport is not None:
             connection.transport.abort()  # closing would wait for the peer's TLS close_notify

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, get_args
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from ._api.approvals import ApprovalApi
 from ._api.chats import ChatApi, Settings
@@ -36,6 +38,10 @@ if TYPE_CHECKING:
 __all__ = ["LocalRuntime"]
 
 F = TypeVar("F", bound="Callable[..., Any]")
+
+_http_logger = logging.getLogger("inferencesh.local.http")
+# What is no HTTP, or has too long a header, is answered and is no failure of this program.
+_http_logger.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError)))
 
 MAX_BODY = 16 * 1024 * 1024
 _SHUTDOWN_TIMEOUT = 0.1  # seconds that open requests have to end when the runtime closes; streams have ended before
@@ -294,7 +300,13 @@ class LocalRuntime:
             app.add_routes(api.routes())
         app.on_response_prepare.extend([add_request_id, self._cors.add_headers])
         # Handlers are cancelled as soon as the client disconnects, so that streams do not end only at the next write.
-        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_TIMEOUT)
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            logger=_http_logger,
+            handler_cancellation=True,
+            shutdown_timeout=_SHUTDOWN_TIMEOUT,
+        )
         await runner.setup()
         try:
             await web.TCPSite(runner, self._host, self._port).start()

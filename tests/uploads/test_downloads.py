@@ -148,6 +148,20 @@ def test_a_name_of_the_server_stays_in_the_directory(kind: Kind, tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["inside"]
 
 
+@pytest.mark.parametrize(
+    ("name", "length"),
+    [("文" * 80, 240), ("文" * 100, 198), ("é" * 200, 200), ("a\ud800b", 2)],
+    ids=["of the caller", "within a character", "between characters", "half a pair"],
+)
+def test_a_long_name_of_the_server_is_cut_in_bytes(name: str, length: int, kind: Kind, tmp_path: Path) -> None:
+    """As file systems count them, and they take no half of a surrogate pair."""
+    with FaultServer(Scenario(answers={FILE: [sized(b"x")]})) as server:
+        into = tmp_path / name if length == 240 else tmp_path
+        path = download(kind, server, FileRef(uri="/content/f1", filename=name), into)
+    assert len(path.name.encode()) == length
+    assert path.read_bytes() == b"x"
+
+
 def test_what_a_callback_raises_ends_the_download(kind: Kind, tmp_path: Path) -> None:
     """It reaches the caller, and nothing is left."""
 
