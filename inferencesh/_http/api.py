@@ -82,7 +82,7 @@ class Items(Uncopied, Generic[T]):
         return self._waiting.popleft()
 
     if not TYPE_CHECKING:  # hidden from type checkers, which then refuse these themselves
-        __await__ = __iter__ = refusing(
+        __await__ = __iter__ = __getitem__ = refusing(
             "a list is read while it is iterated, page by page: write «async for item in ...», "
             "or «items = [item async for item in ...]»"
         )

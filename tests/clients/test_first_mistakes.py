@@ -40,6 +40,11 @@ async def loops_plainly(thing: Any) -> None:
         pass
 
 
+async def takes_first(thing: Any) -> None:
+    """thing[0]."""
+    print(thing[0])
+
+
 async def reads_text(thing: Any) -> None:
     """thing.text."""
     print(thing.text)
@@ -60,6 +65,7 @@ ASYNC: list[Case] = [
     ("stream", reads_text, AttributeError, r"no attribute 'text': .*«message = await agent\.send_message"),
     ("list", awaits, TypeError, r"write «async for item in \.\.\.», or «items = \[item async for item in \.\.\.\]»"),
     ("list", loops_plainly, TypeError, "write «async for item in"),
+    ("list", takes_first, TypeError, r"«items = \[item async for item in \.\.\.\]»"),
 ]
 BLOCKING: list[Case] = [
     ("client", enters, TypeError, "write «with Inference"),
@@ -74,6 +80,7 @@ BLOCKING: list[Case] = [
     ("stream", reads_text, AttributeError, r"no attribute 'text': .* «message = agent\.send_message"),
     ("list", awaits, TypeError, r"write «for item in \.\.\.», or «items = list\(\.\.\.\)»"),
     ("list", loops, TypeError, "write «for item in"),
+    ("list", takes_first, TypeError, r"«items = list\(\.\.\.\)»"),
 ]
 
 
