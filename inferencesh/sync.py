@@ -2453,3 +2453,8 @@ class _BlockingItems(Uncopied, Generic[T]):
 
     async def _next_item(self) -> T:
         return await anext(self._items)
+
+    if not TYPE_CHECKING:  # hidden from type checkers, which then refuse these themselves
+        __await__ = __aiter__ = __getitem__ = refusing(
+            "a list is read while it is iterated, page by page: write «for item in ...», or «items = list(...)»"
+        )

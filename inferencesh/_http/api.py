@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Generic, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from inferencesh._loops.threads import Uncopied
-from inferencesh.errors import APIError, ConfigurationError, ConflictError, NotFoundError, UnreadableError
+from inferencesh.errors import APIError, ConfigurationError, ConflictError, NotFoundError, UnreadableError, refusing
 from inferencesh.models import FileRef
 
 from .retry import Safety
@@ -80,6 +80,12 @@ class Items(Uncopied, Generic[T]):
         while not self._waiting:
             self._waiting.extend(self._read(await anext(self._pages)))
         return self._waiting.popleft()
+
+    if not TYPE_CHECKING:  # hidden from type checkers, which then refuse these themselves
+        __await__ = __iter__ = __getitem__ = refusing(
+            "a list is read while it is iterated, page by page: write «async for item in ...», "
+            "or «items = [item async for item in ...]»"
+        )
 
 
 def objects(value: object) -> Page:

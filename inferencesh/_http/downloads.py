@@ -52,9 +52,14 @@ class Wanted:
 
         Raises:
             TypeError: It is no file at the service.
-            ConfigurationError: It has no URI.
+            ConfigurationError: It has no URI, or is an id.
         """
         if isinstance(file, str):
+            if file and not {"/", ":"} & set(file):
+                raise ConfigurationError(
+                    f"{file[:100]!r} is no address of a file, such as the uri of a FileRef; client.files.get(id) finds "
+                    "a file by its id"
+                )
             wanted = cls(file)
         elif isinstance(file, FileRef | TaskFile):
             wanted = cls(file.uri, file.filename, file.size)

@@ -158,6 +158,8 @@ def check_source(source: object) -> None:
         TypeError: It is not.
     """
     if isinstance(source, str):
+        if source.startswith(("http://", "https://")):
+            raise TypeError("a web address is not taken as a file: download what is there, and pass its bytes")
         if not is_data_uri(source):
             raise TypeError(
                 "a str is taken as a file only when it is a data: URI; for a file on disk pass pathlib.Path(...)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 
 import attrs
@@ -15,6 +15,7 @@ from inferencesh.errors import ConfigurationError
 from inferencesh.models import Delta, Message, ToolCall
 
 __all__ = [
+    "Decision",
     "OnApproval",
     "OnDelta",
     "OnMessage",
@@ -34,7 +35,8 @@ OnDelta: TypeAlias = Callable[[Delta], Any]
 OnToolCall: TypeAlias = Callable[[ToolCall], Any]
 OnToolProgress: TypeAlias = Callable[[ToolCall, Any], Any]  # with the call, and a value that its handler has yielded
 Until: TypeAlias = Literal["input", "end"]
-OnApproval: TypeAlias = Callable[[ToolCall], Any]  # returns True, False, a reason to reject, or None; or an awaitable
+Decision: TypeAlias = bool | str | None  # True approves, False or a reason rejects, None leaves it to somebody else
+OnApproval: TypeAlias = Callable[[ToolCall], Decision | Awaitable[Decision]]
 
 
 class TurnCallbacks(TypedDict, total=False):

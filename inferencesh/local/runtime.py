@@ -141,7 +141,7 @@ class LocalRuntime:
         self._store = ChatStore()
         self._playground: PlaygroundAccess = playground
         self._files = FileStore()
-        self._model = model or _demo_model()
+        self._model = _demo_model() if model is None else _checked_model(model)
         self._engine = Engine(self._store, self._model, _pace(pace, self._model), self._files)
         self._db = None if db is None else _path(db)
         self._storage: Storage | None = None
@@ -338,6 +338,17 @@ def _demo_model() -> Model:
     from ._demo.model import DemoModel  # only needed without another model
 
     return DemoModel()
+
+
+def _checked_model(model: Model) -> Model:
+    if isinstance(model, type):
+        raise TypeError(f"model must be an instance of {model.__name__}, not the class: {model.__name__}(...)")
+    if not callable(getattr(model, "respond", None)):
+        raise TypeError(
+            "model must have a method respond(conversation), as LlamaModel() and OpenAIChatModel(...) of "
+            f"inferencesh.local.models have, not {model!r}"
+        )
+    return model
 
 
 def _pace(pace: float | None, model: Model) -> float:

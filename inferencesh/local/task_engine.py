@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ import attrs
 
 from inferencesh._loops.threads import hand_over, running_loop
 from inferencesh._text import decode_json, encode_json
+from inferencesh._types.encoding import dump_json
 from inferencesh.errors import exception_text
 
 from .apps import OutputFile, Progress, TaskContext
@@ -313,8 +315,8 @@ class TaskEngine:
                 "content_type": file.content_type,
                 "size": file.size,
             }
-        if isinstance(value, Mapping):
-            return {name: await self._stored(task, item, origin) for name, item in value.items()}
+        if (named := _named(value)) is not None:
+            return {name: await self._stored(task, item, origin) for name, item in named.items()}
         if isinstance(value, list | tuple):
             return [await self._stored(task, item, origin) for item in value]
         return value
@@ -330,24 +332,26 @@ def _on(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
 
 def _json(output: object) -> str:
     try:
-        return encode_json(output, _plain).decode()
+        return dump_json(output).decode()
     except TypeError as error:
-        raise TypeError(f"An app gives out JSON values, attrs classes, dataclasses and files: {error}") from None
+        raise TypeError(f"An app gives out JSON values, what has a JSON form, and files: {error}") from None
 
 
 def _holds_file(value: object) -> bool:
     if isinstance(value, OutputFile | bytes):
         return True
-    if isinstance(value, Mapping):
-        return any(map(_holds_file, value.values()))
+    if (named := _named(value)) is not None:
+        return any(map(_holds_file, named.values()))
     return isinstance(value, list | tuple) and any(map(_holds_file, value))
 
 
-def _plain(value: object) -> object:
-    """Return the JSON form of what an app may give out beside JSON values."""
+def _named(value: object) -> Mapping[str, object] | None:
+    """Return what a value holds by name, where files may be; None if it is no mapping, dataclass or attrs class."""
     kind: Any = type(value)
+    if isinstance(value, Mapping):
+        return value
     if attrs.has(kind):
         return {field.name: getattr(value, field.name) for field in attrs.fields(kind)}
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(f"{kind.__name__} has no JSON form.")
+    if dataclasses.is_dataclass(kind):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(kind)}
+    return None

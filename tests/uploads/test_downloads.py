@@ -12,6 +12,7 @@ from inferencesh import (
     APIConnectionError,
     APIError,
     AsyncInference,
+    ConfigurationError,
     FileRef,
     InferenceError,
     NotFoundError,
@@ -125,6 +126,14 @@ def test_addresses_that_are_not_safe_are_refused(uri: str, kind: Kind) -> None:
     with FaultServer(Scenario()) as server:
         with pytest.raises(UnreadableError):
             download(kind, server, uri)
+        assert server.requests == []
+
+
+def test_an_id_is_no_address(kind: Kind) -> None:
+    """Nothing is requested, which would be refused for want of a key; the error says how a file is got by its id."""
+    with FaultServer(Scenario()) as server:
+        with pytest.raises(ConfigurationError, match=r"no address of a file, .*; client\.files\.get\(id\)"):
+            download(kind, server, "3n6c2kq0v")
         assert server.requests == []
 
 
