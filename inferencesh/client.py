@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, TypeVar, Unpack
 
 from ._http.retry import RetryPolicy
 from ._loops.threads import Uncopied
-from .config import MAX_LINE_BYTES, Backoff, Secret, Timeout, check_count, read_api_key, read_base_url
+from .config import MAX_LINE_BYTES, Backoff, Secret, Timeout, check_count, check_seconds, read_api_key, read_base_url
 from .errors import ConfigurationError, refusing, short_tracebacks
 
 # What the first client needs is imported by its constructor: importing the class is to cost as little as possible.
@@ -162,11 +162,12 @@ class AsyncInference(_ClientNames):
                 max_line_bytes=check_count("max_line_bytes", max_line_bytes, 1024),
             ),
         )
+        check_seconds("tool_timeout", tool_timeout, optional=True)
         self._agent_options = AgentOptions(
             reconnects=Reconnects(most=check_count("max_reconnects", max_reconnects, 0), backoff=backoff),
             tools=ToolLimits(
                 at_once=check_count("max_parallel_tools", max_parallel_tools, 1),
-                timeout=_seconds("tool_timeout", tool_timeout),
+                timeout=tool_timeout,
             ),
             leases=Leases(claims, on_claim_store_lost),
         )
@@ -684,9 +685,3 @@ def _locator(runtime: BackgroundRuntime) -> Callable[[], Awaitable[Address]]:
         return known[0]
 
     return get_address
-
-
-def _seconds(name: str, value: object) -> float | None:
-    if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and value > 0):
-        return value
-    raise ConfigurationError(f"{name} must be a positive number of seconds or None, not {value!r}")

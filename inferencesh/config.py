@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import re
@@ -26,6 +27,7 @@ __all__ = [
     "Timeout",
     "check_count",
     "check_fields",
+    "check_seconds",
     "warn_of_unknown_names",
 ]
 
@@ -51,11 +53,28 @@ def check_count(name: str, value: object, least: int) -> int:
     return value
 
 
-def _positive(_instance: object, attribute: attrs.Attribute[float], value: object) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
-        raise ConfigurationError(
-            f"timeout: {attribute.name} must be a positive number of seconds or None, not {value!r}"
-        )
+def check_seconds(name: str, value: object, least: float | None = None, *, optional: bool = False) -> None:
+    """Check a number of seconds that was given as an argument.
+
+    Args:
+        name: The argument.
+        value: What was given.
+        least: The smallest number allowed; None stands for any that is more than 0.
+        optional: Whether there may be no limit, which both None and infinity stand for.
+
+    Raises:
+        ConfigurationError: It is no number, or too small, or has to be finite and is not.
+    """
+    if optional and value is None:
+        return
+    enough = isinstance(value, int | float) and (value > 0 if least is None else value >= least)
+    if not enough or isinstance(value, bool) or (value == math.inf and not optional):
+        wanted = "a positive number of seconds" if least is None else f"a number of seconds of at least {least:g}"
+        raise ConfigurationError(f"{name} must be {wanted}{' or None' if optional else ''}, not {value!r}")
+
+
+def _check_limit(_instance: object, attribute: attrs.Attribute[float], value: object) -> None:
+    check_seconds(f"timeout: {attribute.name}", value, optional=True)
 
 
 @attrs.frozen
@@ -75,9 +94,9 @@ class Timeout:
         ```
     """
 
-    connect: float | None = attrs.field(default=10.0, validator=_positive)
-    idle: float | None = attrs.field(default=30.0, validator=_positive)
-    total: float | None = attrs.field(default=120.0, validator=_positive)
+    connect: float | None = attrs.field(default=10.0, validator=_check_limit)
+    idle: float | None = attrs.field(default=30.0, validator=_check_limit)
+    total: float | None = attrs.field(default=120.0, validator=_check_limit)
 
     @classmethod
     def of(cls, value: float | Timeout | None) -> Timeout:

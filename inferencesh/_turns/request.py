@@ -11,6 +11,7 @@ import attrs
 from inferencesh._http.sources import FileSource, check_sources
 from inferencesh._loops.invoke import Callback, check_callback
 from inferencesh._types.output import OutputType
+from inferencesh.config import check_seconds
 from inferencesh.errors import ConfigurationError
 from inferencesh.models import Delta, Message, ToolCall
 
@@ -114,14 +115,13 @@ class TurnRequest:
         return cls(text, output=OutputType.of(output_type) if output_type is not None else None, **options)
 
     @classmethod
-    def of_take_over(cls, wait: object, **callbacks: Unpack[TurnCallbacks]) -> TurnRequest:
+    def of_take_over(cls, wait: float | None, **callbacks: Unpack[TurnCallbacks]) -> TurnRequest:
         """Return the request to take a turn over.
 
         Raises:
             ConfigurationError: ``wait`` is neither None nor a number of seconds.
         """
-        if wait is not None and (not isinstance(wait, int | float) or isinstance(wait, bool) or not wait >= 0):
-            raise ConfigurationError(f"wait must be a number of seconds of at least 0, or None, not {wait!r}")
+        check_seconds("wait", wait, 0, optional=True)
         return cls(takes_over=True, wait=wait, **callbacks)
 
     @classmethod
