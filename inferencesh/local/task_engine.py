@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from inferencesh._loops.threads import hand_over, running_loop
+from inferencesh._loops.threads import call_on
 from inferencesh._text import decode_json, encode_json
 from inferencesh.errors import exception_text
 
@@ -230,7 +230,7 @@ class TaskEngine:
         copied = decode_json(encode_json(state))
         tell = partial(self._tell, task)
         context = TaskContext(
-            task.id, task.session_id, copied, contents, lambda progress: _on(loop, lambda: tell(progress))
+            task.id, task.session_id, copied, contents, lambda progress: call_on(loop, lambda: tell(progress))
         )
         self._contexts[task.id] = context
         task.advance(TaskState.RUNNING)
@@ -318,14 +318,6 @@ class TaskEngine:
         if isinstance(value, list | tuple):
             return [await self._stored(task, item, origin) for item in value]
         return value
-
-
-def _on(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
-    """Make a call on the loop: at once for its own code, whose calls keep their order, else as soon as it can."""
-    if running_loop() is loop:
-        call()
-    else:
-        hand_over(loop, call)
 
 
 def _json(output: object) -> str:
