@@ -74,7 +74,7 @@ class MappingView:
 
     def _wire(self) -> dict[str, Any]:
         """Return the object in the service's form; the caller may change it."""
-        raise NotImplementedError
+        raise NotImplementedError  # and not abstract, for ``_NewMessage`` is instantiated without it
 
     def __getitem__(self, key: str) -> Any:
         return self._wire()[key]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import secrets
+from abc import ABC, abstractmethod
 from datetime import UTC, datetime
 from typing import Literal, Protocol, TypeAlias
 
@@ -89,12 +90,12 @@ class Record:
 
 
 @attrs.define(eq=False, kw_only=True)
-class Published(Record):
+class Published(Record, ABC):
     """A record that is published to the readers of a chat as a whole."""
 
+    @abstractmethod
     def wire(self) -> Wire:
         """Return the record in wire form."""
-        raise NotImplementedError
 
 
 @attrs.frozen
