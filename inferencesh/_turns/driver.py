@@ -193,10 +193,7 @@ class TurnDriver(EventDriver[Message]):
         return turn
 
     def _make_starter(self) -> TurnStarter:
-        return TurnStarter(
-            *(self._transport, self.conversation, self.request, self._options.leases, self._connection),
-            lambda: self.closed,
-        )
+        return TurnStarter(self.conversation, self.request, self._options.leases, self._connection, lambda: self.closed)
 
     def _keep(self, lease: Lease | None) -> None:
         """Keep the lease of the turn until it is left."""
