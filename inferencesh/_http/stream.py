@@ -59,6 +59,11 @@ class ByteStream(OpenConnection):
         """The headers of the response."""
         return self._response.headers
 
+    @property
+    def length(self) -> int | None:
+        """The number of bytes that the server has announced, if it has."""
+        return self._response.content_length
+
     async def read(self, until: float) -> bytes | None:
         """Return the next bytes.
 
