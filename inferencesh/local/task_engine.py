@@ -225,7 +225,7 @@ class TaskEngine:
     async def _call(self, task: StoredTask, new: NewTask) -> object:
         """Call the app's function and return its output."""
         loop = asyncio.get_running_loop()
-        contents = {uri: await self._content(file) for uri, file in new.files.items()}
+        contents = {uri: await self._files.read(file) for uri, file in new.files.items()}
         state: dict[str, object] = new.session.state if new.session is not None else {}
         copied = decode_json(encode_json(state))
         tell = partial(self._tell, task)
@@ -286,14 +286,6 @@ class TaskEngine:
                 session.use()
             self._store.note(session)
         self._admit()
-
-    async def _content(self, file: StoredFile) -> bytes:
-        parts = []
-        number = 0
-        while file.content is not None and (part := await self._files.contents.read_part(file.content, number)):
-            parts.append(part)
-            number += 1
-        return b"".join(parts)
 
     async def _stored(self, task: StoredTask, value: object, origin: str) -> object:
         """Return an output in which files are replaced by where they can be read."""
