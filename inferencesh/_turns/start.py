@@ -89,11 +89,11 @@ class TurnStarter:
         try:
             return await self._start()
         except BaseException as error:
-            if self.lease is not None and isinstance(error, GeneratorExit):  # nothing can be awaited any more
-                self.lease.stop_renewing()
-            elif self.lease is not None:
-                self._leases.give_up(self.lease)
-            self.lease = None
+            lease, self.lease = self.lease, None
+            if lease is not None and isinstance(error, GeneratorExit):
+                await lease.abandon()
+            elif lease is not None:
+                self._leases.give_up(lease)
             raise
 
     async def _start(self) -> Turn:
