@@ -94,7 +94,7 @@ class Transport:
             APIError: The server refused it.
             APIConnectionError: The server could not be reached or did not answer.
         """
-        request = attrs.evolve(service_request(method, path, json=json, params=params), guard=guard)
+        request = service_request(method, path, json=json, params=params, guard=guard)
         return await self.exchange(request, safety, read_response)
 
     async def exchange(
@@ -316,10 +316,11 @@ def service_request(
     params: Mapping[str, str] | None = None,
     streams: bool = False,
     accept: str | None = None,
+    guard: Callable[[], bool] | None = None,
 ) -> ServiceRequest:
     """Return a request to the service with a JSON body; the arguments are those of ``ServiceRequest``."""
     body = dump_json(json) if json is not None else None
-    return ServiceRequest(method, path, body, params, streams, accept)
+    return ServiceRequest(method, path, body, params, streams, accept, guard)
 
 
 def _was_sent(error: InferenceError) -> bool:
