@@ -154,9 +154,8 @@ class Secret:
     __slots__ = ("_keep",)
 
     def __init__(self, value: str) -> None:
-        self._keep: Callable[[], str] = lambda: (
-            value
-        )  # in a closure, since tools that print attributes do not look there
+        # In a closure, since tools that print attributes do not look there.
+        self._keep: Callable[[], str] = lambda: value
 
     def reveal(self) -> str:
         """Return the string."""

@@ -34,7 +34,6 @@ T = TypeVar("T")
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _MODELS = (Message, Chat, ChatTrace, Run, ToolCall, Interrupt, FileRef)
-_NEVER = float("inf")
 
 
 @attrs.frozen
@@ -359,7 +358,7 @@ class AsyncResponseStream(AsyncItemStream[T]):
         assert decoder is not None
         items: list[T] = []
         while not items and not self._over:
-            data = await stream.read(_NEVER)
+            data = await stream.read()
             if data is None:
                 continue
             try:

@@ -29,7 +29,6 @@ T = TypeVar("T")
 logger = logging.getLogger("inferencesh")
 
 _MODELS: Mapping[str, type[Any]] = {"chat_messages": Message, "chats": Chat, "agent_runs": Run}
-_NEVER = float("inf")
 
 
 @attrs.frozen
@@ -137,7 +136,7 @@ class AsyncEventStream(AsyncItemStream[Event]):
                 await self._reopen(APIConnectionError("the server closed the stream"))
             else:
                 try:
-                    await connection.read(_NEVER)
+                    await connection.read()
                 except (APIConnectionError, UnreadableError) as error:
                     await self._reopen(error)
         return []

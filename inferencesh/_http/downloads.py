@@ -153,7 +153,7 @@ async def _receive(
         total = length if length is not None else wanted.size or None
         received, buffer = 0, bytearray()
         await progress.tell(0, total)
-        while data := await stream.read(float("inf")):
+        while data := await stream.read():
             received += len(data)
             buffer += data
             if len(buffer) >= _WRITE:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -96,7 +97,7 @@ class EventConnection:
         self.is_open = self.was_open = True
         self.ended = False
 
-    async def read(self, until: float) -> bool:
+    async def read(self, until: float = math.inf) -> bool:
         """Wait for bytes and decode their events, of which there may be none yet.
 
         Args:
