@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_module
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, get_args, get_origin
 
 import attrs
 
@@ -443,11 +443,11 @@ class _Events(_Decoder):
 
     def feed(self, data: bytes) -> Iterator[Any]:
         """Return the values that these bytes complete."""
-        return self._checked(cast("Sequence[object]", self._events.feed(data)))
+        return self._checked(self._events.feed(data))
 
     def close(self) -> Iterator[Any]:
         """Return the value at the end."""
-        return self._checked(cast("Sequence[object]", self._events.close()))
+        return self._checked(self._events.close())
 
     def _checked(self, values: Sequence[object]) -> Iterator[Any]:
         yield from (value for value in values if not _is_heartbeat(value))

@@ -105,10 +105,9 @@ async def download(
         await _receive(
             transport, wanted, progress, file.restart, lambda part: start_in_thread(lambda: file.write(part))
         )
-        path: Path = await start_in_thread(file.finish)
+        return await start_in_thread(file.finish)
     finally:
         file.discard()
-    return path
 
 
 def make_directory(path: Path) -> None:
