@@ -106,16 +106,16 @@ async def wait_for_end(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """
     import asyncio
 
-    pending, interrupted = {task for task in tasks if not task.done()}, None
-    while pending:
+    tasks, interrupted = list(tasks), None
+    while pending := [task for task in tasks if not task.done()]:
         try:
-            ended, pending = await asyncio.wait(pending, timeout=_LOG_AFTER)
-        except asyncio.CancelledError as error:
+            ended, _ = await asyncio.wait(pending, timeout=_LOG_AFTER)
+        except asyncio.CancelledError as error:  # from anyio at each step of the event loop
             interrupted = error
             for task in pending:
                 task.cancel()
             continue
-        if pending and not ended:
+        if not ended:
             import logging
 
             names = ", ".join(sorted(task.get_name() for task in pending))
