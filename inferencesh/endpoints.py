@@ -190,7 +190,7 @@ def _value_reader(cast_to: Any) -> Callable[[object], Any]:
         (model,) = get_args(cast_to)
         return lambda value: [structure(item, model) for item in _list(value)]
     try:
-        strict = JsonTypes().add(cast_to).node.read
+        strict = JsonTypes().add(cast_to).read
     except ConfigurationError as error:
         raise ConfigurationError(f"cast_to={cast_to!r} cannot be read from JSON: {error}") from None
 
