@@ -11,7 +11,7 @@ import io
 import math
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import aiohttp.abc
@@ -155,8 +155,20 @@ class _Connection(OpenConnection):
             self._transport.abort()
 
 
-async def _write_or_abort(write: Coroutine[Any, Any, None], connection: _Connection) -> None:
-    """Await a write to a connection; abort the connection if this is cancelled."""
+class _Body(Protocol):
+    """A request body that is being written.
+
+    Attributes:
+        complete: Whether the whole body was written.
+        connection: Its connection.
+    """
+
+    complete: bool
+    connection: _Connection
+
+
+async def _write_or_abort(write: Coroutine[Any, Any, None], body: _Body) -> None:
+    """Await a write of a body; abort its connection if this is cancelled before the body is complete."""
     # A separate task retrieves the exception that ends the connection: if aiohttp's task is cancelled during a
     # write, nothing does, and aiohttp before 3.14 makes asyncio log that.
     writing = asyncio.create_task(write)
@@ -164,7 +176,9 @@ async def _write_or_abort(write: Coroutine[Any, Any, None], connection: _Connect
     try:
         await asyncio.shield(writing)
     except asyncio.CancelledError:
-        connection.close()
+        if body.complete:  # aiohttp cancels this when the response arrives before the end of the task was noticed
+            return
+        body.connection.close()
         await asyncio.wait([writing])
         raise
 
@@ -218,8 +232,13 @@ class LargeBody(aiohttp.BytesIOPayload):
         self.connection.use(writer.transport)
         if self._guard is not None and not self._guard():
             raise WithheldError
-        await _write_or_abort(super().write_with_length(writer, content_length), self.connection)
-        self.complete = True
+        write = super().write_with_length
+
+        async def whole() -> None:
+            await write(writer, content_length)
+            self.complete = True
+
+        await _write_or_abort(whole(), self)
 
     @contextlib.contextmanager
     def under_way(self) -> Iterator[None]:
@@ -292,9 +311,9 @@ class UploadBody(aiohttp.Payload):
         self._writing = asyncio.current_task()
         self.connection.use(writer.transport)
         try:
+            self.complete = self._source.size == 0
             for start in range(0, self._source.size, _FILE_READ):
-                await self._hand_over(writer, await self._read(start))
-            self.complete = True
+                await self._hand_over(writer, start, await self._read(start))
         finally:
             self._set_clock(self._idle)  # now for the response
             self.over.set()
@@ -308,13 +327,14 @@ class UploadBody(aiohttp.Payload):
         """Raise TypeError, since the file is never in memory as a whole."""
         raise TypeError("the body of an upload cannot be shown as text")
 
-    async def _hand_over(self, writer: aiohttp.abc.AbstractStreamWriter, chunk: memoryview) -> None:
+    async def _hand_over(self, writer: aiohttp.abc.AbstractStreamWriter, start: int, chunk: memoryview) -> None:
         async def pieces() -> None:
             for at in range(0, len(chunk), _PIECE):
                 self._set_clock(self._idle)
                 await writer.write(chunk[at : at + _PIECE])
+            self.complete = start + len(chunk) >= self._source.size
 
-        await _write_or_abort(pieces(), self.connection)
+        await _write_or_abort(pieces(), self)
 
     async def _read(self, start: int) -> memoryview:
         self._set_clock(None)
