@@ -37,8 +37,6 @@ from ._chat.turn import Front, TerminatedError, converse, make_agent, show_pendi
 
 if TYPE_CHECKING:
     from ._chat.screen import RichFront
-
-if TYPE_CHECKING:
     from .local.models import LlamaModel, OpenAIChatModel
 
 __all__ = ["main"]

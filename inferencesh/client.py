@@ -163,11 +163,12 @@ class AsyncInference(_ClientNames):
                 max_line_bytes=check_count("max_line_bytes", max_line_bytes, 1024),
             ),
         )
+        check_seconds("tool_timeout", tool_timeout, optional=True)
         self._agent_options = AgentOptions(
             reconnects=Reconnects(most=check_count("max_reconnects", max_reconnects, 0), backoff=backoff),
             tools=ToolLimits(
                 at_once=check_count("max_parallel_tools", max_parallel_tools, 1),
-                timeout=check_seconds("tool_timeout", tool_timeout),
+                timeout=tool_timeout,
             ),
             leases=Leases(claims, on_claim_store_lost),
         )

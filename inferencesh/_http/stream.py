@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import math
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from typing import Any, Protocol
@@ -60,7 +61,12 @@ class ByteStream(OpenConnection):
         """The headers of the response."""
         return self._response.headers
 
-    async def read(self, until: float) -> bytes | None:
+    @property
+    def length(self) -> int | None:
+        """The number of bytes that the server has announced, if it has."""
+        return self._response.content_length
+
+    async def read(self, until: float = math.inf) -> bytes | None:
         """Return the next bytes.
 
         Args:
@@ -96,7 +102,7 @@ class ByteStream(OpenConnection):
 
     async def _wait(self, content: aiohttp.StreamReader, until: float) -> bytes | None:
         now = self.loop.time()
-        idle_end = float("inf") if self._idle is None else now + self._idle
+        idle_end = math.inf if self._idle is None else now + self._idle
         try:
             async with asyncio.timeout_at(min(until, idle_end)) as self._waiting:
                 return await content.read(_READ)

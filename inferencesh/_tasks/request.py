@@ -178,7 +178,7 @@ class TaskRequest:
     def __attrs_post_init__(self) -> None:
         check_callback("on_update", self.on_update)
         check_callback("on_upload", self.on_upload)
-        check_seconds("timeout", self.timeout)
+        check_seconds("timeout", self.timeout, optional=True)
 
     @classmethod
     def of_run(
@@ -224,7 +224,7 @@ class TaskRequest:
         body.update({name: value for name, value in named.items() if value is not None})
         check_input(value)
         output = OutputType.of(output_type, "task") if output_type is not None else None
-        return cls(body, value, None, output, on_update, on_upload, timeout)
+        return cls(body, value, output=output, on_update=on_update, on_upload=on_upload, timeout=timeout)
 
     def in_session(self, slot: SessionSlot) -> TaskRequest:
         """Return the request of the same task in the session of a session object."""

@@ -176,7 +176,7 @@ class Conversation:
         self._update(lambda turn: turn.call_answered(call_id, _now()))
 
     async def upload(self, files: Sequence[FileSource]) -> Sequence[FileRef]:
-        """Upload the files that go with a tool's result.
+        """Upload the files that go with a message, or with a tool's result.
 
         Args:
             files: The files, or what has been uploaded already.

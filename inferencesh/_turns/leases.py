@@ -374,11 +374,11 @@ class Lease:
             if not self.lost:
                 await self._tell(lambda: _ask(object, self._store.release, self.holding, for_good=for_good))
 
-    async def abandon(self) -> None:
+    async def abandon(self, *, for_good: bool = False) -> None:
         """End the claim for a coroutine that is being closed, which cannot wait for a server: there it runs out."""
         self.stop_renewing()
         if self._store.lease is None:
-            await self.release()
+            await self.release(for_good=for_good)
 
     async def forget(self) -> None:
         """End the claim as if it had never been granted: nothing was begun, whatever was recorded."""
@@ -401,11 +401,9 @@ class Lease:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.stop_renewing()
+        end = self.abandon if isinstance(error, GeneratorExit) else self.release
         # What one process has begun and left is not begun again there; of a fleet another worker may go on with it.
-        in_process = self._store.lease is None
-        if in_process or not isinstance(error, GeneratorExit):  # a closed coroutine cannot wait for a server
-            await self.release(for_good=in_process)
+        await end(for_good=self._store.lease is None)
 
     def _end(self) -> None:
         self._ended = True

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import attrs
 
-from inferencesh._text import copied, decode_json, encode_json
+from inferencesh._text import copied, encode_json
 from inferencesh._types.encoding import dump_json
 from inferencesh.errors import typed_text
 
@@ -488,16 +488,16 @@ class _MessageWriter:
             case Reasoning(text):
                 yield from self._say("reasoning", text)
             case ToolCall(name, arguments):
-                yield from self._call(_WrittenCall(name, _checked(arguments)))
+                yield from self._call(_WrittenCall(name, Arguments.of(dict(arguments))))
             case Ask(question, reason):
-                yield from self._call(_WrittenCall("ask", _checked({"question": question}), asks=reason))
+                yield from self._call(_WrittenCall("ask", Arguments.of({"question": question}), asks=reason))
             case Widget(surface):
-                widget = _checked(surface).text
-                yield from self._call(_WrittenCall("widget", _checked({}), asks="widget", widget=widget))
+                widget = encode_json(dict(surface)).decode()
+                yield from self._call(_WrittenCall("widget", Arguments.of({}), asks="widget", widget=widget))
             case Finish(output):
                 if not self.may_finish:
                     raise _ModelError("The model finished with an output, but the agent has no finish tool or schema.")
-                yield from self._call(_WrittenCall(FINISH, _checked_output(output)))
+                yield from self._call(_WrittenCall(FINISH, Arguments.read(dump_json(output).decode())))
             case Fail(detail):
                 raise _ModelError(detail)
             case Usage(prompt, completion):
@@ -547,16 +547,3 @@ class _MessageWriter:
         function = {"name": call.name, "arguments": call.arguments.wire}
         blocks[-1].tool_calls.append({"id": call.id, "type": "function", "function": function})
         self.message.touch()
-
-
-def _checked(arguments: Mapping[str, object]) -> Arguments:
-    """Return a copy of the arguments, checked to be JSON."""
-    text = encode_json(dict(arguments)).decode()
-    return Arguments(decode_json(text), text)
-
-
-def _checked_output(output: object) -> Arguments:
-    """Return an output as the arguments of the ``finish`` call; ``values`` is empty if it is not an object."""
-    text = dump_json(output).decode()
-    values = decode_json(text)
-    return Arguments(values if isinstance(values, dict) else {}, text)

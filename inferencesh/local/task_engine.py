@@ -6,14 +6,14 @@ import asyncio
 import dataclasses
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from inferencesh._loops.threads import hand_over, running_loop
+from inferencesh._loops.threads import call_on
 from inferencesh._text import decode_json, encode_json
 from inferencesh._types.encoding import dump_json
 from inferencesh.errors import exception_text
@@ -227,12 +227,12 @@ class TaskEngine:
     async def _call(self, task: StoredTask, new: NewTask) -> object:
         """Call the app's function and return its output."""
         loop = asyncio.get_running_loop()
-        contents = {uri: await self._content(file) for uri, file in new.files.items()}
+        contents = {uri: await self._files.read(file) for uri, file in new.files.items()}
         state: dict[str, object] = new.session.state if new.session is not None else {}
         copied = decode_json(encode_json(state))
         tell = partial(self._tell, task)
         context = TaskContext(
-            task.id, task.session_id, copied, contents, lambda progress: _on(loop, lambda: tell(progress))
+            task.id, task.session_id, copied, contents, lambda progress: call_on(loop, lambda: tell(progress))
         )
         self._contexts[task.id] = context
         task.advance(TaskState.RUNNING)
@@ -289,14 +289,6 @@ class TaskEngine:
             self._store.note(session)
         self._admit()
 
-    async def _content(self, file: StoredFile) -> bytes:
-        parts = []
-        number = 0
-        while file.content is not None and (part := await self._files.contents.read_part(file.content, number)):
-            parts.append(part)
-            number += 1
-        return b"".join(parts)
-
     async def _stored(self, task: StoredTask, value: object, origin: str) -> object:
         """Return an output in which files are replaced by where they can be read."""
         if isinstance(value, bytes):
@@ -320,14 +312,6 @@ class TaskEngine:
         if isinstance(value, list | tuple):
             return [await self._stored(task, item, origin) for item in value]
         return value
-
-
-def _on(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
-    """Make a call on the loop: at once for its own code, whose calls keep their order, else as soon as it can."""
-    if running_loop() is loop:
-        call()
-    else:
-        hand_over(loop, call)
 
 
 def _json(output: object) -> str:
