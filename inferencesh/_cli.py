@@ -37,8 +37,6 @@ from ._chat.turn import Front, TerminatedError, converse, make_agent, show_pendi
 
 if TYPE_CHECKING:
     from ._chat.screen import RichFront
-
-if TYPE_CHECKING:
     from .local.models import LlamaModel, OpenAIChatModel
 
 __all__ = ["main"]
@@ -78,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: The arguments are wrong (status 2), or ask for help or the version.
     """
+    _open_missing_streams()
     options = _parser().parse_args(arguments)
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -88,7 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InferenceError as error:
         report(error)
         return _FAILURE
-    except BrokenPipeError:  # the reader has closed the pipe, as in "inferencesh chat ... | head"
+    except OSError as error:  # of stdout: the disk is full, or the reader has left, as in "inferencesh chat ... | head"
+        if not isinstance(error, BrokenPipeError):
+            report(error)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at exit
         return _FAILURE
     except TerminatedError:
@@ -96,6 +97,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     return _SUCCESS if succeeded else _FAILURE
+
+
+def _open_missing_streams() -> None:
+    """Put the null device in place of standard streams that the program was started without, as by some daemons."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # for as long as the program runs
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8", closefd=False))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -268,9 +268,8 @@ class UndecodedMessage:
     __slots__ = ("_stored",)
 
     def __init__(self, line: bytes) -> None:
-        self._stored: bytes | dict[str, Any] = (
-            line  # the line, then the message; one attribute, so that threads may race
-        )
+        # The line, then the message; one attribute, so that threads may race.
+        self._stored: bytes | dict[str, Any] = line
 
     @property
     def data(self) -> dict[str, Any]:

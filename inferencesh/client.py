@@ -7,16 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, TypeVar, Unpack
 
 from ._http.retry import RetryPolicy
 from ._loops.threads import Uncopied
-from .config import (
-    MAX_LINE_BYTES,
-    Backoff,
-    Secret,
-    Timeout,
-    check_count,
-    check_seconds,
-    read_api_key,
-    read_base_url,
-)
+from .config import MAX_LINE_BYTES, Backoff, Secret, Timeout, check_count, check_seconds, read_api_key, read_base_url
 from .errors import ConfigurationError, refusing, short_tracebacks
 
 # What the first client needs is imported by its constructor: importing the class is to cost as little as possible.
@@ -151,6 +142,7 @@ class AsyncInference(_ClientNames):
         from ._turns.leases import Leases
         from ._turns.tools import ToolLimits
 
+        _check_options(backoff, proxy, ssl)
         if base_url is None or isinstance(base_url, str):
             key = read_api_key(api_key)
             del api_key  # lest a traceback with local variables shows it
@@ -171,11 +163,12 @@ class AsyncInference(_ClientNames):
                 max_line_bytes=check_count("max_line_bytes", max_line_bytes, 1024),
             ),
         )
+        check_seconds("tool_timeout", tool_timeout, optional=True)
         self._agent_options = AgentOptions(
             reconnects=Reconnects(most=check_count("max_reconnects", max_reconnects, 0), backoff=backoff),
             tools=ToolLimits(
                 at_once=check_count("max_parallel_tools", max_parallel_tools, 1),
-                timeout=check_seconds("tool_timeout", tool_timeout),
+                timeout=tool_timeout,
             ),
             leases=Leases(claims, on_claim_store_lost),
         )
@@ -598,14 +591,17 @@ class AsyncInference(_ClientNames):
             You said: "Hello". ...
             ```
         """
-        await self._transport.aclose()
-        for runner in self._agent_options.runners:
-            await runner.aclose()
-        await self._agent_options.leases.aclose()
-        if self._runtime is not None:
-            import anyio.to_thread
+        try:
+            await self._transport.aclose()
+            for runner in self._agent_options.runners:
+                await runner.aclose()
+            await self._agent_options.leases.aclose()
+        finally:
+            if self._runtime is not None:
+                from ._loops.invoke import start_in_thread
 
-            await anyio.to_thread.run_sync(self._runtime.stop)
+                # Begun even if this task has been cancelled: a handler that closes the client ends with its own turn.
+                await start_in_thread(self._runtime.stop)
 
     async def __aenter__(self) -> Self:
         try:
@@ -661,6 +657,18 @@ def async_inference(api_key: str | None = None, **options: Unpack[ClientOptions]
         ```
     """
     return AsyncInference(api_key, **options)
+
+
+def _check_options(backoff: object, proxy: object, ssl: object) -> None:
+    if not isinstance(backoff, Backoff):
+        raise ConfigurationError(f"backoff must be a Backoff, not {type(backoff).__name__}")
+    if proxy is not None and not (isinstance(proxy, str) and proxy):
+        raise ConfigurationError("proxy must be a URL such as http://proxy.example:3128, or None for the environment's")
+    if ssl is not None:
+        import ssl as tls
+
+        if not isinstance(ssl, tls.SSLContext):
+            raise ConfigurationError(f"ssl must be an ssl.SSLContext or None, not {ssl!r}")
 
 
 def _fixed(address: Address) -> Callable[[], Awaitable[Address]]:

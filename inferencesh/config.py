@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import re
@@ -52,26 +53,28 @@ def check_count(name: str, value: object, least: int) -> int:
     return value
 
 
-def check_seconds(name: str, value: object) -> float | None:
-    """Return a time that was given as an argument.
+def check_seconds(name: str, value: object, least: float | None = None, *, optional: bool = False) -> None:
+    """Check a number of seconds that was given as an argument.
 
     Args:
         name: The argument.
-        value: What was given, in seconds; None for no limit.
+        value: What was given.
+        least: The smallest number allowed; None stands for any that is more than 0.
+        optional: Whether it may be None, which stands for no limit.
 
     Raises:
-        ConfigurationError: It is no number of seconds.
+        ConfigurationError: It is no finite number, or too small.
     """
-    if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and value > 0):
-        return value
-    raise ConfigurationError(f"{name} must be a positive number of seconds or None, not {value!r}")
+    if optional and value is None:
+        return
+    enough = isinstance(value, int | float) and (value > 0 if least is None else value >= least)
+    if not enough or isinstance(value, bool) or value == math.inf:
+        wanted = "a positive number of seconds" if least is None else f"a number of seconds of at least {least:g}"
+        raise ConfigurationError(f"{name} must be {wanted}{' or None' if optional else ''}, not {value!r}")
 
 
-def _positive(_instance: object, attribute: attrs.Attribute[float], value: object) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
-        raise ConfigurationError(
-            f"timeout: {attribute.name} must be a positive number of seconds or None, not {value!r}"
-        )
+def _check_limit(_instance: object, attribute: attrs.Attribute[float], value: object) -> None:
+    check_seconds(f"timeout: {attribute.name}", value, optional=True)
 
 
 @attrs.frozen
@@ -91,9 +94,9 @@ class Timeout:
         ```
     """
 
-    connect: float | None = attrs.field(default=10.0, validator=_positive)
-    idle: float | None = attrs.field(default=30.0, validator=_positive)
-    total: float | None = attrs.field(default=120.0, validator=_positive)
+    connect: float | None = attrs.field(default=10.0, validator=_check_limit)
+    idle: float | None = attrs.field(default=30.0, validator=_check_limit)
+    total: float | None = attrs.field(default=120.0, validator=_check_limit)
 
     @classmethod
     def of(cls, value: float | Timeout | None) -> Timeout:
@@ -151,9 +154,8 @@ class Secret:
     __slots__ = ("_keep",)
 
     def __init__(self, value: str) -> None:
-        self._keep: Callable[[], str] = lambda: (
-            value
-        )  # in a closure, since tools that print attributes do not look there
+        # In a closure, since tools that print attributes do not look there.
+        self._keep: Callable[[], str] = lambda: value
 
     def reveal(self) -> str:
         """Return the string."""

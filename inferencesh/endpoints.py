@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json as json_module
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, get_args, get_origin
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, get_args, get_origin
 
 import attrs
 
@@ -24,7 +22,7 @@ from ._types.reading import told
 from .config import check_count
 from .errors import ConfigurationError, InferenceError, NotFoundError, UnreadableError
 from .models import Chat, ChatTrace, FileRef, Interrupt, Message, Run, ToolCall
-from .stream import OneReader
+from .stream import BaseAsyncStream
 
 if TYPE_CHECKING:
     from ._http.requests import ServiceRequest
@@ -36,7 +34,6 @@ T = TypeVar("T")
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _MODELS = (Message, Chat, ChatTrace, Run, ToolCall, Interrupt, FileRef)
-_NEVER = float("inf")
 
 
 @attrs.frozen
@@ -193,7 +190,7 @@ def _value_reader(cast_to: Any) -> Callable[[object], Any]:
         (model,) = get_args(cast_to)
         return lambda value: [structure(item, model) for item in _list(value)]
     try:
-        strict = JsonTypes().add(cast_to).node.read
+        strict = JsonTypes().add(cast_to).read
     except ConfigurationError as error:
         raise ConfigurationError(f"cast_to={cast_to!r} cannot be read from JSON: {error}") from None
 
@@ -214,7 +211,7 @@ def _list(value: object) -> Sequence[object]:
     return items
 
 
-class AsyncItemStream(Uncopied, Generic[T]):
+class AsyncItemStream(BaseAsyncStream[T]):
     """A stream that is opened when it is first read, and whose connection is closed when its reader leaves.
 
     Iterate over it with ``async for``. Leaving the loop, dropping the stream or cancelling the task closes the
@@ -224,27 +221,14 @@ class AsyncItemStream(Uncopied, Generic[T]):
     _instead = "open another stream where it is needed"
     _over = False
 
-    def __init__(self) -> None:
-        self._items: Iterator[T] = iter(())
-        self._entered = False
-        self._reader: OneReader[asyncio.Task[Any]] = OneReader(asyncio.current_task, asyncio.Task.done)
-
-    @abstractmethod
-    async def _open(self) -> Self:
-        """Open the stream unless it is open."""
-
     @abstractmethod
     async def _take(self) -> list[T]:
         """Wait for the next items; an empty list at the end."""
 
-    @abstractmethod
-    def _leave(self) -> None:
-        """Close the connection at once, from any thread."""
-
     async def _next_batch(self) -> list[T]:
         """Wait for the next items, opening the stream first; an empty list at the end and after ``aclose``."""
         with self._reader:
-            left = list(self._items)
+            left = list(self._batch)
             if left or self._over:
                 return left
             try:
@@ -262,10 +246,10 @@ class AsyncItemStream(Uncopied, Generic[T]):
         return _Loop(self, leaves=not self._entered)
 
     async def __anext__(self) -> T:
-        for item in self._items:
+        for item in self._batch:
             return item
-        self._items = iter(await self._next_batch())
-        for item in self._items:
+        self._batch = iter(await self._next_batch())
+        for item in self._batch:
             return item
         raise StopAsyncIteration
 
@@ -287,24 +271,8 @@ class AsyncItemStream(Uncopied, Generic[T]):
             ```
         """
         self._over = True
-        self._items = iter(())
+        self._batch = iter(())
         self._leave()
-
-    async def __aenter__(self) -> Self:
-        self._entered = True
-        return await self._open()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    def __await__(self) -> Generator[Any, None, Self]:
-        return self._open().__await__()
-
-    def __del__(self) -> None:
-        if hasattr(self, "_reader"):
-            self._leave()
 
 
 class _Loop(Uncopied, Generic[T]):
@@ -390,7 +358,7 @@ class AsyncResponseStream(AsyncItemStream[T]):
         assert decoder is not None
         items: list[T] = []
         while not items and not self._over:
-            data = await stream.read(_NEVER)
+            data = await stream.read()
             if data is None:
                 continue
             try:
@@ -475,11 +443,11 @@ class _Events(_Decoder):
 
     def feed(self, data: bytes) -> Iterator[Any]:
         """Return the values that these bytes complete."""
-        return self._checked(cast("Sequence[object]", self._events.feed(data)))
+        return self._checked(self._events.feed(data))
 
     def close(self) -> Iterator[Any]:
         """Return the value at the end."""
-        return self._checked(cast("Sequence[object]", self._events.close()))
+        return self._checked(self._events.close())
 
     def _checked(self, values: Sequence[object]) -> Iterator[Any]:
         yield from (value for value in values if not _is_heartbeat(value))

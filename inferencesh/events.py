@@ -12,7 +12,7 @@ import attrs
 from ._http.api import chat_path
 from ._http.events import EventConnection, ReconnectCounter, Reconnects, may_pass
 from ._http.transport import Transport
-from ._loops.threads import hand_over, running_loop
+from ._loops.threads import call_on
 from ._protocol.lines import GrownLine, TextPiece
 from ._protocol.wire import Event as WireEvent
 from ._protocol.wire import whole_event
@@ -29,7 +29,6 @@ T = TypeVar("T")
 logger = logging.getLogger("inferencesh")
 
 _MODELS: Mapping[str, type[Any]] = {"chat_messages": Message, "chats": Chat, "agent_runs": Run}
-_NEVER = float("inf")
 
 
 @attrs.frozen
@@ -137,7 +136,7 @@ class AsyncEventStream(AsyncItemStream[Event]):
                 await self._reopen(APIConnectionError("the server closed the stream"))
             else:
                 try:
-                    await connection.read(_NEVER)
+                    await connection.read()
                 except (APIConnectionError, UnreadableError) as error:
                     await self._reopen(error)
         return []
@@ -188,10 +187,5 @@ class AsyncEventStream(AsyncItemStream[Event]):
                 return
 
     def _leave(self) -> None:
-        loop = self._loop
-        if loop is None:  # it was never opened
-            return
-        if running_loop() is loop:
-            self._connection.close()
-        else:
-            hand_over(loop, self._connection.close)  # a loop that is closed has closed its sockets
+        if self._loop is not None:  # else it was never opened
+            call_on(self._loop, self._connection.close)

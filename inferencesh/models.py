@@ -9,7 +9,7 @@ values come from the official Python, JavaScript and Swift SDKs.
 from __future__ import annotations
 
 from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
-from datetime import datetime
+from datetime import datetime, tzinfo
 from enum import StrEnum
 from typing import Any, ClassVar, Self, TypeAlias, TypeVar
 
@@ -74,7 +74,7 @@ class MappingView:
 
     def _wire(self) -> dict[str, Any]:
         """Return the object in the service's form; the caller may change it."""
-        raise NotImplementedError
+        raise NotImplementedError  # and not abstract, for ``_NewMessage`` is instantiated without it
 
     def __getitem__(self, key: str) -> Any:
         return self._wire()[key]
@@ -256,14 +256,15 @@ def _read(text: str, *, partial: bool) -> object:
     return value
 
 
-def read_time(text: object) -> datetime | None:
+def read_time(text: object, zone: tzinfo | None = None) -> datetime | None:
     """Read an RFC 3339 time, which the service writes with ``Z`` or an offset.
 
     Args:
         text: The JSON value. Digits after the microseconds are dropped.
+        zone: The zone of a time without an offset; None where such a time is not taken.
 
     Returns:
-        The time with its offset; None if there is none, or if it is not a time or has no offset.
+        The time with its offset; None if there is none, or if it is not a time.
     """
     if not isinstance(text, str) or not text:
         return None
@@ -271,6 +272,8 @@ def read_time(text: object) -> datetime | None:
         time = datetime.fromisoformat(text.upper())  # RFC 3339 allows t and z as well
     except ValueError:  # the text itself remains in ``raw``
         return None
+    if time.tzinfo is None:
+        time = time.replace(tzinfo=zone)
     return time if time.tzinfo is not None and time.year > 1 else None  # the year 1 is a time that Go has not set
 
 

@@ -315,6 +315,7 @@ class AsyncFiles(Uncopied):
 
         Raises:
             FileError: It cannot be written.
+            ConfigurationError: It has no URI, or is an id: ``get`` finds a file by its id.
             NotFoundError: There is no such file any more.
             UnreadableError: Its address is no URL, or is not encrypted.
             APIError, APIConnectionError: The storage refused it, could not be reached, or sent less than the whole.

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import threading
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -35,7 +36,7 @@ if TYPE_CHECKING:  # a type checker has it without the package; a default lets A
 else:
     OutputT = TypeVar("OutputT")
 
-__all__ = ["MESSAGE_NAMES", "AsyncMessageStream", "AsyncStream", "OneReader", "Source"]
+__all__ = ["MESSAGE_NAMES", "AsyncMessageStream", "AsyncStream", "BaseAsyncStream", "OneReader", "Source"]
 
 # What people look for in a stream that they take for a message.
 MESSAGE_NAMES = frozenset(
@@ -62,7 +63,56 @@ class Source(Protocol[S]):
         """Close the connection for good."""
 
 
-class AsyncStream(Uncopied, Generic[S]):
+class BaseAsyncStream(Uncopied, ABC, Generic[S]):
+    """What async streams have in common: ``async with``, one reader, and that dropping one closes its connection."""
+
+    def __init__(self) -> None:
+        self._batch: Iterator[S] = iter(())  # what was read last, as far as it was not taken yet
+        self._entered = False
+        self._reader: OneReader[asyncio.Task[Any]] = OneReader(asyncio.current_task, asyncio.Task.done)
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close the connection. May be called more than once."""
+
+    async def __aenter__(self) -> Self:
+        self._entered = True
+        return await self._open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self._open().__await__()
+
+    if not TYPE_CHECKING:  # hidden from type checkers, which then refuse these themselves
+        __iter__ = refusing(
+            "this stream is asynchronous: write «async for message in ...» instead of «for message in ...»"
+        )
+        __enter__ = __exit__ = refusing(
+            "this stream is asynchronous: write «async with ... as stream» instead of «with ... as stream»"
+        )
+
+    def __del__(self) -> None:
+        if hasattr(self, "_reader"):
+            self._leave()
+
+    @abstractmethod
+    async def _open(self) -> Self:
+        """Send what has to be sent before there is anything to read, unless that was done."""
+
+    @abstractmethod
+    async def _next_batch(self) -> list[S]:
+        """Wait for the next items and return all that are there; an empty list at the end. For the blocking client."""
+
+    @abstractmethod
+    def _leave(self) -> None:
+        """Close the connection at once, from any thread."""
+
+
+class AsyncStream(BaseAsyncStream[S]):
     """A stream of snapshots with one reader; the base of the streams of messages and of tasks.
 
     Args:
@@ -71,14 +121,12 @@ class AsyncStream(Uncopied, Generic[S]):
     """
 
     def __init__(self, source: Source[S], *, reports: bool) -> None:
+        super().__init__()
         self._last: S | None = None
         self._source = source
         self._reports = reports
-        self._batch: Iterator[S] = iter(())  # what the source returned last, as far as it was not taken yet
-        self._entered = False
         self._over = False
         self._error: Exception | None = None
-        self._reader: OneReader[asyncio.Task[Any]] = OneReader(asyncio.current_task, asyncio.Task.done)
 
     def __aiter__(self) -> AsyncIterator[S]:
         return _Loop(self, leaves=not self._entered)
@@ -145,37 +193,9 @@ class AsyncStream(Uncopied, Generic[S]):
         list(self._batch)  # taken, so that a loop that has the same iterator ends
         await self._source.aclose()
 
-    async def __aenter__(self) -> Self:
-        self._entered = True
-        return await self._open()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    def __await__(self) -> Generator[Any, None, Self]:
-        return self._open().__await__()
-
-    if not TYPE_CHECKING:  # hidden from type checkers, which then refuse these themselves
-        __iter__ = refusing(
-            "this stream is asynchronous: write «async for message in ...» instead of «for message in ...»"
-        )
-        __enter__ = __exit__ = refusing(
-            "this stream is asynchronous: write «async with ... as stream» instead of «with ... as stream»"
-        )
-
-    def __del__(self) -> None:
-        if hasattr(self, "_reader"):
-            self._leave()
-
-    async def _open(self) -> Self:
-        """Send what has to be sent before there are snapshots."""
-        raise NotImplementedError
-
+    @abstractmethod
     async def _report(self, snapshot: S, *, done: bool) -> None:
         """Call the callback."""
-        raise NotImplementedError
 
     def _prepare(self, batch: list[S]) -> None:
         """Prepare the snapshots of one read before they are delivered."""

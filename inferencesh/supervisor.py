@@ -12,9 +12,8 @@ import attrs
 
 from ._loops.invoke import checked_await
 from ._loops.threads import Uncopied, wait_for_end
-from ._turns.request import check_wait
 from .agent import AsyncAgent
-from .config import check_count
+from .config import check_count, check_seconds
 from .errors import InferenceError, LeaseHeldError, LeaseLostError, short_tracebacks
 from .models import Message
 from .stream import AsyncMessageStream
@@ -98,7 +97,8 @@ class Supervisor(Uncopied):
         self._make_agent = make_agent
         self._follow = follow
         self._at_once = check_count("at_once", at_once, 1)
-        self._wait = check_wait(wait)
+        check_seconds("wait", wait, 0, optional=True)
+        self._wait = wait
 
     async def take_over(self, chat_id: str) -> Message:
         """Take over one turn and run it to its end.

@@ -8,6 +8,7 @@ while it waits, and the iteration over a batch of snapshots that the loop has ha
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, Unpack, overload
 
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from .models import Chat, ChatStatus, ChatTrace, FileRef, Interrupt, Message, ToolCall
     from .resources import AsyncChats, AsyncFiles
     from .sessions import AsyncSession, AsyncSessions
-    from .stream import AsyncMessageStream, AsyncStream, OutputT
+    from .stream import AsyncMessageStream, AsyncStream, BaseAsyncStream, OutputT
     from .task_models import AppSession, DeletedFiles, Task, TaskFile
     from .tasks import AsyncTasks
     from .types import AgentNames, ClientNames
@@ -1089,7 +1090,61 @@ def _finish(stream: MessageStream) -> Message:
         stream._leave()
 
 
-class _Stream(Uncopied, Generic[S]):
+class _BaseStream(Uncopied, ABC, Generic[S]):
+    """What blocking streams have in common: ``with``, and that dropping one closes its connection.
+
+    Args:
+        thread: The loop.
+        pump: Hands over what is read.
+        source: The async stream.
+    """
+
+    def __init__(self, thread: LoopThread, pump: Pump[S], source: BaseAsyncStream[S]) -> None:
+        self._thread = thread
+        self._pump = pump
+        self._source = source
+        pump.source = source._next_batch
+        self._batch: Iterator[S] = iter(())  # what is left of the batch that was handed over last
+        self._entered = False
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the connection. May be called more than once."""
+
+    def __enter__(self) -> Self:
+        self._entered = True
+        try:
+            self._thread.call(self._source._open())
+        except BaseException:  # __exit__ is not called
+            self._leave()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    if not TYPE_CHECKING:  # hidden from type checkers, which then refuse these themselves
+        __await__ = __aenter__ = __aexit__ = refusing(
+            "this stream is blocking: leave «await» and «async» out; for asyncio use AsyncInference"
+        )
+        __aiter__ = refusing(
+            "this stream is blocking: write «for message in ...» instead of «async for message in ...», or use "
+            "AsyncInference"
+        )
+
+    def __del__(self) -> None:
+        if hasattr(self, "_entered"):
+            self._pump.cancel()
+            self._leave()
+
+    def _leave(self) -> None:
+        """Close the connection at once, from any thread."""
+        self._source._leave()
+
+
+class _Stream(_BaseStream[S]):
     """A stream of snapshots for a plain ``for`` loop; the base of the streams of messages and of tasks.
 
     Args:
@@ -1099,17 +1154,14 @@ class _Stream(Uncopied, Generic[S]):
         reports: Whether callbacks of the user are called with the snapshots.
     """
 
+    _source: AsyncStream[S]
+
     def __init__(self, thread: LoopThread, pump: Pump[S], stream: AsyncStream[S], *, reports: bool) -> None:
         from .stream import OneReader
 
+        super().__init__(thread, pump, stream)
         self._last: S | None = None
-        self._thread = thread
         self._reports = reports
-        self._pump = pump
-        self._source = stream
-        pump.source = stream._next_batch
-        self._batch: Iterator[S] = iter(())  # what is left of the batch that was handed over last
-        self._entered = False
         self._reader = OneReader(threading.current_thread, lambda thread: not thread.is_alive())
         self._ended = False
 
@@ -1166,44 +1218,12 @@ class _Stream(Uncopied, Generic[S]):
         self._reader.end_all()
         self._thread.call_close(self._source.aclose)
 
-    def _leave(self) -> None:
-        """Close the connection at once, from any thread; iterating again resumes where it is."""
-        self._source._leave()
-
-    def __enter__(self) -> Self:
-        self._entered = True
-        try:
-            self._thread.call(self._source._open())
-        except BaseException:  # __exit__ is not called
-            self._leave()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    if not TYPE_CHECKING:  # hidden from type checkers, which then refuse these themselves
-        __await__ = __aenter__ = __aexit__ = refusing(
-            "this stream is blocking: leave «await» and «async» out; for asyncio use AsyncInference"
-        )
-        __aiter__ = refusing(
-            "this stream is blocking: write «for message in ...» instead of «async for message in ...», or use "
-            "AsyncInference"
-        )
-
-    def __del__(self) -> None:
-        if hasattr(self, "_ended"):
-            self._pump.cancel()
-            self._leave()
-
     def _finish(self) -> None:
         """Do what is to be done when the last snapshot was delivered."""
 
+    @abstractmethod
     def _report(self, snapshot: S, *, done: bool) -> None:
         """Call the callback."""
-        raise NotImplementedError
 
     def _call_back(
         self, calls: Iterable[tuple[Callback, tuple[object, ...]]], context: AbstractContextManager[None]
@@ -2284,7 +2304,7 @@ class Session(Uncopied):
         self._thread.call_close(lambda: self._session.__aexit__(kind, error, traceback))
 
 
-class _ItemStream(Uncopied, Generic[T]):
+class _ItemStream(_BaseStream[T]):
     """A stream that is opened when it is first read; its connection is closed when its reader leaves."""
 
     _instead = "open another stream where it is needed"
@@ -2292,25 +2312,20 @@ class _ItemStream(Uncopied, Generic[T]):
     def __init__(self, thread: LoopThread, stream: AsyncItemStream[T]) -> None:
         from ._loops.loop_thread import Pump
 
-        self._thread = thread
-        self._stream = stream
-        self._pump: Pump[T] = Pump(thread)
-        self._pump.source = stream._next_batch
-        self._items: Iterator[T] = iter(())
-        self._entered = False
+        super().__init__(thread, Pump(thread), stream)
 
     def __iter__(self) -> Iterator[T]:
         return _ItemLoop(self, leaves=not self._entered)
 
     def __next__(self) -> T:
-        for item in self._items:
+        for item in self._batch:
             return item
         try:
-            self._items = iter(self._pump.take())
+            self._batch = iter(self._pump.take())
         except BaseException:
-            self._stream._leave()
+            self._source._leave()
             raise
-        for item in self._items:
+        for item in self._batch:
             return item
         raise StopIteration
 
@@ -2331,28 +2346,13 @@ class _ItemStream(Uncopied, Generic[T]):
             chats
             ```
         """
-        self._items = iter(())
+        self._batch = iter(())
         self._pump.cancel()
-        self._thread.call_close(self._stream.aclose)
+        self._thread.call_close(self._source.aclose)
 
     def _leave(self) -> None:
-        """Close the connection at once, from any thread."""
         self._pump.cancel()
-        self._stream._leave()
-
-    def __enter__(self) -> Self:
-        self._entered = True
-        self._thread.call(self._stream._open())
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if hasattr(self, "_entered"):
-            self._leave()
+        super()._leave()
 
 
 class _ItemLoop(Uncopied, Generic[T]):
@@ -2391,7 +2391,7 @@ class ResponseStream(_ItemStream[T]):
         ```
     """
 
-    _stream: AsyncResponseStream[T]
+    _source: AsyncResponseStream[T]
 
     def __init__(self, thread: LoopThread, stream: AsyncResponseStream[T]) -> None:
         super().__init__(thread, stream)
@@ -2399,12 +2399,12 @@ class ResponseStream(_ItemStream[T]):
     @property
     def status_code(self) -> int:
         """The HTTP status, once the stream is open; 0 before."""
-        return self._stream.status_code
+        return self._source.status_code
 
     @property
     def headers(self) -> Mapping[str, str]:
         """The headers, with names in lower case, once the stream is open; empty before."""
-        return self._stream.headers
+        return self._source.headers
 
 
 class EventStream(_ItemStream["Event"]):
@@ -2423,7 +2423,7 @@ class EventStream(_ItemStream["Event"]):
         ```
     """
 
-    _stream: AsyncEventStream
+    _source: AsyncEventStream
 
     def __init__(self, thread: LoopThread, stream: AsyncEventStream) -> None:
         super().__init__(thread, stream)
@@ -2431,7 +2431,7 @@ class EventStream(_ItemStream["Event"]):
     @property
     def reconnects(self) -> int:
         """How often the connection was lost and opened again."""
-        return self._stream.reconnects
+        return self._source.reconnects
 
 
 @short_tracebacks
@@ -2453,3 +2453,8 @@ class _BlockingItems(Uncopied, Generic[T]):
 
     async def _next_item(self) -> T:
         return await anext(self._items)
+
+    if not TYPE_CHECKING:  # hidden from type checkers, which then refuse these themselves
+        __await__ = __aiter__ = __getitem__ = refusing(
+            "a list is read while it is iterated, page by page: write «for item in ...», or «items = list(...)»"
+        )

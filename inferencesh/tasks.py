@@ -474,7 +474,7 @@ class AsyncTasks(Uncopied):
                 print(task.created_at, task.app, task.status)
             ```
         """
-        return Items(self._api.pages({}, check_count("page_size", page_size, 1)), _tasks)
+        return Items(self._api.pages(check_count("page_size", page_size, 1)), _tasks)
 
     async def files(self, task_id: str, *, role: Literal["input", "output"] | None = None) -> Sequence[TaskFile]:
         """Read which files a task has.

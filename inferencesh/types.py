@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypeAlias, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypeAlias, TypedDict
 
 import attrs
 
@@ -307,7 +307,7 @@ class ClientNames:
     in the async client.
     """
 
-    def upload_file(self, data: Any, options: UploadFileOptions | None = None) -> Any:
+    def upload_file(self: Any, data: Any, options: UploadFileOptions | None = None) -> Any:
         """Upload a file; now ``client.files.upload``.
 
         Args:
@@ -317,35 +317,35 @@ class ClientNames:
         chosen = options or UploadFileOptions()
         if chosen.path is not None or chosen.public is not None:
             warnings.warn("path and public of UploadFileOptions are not sent", ConfigurationWarning, stacklevel=2)
-        files = cast("Any", self).files
+        files = self.files
         return files.upload(_source(data), filename=chosen.filename, content_type=chosen.content_type)
 
-    def get_task(self, task_id: str) -> Any:
+    def get_task(self: Any, task_id: str) -> Any:
         """Read a task; now ``client.tasks.get``."""
-        return cast("Any", self).tasks.get(task_id)
+        return self.tasks.get(task_id)
 
-    def stream_task(self, task_id: str) -> Any:
+    def stream_task(self: Any, task_id: str) -> Any:
         """Follow a task; now ``client.tasks.stream``. It reconnects as the client's options say."""
-        return cast("Any", self).tasks.stream(task_id)
+        return self.tasks.stream(task_id)
 
-    def wait_for_completion(self, task_id: str, *, timeout: float | None = None) -> Any:
+    def wait_for_completion(self: Any, task_id: str, *, timeout: float | None = None) -> Any:
         """Wait until a task has ended; now ``client.tasks.wait``."""
-        return cast("Any", self).tasks.wait(task_id, timeout=timeout)
+        return self.tasks.wait(task_id, timeout=timeout)
 
-    def cancel(self, task_id: str) -> Any:
+    def cancel(self: Any, task_id: str) -> Any:
         """Cancel a task; now ``client.tasks.cancel``."""
-        return cast("Any", self).tasks.cancel(task_id)
+        return self.tasks.cancel(task_id)
 
 
 class AgentNames:
     """The methods of the official agents that have other names now, for both clients as ``ClientNames``."""
 
-    def stop_chat(self) -> Any:
+    def stop_chat(self: Any) -> Any:
         """End the run on the server; now ``agent.stop``."""
-        return cast("Any", self).stop()
+        return self.stop()
 
     def stream_all(
-        self, on_chat: Any = None, on_message: Any = None, on_tool_call: Any = None, on_delta: Any = None
+        self: Any, on_chat: Any = None, on_message: Any = None, on_tool_call: Any = None, on_delta: Any = None
     ) -> Any:
         """Follow the present turn with callbacks until it ends or pauses; now ``agent.stream_messages``.
 
@@ -360,13 +360,13 @@ class AgentNames:
         """
         if on_chat is not None:
             raise ConfigurationError("on_chat is not called here: follow agent.stream_events() and take event.chat")
-        stream = cast("Any", self).stream_messages(on_message=on_message, on_tool_call=on_tool_call, on_delta=on_delta)
+        stream = self.stream_messages(on_message=on_message, on_tool_call=on_tool_call, on_delta=on_delta)
         return stream.get_final_message()
 
-    def stream_chat(self) -> Any:
+    def stream_chat(self: Any) -> Any:
         """Follow the states of the chat; now ``agent.stream_events``, where ``event.chat`` is one."""
-        events = cast("Any", self).stream_events()
-        return _chats_async(events) if hasattr(events, "__aiter__") else _chats(events)
+        events = self.stream_events()
+        return _chats(events) if hasattr(events, "__next__") else _chats_async(events)
 
 
 def _chats(events: Any) -> Iterator[ChatDTO]:

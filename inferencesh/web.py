@@ -48,11 +48,11 @@ import attrs
 from ._loops.threads import hand_over, running_loop
 from ._page.markdown import RenderedMarkdown, render_markdown
 from ._types.encoding import dump_json
+from .config import check_seconds
 from .errors import (
     APIConnectionError,
     APIError,
     APITimeoutError,
-    ConfigurationError,
     ConflictError,
     InferenceError,
     InputRequiredError,
@@ -332,8 +332,7 @@ class WebStream:
                 f"the stream must be the async client's send_message(..., stream=True) or stream_messages(), "
                 f"not {type(stream).__name__}"
             )
-        if keep_alive is not None and not keep_alive > 0:
-            raise ConfigurationError(f"keep_alive must be more than 0 seconds, or None for none, not {keep_alive!r}")
+        check_seconds("keep_alive", keep_alive, optional=True)
         self._stream = stream
         self._form = form
         self._keep_alive = keep_alive

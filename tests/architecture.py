@@ -66,8 +66,8 @@ MOST_MODULES = 72  # of the client that hold code
 LEAST_LINES = 60  # a shorter module is a fragment of another one
 
 LOCAL_MAY_IMPORT = frozenset({ROOT, "errors", "_page", "_text", "_loops", "local"})
-# What reads the type hints of apps: it knows nothing of the protocol, and is not to be written twice.
-LOCAL_MAY_IMPORT_TOO = frozenset({"_types", "_types.hints", "_types.output", "_types.reading"})
+# What reads type hints and writes values as JSON: it knows nothing of the protocol, and is not to be written twice.
+LOCAL_MAY_IMPORT_TOO = frozenset({"_types", "_types.encoding", "_types.hints", "_types.output", "_types.reading"})
 PUBLIC_USERS = ("_chat", "_cli", "__main__", "testing")
 # The modules that those may import from; ``local.errors`` has what a scripted refusal is made of.
 PUBLIC_MODULES = frozenset({"local", "local.errors", "local.models", "web"})
@@ -248,7 +248,7 @@ def core_does_no_io(house: House) -> list[str]:
 
 
 def local_is_no_client(house: House) -> list[str]:
-    """The embedded runtime imports nothing of the client but errors, JSON helpers, loops, page and reader of hints."""
+    """The embedded runtime imports nothing of the client but errors, JSON helpers, loops, page, readers of hints."""
     return [
         f"{module.name} imports {other}"
         for module in house.of("local")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import logging
 import os
 import stat
 import threading
@@ -15,6 +16,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack
 
 import aiohttp
+import pytest
 from aioresponses import aioresponses
 
 from inferencesh.local import Conversation, LocalRuntime, Piece, RuntimeOptions, Text
@@ -148,6 +150,11 @@ class Served:
         self._thread.join(LIMIT)
         assert not self._thread.is_alive(), "the runtime's loop did not stop"
         self._loop.close()
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    """The warnings and errors that the package has logged; those of asyncio come with a busy machine."""
+    return [each for each in caplog.records if each.levelno >= logging.WARNING and each.name.startswith("inferencesh")]
 
 
 def wait_until(condition: Callable[[], object], what: str, within: float = LIMIT) -> None:

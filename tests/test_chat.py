@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import stat
 import sys
@@ -331,6 +332,19 @@ def test_sigterm_ends_it_at_the_prompt(served: Served, home: Path) -> None:
         terminal.expect("> ?")
         terminal.terminate()
         assert terminal.end()[0] == 143
+
+
+def test_sigterm_ends_it_while_the_history_is_read(served: Served, home: Path) -> None:
+    """Without a traceback, and without waiting for a key."""
+    file = home / "inferencesh" / "history"
+    file.parent.mkdir(parents=True)
+    os.mkfifo(file)
+    with opened(served, home) as terminal:
+        with file.open("wb"):  # waits until the file is opened for reading
+            terminal.terminate()
+        status, shown = terminal.end()
+    assert status == 143
+    assert "Traceback" not in shown
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------

@@ -496,6 +496,30 @@ def test_a_failed_turn_ends_a_conversation_in_a_pipe() -> None:
         assert len(served.script.asked) == 1
 
 
+@pytest.mark.parametrize(
+    ("closed", "message", "status"),
+    [("<&-", ("Hello",), 0), ("<&-", (), 0), ("<&-", ("-",), 1), (">&-", ("Hello",), 0), ("2>&-", ("Hello",), 0)],
+    ids=str,
+)
+def test_a_standard_stream_may_be_closed(served: Served, closed: str, message: tuple[str, ...], status: int) -> None:
+    """As by some daemons that start programs: it is like the null device."""
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", *COMMAND, "chat", *message]
+    with started(command, **variables(served)) as process:
+        out, err = process.communicate(timeout=LIMIT)
+    assert process.returncode == status, err
+    assert out.startswith("You said") == (message == ("Hello",) and closed != ">&-")
+    assert [line for line in err.splitlines() if not line.startswith("inferencesh: ")] == []
+
+
+def test_output_that_cannot_be_written_is_an_error_in_one_line(served: Served) -> None:
+    """A full disk, for example."""
+    with started(["sh", "-c", 'exec "$@" >/dev/full', "sh", *COMMAND, "chat", "Hello"], **variables(served)) as process:
+        _, err = process.communicate(timeout=LIMIT)
+    assert process.returncode == 1
+    assert "No space left on device" in err
+    assert [line for line in err.splitlines() if not line.startswith("inferencesh: ")] == []
+
+
 # -- tools that are answered by hand -----------------------------------------------------------------------------------
 
 

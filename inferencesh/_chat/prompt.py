@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -17,8 +19,9 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from inferencesh import InferenceError
 
 from .text import forget_keys, note, one_line
+from .turn import TerminatedError
 
-__all__ = ["CommandCompleter", "ask", "history_file", "make_prompt"]
+__all__ = ["CommandCompleter", "ask", "history_file", "make_prompt", "show"]
 
 
 def ask(question: str) -> str:
@@ -27,11 +30,51 @@ def ask(question: str) -> str:
     Raises:
         EOFError: Ctrl-D was pressed.
         KeyboardInterrupt: Ctrl-C was pressed.
+        TerminatedError: The process has received SIGTERM.
     """
     forget_keys()
     session: PromptSession[str] = PromptSession(history=InMemoryHistory())
     clear_typeahead(session.input)  # keys that were read together with the last message, and kept for the next prompt
-    return session.prompt(question)
+    return show(session, question)
+
+
+def show(session: PromptSession[str], question: str | None = None) -> str:
+    """Show a prompt and return what was typed.
+
+    SIGTERM ends the prompt in between two steps of its event loop, which would report an exception of a signal handler
+    as an error of whatever it was running, and go on.
+
+    Args:
+        session: The prompt.
+        question: What is shown in front of the text; None for the session's own.
+
+    Raises:
+        EOFError: Ctrl-D was pressed.
+        KeyboardInterrupt: Ctrl-C was pressed.
+        TerminatedError: The process has received SIGTERM.
+    """
+    if threading.current_thread() is not threading.main_thread():  # no other thread may set a signal handler
+        return session.prompt(question)
+    terminated = False
+
+    def terminate(_number: int, _frame: object) -> None:
+        nonlocal terminated
+        terminated = True
+        if session.app.loop is not None:
+            session.app.loop.call_soon_threadsafe(leave_if_terminated)
+
+    def leave_if_terminated() -> None:
+        if terminated and session.app.is_running and not session.app.is_done:
+            session.app.exit(exception=TerminatedError())
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        text = session.prompt(question, pre_run=leave_if_terminated)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        if terminated:
+            raise TerminatedError
+    return text
 
 
 def history_file() -> Path:

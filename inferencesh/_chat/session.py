@@ -12,7 +12,7 @@ from rich.text import Text
 
 from inferencesh import Agent, Chat, FileRef, Inference, InferenceError, NotFoundError, Role, Tool
 
-from .prompt import CommandCompleter, make_prompt
+from .prompt import CommandCompleter, make_prompt, show
 from .screen import RichFront, quiet_keyboard
 from .text import note, one_line, report, visible
 from .turn import RECOVERABLE, make_agent, show_pending, show_turn
@@ -81,7 +81,7 @@ class Session:
         answered = True
         while True:
             try:
-                text = prompt.prompt().strip()
+                text = show(prompt).strip()
             except (EOFError, KeyboardInterrupt):
                 return answered
             if not text:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Generic, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from inferencesh._loops.threads import Uncopied
-from inferencesh.errors import APIError, ConfigurationError, ConflictError, NotFoundError, UnreadableError
+from inferencesh._types.codec import read_items
+from inferencesh.errors import APIError, ConfigurationError, ConflictError, NotFoundError, UnreadableError, refusing
 from inferencesh.models import FileRef
 
 from .retry import Safety
@@ -17,14 +18,14 @@ from .sources import FileSource
 from .transport import Transport
 from .uploads import attachments, upload_all
 
-__all__ = ["ChatAPI", "Items", "Page", "Pages", "chat_path", "delete", "objects", "path_segment"]
+__all__ = ["ChatAPI", "Items", "Page", "Pages", "chat_path", "delete", "path_segment", "posted_pages"]
 
 T = TypeVar("T")
 Page: TypeAlias = list[Mapping[str, Any]]
 
 logger = logging.getLogger("inferencesh")
 
-_PAGE_SIZE = 50  # messages or chats read at a time
+_PAGE_SIZE = 50  # messages read at a time
 
 
 class Pages(Uncopied):
@@ -47,7 +48,7 @@ class Pages(Uncopied):
             raise StopAsyncIteration
         page = await self._read(self._cursor)
         self._cursor = self._following(page)
-        return objects(page.get("items") if isinstance(page, dict) else page)
+        return _listed(page)
 
     def _following(self, page: object) -> Mapping[str, str] | None:
         """Return the parameters of the next page, or None at the end; a repeated cursor also ends the list."""
@@ -81,10 +82,16 @@ class Items(Uncopied, Generic[T]):
             self._waiting.extend(self._read(await anext(self._pages)))
         return self._waiting.popleft()
 
+    if not TYPE_CHECKING:  # hidden from type checkers, which then refuse these themselves
+        __await__ = __iter__ = __getitem__ = refusing(
+            "a list is read while it is iterated, page by page: write «async for item in ...», "
+            "or «items = [item async for item in ...]»"
+        )
 
-def objects(value: object) -> Page:
-    """Return the objects in a list from the server; items that are not objects are skipped."""
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+def _listed(answer: object) -> Page:
+    """Return the objects in a list, or in the ``items`` of an object."""
+    return read_items(answer.get("items") if isinstance(answer, dict) else answer)
 
 
 class ChatAPI:
@@ -134,8 +141,8 @@ class ChatAPI:
                 if any(map(enough, items)):
                     break
         except NotFoundError:
-            return objects(chat.get("chat_messages"))
-        return messages or objects(chat.get("chat_messages"))
+            return read_items(chat.get("chat_messages"))
+        return messages or read_items(chat.get("chat_messages"))
 
     def message_pages(self, chat_id: str, size: int = _PAGE_SIZE) -> Pages:
         """Read a chat's messages a page at a time, the newest page first."""
@@ -147,14 +154,9 @@ class ChatAPI:
 
         return Pages(read)
 
-    def chat_pages(self, search: str | None, size: int = _PAGE_SIZE) -> Pages:
+    def chat_pages(self, search: str | None, size: int) -> Pages:
         """Read the account's chats a page at a time, the newest page first."""
-
-        async def read(cursor: Mapping[str, str]) -> object:
-            body = {"limit": size, **({"search": search} if search else {}), **cursor}
-            return await self._transport.request("POST", "/chats/list", json=body, safety=Safety.REPEATABLE)
-
-        return Pages(read)
+        return posted_pages(self._transport, "/chats/list", {"limit": size, **({"search": search} if search else {})})
 
     async def delete_chat(self, chat_id: str) -> None:
         """Delete a chat."""
@@ -183,22 +185,16 @@ class ChatAPI:
     async def read_interrupts(self, run_id: str) -> Page:
         """Read the interrupts of a run, ended ones included."""
         path = f"/agent-runs/{path_segment('run', run_id)}/interrupts"
-        answer = await self._transport.request("GET", path, safety=Safety.REPEATABLE)
-        return objects(answer.get("items") if isinstance(answer, dict) else answer)
+        return _listed(await self._transport.request("GET", path, safety=Safety.REPEATABLE))
 
     async def always_allow(self, chat_id: str, call_id: str, option: str | None) -> bool:
         """Approve a call and what else an option covers; return False if the call was decided before."""
         path = f"{chat_path(chat_id)}/tools/{path_segment('tool call', call_id)}/always-allow"
         return await self._settle(path, {"option": option} if option is not None else {}) is not None
 
-    def file_pages(self, size: int = _PAGE_SIZE) -> Pages:
+    def file_pages(self, size: int) -> Pages:
         """Read the account's files a page at a time, the newest page first."""
-
-        async def read(cursor: Mapping[str, str]) -> object:
-            body = {"limit": size, **cursor}
-            return await self._transport.request("POST", "/files/list", json=body, safety=Safety.REPEATABLE)
-
-        return Pages(read)
+        return posted_pages(self._transport, "/files/list", {"limit": size})
 
     async def read_file(self, file_id: str) -> Mapping[str, Any]:
         """Read what the service knows of a file."""
@@ -286,19 +282,33 @@ class ChatAPI:
         await self._transport.request("POST", f"{chat_path(chat_id)}/stop", safety=Safety.REPEATABLE)
 
 
-async def delete(transport: Transport, path: str) -> object:
-    """Delete what a path stands for, and return the data of the response.
+def posted_pages(transport: Transport, path: str, body: Mapping[str, Any]) -> Pages:
+    """Return the pages of a list that is asked for with POST requests.
+
+    Args:
+        transport: The transport for the requests.
+        path: The list's path.
+        body: What is asked for; each page's cursor is added to it.
+    """
+
+    async def read(cursor: Mapping[str, str]) -> object:
+        return await transport.request("POST", path, json={**body, **cursor}, safety=Safety.REPEATABLE)
+
+    return Pages(read)
+
+
+async def delete(transport: Transport, path: str, params: Mapping[str, str] | None = None) -> None:
+    """Delete what a path stands for.
 
     Raises:
         NotFoundError: There was nothing before the first attempt; afterwards an attempt whose response was lost has
             probably deleted it.
     """
     try:
-        return await transport.request("DELETE", path, safety=Safety.UNTIL_ACKNOWLEDGED)
+        await transport.request("DELETE", path, params=params, safety=Safety.UNTIL_ACKNOWLEDGED)
     except NotFoundError as error:
         if not error.repetitions:
             raise
-        return None
 
 
 def chat_path(chat_id: str) -> str:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import attrs
 
-from inferencesh._loops.invoke import ThreadInvoker, invoke, start_in_thread
+from inferencesh._loops.invoke import start_in_thread
 from inferencesh.errors import APIConnectionError, ConfigurationError, FileError
 from inferencesh.models import FileRef
 from inferencesh.task_models import TaskFile
 
-from .sources import OnProgress, is_data_uri, read_data_uri
+from .sources import OnProgress, Progress, is_data_uri, read_data_uri
 from .transport import Transport
 
 if TYPE_CHECKING:
@@ -52,9 +52,14 @@ class Wanted:
 
         Raises:
             TypeError: It is no file at the service.
-            ConfigurationError: It has no URI.
+            ConfigurationError: It has no URI, or is an id.
         """
         if isinstance(file, str):
+            if file and not {"/", ":"} & set(file):
+                raise ConfigurationError(
+                    f"{file[:100]!r} is no address of a file, such as the uri of a FileRef; client.files.get(id) finds "
+                    "a file by its id"
+                )
             wanted = cls(file)
         elif isinstance(file, FileRef | TaskFile):
             wanted = cls(file.uri, file.filename, file.size)
@@ -76,9 +81,9 @@ class Wanted:
     def safe_name(self) -> str:
         """A name for it in a directory: the last part of its name or URI, which the server may have made up."""
         for text in (self.filename, self.uri.partition("?")[0].partition("#")[0]):
-            name = text.replace("\\", "/").rpartition("/")[2].replace("\0", "")
+            name = _cut(text.replace("\\", "/").rpartition("/")[2].replace("\0", ""), 200)
             if name not in {"", ".", ".."}:
-                return name[:200]
+                return name
         return "download"
 
 
@@ -90,23 +95,24 @@ async def download(
     Returns:
         Its content, or the path that it was written to.
     """
-    report = _Report(on_progress)
+    progress = Progress(on_progress)
     if to is None:
         parts: list[bytes] = []
 
         async def keep(part: bytes) -> None:
             parts.append(part)
 
-        await _receive(transport, wanted, report, parts.clear, keep)
+        await _receive(transport, wanted, progress, parts.clear, keep)
         return b"".join(parts)
     file = _PartialFile(Path(to), wanted.safe_name)
     try:
         await start_in_thread(file.open)
-        await _receive(transport, wanted, report, file.restart, lambda part: start_in_thread(lambda: file.write(part)))
-        path: Path = await start_in_thread(file.finish)
+        await _receive(
+            transport, wanted, progress, file.restart, lambda part: start_in_thread(lambda: file.write(part))
+        )
+        return await start_in_thread(file.finish)
     finally:
         file.discard()
-    return path
 
 
 def make_directory(path: Path) -> None:
@@ -132,25 +138,15 @@ def unused_name(name: str, taken: set[str]) -> str:
     return free
 
 
-class _Report:
-    """Reports progress to a callback, never with less than before."""
-
-    def __init__(self, on_progress: OnProgress | None) -> None:
-        self._on_progress = on_progress
-        self._invoker = ThreadInvoker(1)
-        self._told = -1
-
-    async def tell(self, received: int, total: int | None) -> None:
-        callback = self._on_progress
-        if callback is not None and received > self._told:
-            self._told = received
-            await invoke(self._invoker, callback, lambda: callback(received, total))
+def _cut(name: str, most: int) -> str:
+    """Return a file name with so many bytes at most: file systems allow 255."""
+    return name.encode(errors="ignore")[:most].decode(errors="ignore")
 
 
 async def _receive(
     transport: Transport,
     wanted: Wanted,
-    report: _Report,
+    progress: Progress,
     restart: Callable[[], object],
     keep: Callable[[bytes], Awaitable[object]],
 ) -> None:
@@ -158,26 +154,26 @@ async def _receive(
     if is_data_uri(wanted.uri):
         _, data = read_data_uri(wanted.uri)
         await keep(data)
-        await report.tell(len(data), len(data))
+        await progress.tell(len(data), len(data))
         return
 
     async def receive(stream: ByteStream, length: int | None) -> None:
         restart()
         total = length if length is not None else wanted.size or None
         received, buffer = 0, bytearray()
-        await report.tell(0, total)
-        while data := await stream.read(float("inf")):
+        await progress.tell(0, total)
+        while data := await stream.read():
             received += len(data)
             buffer += data
             if len(buffer) >= _WRITE:
                 await keep(bytes(buffer))
                 buffer.clear()
-                await report.tell(received, total)
+                await progress.tell(received, total)
         await keep(bytes(buffer))
         for expected in (length, wanted.size or None):
             if expected is not None and received != expected:
                 raise APIConnectionError(f"the download is incomplete: {received} of {expected} bytes")
-        await report.tell(received, received)
+        await progress.tell(received, received)
 
     await transport.download(wanted.uri, receive)
 
@@ -207,7 +203,7 @@ class _PartialFile:
         with self._at_work():
             if self._target.is_dir():
                 self._target /= self._name
-            part = self._target.with_name(f".{self._target.name[:100]}.{secrets.token_hex(8)}.part")
+            part = self._target.with_name(f".{_cut(self._target.name, 100)}.{secrets.token_hex(8)}.part")
             self._file = part.open("xb")
             self._part = part
 

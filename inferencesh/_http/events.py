@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import attrs
 
+from inferencesh._loops.threads import call_on
 from inferencesh._protocol.lines import GrownLine, TextPiece
 from inferencesh._protocol.wire import Event, EventDecoder, event_decoder
 from inferencesh.config import Backoff
@@ -93,7 +97,7 @@ class EventConnection:
         self.is_open = self.was_open = True
         self.ended = False
 
-    async def read(self, until: float) -> bool:
+    async def read(self, until: float = math.inf) -> bool:
         """Wait for bytes and decode their events, of which there may be none yet.
 
         Args:
@@ -241,8 +245,8 @@ class Machine(Protocol[S]):
         """Note that the stream was opened again."""
 
 
-class EventDriver(Generic[S]):
-    """The part of a driver that receives events and opens lost connections again; the base of both drivers.
+class EventDriver(ABC, Generic[S]):
+    """What the drivers of turns and of tasks have in common: how a stream uses them, and reading in spite of losses.
 
     Args:
         transport: Makes the requests.
@@ -260,10 +264,104 @@ class EventDriver(Generic[S]):
         self._transport = transport
         self._connection = EventConnection(transport, default)
         self._reconnects = ReconnectCounter(reconnects)
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._now: Callable[[], float] = time.monotonic  # the loop's clock, once there is a loop
         self._snapshots: list[S] = []  # for the next ``advance``
+        self._failure: Exception | None = None  # raised once the snapshots before it were returned
         self._wait = 0.0  # seconds to wait before the next request
         self._unreadable_counted = False  # whether unreadable events of the latest read were counted as a loss
+
+    # -- what the stream calls -------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Begin what is streamed, unless it has begun.
+
+        Raises:
+            Exception: What ``_begin`` raises.
+        """
+        if self.closed:
+            return
+        try:
+            await self._begin()
+        except BaseException as error:
+            await self._fail(error)
+            raise
+
+    async def advance(self) -> list[S]:
+        """Wait for the next snapshots.
+
+        Returns:
+            At least one snapshot, or an empty list at the end.
+
+        Raises:
+            StreamError: The stream was lost for good, or what it brought could not be read.
+            APIError, APIConnectionError: A request failed.
+            Exception: What else ``_fill`` raises.
+        """
+        if self.closed:
+            return []
+        if self._failure is not None:
+            await self._fail(self._failure)
+            raise self._failure
+        try:
+            await self._fill()
+        except BaseException as error:
+            if not self._snapshots or not isinstance(error, Exception):
+                await self._fail(error)
+                raise
+            self._failure = error
+        snapshots, self._snapshots = self._snapshots, []
+        return snapshots
+
+    def detach(self) -> None:
+        """Close the connection at once, from any thread. The next ``advance`` takes up again where it was left."""
+        if self._loop is not None:
+            call_on(self._loop, self._detach)
+
+    async def leave(self) -> None:
+        """Detach, and wait until what was running has stopped."""
+        self.detach()
+
+    async def aclose(self) -> None:
+        """Close the connection for good, and wait until what was running has stopped."""
+        self.closed = True
+        await self.leave()
+
+    # -- what the drivers do ---------------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def _begin(self) -> None:
+        """Begin what is streamed, or take it up, unless that was done."""
+
+    @abstractmethod
+    async def _fill(self) -> None:
+        """Go on until there are snapshots, or until the end."""
+
+    @abstractmethod
+    def _annotate(self, error: Exception) -> None:
+        """Note in an error that is about to be raised how far the stream has got."""
+
+    def _detach(self) -> None:
+        """Close the connection, on its loop."""
+        self._connection.close()
+
+    def _use_running_loop(self) -> None:
+        """Use the running loop and its clock; does nothing after the first time."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._now = self._loop.time
+
+    async def _fail(self, error: BaseException) -> None:
+        """Detach because of an error, which ends the stream unless it is a cancellation or the like."""
+        if isinstance(error, Exception):
+            self.closed = True
+            self._annotate(error)
+        if isinstance(error, GeneratorExit):  # a closed coroutine cannot await
+            self.detach()
+        else:
+            await self.leave()
+
+    # -- reading ---------------------------------------------------------------------------------------------------
 
     async def _read(self, machine: Machine[S]) -> None:
         """Wait for events, until the deadline or until something else wakes the connection."""

@@ -382,33 +382,49 @@ class ServiceRequest:
 
 
 @attrs.frozen
-class StorageRequest:
-    """The upload of a file to a storage server, which may be a third party's and does not receive the API key.
+class _ForeignRequest:
+    """A request to a storage server, which may be a third party's and does not receive the API key.
 
     Attributes:
-        target: The URL from ``storage_address``. Its query may hold a signature, so it must not be logged.
+        target: The URL. Its query may hold a signature, so it must not be logged.
+    """
+
+    target: str = attrs.field(repr=False)
+
+    params = None
+    streams = True  # no read timeout while a file is on its way
+    signed = True  # the URL may be, so it is sent as it is
+
+    @property
+    def host(self) -> str:
+        """The host of the server, which may be logged."""
+        return urlsplit(self.target).hostname or ""
+
+    def url(self, _address: Address) -> str:
+        """Return the URL."""
+        return self.target
+
+
+@attrs.frozen
+class StorageRequest(_ForeignRequest):
+    """The upload of a file, to a URL from ``storage_address``.
+
+    Attributes:
         content_type: The MIME type announced to the service.
         size: The size in bytes.
         body: The content.
     """
 
-    target: str = attrs.field(repr=False)
     content_type: str
     size: int
     body: aiohttp.Payload = attrs.field(repr=False)
-    method: str = "PUT"
-    params: None = None
-    streams: bool = True  # no read timeout while the file is being sent
-    signed = True  # the URL may be, so it is sent as it is
+
+    method = "PUT"
 
     @property
     def name(self) -> str:
         """Return the name of the request for logs and errors."""
-        return f"the upload to {urlsplit(self.target).hostname}"
-
-    def url(self, _address: Address) -> str:
-        """Return the URL."""
-        return self.target
+        return f"the upload to {self.host}"
 
     def headers(self, _address: Address) -> Mapping[str, str]:
         """Return the headers; the content type is the announced one, because the URL's signature may cover it."""
@@ -416,7 +432,7 @@ class StorageRequest:
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> APIError:
         """Return the exception for a response with an error status."""
-        return refused_upload(urlsplit(self.target).hostname or "", status, headers, body)
+        return refused_upload(self.host, status, headers, body)
 
 
 class RedirectError(APIError):
@@ -430,28 +446,16 @@ class RedirectError(APIError):
 
 
 @attrs.frozen
-class DownloadRequest:
-    """The download of a file from a storage server, which may be a third party's and does not receive the API key.
+class DownloadRequest(_ForeignRequest):
+    """The download of a file, from a URL that ``file_address`` has returned."""
 
-    Attributes:
-        target: The URL from ``file_address``. Its query may hold a signature, so it must not be logged.
-    """
-
-    target: str = attrs.field(repr=False)
-    method: str = "GET"
-    params: None = None
-    body: None = None
-    streams: bool = True
-    signed = True
+    method = "GET"
+    body = None
 
     @property
     def name(self) -> str:
         """Return the name of the request for logs and errors."""
-        return f"the download from {urlsplit(self.target).hostname}"
-
-    def url(self, _address: Address) -> str:
-        """Return the URL."""
-        return self.target
+        return f"the download from {self.host}"
 
     def headers(self, _address: Address) -> Mapping[str, str]:
         """Return the headers; compression would hide the size."""
@@ -459,12 +463,11 @@ class DownloadRequest:
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> APIError:
         """Return the exception for a response with an error status."""
-        host = urlsplit(self.target).hostname or ""
         if 300 <= status < 400 and headers.get("Location"):
-            redirect = RedirectError(f"{host} redirects too often", status_code=status)
+            redirect = RedirectError(f"{self.host} redirects too often", status_code=status)
             redirect.location = headers["Location"]
             return redirect
-        return _storage_error(host, "did not give the file out", status, headers, body)
+        return _storage_error(self.host, "did not give the file out", status, headers, body)
 
 
 AnyRequest: TypeAlias = ServiceRequest | StorageRequest | DownloadRequest

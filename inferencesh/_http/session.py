@@ -111,7 +111,8 @@ class HTTPClient:
                 proxy=self._proxy(url),
             )
         except (aiohttp.ClientError, OSError) as error:
-            failure = connection_error(without_url(error, url), request.name, limits.idle)
+            failure = connection_error(error, request.name, limits.idle, url)
+            failure.args = (self.masked(str(failure)),)  # it quotes what is no HTTP
         else:
             self._log_response(request, response, started)
             if 200 <= response.status < 300:
@@ -295,7 +296,7 @@ def proxy_for(base_url: str, explicit: str | None, *, trust_env: bool) -> str | 
     return parts.geturl()
 
 
-def connection_error(error: Exception, what: str, idle: float | None) -> APIConnectionError:
+def connection_error(error: Exception, what: str, idle: float | None, url: str | None = None) -> APIConnectionError:
     """Return the exception to raise for an error of aiohttp or the operating system.
 
     Args:
@@ -303,27 +304,30 @@ def connection_error(error: Exception, what: str, idle: float | None) -> APIConn
             that was lost before.
         what: What was being done, for the error's text.
         idle: The idle timeout in seconds, for the text of a TimeoutError.
+        url: The URL of the request, which must not be told; None if ``error`` cannot have it.
 
     Returns:
         The exception; its cause is ``error`` without its traceback, whose frames hold the request's headers.
     """
     import aiohttp
 
+    response = isinstance(error, aiohttp.ClientResponseError)  # which is not told whole
+    told = error if url is None or response else without_url(error, url)
     failure: APIConnectionError
     if isinstance(error, TimeoutError):
         limit = "the connect timeout" if isinstance(error, aiohttp.ConnectionTimeoutError) else f"{idle or 0:g} seconds"
         failure = APITimeoutError(f"{what}: no response within {limit}")
     elif isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError):
-        failure = APIConnectionError(f"{what}: no connection could be made ({_reason(error)})")
+        failure = APIConnectionError(f"{what}: no connection could be made ({_reason(told)})")
     else:
         failure = APIConnectionError(
-            f"{what}: the connection was lost before the response was complete ({_reason(error)})"
+            f"{what}: the connection was lost before the response was complete ({_reason(told)})"
         )
     unsent = (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, aiohttp.ConnectionTimeoutError)
     failure.sent = not isinstance(error, unsent)
-    if not isinstance(error, aiohttp.ClientResponseError):  # it has the request's headers as an attribute
-        error.__context__ = error.__cause__ = None
-        failure.__cause__ = error.with_traceback(None)
+    if not response:  # it has the request's headers as an attribute
+        told.__context__ = told.__cause__ = None
+        failure.__cause__ = told.with_traceback(None)
     return failure
 
 
@@ -341,4 +345,10 @@ def without_url(error: Exception, url: str) -> Exception:
 
 
 def _reason(error: Exception) -> str:
-    return type(error).__name__ if not str(error) else f"{type(error).__name__}: {str(error)[:200]}"
+    import aiohttp
+
+    text = str(error)
+    if isinstance(error, aiohttp.ClientResponseError):  # its text has the URL, that of a proxy with its password
+        text = f"{error.status} {error.message}"
+    text = " ".join(text.split())[:200]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 from urllib.parse import unquote_to_bytes
 
+from inferencesh._loops.invoke import ThreadInvoker, invoke
 from inferencesh.errors import ConfigurationError, FileError
 from inferencesh.models import FileRef
 
@@ -29,6 +30,7 @@ __all__ = [
     "HEAD",
     "FileSource",
     "OnProgress",
+    "Progress",
     "ReportSent",
     "UploadSource",
     "check_content_type",
@@ -60,6 +62,32 @@ _SHORTEST = 3  # bytes of a signature; shorter ones occur in any text
 _CERTAIN = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 # A compressed file, such as data.tar.gz, has the type of its compression.
 _PACKED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
+
+
+class Progress:
+    """Reports the progress of an upload or a download to a callback, with more each time: a retry begins anew.
+
+    Args:
+        on_progress: The callback, or None.
+    """
+
+    def __init__(self, on_progress: OnProgress | None) -> None:
+        self._on_progress = on_progress
+        self._invoker = ThreadInvoker(1)
+        self._told = -1
+
+    async def tell(self, done: int, total: int | None, *, over: bool = False) -> None:
+        """Report how many bytes are done, of how many if that is known.
+
+        Args:
+            done: The number of bytes.
+            total: The number of all bytes, or None.
+            over: Whether the server has confirmed all of it, which is reported even if the number was reported before.
+        """
+        callback = self._on_progress
+        if callback is not None and (over or done > self._told):
+            self._told = done
+            await invoke(self._invoker, callback, lambda: callback(done, total))
 
 
 def check_content_type(content_type: str) -> str:
@@ -158,6 +186,8 @@ def check_source(source: object) -> None:
         TypeError: It is not.
     """
     if isinstance(source, str):
+        if source.startswith(("http://", "https://")):
+            raise TypeError("a web address is not taken as a file: download what is there, and pass its bytes")
         if not is_data_uri(source):
             raise TypeError(
                 "a str is taken as a file only when it is a data: URI; for a file on disk pass pathlib.Path(...)"

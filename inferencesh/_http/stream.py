@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import math
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from typing import Any, Protocol
@@ -47,6 +48,7 @@ class ByteStream(OpenConnection):
         self._response = response
         self._idle = idle
         self._waiting: asyncio.Timeout | None = None
+        self._closed = False
         self.content_type = content_type
 
     @property
@@ -59,7 +61,12 @@ class ByteStream(OpenConnection):
         """The headers of the response."""
         return self._response.headers
 
-    async def read(self, until: float) -> bytes | None:
+    @property
+    def length(self) -> int | None:
+        """The number of bytes that the server has announced, if it has."""
+        return self._response.content_length
+
+    async def read(self, until: float = math.inf) -> bytes | None:
         """Return the next bytes.
 
         Args:
@@ -75,10 +82,9 @@ class ByteStream(OpenConnection):
         content = self._response.content
         failure: APIConnectionError
         try:
-            if content.exception() is None:
-                data = content.read_nowait(_READ)
-                if data or content.at_eof():
-                    return data
+            data = self.read_now()
+            if data or (content.at_eof() and content.exception() is None):
+                return data
             return await self._wait(content, until)
         except APITimeoutError:
             raise
@@ -87,13 +93,16 @@ class ByteStream(OpenConnection):
         raise failure
 
     def read_now(self) -> bytes:
-        """Return the bytes received so far without waiting; b"" if there are none or the connection is lost."""
+        """Return the bytes received so far without waiting; b"" if there are none."""
         content = self._response.content
-        return content.read_nowait(_READ) if content.exception() is None else b""
+        if content.exception() is None:
+            return content.read_nowait(_READ)
+        # What had arrived before the connection was lost is still there, but no public method returns it.
+        return b"" if self._closed else content._read_nowait(_READ)
 
     async def _wait(self, content: aiohttp.StreamReader, until: float) -> bytes | None:
         now = self.loop.time()
-        idle_end = float("inf") if self._idle is None else now + self._idle
+        idle_end = math.inf if self._idle is None else now + self._idle
         try:
             async with asyncio.timeout_at(min(until, idle_end)) as self._waiting:
                 return await content.read(_READ)
@@ -113,6 +122,7 @@ class ByteStream(OpenConnection):
         return self._response
 
     def _close(self) -> None:
+        self._closed = True
         connection = self._response.connection
         if connection is not None and connection.transport is not None:
             connection.transport.abort()  # closing would wait for the peer's TLS close_notify

@@ -10,17 +10,17 @@ from typing import Any
 import attrs
 
 from inferencesh._types.tasks import as_objects
-from inferencesh.errors import ConfigurationError, NotFoundError, UnreadableError
+from inferencesh.errors import ConfigurationError, UnreadableError
 from inferencesh.models import FileRef
 from inferencesh.task_models import TaskFile
 
-from .api import Pages, path_segment
+from .api import Pages, delete, path_segment, posted_pages
 from .retry import Safety
 from .sources import OnProgress, check_source
 from .transport import Transport
 from .uploads import upload_all
 
-__all__ = ["SessionAPI", "TaskAPI", "check_input", "upload_input"]
+__all__ = ["SessionAPI", "TaskAPI", "check_input", "task_path", "upload_input"]
 
 
 class TaskAPI:
@@ -42,15 +42,13 @@ class TaskAPI:
         """Read a task."""
         return _record(await self._transport.request("GET", task_path(task_id), safety=Safety.REPEATABLE), "task")
 
-    async def cancel(self, task_id: str) -> Mapping[str, Any] | None:
-        """Cancel a task; return its state as far as the server reports it."""
-        answer = await self._transport.request("POST", f"{task_path(task_id)}/cancel", safety=Safety.REPEATABLE)
-        return answer if isinstance(answer, dict) and answer.get("id") else None
+    async def cancel(self, task_id: str) -> None:
+        """Cancel a task."""
+        await self._transport.request("POST", f"{task_path(task_id)}/cancel", safety=Safety.REPEATABLE)
 
     async def delete(self, task_id: str, *, files: bool) -> None:
         """Delete a task, maybe with its files."""
-        params = {"files": "true"} if files else None
-        await self._delete(task_path(task_id), params)
+        await delete(self._transport, task_path(task_id), {"files": "true"} if files else None)
 
     async def files(self, task_id: str, role: str | None) -> list[Mapping[str, Any]]:
         """Read which files a task has."""
@@ -64,17 +62,9 @@ class TaskAPI:
         path = f"{task_path(task_id)}/files"
         return await self._transport.request("DELETE", path, params=params, safety=Safety.REPEATABLE)
 
-    def pages(self, filters: Mapping[str, Any], size: int) -> Pages:
+    def pages(self, size: int) -> Pages:
         """Read the account's tasks a page at a time, the newest page first."""
-
-        async def read(cursor: Mapping[str, str]) -> object:
-            body = {"limit": size, **filters, **cursor}
-            return await self._transport.request("POST", "/tasks/list", json=body, safety=Safety.REPEATABLE)
-
-        return Pages(read)
-
-    async def _delete(self, path: str, params: Mapping[str, str] | None) -> None:
-        await delete_once(self._transport, path, params)
+        return posted_pages(self._transport, "/tasks/list", {"limit": size})
 
 
 class SessionAPI:
@@ -103,16 +93,7 @@ class SessionAPI:
 
     async def end(self, session_id: str) -> None:
         """End a session."""
-        await delete_once(self._transport, _session_path(session_id))
-
-
-async def delete_once(transport: Transport, path: str, params: Mapping[str, str] | None = None) -> None:
-    """Delete something; that it is gone already is no error after a retry, whose first attempt has deleted it."""
-    try:
-        await transport.request("DELETE", path, params=params, safety=Safety.UNTIL_ACKNOWLEDGED)
-    except NotFoundError as error:
-        if not error.repetitions:
-            raise
+        await delete(self._transport, _session_path(session_id))
 
 
 def task_path(task_id: str) -> str:

@@ -94,7 +94,7 @@ class Transport:
             APIError: The server refused it.
             APIConnectionError: The server could not be reached or did not answer.
         """
-        request = attrs.evolve(service_request(method, path, json=json, params=params), guard=guard)
+        request = service_request(method, path, json=json, params=params, guard=guard)
         return await self.exchange(request, safety, read_response)
 
     async def exchange(
@@ -169,24 +169,26 @@ class Transport:
             APIConnectionError: The server could not be reached or did not answer.
         """
 
-        async def once() -> ByteStream:
-            limits = self.options.timeout
-            # ByteStream applies the idle timeout to the body; here it applies to the headers.
-            patience = None if limits.idle is None else limits.idle + (limits.connect or 0.0)
-            try:
-                async with asyncio.timeout(patience):
-                    response = await self._send(request)
-            except TimeoutError:
-                raise APITimeoutError(f"{request.name}: no response within {patience:g} seconds") from None
-            from .stream import ByteStream
-
-            stream = ByteStream(response, self.masked(response.headers.get("Content-Type", "")), limits.idle)
-            self._open.add(stream)
-            return stream
-
         if safety is None:
-            return await once()
-        return await self._repeat(request.name, once, safety, self.options.timeout.total)
+            return await self._begin(request)
+        return await self._repeat(request.name, lambda: self._begin(request), safety, self.options.timeout.total)
+
+    async def _begin(self, request: ServiceRequest | DownloadRequest) -> ByteStream:
+        limits = self.options.timeout
+        # ByteStream applies the idle timeout to the body; here it applies to the headers.
+        patience = None if limits.idle is None else limits.idle + (limits.connect or 0.0)
+        try:
+            async with asyncio.timeout(patience):
+                response = await (
+                    self._send(request) if isinstance(request, ServiceRequest) else self._http.send(request)
+                )
+        except TimeoutError:
+            raise APITimeoutError(f"{request.name}: no response within {patience:g} seconds") from None
+        from .stream import ByteStream
+
+        stream = ByteStream(response, self.masked(response.headers.get("Content-Type", "")), limits.idle)
+        self._open.add(stream)
+        return stream
 
     async def upload(self, upload_url: str, source: UploadSource, tell: ReportSent) -> None:
         """Send a file to its upload URL, with retries.
@@ -255,30 +257,19 @@ class Transport:
             Exception: Raised by ``receive``.
         """
         first = file_address(uri, f"{await self._http.base_url()}/files")
-        limits = self.options.timeout
-        patience = None if limits.idle is None else limits.idle + (limits.connect or 0.0)
 
         async def once() -> T:
             target = first
             for attempt in range(_MOST_REDIRECTS + 1):
-                request = DownloadRequest(target)
                 try:
-                    async with asyncio.timeout(patience):
-                        response = await self._http.send(request)
-                except TimeoutError:
-                    raise APITimeoutError(f"{request.name}: no response within {patience:g} seconds") from None
+                    stream = await self._begin(DownloadRequest(target))
+                    break
                 except RedirectError as redirect:
                     if attempt == _MOST_REDIRECTS:
                         raise
                     target = file_address(redirect.location, target)
-                    continue
-                break
-            from .stream import ByteStream
-
-            stream = ByteStream(response, response.content_type, limits.idle)
-            self._open.add(stream)
             try:
-                return await receive(stream, response.content_length)
+                return await receive(stream, stream.length)
             finally:
                 stream.close()
 
@@ -325,10 +316,11 @@ def service_request(
     params: Mapping[str, str] | None = None,
     streams: bool = False,
     accept: str | None = None,
+    guard: Callable[[], bool] | None = None,
 ) -> ServiceRequest:
     """Return a request to the service with a JSON body; the arguments are those of ``ServiceRequest``."""
     body = dump_json(json) if json is not None else None
-    return ServiceRequest(method, path, body, params, streams, accept)
+    return ServiceRequest(method, path, body, params, streams, accept, guard)
 
 
 def _was_sent(error: InferenceError) -> bool:

@@ -9,13 +9,13 @@ from typing import Any
 
 import attrs
 
-from inferencesh._loops.invoke import ThreadInvoker, invoke, start_in_thread
+from inferencesh._loops.invoke import start_in_thread
 from inferencesh._types.codec import structure
 from inferencesh.errors import ConfigurationError, UnreadableError
 from inferencesh.models import FileRef
 
 from .retry import Safety
-from .sources import FileSource, OnProgress, UploadSource, check_sources, upload_source
+from .sources import FileSource, OnProgress, Progress, UploadSource, check_sources, upload_source
 from .transport import Transport
 
 __all__ = ["attachments", "check_result_files", "upload", "upload_all"]
@@ -36,7 +36,7 @@ async def upload(
         return _renamed(_known(source), filename, content_type)
     opened = upload_source(source, filename, content_type)
     async with _open([opened]):
-        return await _send(transport, opened, _Progress(opened, on_progress))
+        return await _send(transport, opened, Progress(on_progress))
 
 
 async def upload_all(
@@ -61,7 +61,7 @@ async def upload_all(
 
     async def send(source: UploadSource) -> FileRef:
         async with slots:
-            return await _send(transport, source, _Progress(source, report(source)))
+            return await _send(transport, source, Progress(report(source)))
 
     failure: BaseException
     async with _open(opened.values()):
@@ -106,51 +106,21 @@ def _known(ref: FileRef) -> FileRef:
     return ref
 
 
-class _Progress:
-    """Reports the progress of an upload to a callback: at the start, during the upload, and at the end."""
-
-    def __init__(self, source: UploadSource, on_progress: OnProgress | None) -> None:
-        self._source = source
-        self._on_progress = on_progress
-        self._invoker = ThreadInvoker(1)
-        self._told = -1
-
-    async def tell(self, sent: int) -> None:
-        """Report the number of bytes sent; skipped while a retry has sent less than an earlier attempt."""
-        if sent > self._told:
-            await self._call(sent)
-
-    async def finish(self) -> None:
-        """Report that the server has received the whole file."""
-        await self._call(self._source.size)
-
-    async def _call(self, sent: int) -> None:
-        self._told = sent
-        callback = self._on_progress
-        if callback is not None:
-            await invoke(self._invoker, callback, lambda: callback(sent, self._source.size))
-
-
 def _total_of(
     sources: Collection[UploadSource], on_progress: OnProgress | None
 ) -> Callable[[UploadSource], OnProgress | None]:
     """Return a function that makes, for each of several files, the callback that reports the progress of all."""
     sent: dict[UploadSource, int] = {}
-    told = -1
-    invoker, turn = ThreadInvoker(1), asyncio.Lock()
+    whole, turn = Progress(on_progress), asyncio.Lock()
 
     def report(source: UploadSource) -> OnProgress | None:
         if on_progress is None:
             return None
 
         async def tell(so_far: int, _size: int | None) -> None:
-            nonlocal told
             sent[source] = so_far
-            async with turn:  # one call at a time, and none with less than the one before
-                done, total = sum(sent.values()), sum(each.size for each in sources)
-                if done > told:
-                    told = done
-                    await invoke(invoker, on_progress, lambda: on_progress(done, total))
+            async with turn:  # one call at a time
+                await whole.tell(sum(sent.values()), sum(each.size for each in sources))
 
         return tell
 
@@ -168,8 +138,8 @@ async def _open(sources: Collection[UploadSource]) -> AsyncIterator[None]:
             source.close()
 
 
-async def _send(transport: Transport, source: UploadSource, progress: _Progress) -> FileRef:
-    await progress.tell(0)
+async def _send(transport: Transport, source: UploadSource, progress: Progress) -> FileRef:
+    await progress.tell(0, source.size)
     record: dict[str, Any] = {"uri": "", "content_type": source.content_type, "size": source.size}
     if source.filename:
         record["filename"] = source.filename
@@ -190,9 +160,9 @@ async def _send(transport: Transport, source: UploadSource, progress: _Progress)
         content_type=ref.content_type or source.content_type,
         size=source.size,
     )
-    await transport.upload(upload_url, source, progress.tell)
+    await transport.upload(upload_url, source, lambda sent: progress.tell(sent, source.size))
     source.uploaded = True
-    await progress.finish()
+    await progress.tell(source.size, source.size, over=True)
     return ref
 
 

@@ -265,7 +265,7 @@ class ThreadInvoker:
             return await start_in_thread(call)
 
 
-def start_in_thread(call: Callable[[], Any]) -> asyncio.Future[Any]:
+def start_in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
     """Start a call in a worker thread, in a copy of the current context.
 
     The threads are daemons, unlike those of ``asyncio.to_thread``: a handler that never returns does not keep the
@@ -281,7 +281,7 @@ def start_in_thread(call: Callable[[], Any]) -> asyncio.Future[Any]:
         RuntimeError: The interpreter is about to end and starts no more threads.
     """
     loop = asyncio.get_running_loop()
-    future: asyncio.Future[Any] = loop.create_future()
+    future: asyncio.Future[T] = loop.create_future()
     context = contextvars.copy_context()
 
     def job() -> _Settle:

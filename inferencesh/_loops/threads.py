@@ -23,6 +23,7 @@ __all__ = [
     "OpenConnection",
     "Uncopied",
     "WeakRegistry",
+    "call_on",
     "check_threads",
     "hand_over",
     "import_in_thread",
@@ -52,6 +53,17 @@ def hand_over(loop: asyncio.AbstractEventLoop, function: Callable[[Unpack[Ts]], 
             raise
         return False
     return True
+
+
+def call_on(loop: asyncio.AbstractEventLoop, function: Callable[[], object]) -> None:
+    """Call a function on an event loop: at once if the loop runs in this thread, else as soon as it can.
+
+    It is never called when the loop is closed, which has closed its sockets and cancelled its tasks.
+    """
+    if running_loop() is loop:
+        function()
+    else:
+        hand_over(loop, function)
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
@@ -132,10 +144,8 @@ class OpenConnection(ABC):
         """
         if os.getpid() != self._pid:
             _inherited.append(self._held())
-        elif running_loop() is self.loop:
-            self._close()
         else:
-            hand_over(self.loop, self._close)  # a loop that is closed has closed its sockets
+            call_on(self.loop, self._close)
 
     @abstractmethod
     def _held(self) -> object:

@@ -43,6 +43,7 @@ _ENDS = {
     TaskStatus.REJECTED: TaskEnd.FAILED,
     TaskStatus.CANCELLED: TaskEnd.CANCELLED,
 }
+_LAST = max(TaskStatus)  # greater numbers are of a later version of the server
 
 
 class TaskRun:
@@ -62,6 +63,7 @@ class TaskRun:
         self.end: TaskEnd | None = None
         self.progress = 0
         self._id = task_id
+        self._reached = TaskStatus.UNKNOWN  # the last status whose place in the order is known
         self._form: dict[str, Any] = {}  # what is known of the task, as the server writes it
         self._written: dict[str, Any] = {}  # the output so far, as deltas tell it
         self._seq = 0
@@ -231,7 +233,7 @@ class TaskRun:
         if moments[0] is not None and moments[1] is not None and moments[0] < moments[1]:
             return True
         told = read_status(data.get("status"), data.get("status_text"))
-        return told != TaskStatus.UNKNOWN and told < last.status
+        return told != TaskStatus.UNKNOWN and told < self._reached
 
     def _take_delta(self, delta: object, seq: object, now: float) -> Task | None:
         """Process an addition to the output. A delta that was used before is dropped, and none is used after a gap."""
@@ -262,6 +264,8 @@ class TaskRun:
             return None
         self.task = task
         self.progress += 1
+        if task.status <= _LAST:
+            self._reached = task.status
         return task
 
 

@@ -15,7 +15,6 @@ from inferencesh._http.events import EventDriver, Reconnects
 from inferencesh._http.tasks import TaskAPI, task_path, upload_input
 from inferencesh._http.transport import Transport
 from inferencesh._loops.invoke import Invoker, invoke
-from inferencesh._loops.threads import hand_over, running_loop
 from inferencesh._protocol.task import TASK_EVENT, TaskRun
 from inferencesh.errors import (
     APIConnectionError,
@@ -57,11 +56,9 @@ class TaskDriver(EventDriver[Task]):
         self.invoker = invoker
         self._api = TaskAPI(transport)
         self._task_id = request.task_id or ""
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._deadline: float | None = None
         self._input: object = None  # with the URIs of its files; kept for a caller who left before it was sent
         self._posted = False  # whether the task may have been created
-        self._failure: Exception | None = None  # raised once the snapshots before it were returned
 
     @property
     def task_id(self) -> str:
@@ -69,21 +66,6 @@ class TaskDriver(EventDriver[Task]):
         return self._task_id
 
     # -- what the stream calls -------------------------------------------------------------------------------------
-
-    async def open(self) -> None:
-        """Create the task, or read it, if that was not done yet.
-
-        Raises:
-            APIError, APIConnectionError, UnreadableError, FileError: It could not be created or read.
-            TaskTimeoutError: The time was over before.
-        """
-        if self.closed:
-            return
-        try:
-            await self._in_time(self._take_up())
-        except BaseException as error:
-            await self._fail(error)
-            raise
 
     async def advance(self) -> list[Task]:
         """Wait for the next snapshots.
@@ -94,19 +76,9 @@ class TaskDriver(EventDriver[Task]):
         Raises:
             TaskFailedError: The task failed or was cancelled.
             TaskTimeoutError: The time is over.
-            StreamError: The stream was lost for good, or what it brought could not be read.
-            APIError, APIConnectionError: A request failed.
+            StreamError, APIError, APIConnectionError: As ``EventDriver.advance``.
         """
-        if self.closed:
-            return []
-        try:
-            await self._in_time(self._fill())
-        except BaseException as error:
-            if not self._snapshots or not isinstance(error, Exception):
-                await self._fail(error)
-                raise
-            self._failure = error
-        snapshots, self._snapshots = self._snapshots, []
+        snapshots = await super().advance()
         if self.request.slot is not None and snapshots:
             self.request.slot.note(snapshots[-1].session_id)
         return snapshots
@@ -116,40 +88,15 @@ class TaskDriver(EventDriver[Task]):
         if self._task_id:
             await self._api.cancel(self._task_id)
 
-    def detach(self) -> None:
-        """Close the connection at once, from any thread. The next ``advance`` takes the task up again."""
-        loop = self._loop
-        if loop is None:
-            return
-        if running_loop() is loop:
-            self._connection.close()
-        else:
-            hand_over(loop, self._connection.close)  # the sockets of a closed loop are closed
-
-    async def leave(self) -> None:
-        """Detach."""
-        self.detach()
-
-    async def aclose(self) -> None:
-        """Close the connection for good."""
-        self.closed = True
-        self.detach()
-
-    async def _fail(self, error: BaseException) -> None:
-        """Detach because of an error, which gets the latest snapshot."""
+    def _annotate(self, error: Exception) -> None:
         if isinstance(error, InferenceError) and error.task is None and self.run is not None:
             error.task = self.run.task
-        if isinstance(error, Exception):
-            self.closed = True
-        self.detach()
 
     async def _in_time(self, work: Coroutine[Any, Any, object]) -> None:
         """Await something within the caller's time limit."""
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-            self._now = self._loop.time
-            if self.request.timeout is not None:
-                self._deadline = self._now() + self.request.timeout
+        self._use_running_loop()
+        if self._deadline is None and self.request.timeout is not None:
+            self._deadline = self._now() + self.request.timeout
         limit = asyncio.timeout_at(self._deadline)
         try:
             async with limit:
@@ -163,6 +110,9 @@ class TaskDriver(EventDriver[Task]):
             ) from None
 
     # -- beginning -------------------------------------------------------------------------------------------------
+
+    async def _begin(self) -> None:
+        await self._in_time(self._take_up())
 
     async def _take_up(self) -> TaskRun:
         """Create the task, or read it, if that was not done yet."""
@@ -224,9 +174,10 @@ class TaskDriver(EventDriver[Task]):
     # -- reading ---------------------------------------------------------------------------------------------------
 
     async def _fill(self) -> None:
+        await self._in_time(self._drive())
+
+    async def _drive(self) -> None:
         """Drive the task until there are snapshots, or until it is over."""
-        if self._failure is not None:
-            raise self._failure
         run = await self._take_up()
         connection = self._connection
         while not self._snapshots:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeAlias, TypedDict
 
@@ -14,10 +13,11 @@ from inferencesh._http.sources import OnProgress
 from inferencesh._http.tasks import check_input
 from inferencesh._loops.invoke import check_callback
 from inferencesh._types.output import OutputType
+from inferencesh.config import check_seconds
 from inferencesh.errors import ConfigurationError, InferenceError, OutputError
 from inferencesh.task_models import Task
 
-__all__ = ["OnUpdate", "RunOptions", "SessionRunOptions", "SessionSlot", "TaskRequest", "check_seconds"]
+__all__ = ["OnUpdate", "RunOptions", "SessionRunOptions", "SessionSlot", "TaskRequest"]
 
 OnUpdate: TypeAlias = Callable[[Task], Any]  # with each snapshot, the final one included
 
@@ -178,7 +178,7 @@ class TaskRequest:
     def __attrs_post_init__(self) -> None:
         check_callback("on_update", self.on_update)
         check_callback("on_upload", self.on_upload)
-        check_seconds("timeout", self.timeout)
+        check_seconds("timeout", self.timeout, optional=True)
 
     @classmethod
     def of_run(
@@ -224,7 +224,7 @@ class TaskRequest:
         body.update({name: value for name, value in named.items() if value is not None})
         check_input(value)
         output = OutputType.of(output_type, "task") if output_type is not None else None
-        return cls(body, value, None, output, on_update, on_upload, timeout)
+        return cls(body, value, output=output, on_update=on_update, on_upload=on_upload, timeout=timeout)
 
     def in_session(self, slot: SessionSlot) -> TaskRequest:
         """Return the request of the same task in the session of a session object."""
@@ -244,18 +244,6 @@ class TaskRequest:
         except OutputError as error:
             error.task = task
             raise
-
-
-def check_seconds(name: str, value: object) -> None:
-    """Check a time limit.
-
-    Raises:
-        ConfigurationError: It is neither None nor a positive number.
-    """
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ConfigurationError(f"{name} must be a positive number of seconds or None, not {value!r}")
 
 
 def _body_of(app: object, value: object) -> tuple[dict[str, Any], object]:

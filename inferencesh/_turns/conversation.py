@@ -8,7 +8,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import attrs
 
@@ -176,7 +176,7 @@ class Conversation:
         self._update(lambda turn: turn.call_answered(call_id, _now()))
 
     async def upload(self, files: Sequence[FileSource]) -> Sequence[FileRef]:
-        """Upload the files that go with a tool's result.
+        """Upload the files that go with a message, or with a tool's result.
 
         Args:
             files: The files, or what has been uploaded already.
@@ -305,6 +305,7 @@ class AgentSetup:
         }
         plain = {**config, **{key: value for key, value in lists.items() if key in config}}
         _check_internal_tools(config.get("internal_tools"))
+        _check_output_schema(config.get("output_schema"))
         try:
             sent = decode_json(dump_json(plain))  # a copy, so that later changes by the caller are not sent
         except TypeError as error:
@@ -434,6 +435,14 @@ def _check_internal_tools(value: object) -> None:
     if value is not None and not isinstance(value, Mapping):
         raise ConfigurationError(
             f"internal_tools must be what internal_tools().build() returns, or a mapping, not {type(value).__name__}"
+        )
+
+
+def _check_output_schema(value: object) -> None:
+    if value is not None and not isinstance(value, Mapping):
+        name = value.__qualname__ if isinstance(value, type) and not get_args(value) else repr(value)
+        raise ConfigurationError(
+            f"output_schema is a JSON Schema, as a mapping; for a type write agent.run(text, output_type={name})"
         )
 
 

@@ -15,7 +15,7 @@ import attrs
 from inferencesh._http.events import EventDriver, Reconnects
 from inferencesh._http.transport import Transport
 from inferencesh._loops.invoke import Invoker
-from inferencesh._loops.threads import WeakRegistry, hand_over, running_loop
+from inferencesh._loops.threads import WeakRegistry
 from inferencesh._protocol.outcome import End, Outcome
 from inferencesh._protocol.turn import Turn
 from inferencesh.errors import (
@@ -99,56 +99,14 @@ class TurnDriver(EventDriver[Message]):
         self._api = conversation.api
         self._options = options
         self._span = TurnSpan(conversation.setup.body, request.text)
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._starter: TurnStarter | None = None  # kept for a turn that is left before it has begun
         self._lease: Lease | None = None
         self._releasing: asyncio.Task[None] | None = None
         self._drives = False  # whether this driver, and no other one, drives the turn now
-        self._failure: Exception | None = None  # raised once the snapshots before it were returned
         self._runner: ToolRunner | None = None
         self._runners: list[ToolRunner] = []  # the present one, and those that may not have stopped yet
 
     # -- what the stream calls -------------------------------------------------------------------------------------
-
-    async def open(self) -> None:
-        """Begin the turn if it has not begun.
-
-        Raises:
-            APIError, APIConnectionError, UnreadableError: It could not be begun.
-        """
-        if self.closed or self._drives:
-            return
-        try:
-            await self._take_up()
-        except BaseException as error:
-            await self._fail(error)
-            raise
-
-    async def advance(self) -> list[Message]:
-        """Wait for the next snapshots.
-
-        Returns:
-            At least one snapshot, or an empty list when the turn has ended or paused.
-
-        Raises:
-            RunFailedError: The run failed.
-            StreamError: The stream was lost for good, or what it brought could not be read.
-            APIError, APIConnectionError: A request failed.
-            Exception: What a callback raised.
-        """
-        if self.closed:
-            return []
-        try:
-            await self._fill()
-            if self._lease is not None:  # this process may have been stopped while it waited
-                await self._confirm_lease(self._lease)
-        except BaseException as error:
-            if not self._snapshots or not isinstance(error, Exception):
-                await self._fail(error)
-                raise
-            self._failure = error
-        snapshots, self._snapshots = self._snapshots, []
-        return snapshots
 
     async def read_output(self) -> Any:
         """Return the structured output of the turn, which is over; None when the agent gave none.
@@ -170,19 +128,6 @@ class TurnDriver(EventDriver[Message]):
         if self.turn is not None and self.turn.chat_id is not None:
             await self._api.stop(self.turn.chat_id)
 
-    def detach(self) -> None:
-        """Close the connection and cancel the tool calls at once, from any thread.
-
-        The next ``advance`` takes the turn up again.
-        """
-        loop = self._loop
-        if loop is None:
-            return
-        if running_loop() is loop:
-            self._detach()
-        else:
-            hand_over(loop, self._detach)  # the sockets of a closed loop are closed
-
     async def leave(self) -> None:
         """Detach, and wait until the tool calls have stopped."""
         self.detach()
@@ -196,13 +141,9 @@ class TurnDriver(EventDriver[Message]):
         if releasing is not None and releasing.get_loop() is asyncio.get_running_loop():
             await asyncio.wait({releasing}, timeout=_RELEASING)
 
-    async def aclose(self) -> None:
-        """Close the connection for good, and wait until the tool calls have stopped."""
-        self.closed = True
-        await self.leave()
-
     def _detach(self) -> None:
-        self._connection.close()
+        """Close the connection and cancel the tool calls."""
+        super()._detach()
         if self._runner is not None:
             self._runner.cancel()
             self._runner = None
@@ -214,29 +155,24 @@ class TurnDriver(EventDriver[Message]):
             self.turn.calls.abandon()
         self._span.end(self.turn)
 
-    async def _fail(self, error: BaseException) -> None:
-        """Detach because of an error, which gets the latest snapshot and the chat's id."""
+    def _annotate(self, error: Exception) -> None:
+        self._span.fail(error)
         turn = self.turn
         if isinstance(error, InferenceError):
             if turn is not None:
                 error.message = error.message or turn.last_delivered
             error.chat_id = error.chat_id or (turn.chat_id if turn is not None else self.conversation.chat_id)
-        if isinstance(error, Exception):
-            self.closed = True
-            self._span.fail(error)
-        if isinstance(error, GeneratorExit):  # a closed coroutine cannot await
-            self.detach()
-        else:
-            await self.leave()
 
     # -- beginning -------------------------------------------------------------------------------------------------
+
+    async def _begin(self) -> None:
+        if not self._drives:
+            await self._take_up()
 
     async def _take_up(self) -> Turn:
         """Begin the turn, or take it up again where it was left."""
         turn = self.turn
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-            self._now = self._loop.time
+        self._use_running_loop()
         if turn is None:
             starter = self._starter = self._starter or self._make_starter()
             with self._span.active():
@@ -258,10 +194,7 @@ class TurnDriver(EventDriver[Message]):
         return turn
 
     def _make_starter(self) -> TurnStarter:
-        return TurnStarter(
-            *(self._transport, self.conversation, self.request, self._options.leases, self._connection),
-            lambda: self.closed,
-        )
+        return TurnStarter(self.conversation, self.request, self._options.leases, self._connection, lambda: self.closed)
 
     def _keep(self, lease: Lease | None) -> None:
         """Keep the lease of the turn until it is left."""
@@ -286,9 +219,13 @@ class TurnDriver(EventDriver[Message]):
     # -- reading ---------------------------------------------------------------------------------------------------
 
     async def _fill(self) -> None:
-        """Drive the turn until there are snapshots, or until it is over."""
-        if self._failure is not None:
-            raise self._failure
+        """Drive the turn until there are snapshots, or until it is over.
+
+        Raises:
+            RunFailedError: The run failed.
+            LeaseLostError: Another worker has taken the turn over.
+            Exception: What a request, or a callback, raised.
+        """
         turn = self.turn
         if turn is None or not self._drives:
             turn = await self._take_up()
@@ -310,6 +247,8 @@ class TurnDriver(EventDriver[Message]):
                 self._lost(turn, APIConnectionError("the server closed the stream before the turn was over"))
             else:
                 await self._read(turn)
+        if self._lease is not None:  # this process may have been stopped while it waited
+            await self._confirm_lease(self._lease)
 
     async def _act(self, turn: Turn) -> None:
         """Do the next thing that has to be done before more events are received."""

@@ -373,11 +373,11 @@ class Lease:
             if not self.lost:
                 await self._tell(lambda: _ask(object, self._store.release, self.holding, abandon=abandon))
 
-    async def let_expire(self) -> None:
+    async def let_expire(self, *, abandon: bool = False) -> None:
         """End the claim in a coroutine that is being closed and cannot await a server: a shared claim expires."""
         self.stop_renewing()
         if self._store.lease is None:
-            await self.release()
+            await self.release(abandon=abandon)
 
     async def cancel(self) -> None:
         """Release the claim and delete its recorded result, because the work was not started."""
@@ -400,11 +400,9 @@ class Lease:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.stop_renewing()
+        end = self.let_expire if isinstance(error, GeneratorExit) else self.release
         # A single process does not start the same work again; of several workers, another one may continue it.
-        in_process = self._store.lease is None
-        if in_process or not isinstance(error, GeneratorExit):  # a coroutine that is being closed cannot await a server
-            await self.release(abandon=in_process)
+        await end(abandon=self._store.lease is None)
 
     def _end(self) -> None:
         self._ended = True

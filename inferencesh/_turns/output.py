@@ -36,33 +36,22 @@ async def read_output(turn: Turn, api: ChatAPI) -> Any:
     """
     outcome = turn.outcome
     assert outcome is not None
+    last = outcome.message
     if outcome.end is End.PAUSED:
-        interrupts = outcome.message.pending_interrupts if outcome.message is not None else ()
-        raise Pause(outcome.message, interrupts).error(
+        raise Pause(last, last.pending_interrupts if last is not None else ()).error(
             "the run", " instead of ending; answer first, call wait(), then read the output from get_chat()"
         )
-    if _cancelled(turn):
+    if turn.run.run.state == RunState.CANCELED or (last is not None and last.status == MessageStatus.CANCELLED):
         raise OutputError("the run was cancelled before it gave its output")
     output, part = turn.run.output, None
     if output is None:
-        output, part = _written(_messages(turn))
+        newest_first = sorted(turn.replies.current, key=lambda message: message.order, reverse=True)
+        output, part = _written([last, *newest_first] if last is not None else newest_first)
     if output is None and turn.chat_id is not None:
         output = _of_chat(await api.read_chat(turn.chat_id), turn)
     if output is None and part is not None:
         raise OutputError("the agent's output was cut off: the arguments of its finish call are no whole JSON", part)
     return output
-
-
-def _cancelled(turn: Turn) -> bool:
-    last = turn.outcome.message if turn.outcome is not None else None
-    return turn.run.run.state == RunState.CANCELED or (last is not None and last.status == MessageStatus.CANCELLED)
-
-
-def _messages(turn: Turn) -> list[Message]:
-    """Return the turn's messages, the last one first."""
-    last = turn.outcome.message if turn.outcome is not None else None
-    earlier = sorted(turn.replies.current, key=lambda message: message.order, reverse=True)
-    return [*([last] if last is not None else []), *earlier]
 
 
 def _written(messages: Sequence[Message]) -> tuple[object, str | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 
 import attrs
@@ -11,10 +11,12 @@ import attrs
 from inferencesh._http.sources import FileSource, check_sources
 from inferencesh._loops.invoke import Callback, check_callback
 from inferencesh._types.output import OutputType
+from inferencesh.config import check_seconds
 from inferencesh.errors import ConfigurationError
 from inferencesh.models import Delta, Message, ToolCall
 
 __all__ = [
+    "Decision",
     "OnApproval",
     "OnDelta",
     "OnMessage",
@@ -25,7 +27,6 @@ __all__ = [
     "TurnOptions",
     "TurnRequest",
     "Until",
-    "check_wait",
 ]
 
 # With the whole text so far, and whether it is final; or with the snapshot, as the official SDK calls it.
@@ -34,7 +35,8 @@ OnDelta: TypeAlias = Callable[[Delta], Any]
 OnToolCall: TypeAlias = Callable[[ToolCall], Any]
 OnToolProgress: TypeAlias = Callable[[ToolCall, Any], Any]  # with the call, and a value that its handler has yielded
 Until: TypeAlias = Literal["input", "end"]
-OnApproval: TypeAlias = Callable[[ToolCall], Any]  # returns True, False, a reason to reject, or None; or an awaitable
+Decision: TypeAlias = bool | str | None  # True approves, False or a reason rejects, None leaves it to somebody else
+OnApproval: TypeAlias = Callable[[ToolCall], Decision | Awaitable[Decision]]
 
 
 class TurnCallbacks(TypedDict, total=False):
@@ -115,13 +117,14 @@ class TurnRequest:
         return cls(text, output=OutputType.of(output_type) if output_type is not None else None, **options)
 
     @classmethod
-    def of_take_over(cls, wait: object, **callbacks: Unpack[TurnCallbacks]) -> TurnRequest:
+    def of_take_over(cls, wait: float | None, **callbacks: Unpack[TurnCallbacks]) -> TurnRequest:
         """Return the request to take a turn over.
 
         Raises:
             ConfigurationError: ``wait`` is neither None nor a number of seconds.
         """
-        return cls(takes_over=True, wait=check_wait(wait), **callbacks)
+        check_seconds("wait", wait, 0, optional=True)
+        return cls(takes_over=True, wait=wait, **callbacks)
 
     @classmethod
     def of_wait(cls, until: Until) -> TurnRequest:
@@ -141,17 +144,6 @@ class TurnRequest:
             OutputError: There is no output, or it does not match the type.
         """
         return output if self.output is None else self.output.read(output, message, chat_id)
-
-
-def check_wait(wait: object) -> float | None:
-    """Return for how many seconds to wait for a lease.
-
-    Raises:
-        ConfigurationError: ``wait`` is neither None nor a number of seconds.
-    """
-    if wait is None or (isinstance(wait, int | float) and not isinstance(wait, bool) and wait >= 0):
-        return wait
-    raise ConfigurationError(f"wait must be a number of seconds of at least 0, or None, not {wait!r}")
 
 
 class Reports:

@@ -13,8 +13,6 @@ import attrs
 
 from inferencesh._http.api import chat_path
 from inferencesh._http.events import EventConnection
-from inferencesh._http.transport import Transport
-from inferencesh._http.uploads import upload_all
 from inferencesh._protocol.outcome import End, Outcome
 from inferencesh._protocol.replies import has_turn
 from inferencesh._protocol.run import goes_on
@@ -49,7 +47,6 @@ class TurnStarter:
     """Starts the turn of one request.
 
     Args:
-        transport: Makes the requests.
         conversation: The conversation.
         request: The message and options of the caller.
         leases: The leases of the client.
@@ -63,7 +60,6 @@ class TurnStarter:
 
     def __init__(
         self,
-        transport: Transport,
         conversation: Conversation,
         request: TurnRequest,
         leases: Leases,
@@ -72,7 +68,6 @@ class TurnStarter:
     ) -> None:
         self.lease: Lease | None = None
         self.snapshots: list[Message] = []
-        self._transport = transport
         self._conversation = conversation
         self._api = conversation.api
         self._request = request
@@ -96,11 +91,11 @@ class TurnStarter:
         try:
             return await self._start()
         except BaseException as error:
-            if self.lease is not None and isinstance(error, GeneratorExit):  # a closing coroutine cannot await
-                self.lease.stop_renewing()
-            elif self.lease is not None:
-                self._leases.release_soon(self.lease)
-            self.lease = None
+            lease, self.lease = self.lease, None
+            if lease is not None and isinstance(error, GeneratorExit):
+                await lease.let_expire()
+            elif lease is not None:
+                self._leases.release_soon(lease)
             raise
 
     async def _start(self) -> Turn:
@@ -170,7 +165,7 @@ class TurnStarter:
         """
         conversation = self._conversation
         if self._request.files and not self._uploaded:
-            self._uploaded = await upload_all(self._transport, self._request.files)
+            self._uploaded = await self._conversation.upload(self._request.files)
             if self._is_closed():
                 raise StreamError("the stream was closed while files were uploaded; the message was not sent")
         async with conversation.sending() as is_current:

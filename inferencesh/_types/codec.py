@@ -35,7 +35,18 @@ from inferencesh.models import (
     read_time,
 )
 
-__all__ = ["UnreadableError", "converter", "decode_json", "structure"]
+__all__ = [
+    "UnreadableError",
+    "converter",
+    "decode_json",
+    "read_arguments",
+    "read_blocks",
+    "read_items",
+    "read_text",
+    "read_usage",
+    "read_whole",
+    "structure",
+]
 
 T = TypeVar("T")
 E = TypeVar("E", bound=OpenEnum)
@@ -66,7 +77,7 @@ def _kind(value: object) -> str:
     return "null" if value is None else f"a {type(value).__name__}"
 
 
-def _text(value: object) -> str:
+def read_text(value: object) -> str:
     """Convert any JSON value to a string."""
     if isinstance(value, str):
         return value
@@ -81,10 +92,10 @@ def _text(value: object) -> str:
 
 
 def _optional_text(value: object) -> str | None:
-    return None if value is None else _text(value)
+    return None if value is None else read_text(value)
 
 
-def _whole(value: object) -> int:
+def read_whole(value: object) -> int:
     """Convert any JSON value to an int; 0 if it is not a number."""
     if isinstance(value, int):
         return int(value)
@@ -96,7 +107,8 @@ def _whole(value: object) -> int:
     return 0
 
 
-def _items(value: object) -> list[Mapping[str, object]]:
+def read_items(value: object) -> list[Mapping[str, Any]]:
+    """Return the objects in a list; what else is in it is skipped, and anything but a list stands for none."""
     return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
 
 
@@ -117,7 +129,7 @@ class _Members(Generic[E]):
         try:
             return self._members[value]  # type: ignore[index]  # a non-string is not found, or not hashable
         except (KeyError, TypeError):
-            return self._cls(_text(value) or self._default)
+            return self._cls(read_text(value) or self._default)
 
 
 _role = _Members(Role, Role.ASSISTANT)
@@ -132,14 +144,14 @@ def _read_message(data: Mapping[str, Any], _: object) -> Message:
         raise UnreadableError("the server sent a message without an id")
     return Message(
         id=message_id,
-        chat_id=_text(get("chat_id")),
+        chat_id=read_text(get("chat_id")),
         role=_role(get("role")),
         status=_message_status(get("status")),
         content=read_blocks(get("content")),
         tool_calls=_read_calls(get("tool_invocations")),
         created_at=read_time(get("created_at")),
-        order=_whole(get("order")),
-        run_id=_text(get("agent_run_id")),
+        order=read_whole(get("order")),
+        run_id=read_text(get("agent_run_id")),
         raw=data,
         usage=read_usage(get("usage")),
     )
@@ -153,17 +165,17 @@ def read_usage(value: object) -> Usage | None:
     if not isinstance(value, Mapping) or not value:
         return None
     get = value.get
-    prompt, completion = _whole(get("prompt_tokens")), _whole(get("completion_tokens"))
+    prompt, completion = read_whole(get("prompt_tokens")), read_whole(get("completion_tokens"))
     cost = next((each for each in (get("cost_usd"), get("cost")) if isinstance(each, int | float)), None)
     return Usage(
         prompt_tokens=prompt,
         completion_tokens=completion,
-        total_tokens=_whole(get("total_tokens")) or prompt + completion,
-        cached_tokens=_whole(get("cached_tokens", get("cached_input_tokens"))),
-        cache_write_tokens=_whole(get("cache_write_tokens", get("cache_creation_tokens"))),
-        reasoning_tokens=_whole(get("reasoning_tokens")),
+        total_tokens=read_whole(get("total_tokens")) or prompt + completion,
+        cached_tokens=read_whole(get("cached_tokens", get("cached_input_tokens"))),
+        cache_write_tokens=read_whole(get("cache_write_tokens", get("cache_creation_tokens"))),
+        reasoning_tokens=read_whole(get("reasoning_tokens")),
         cost=None if cost is None else float(cost),
-        stop_reason=_text(get("stop_reason")),
+        stop_reason=read_text(get("stop_reason")),
         raw=value,
     )
 
@@ -171,14 +183,14 @@ def read_usage(value: object) -> Usage | None:
 def read_blocks(value: object) -> tuple[Content, ...]:
     if isinstance(value, str):
         return (Content(text=value),) if value else ()
-    return tuple([_read_block(block, Content) for block in _items(value)])
+    return tuple([_read_block(block, Content) for block in read_items(value)])
 
 
 def _read_block(data: Mapping[str, Any], _: object) -> Content:
     get = data.get
     return Content(
         type=_content_type(get("type")),
-        text=_text(get("text")),
+        text=read_text(get("text")),
         image=_optional_text(get("image")),
         file=_optional_text(get("file")),
         error=_optional_text(get("error")),
@@ -189,7 +201,7 @@ def _read_block(data: Mapping[str, Any], _: object) -> Content:
 def _read_calls(value: object) -> tuple[ToolCall, ...]:
     if not value:  # nearly always
         return ()
-    return tuple([_read_call(item, ToolCall) for item in _items(value) if item.get("id")])
+    return tuple([_read_call(item, ToolCall) for item in read_items(value) if item.get("id")])
 
 
 def _read_call(data: Mapping[str, Any], _: object) -> ToolCall:
@@ -197,18 +209,18 @@ def _read_call(data: Mapping[str, Any], _: object) -> ToolCall:
     function = get("function")
     function = function if isinstance(function, Mapping) else {}
     arguments = read_arguments(function.get("arguments"))
-    status = ToolCallStatus(_text(get("status")) or "pending")
+    status = ToolCallStatus(read_text(get("status")) or "pending")
     return ToolCall(
-        id=_text(get("id")),
-        name=_text(function.get("name")) or _text(get("name")),
+        id=read_text(get("id")),
+        name=read_text(function.get("name")) or read_text(get("name")),
         arguments=arguments or {},
         status=status,
-        type=ToolType(_text(get("type")) or "client"),
+        type=ToolType(read_text(get("type")) or "client"),
         requires_approval=status == ToolCallStatus.AWAITING_APPROVAL or get("require_approval") is True,
         result=_optional_text(get("result")),
         data=_decoded(get("data")),
         widget=read_arguments(get("widget")) or None,
-        undecoded_arguments=_text(function.get("arguments")) if arguments is None else None,
+        undecoded_arguments=read_text(function.get("arguments")) if arguments is None else None,
         raw=data,
     )
 
@@ -267,22 +279,22 @@ def _lenient_hook(cls: type[T], prepared: Callable[[Mapping[str, Any]], Mapping[
 
 
 # Hooks are found by class, the nearest base first, so enums of strings use the hook of OpenEnum and not that of str.
-converter.register_structure_hook(str, lambda value, _: _text(value))
-converter.register_structure_hook(int, lambda value, _: _whole(value))
+converter.register_structure_hook(str, lambda value, _: read_text(value))
+converter.register_structure_hook(int, lambda value, _: read_whole(value))
 converter.register_structure_hook_func(lambda cls: cls == datetime | None, lambda value, _: read_time(value))
-converter.register_structure_hook(OpenEnum, lambda value, cls: cls(_text(value)))
+converter.register_structure_hook(OpenEnum, lambda value, cls: cls(read_text(value)))
 converter.register_structure_hook_func(
     lambda cls: getattr(cls, "__origin__", None) is Mapping,
     lambda value, _: dict(value) if isinstance(value, Mapping) else {},
 )
 converter.register_structure_hook_func(
     lambda cls: cls == tuple[Interrupt, ...],
-    lambda value, _: tuple(converter.structure(item, Interrupt) for item in _items(value)),
+    lambda value, _: tuple(converter.structure(item, Interrupt) for item in read_items(value)),
 )
 converter.register_structure_hook_func(lambda cls: cls == Usage | None, lambda value, _: read_usage(value))
 converter.register_structure_hook_func(
     lambda cls: cls == list[dict[str, Any]],
-    lambda value, _: [dict(item) for item in _items(value)],
+    lambda value, _: [dict(item) for item in read_items(value)],
 )
 converter.register_structure_hook(Content, _read_block)
 converter.register_structure_hook(ToolCall, _read_call)

@@ -23,7 +23,7 @@ from typing import Annotated, Any
 
 import attrs
 
-from .hints import members_of
+from .hints import members_of, origin_of
 
 __all__ = ["annotated_text", "docs_of", "field_docs", "marker_text"]
 
@@ -77,7 +77,7 @@ def field_docs(cls: type) -> dict[str, str]:
     over strings under the fields. What a field itself says (``doc`` of a dataclass's field, ``description`` in the
     metadata) has precedence over all of them.
     """
-    bases = [typing.get_origin(each) or each for each in vars(cls).get("__orig_bases__", ())]
+    bases = [origin_of(each) for each in vars(cls).get("__orig_bases__", ())]
     found: dict[str, str] = {}
     for base in reversed([*cls.__mro__[1:], *filter(typing.is_typeddict, bases)]):
         if base.__module__ not in {"builtins", "typing"}:

@@ -17,7 +17,7 @@ import pathlib
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 import attrs
@@ -69,7 +69,7 @@ _DICTS: Mapping[Any, Callable[[Any], Any]] = {
     collections.abc.MutableMapping: dict,
 }
 _BARE_TUPLES = (tuple, typing.Tuple)  # noqa: UP006 - the name that is deprecated
-_PATHS = (pathlib.Path, pathlib.PurePath)
+_PATHS = frozenset({pathlib.Path, pathlib.PurePath})
 
 
 def default_note(default: Any) -> Schema:
@@ -373,7 +373,7 @@ def _is_tuple(hint: Any) -> bool:
     return origin_of(hint) is tuple and hint not in _BARE_TUPLES and not homogeneous
 
 
-def _is_in(hint: Any, known: Mapping[Any, object]) -> bool:
+def _is_in(hint: Any, known: Container[Any]) -> bool:
     try:
         return hint in known
     except TypeError:  # not hashable
@@ -395,7 +395,7 @@ _KINDS: Sequence[tuple[Callable[[Any], bool], Callable[[TypeNodes, Any], Node]]]
     (lambda hint: origin_of(hint) in {typing.Union, types.UnionType}, TypeNodes._union),
     (lambda hint: origin_of(hint) is Literal, TypeNodes._literal),
     (lambda hint: _is_in(hint, SCALARS), TypeNodes._scalar),
-    (lambda hint: _is_in(hint, dict.fromkeys(_PATHS)), TypeNodes._path),
+    (lambda hint: _is_in(hint, _PATHS), TypeNodes._path),
     (_is_of_pydantic, TypeNodes._pydantic),
     (lambda hint: _is_subclass(hint, enum.Enum), TypeNodes._enum),
     (_is_class, TypeNodes._class),

@@ -160,11 +160,11 @@ def hints_of(kind: Any, names: Mapping[str, Any] = _NO_NAMES) -> dict[str, Any]:
     Raises:
         NameError: A hint uses a name that is defined neither there nor in the class's module.
     """
-    cls = typing.get_origin(kind) or kind
+    cls = origin_of(kind)
     given = dict(zip(getattr(cls, "__parameters__", ()), typing.get_args(kind), strict=False))
     inherited: dict[str, Any] = {}
     for base in reversed(vars(cls).get("__orig_bases__") or getattr(cls, "__bases__", ())):
-        if isinstance(typing.get_origin(base) or base, type) and typing.get_origin(base) not in _MARKERS:
+        if isinstance(origin_of(base), type) and typing.get_origin(base) not in _MARKERS:
             inherited.update(hints_of(filled(base, given), names))
     # A TypedDict's own annotations include those of its bases.
     own = () if is_typed_dict(cls) else inspect.get_annotations(cls)

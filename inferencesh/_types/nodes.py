@@ -12,6 +12,7 @@ import functools
 import itertools
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -45,7 +46,7 @@ __all__ = [
 ]
 
 
-class Node:
+class Node(ABC):
     """A type: its JSON Schema and the reader of its values.
 
     Attributes:
@@ -58,14 +59,15 @@ class Node:
     trait: str = ""
     python: Any = object
 
+    @abstractmethod
     def schema(self, definitions: Definitions) -> Schema:
         """Return the JSON Schema.
 
         Args:
             definitions: Where the schemas of recursive types are.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, value: object, *, growing: bool = False) -> Any:
         """Read a JSON value as this type.
 
@@ -76,7 +78,6 @@ class Node:
         Raises:
             MismatchError: It does not fit.
         """
-        raise NotImplementedError
 
     def limited(self, limit: Limit) -> Node | None:
         """Return this type with a constraint; None if the constraint does not apply to it."""
@@ -429,8 +430,12 @@ class PydanticNode(Node):
     def __init__(self, hint: Any) -> None:
         self._reader = PydanticReader(hint)
         self.name, self.python = self._reader.name, hint
-        self.schema = self._reader.schema  # type: ignore[method-assign]  # the same function
-        self.read = self._reader.read  # type: ignore[method-assign]  # the same function
+
+    def schema(self, definitions: Definitions) -> Schema:
+        return self._reader.schema(definitions)
+
+    def read(self, value: object, *, growing: bool = False) -> Any:
+        return self._reader.read(value, growing=growing)
 
 
 class DescribedNode(Node):
@@ -444,10 +449,12 @@ class DescribedNode(Node):
     def __init__(self, node: Node, extra: Schema) -> None:
         self.name, self.trait, self.python = node.name, node.trait, node.python
         self._node, self._extra = node, extra
-        self.read = node.read  # type: ignore[method-assign]  # the same function
 
     def schema(self, definitions: Definitions) -> Schema:
         return {**self._node.schema(definitions), **self._extra}
+
+    def read(self, value: object, *, growing: bool = False) -> Any:
+        return self._node.read(value, growing=growing)
 
     def limited(self, limit: Limit) -> Node | None:
         limited = self._node.limited(limit)

@@ -275,7 +275,7 @@ def _overlap(a: Schema, b: Schema, definitions: Definitions) -> str:
     if of_a is not None and of_b is not None:
         both = next(x for x in of_a for y in of_b if same_json(x, y))
         return f"{short(both)} may be meant as either"
-    if of_a is not None or of_b is not None or not _kinds_stated(a) or not _kinds_stated(b):
+    if of_a is not None or of_b is not None or "type" not in a or "type" not in b:
         return ""
     shared = _kinds(a) & _kinds(b)
     if "object" in shared:
@@ -287,10 +287,6 @@ def _overlap(a: Schema, b: Schema, definitions: Definitions) -> str:
     forms = {each.get("contentEncoding") or each.get("format") for each in (a, b)}
     like = next((text for form, text in _LIKE_TEXT.items() if form in forms), "")
     return like if "string" in shared else ""
-
-
-def _kinds_stated(schema: Schema) -> bool:
-    return "type" in schema
 
 
 def _overlap_of_arrays(a: Schema, b: Schema, definitions: Definitions) -> str:

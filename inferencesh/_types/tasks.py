@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from inferencesh import models
 from inferencesh.errors import UnreadableError
 from inferencesh.task_models import (
     AppSession,
@@ -20,9 +21,7 @@ from inferencesh.task_models import (
     TaskUsage,
 )
 
-from .codec import _items as read_items
-from .codec import _text as read_text
-from .codec import _whole as read_whole
+from .codec import read_items, read_text, read_whole
 
 __all__ = [
     "as_objects",
@@ -84,16 +83,8 @@ def read_status(value: object, text: object = None) -> TaskStatus:
 
 
 def read_time(value: object) -> datetime.datetime | None:
-    """Return an RFC 3339 time as an aware datetime; None for anything else, and for the zero time of Go."""
-    if not isinstance(value, str):
-        return None
-    try:
-        moment = datetime.datetime.fromisoformat(value)
-    except ValueError:
-        return None
-    if moment.year <= 1:
-        return None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC)
+    """Return a time as ``models.read_time`` does; one of a task may have no offset, and is in UTC then."""
+    return models.read_time(value, datetime.UTC)
 
 
 def read_session(data: object) -> AppSession:

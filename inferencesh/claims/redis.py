@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import logging
-import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -14,7 +13,7 @@ import attrs
 
 from inferencesh._loops.pool import LoopPool
 from inferencesh._loops.threads import import_in_thread
-from inferencesh.config import Backoff
+from inferencesh.config import Backoff, check_seconds
 from inferencesh.errors import ClaimStoreError, ConfigurationError
 
 from .store import Claim, ClaimState, ClaimStore, HeldClaim
@@ -166,7 +165,7 @@ class RedisClaims(ClaimStore):
         retry_timeout: float = 3.0,
     ) -> None:
         for name, value, least in (("lease", lease, 0.1), ("keep", keep, lease), ("retry_timeout", retry_timeout, 0.0)):
-            _check_seconds(name, value, least)
+            check_seconds(name, value, least)
         if not isinstance(prefix, str):
             raise ConfigurationError(f"prefix must be a str, not {type(prefix).__name__}")
         self.lease: float = lease
@@ -338,11 +337,6 @@ def _is_permanent(error: BaseException | None) -> bool:
     if not isinstance(error, exceptions.ResponseError) or isinstance(error, passing):
         return False
     return not any(code in str(error) for code in ("MISCONF", "NOREPLICAS", "BUSY"))
-
-
-def _check_seconds(name: str, value: object, least: float) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value < math.inf:
-        raise ConfigurationError(f"{name} must be a number of seconds of at least {least:g}, not {value!r}")
 
 
 def _check_url(url: object) -> str:

@@ -78,6 +78,7 @@ class BackgroundRuntime:
         options: Those of ``LocalRuntime``.
 
     Raises:
+        TypeError: There is no such option.
         ValueError: An option is invalid, or gevent or eventlet has patched the threading module.
 
     Example:
@@ -96,6 +97,12 @@ class BackgroundRuntime:
 
     def __init__(self, **options: Unpack[RuntimeOptions]) -> None:
         check_threads("an embedded runtime")
+        if unknown := options.keys() - RuntimeOptions.__annotations__.keys():
+            name, known = min(unknown), ", ".join(RuntimeOptions.__annotations__)
+            raise TypeError(
+                f"an embedded runtime has no option {name!r}; it has {known}. Options of a client go beside it: "
+                f"Inference(base_url=BackgroundRuntime(...), {name}=...)"
+            )
         self._runtime = LocalRuntime(**options)
         self._pid = os.getpid()
         # Reentrant: a signal handler that runs inside ``start`` may call ``stop``.

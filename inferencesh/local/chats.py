@@ -46,6 +46,7 @@ class AgentDefinition:
         tools: The client tools.
         output_schema: The JSON Schema of the output, or None.
         finishes: Whether the agent has the ``finish`` tool, because of an output schema or its internal tools.
+        stored: Whether it was only named, so that nobody knows which tools it has.
         allow_all_tools: Whether no call needs an approval, even if its tool requires one.
         settings: The ``input`` of the agent's ``core_app``.
     """
@@ -54,8 +55,14 @@ class AgentDefinition:
     tools: tuple[OfferedTool, ...] = ()
     output_schema: dict[str, object] | None = None
     finishes: bool = False
+    stored: bool = False
     allow_all_tools: bool = False
     settings: dict[str, object] = attrs.field(factory=dict)
+
+    @property
+    def may_finish(self) -> bool:
+        """Whether the model's output is taken: the agent finishes with one, or may do so."""
+        return self.finishes or self.stored
 
 
 def usage_wire(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Literal
 
 import attrs
 
-from inferencesh._text import copied, decode_json, encode_json
+from inferencesh._text import copied, encode_json
+from inferencesh._types.encoding import dump_json
 from inferencesh.errors import typed_text
 
 from .chats import FINISH, StoredRun, usage_wire
@@ -259,7 +260,7 @@ class Engine:
         if run.steps == MAX_STEPS:
             raise _ModelError(f"The model has called tools {MAX_STEPS} times without an answer.")
         run.steps += 1
-        writer = _MessageWriter(reply, chat.feed, run.config.finishes)
+        writer = _MessageWriter(reply, chat.feed, run.config.may_finish)
         await asyncio.sleep(self._pace * THINKING)
         async with _pieces(self._model, _conversation(chat, run, self._files)) as pieces:
             async for piece in pieces:
@@ -403,7 +404,7 @@ def _finishing_call(run: StoredRun, calls: Sequence[_WrittenCall]) -> _WrittenCa
     Raises:
         _ModelError: There are other calls as well.
     """
-    if not run.config.finishes:
+    if not run.config.may_finish:
         return None
     finish = next((call for call in calls if call.name == FINISH and call.asks is None), None)
     if finish is not None and len(calls) > 1:
@@ -430,7 +431,7 @@ def _add_call(chat: StoredChat, run: StoredRun, reply: StoredMessage, call: _Wri
         invocation.type = "internal"
         invocation.widget = call.widget
         invocation.wait_for(call.asks)
-    elif call.name == FINISH and run.config.finishes:
+    elif call.name == FINISH and run.config.may_finish:
         invocation.type = "internal"
         invocation.end("completed")
     elif tool is None:
@@ -465,12 +466,12 @@ _FRAGMENT = 12
 class _MessageWriter:
     """Writes a model's pieces into one message, and publishes each addition.
 
-    ``finishes`` is whether the agent has a ``finish`` tool.
+    ``may_finish`` is whether an output is taken.
     """
 
     message: StoredMessage
     feed: Feed
-    finishes: bool = False
+    may_finish: bool = False
     calls: list[_WrittenCall] = attrs.field(factory=list)
 
     def write(self, piece: object) -> Iterator[None]:
@@ -487,16 +488,16 @@ class _MessageWriter:
             case Reasoning(text):
                 yield from self._say("reasoning", text)
             case ToolCall(name, arguments):
-                yield from self._call(_WrittenCall(name, _checked(arguments)))
+                yield from self._call(_WrittenCall(name, Arguments.of(dict(arguments))))
             case Ask(question, reason):
-                yield from self._call(_WrittenCall("ask", _checked({"question": question}), asks=reason))
+                yield from self._call(_WrittenCall("ask", Arguments.of({"question": question}), asks=reason))
             case Widget(surface):
-                widget = _checked(surface).text
-                yield from self._call(_WrittenCall("widget", _checked({}), asks="widget", widget=widget))
+                widget = encode_json(dict(surface)).decode()
+                yield from self._call(_WrittenCall("widget", Arguments.of({}), asks="widget", widget=widget))
             case Finish(output):
-                if not self.finishes:
-                    raise _ModelError("The model finished with an output, but the agent has no finish tool.")
-                yield from self._call(_WrittenCall(FINISH, _checked_output(output)))
+                if not self.may_finish:
+                    raise _ModelError("The model finished with an output, but the agent has no finish tool or schema.")
+                yield from self._call(_WrittenCall(FINISH, Arguments.read(dump_json(output).decode())))
             case Fail(detail):
                 raise _ModelError(detail)
             case Usage(prompt, completion):
@@ -546,16 +547,3 @@ class _MessageWriter:
         function = {"name": call.name, "arguments": call.arguments.wire}
         blocks[-1].tool_calls.append({"id": call.id, "type": "function", "function": function})
         self.message.touch()
-
-
-def _checked(arguments: Mapping[str, object]) -> Arguments:
-    """Return a copy of the arguments, checked to be JSON."""
-    text = encode_json(dict(arguments)).decode()
-    return Arguments(decode_json(text), text)
-
-
-def _checked_output(output: object) -> Arguments:
-    """Return an output as the arguments of the ``finish`` call; ``values`` is empty if it is not an object."""
-    text = encode_json(output).decode()
-    values = decode_json(text)
-    return Arguments(values if isinstance(values, dict) else {}, text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
@@ -26,6 +27,7 @@ __all__ = [
     "MemoryContents",
     "StoredFile",
     "host_and_port",
+    "is_loopback",
     "update_file_urls",
 ]
 
@@ -185,18 +187,15 @@ class FileStore:
     def reader(self, uri: str) -> Callable[[], Awaitable[bytes]] | None:
         """Return a function that reads an uploaded file; None if the URL is not that of one."""
         file = self.by_uri(uri)
-        content = None if file is None else file.content
-        if content is None:
-            return None
+        return None if file is None or file.content is None else partial(self.read, file)
 
-        async def read() -> bytes:
-            data, number = bytearray(), 0
-            while (part := await self.contents.read_part(content, number)) is not None:
-                data += part
-                number += 1
-            return bytes(data)
-
-        return read
+    async def read(self, file: StoredFile) -> bytes:
+        """Return the bytes of a file; none if it was not uploaded."""
+        data, number, content = bytearray(), 0, file.content
+        while content is not None and (part := await self.contents.read_part(content, number)) is not None:
+            data += part
+            number += 1
+        return bytes(data)
 
     def set_content(self, file: StoredFile, content: str, size: int) -> str | None:
         """Set the uploaded content of a file, and return the content that it replaces, if any.
@@ -255,11 +254,12 @@ def host_and_port(uri: str) -> tuple[str, int | None] | None:
         return None
     if parts.scheme not in _PORTS or not host:
         return None
-    return _LOOPBACK if _is_loopback(host) else host, port or _PORTS[parts.scheme]
+    return _LOOPBACK if is_loopback(host) else host, port or _PORTS[parts.scheme]
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is a loopback one."""
     try:
         return ip_address(host).is_loopback
-    except ValueError:  # a host name
+    except ValueError:  # a name
         return host == _LOOPBACK

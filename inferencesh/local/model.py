@@ -121,12 +121,12 @@ class Widget:
 class Finish:
     """A call of the agent's ``finish`` tool with the final output; the run is then completed.
 
-    An agent has this tool if it has an output schema or its ``internal_tools`` enable ``finish``. A step that finishes
-    must not call other tools. The output is not validated against the schema, so that clients can be tested with
-    invalid outputs.
+    An agent has this tool if it has an output schema or its ``internal_tools`` enable ``finish``; one that is only
+    named may have it. A step that finishes must not call other tools. The output is not validated against the schema,
+    so that clients can be tested with invalid outputs.
 
     Args:
-        output: Any JSON value.
+        output: Any JSON value, or what becomes one: an instance of attrs, a dataclass, a model of pydantic, an enum, …
 
     Example:
         ```python

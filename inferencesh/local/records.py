@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import base64
 import secrets
+from abc import ABC, abstractmethod
 from datetime import UTC, datetime
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, Self, TypeAlias
 
 import attrs
 import orjson
+
+from inferencesh._text import decode_json, encode_json
 
 __all__ = [
     "Arguments",
@@ -89,12 +92,12 @@ class Record:
 
 
 @attrs.define(eq=False, kw_only=True)
-class Published(Record):
+class Published(Record, ABC):
     """A record that is published to the readers of a chat as a whole."""
 
+    @abstractmethod
     def wire(self) -> Wire:
         """Return the record in wire form."""
-        raise NotImplementedError
 
 
 @attrs.frozen
@@ -106,6 +109,17 @@ class Arguments:
 
     values: dict[str, object]
     text: str
+
+    @classmethod
+    def of(cls, value: object) -> Self:
+        """Return a value as arguments, checked to be JSON; ``values`` is a copy, and empty if it is not an object."""
+        return cls.read(encode_json(value).decode())
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """Return arguments that are written as JSON text."""
+        values = decode_json(text)
+        return cls(values if isinstance(values, dict) else {}, text)
 
     @property
     def wire(self) -> orjson.Fragment:

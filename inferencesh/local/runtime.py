@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, get_args
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from ._api.approvals import ApprovalApi
 from ._api.chats import ChatApi, Settings
@@ -36,6 +38,10 @@ if TYPE_CHECKING:
 __all__ = ["LocalRuntime"]
 
 F = TypeVar("F", bound="Callable[..., Any]")
+
+_http_logger = logging.getLogger("inferencesh.local.http")
+# What is no HTTP, or has too long a header, is answered and is no failure of this program.
+_http_logger.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError)))
 
 MAX_BODY = 16 * 1024 * 1024
 _SHUTDOWN_TIMEOUT = 0.1  # seconds that open requests have to end when the runtime closes; streams have ended before
@@ -135,7 +141,7 @@ class LocalRuntime:
         self._store = ChatStore()
         self._playground: PlaygroundAccess = playground
         self._files = FileStore()
-        self._model = model or _demo_model()
+        self._model = _demo_model() if model is None else _checked_model(model)
         self._engine = Engine(self._store, self._model, _pace(pace, self._model), self._files)
         self._db = None if db is None else _path(db)
         self._storage: Storage | None = None
@@ -294,7 +300,13 @@ class LocalRuntime:
             app.add_routes(api.routes())
         app.on_response_prepare.extend([add_request_id, self._cors.add_headers])
         # Handlers are cancelled as soon as the client disconnects, so that streams do not end only at the next write.
-        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_TIMEOUT)
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            logger=_http_logger,
+            handler_cancellation=True,
+            shutdown_timeout=_SHUTDOWN_TIMEOUT,
+        )
         await runner.setup()
         try:
             await web.TCPSite(runner, self._host, self._port).start()
@@ -326,6 +338,17 @@ def _demo_model() -> Model:
     from ._demo.model import DemoModel  # only needed without another model
 
     return DemoModel()
+
+
+def _checked_model(model: Model) -> Model:
+    if isinstance(model, type):
+        raise TypeError(f"model must be an instance of {model.__name__}, not the class: {model.__name__}(...)")
+    if not callable(getattr(model, "respond", None)):
+        raise TypeError(
+            "model must have a method respond(conversation), as LlamaModel() and OpenAIChatModel(...) of "
+            f"inferencesh.local.models have, not {model!r}"
+        )
+    return model
 
 
 def _pace(pace: float | None, model: Model) -> float:

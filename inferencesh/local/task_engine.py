@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from inferencesh._loops.threads import hand_over, running_loop
+from inferencesh._loops.threads import call_on
 from inferencesh._text import decode_json, encode_json
+from inferencesh._types.encoding import dump_json
 from inferencesh.errors import exception_text
 
 from .apps import OutputFile, Progress, TaskContext
@@ -225,12 +227,12 @@ class TaskEngine:
     async def _call(self, task: StoredTask, new: NewTask) -> object:
         """Call the app's function and return its output."""
         loop = asyncio.get_running_loop()
-        contents = {uri: await self._content(file) for uri, file in new.files.items()}
+        contents = {uri: await self._files.read(file) for uri, file in new.files.items()}
         state: dict[str, object] = new.session.state if new.session is not None else {}
         copied = decode_json(encode_json(state))
         tell = partial(self._tell, task)
         context = TaskContext(
-            task.id, task.session_id, copied, contents, lambda progress: _on(loop, lambda: tell(progress))
+            task.id, task.session_id, copied, contents, lambda progress: call_on(loop, lambda: tell(progress))
         )
         self._contexts[task.id] = context
         task.advance(TaskState.RUNNING)
@@ -287,14 +289,6 @@ class TaskEngine:
             self._store.note(session)
         self._admit()
 
-    async def _content(self, file: StoredFile) -> bytes:
-        parts = []
-        number = 0
-        while file.content is not None and (part := await self._files.contents.read_part(file.content, number)):
-            parts.append(part)
-            number += 1
-        return b"".join(parts)
-
     async def _stored(self, task: StoredTask, value: object, origin: str) -> object:
         """Return an output in which files are replaced by where they can be read."""
         if isinstance(value, bytes):
@@ -313,41 +307,35 @@ class TaskEngine:
                 "content_type": file.content_type,
                 "size": file.size,
             }
-        if isinstance(value, Mapping):
-            return {name: await self._stored(task, item, origin) for name, item in value.items()}
+        if (named := _named(value)) is not None:
+            return {name: await self._stored(task, item, origin) for name, item in named.items()}
         if isinstance(value, list | tuple):
             return [await self._stored(task, item, origin) for item in value]
         return value
 
 
-def _on(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
-    """Make a call on the loop: at once for its own code, whose calls keep their order, else as soon as it can."""
-    if running_loop() is loop:
-        call()
-    else:
-        hand_over(loop, call)
-
-
 def _json(output: object) -> str:
     try:
-        return encode_json(output, _plain).decode()
+        return dump_json(output).decode()
     except TypeError as error:
-        raise TypeError(f"An app gives out JSON values, attrs classes, dataclasses and files: {error}") from None
+        raise TypeError(f"An app gives out JSON values, what has a JSON form, and files: {error}") from None
 
 
 def _holds_file(value: object) -> bool:
     if isinstance(value, OutputFile | bytes):
         return True
-    if isinstance(value, Mapping):
-        return any(map(_holds_file, value.values()))
+    if (named := _named(value)) is not None:
+        return any(map(_holds_file, named.values()))
     return isinstance(value, list | tuple) and any(map(_holds_file, value))
 
 
-def _plain(value: object) -> object:
-    """Return the JSON form of what an app may give out beside JSON values."""
+def _named(value: object) -> Mapping[str, object] | None:
+    """Return what a value holds by name, where files may be; None if it is no mapping, dataclass or attrs class."""
     kind: Any = type(value)
+    if isinstance(value, Mapping):
+        return value
     if attrs.has(kind):
         return {field.name: getattr(value, field.name) for field in attrs.fields(kind)}
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(f"{kind.__name__} has no JSON form.")
+    if dataclasses.is_dataclass(kind):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(kind)}
+    return None

@@ -59,6 +59,7 @@ class ScriptedRuntime:
         text: str = "",
         *,
         tool_calls: Iterable[CallSpec] = (),
+        output: object = None,
         pieces: Sequence[str] | None = None,
         delay: float = 0.0,
         pause: float = 0.0,
@@ -72,12 +73,15 @@ class ScriptedRuntime:
             text: The text, streamed word by word.
             tool_calls: The calls after the text, each ``("name", {arguments})`` or
                 ``{"name": ..., "arguments": {...}}``; the next scripted reply follows their results.
+            output: What the agent returns for an ``output_type`` or its own ``output_schema``: JSON, or an instance of
+                a class such as the ``output_type``. What does not fit is sent too, for tests of an ``OutputError``.
             pieces: The text as the pieces to stream; each arrives as one snapshot.
             delay: Seconds before the first piece.
             pause: Seconds between the pieces.
             fail: The error with which the run fails after the text.
             drop_after: The number of pieces after which all streams break, so that clients reconnect.
-            refuse: An HTTP status with which the next message is refused instead.
+            refuse: An HTTP status with which the next message is refused instead. After 429 and 503 the client sends
+                it again, ``max_retries`` times: script a reply for each.
 
         Raises:
             TypeError, ValueError: An argument is invalid.
@@ -103,6 +107,7 @@ class ScriptedRuntime:
             Reply(
                 pieces=read_pieces(text, pieces),
                 tool_calls=calls,
+                output=output,
                 delay=delay,
                 pause=pause,
                 fail=fail,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
-from inferencesh.local import Conversation, Fail, Piece, Text, ToolCall
+from inferencesh.local import Conversation, Fail, Finish, Piece, Text, ToolCall
 
 if TYPE_CHECKING:
     from inferencesh.local import LocalRuntime
@@ -31,6 +31,7 @@ class Reply:
     Attributes:
         pieces: The text, piece by piece.
         tool_calls: The calls that follow the text.
+        output: The output with which the run ends after the text, or None.
         delay: Seconds before the first piece.
         pause: Seconds before each later piece.
         fail: The error with which the run fails after the last piece, or None.
@@ -40,6 +41,7 @@ class Reply:
 
     pieces: tuple[str, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
+    output: object = None
     delay: float = 0.0
     pause: float = 0.0
     fail: str | None = None
@@ -53,8 +55,11 @@ class Reply:
             raise ValueError(f"drop_after must be between 0 and {len(self.pieces)}, the number of pieces")
         if self.refuse is not None and not 400 <= self.refuse <= 599:
             raise ValueError(f"refuse must be an HTTP error status, not {self.refuse}")
-        if self.refuse is not None and (self.pieces or self.tool_calls or self.fail or self.drop_after is not None):
+        given = (self.pieces, self.tool_calls, self.output is not None, self.fail, self.drop_after is not None)
+        if self.refuse is not None and any(given):
             raise ValueError("a message that is refused has no reply: give refuse= alone")
+        if self.output is not None and (self.tool_calls or self.fail):
+            raise ValueError("output= ends the run: no tool is called after it, and it does not fail")
 
 
 def read_pieces(text: str, pieces: Iterable[str] | None) -> tuple[str, ...]:
@@ -142,6 +147,8 @@ class ScriptedModel:
             self._get_runtime().cut_streams()
         for call in reply.tool_calls:
             yield call
+        if reply.output is not None:
+            yield Finish(reply.output)
         if reply.fail is not None:
             yield Fail(reply.fail)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from inferencesh.local import Progress, TaskContext
+from inferencesh.local import Progress
 from inferencesh.local.errors import ProblemError
 
 from .script import Script, wait_for_reader
@@ -86,9 +86,9 @@ class TaskScript:
         assert reply.refuse is not None
         raise ProblemError(reply.refuse, "The test's script refuses this task.")
 
-    def unscripted(self, task_id: str, value: object) -> str:
+    def unscripted(self, value: object) -> str:
         """Note a task without a reply, and return a description of it."""
-        complaint = f"the task {task_id[:8]} was run with the input {str(value)[:200]}"
+        complaint = f"an app was run with the input {str(value)[:200]}"
         self._script.unscripted.append(complaint)
         return complaint
 
@@ -105,11 +105,11 @@ class ScriptedApp:
         self._script = script
         self._get_runtime = get_runtime
 
-    async def run(self, input: Any, context: TaskContext) -> AsyncIterator[Progress]:  # noqa: A002 - takes the whole
+    async def run(self, input: Any) -> AsyncIterator[Progress]:  # noqa: A002 - takes the whole
         """Follow the next reply."""
         reply = self._script.take()
         if reply is None:
-            complaint = self._script.unscripted(context.task_id, input)
+            complaint = self._script.unscripted(input)
             raise RuntimeError(f"{complaint}, and nothing is scripted for it; add runtime.task(...) before it is run")
         await wait_for_reader(self._get_runtime())
         await asyncio.sleep(reply.delay)

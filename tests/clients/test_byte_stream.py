@@ -72,6 +72,16 @@ async def test_silence_is_an_error_that_names_the_limit(content: aiohttp.StreamR
         await stream_of(content, idle=0.01).read(float("inf"))
 
 
+async def test_what_arrived_before_the_connection_was_lost_is_read(content: aiohttp.StreamReader) -> None:
+    """The error comes after it."""
+    stream = stream_of(content)
+    content.feed_data(b"bytes")
+    content.set_exception(aiohttp.ClientPayloadError("cut"))
+    assert await stream.read(float("inf")) == b"bytes"
+    with pytest.raises(APIConnectionError, match="cut"):
+        await stream.read(float("inf"))
+
+
 async def test_a_connection_that_goes_unannounced_is_a_lost_connection() -> None:
     """The HTTP library raises a RuntimeError when it notices so only as somebody reads."""
     protocol = BaseProtocol(asyncio.get_running_loop())

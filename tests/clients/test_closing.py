@@ -11,7 +11,7 @@ import pytest
 
 from inferencesh import AsyncInference, Inference, InferenceError, tool
 from inferencesh.local import ToolCall
-from tests.support import wait_until
+from tests.support import Script, wait_until
 
 from .conftest import Serve
 
@@ -86,6 +86,22 @@ async def test_an_async_client_is_closed_in_a_callers_function(serve: Serve, whe
         await asyncio.wait_for(use(client, where, close if style == "sync" else close_async), 5)
     if style == "sync":  # an async function is cancelled with its turn
         wait_until(lambda: ended, "the end of the function")
+
+
+@pytest.mark.parametrize("where", ["handler", "on_tool_call"])
+async def test_an_embedded_runtime_is_stopped_by_a_function_that_is_cancelled_with_its_turn(where: str) -> None:
+    """The function closes the client, which ends the turn and the function with it, but not the closing."""
+    before = set(threading.enumerate())
+    client = AsyncInference.local(model=Script([CALL], ["Noon."]))
+
+    async def close(*_: object) -> str:
+        await client.aclose()
+        return "noon"
+
+    with pytest.raises(InferenceError, match="closed"):
+        await asyncio.wait_for(use(client, where, close), 5)
+    started = {each for each in threading.enumerate() if each.name == "inferencesh.local"} - before
+    wait_until(lambda: not any(each.is_alive() for each in started), "the end of the runtime")
 
 
 def close_at_once(*things: Any) -> list[BaseException]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import attrs
 import pytest
 
@@ -11,6 +13,7 @@ from inferencesh.config import (
     DEFAULT_BASE_URL,
     Secret,
     Timeout,
+    check_seconds,
     is_loopback,
     read_api_key,
     read_base_url,
@@ -39,6 +42,19 @@ def test_a_limit_must_be_a_positive_number(name: str, bad: float) -> None:
     """The error names the limit."""
     with pytest.raises(ConfigurationError, match=f"{name} must be a positive number"):
         Timeout(**{name: bad})
+
+
+def test_one_rule_holds_for_every_number_of_seconds() -> None:
+    """None and infinity stand for no limit, where there need be none; NaN, booleans and texts are no numbers."""
+    for value in (None, math.inf, 0.5, 3):
+        check_seconds("wait", value, optional=True)
+    check_seconds("wait", 0, 0)
+    for least, wanted in ((None, "a positive number of seconds"), (0.5, "a number of seconds of at least 0.5")):
+        for optional, ending in ((True, " or None"), (False, "")):
+            for bad in (0, -1, math.nan, True, "5", *([] if optional else [None, math.inf])):
+                with pytest.raises(ConfigurationError) as caught:
+                    check_seconds("wait", bad, least, optional=optional)
+                assert str(caught.value) == f"wait must be {wanted}{ending}, not {bad!r}"
 
 
 def test_limits_cannot_be_changed_later() -> None:

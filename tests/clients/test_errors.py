@@ -144,6 +144,13 @@ def test_addresses_that_work(kind: Kind, url: str) -> None:
         {"timeout": 0},
         {"timeout": -1.0},
         {"timeout": True},
+        {"timeout": float("inf")},
+        {"tool_timeout": float("inf")},
+        {"backoff": 3},
+        {"backoff": None},
+        {"proxy": 5},
+        {"proxy": ""},
+        {"ssl": False},
         {"max_retries": -1},
         {"max_retries": 1.5},
         {"max_retries": None},
@@ -175,6 +182,8 @@ def test_arguments_that_cannot_work(kind: Kind, options: dict[str, Any]) -> None
         ({"hooks": {"event": "agent.complete"}}, "hooks must be a list, even for a single item, not dict"),
         ({"tools": [tool("calculator")]}, "end it with .build()"),
         ({"name": object()}, "JSON"),
+        ({"output_schema": int}, r"output_schema .*agent\.run\(text, output_type=int\)"),
+        ({"output_schema": list[int]}, r"output_schema .*agent\.run\(text, output_type=list\[int\]\)"),
     ],
     ids=[
         "no namespace",
@@ -186,6 +195,8 @@ def test_arguments_that_cannot_work(kind: Kind, options: dict[str, Any]) -> None
         "one hook",
         "a tool not built",
         "no JSON",
+        "a class for a schema",
+        "a type for a schema",
     ],
 )
 def test_a_configuration_that_cannot_work(kind: Kind, config: Any, complaint: str) -> None:

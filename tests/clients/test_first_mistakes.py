@@ -40,6 +40,11 @@ async def loops_plainly(thing: Any) -> None:
         pass
 
 
+async def takes_first(thing: Any) -> None:
+    """thing[0]."""
+    print(thing[0])
+
+
 async def reads_text(thing: Any) -> None:
     """thing.text."""
     print(thing.text)
@@ -58,6 +63,9 @@ ASYNC: list[Case] = [
     ("stream", loops_plainly, TypeError, "write «async for message in"),
     ("stream", enters_plainly, TypeError, "write «async with"),
     ("stream", reads_text, AttributeError, r"no attribute 'text': .*«message = await agent\.send_message"),
+    ("list", awaits, TypeError, r"write «async for item in \.\.\.», or «items = \[item async for item in \.\.\.\]»"),
+    ("list", loops_plainly, TypeError, "write «async for item in"),
+    ("list", takes_first, TypeError, r"«items = \[item async for item in \.\.\.\]»"),
 ]
 BLOCKING: list[Case] = [
     ("client", enters, TypeError, "write «with Inference"),
@@ -70,13 +78,17 @@ BLOCKING: list[Case] = [
     ("stream", enters, TypeError, "leave «await» and «async» out"),
     ("stream", loops, TypeError, "write «for message in"),
     ("stream", reads_text, AttributeError, r"no attribute 'text': .* «message = agent\.send_message"),
+    ("list", awaits, TypeError, r"write «for item in \.\.\.», or «items = list\(\.\.\.\)»"),
+    ("list", loops, TypeError, "write «for item in"),
+    ("list", takes_first, TypeError, r"«items = list\(\.\.\.\)»"),
 ]
 
 
 def things(client: Any) -> dict[str, Any]:
-    """A client, an agent and a stream that was not begun."""
+    """A client, an agent, a stream that was not begun, and a list of which no page was read."""
     agent = client.agent("a/b")
-    return {"client": client, "agent": agent, "stream": agent.send_message("Hi", stream=True)}
+    stream = agent.send_message("Hi", stream=True)
+    return {"client": client, "agent": agent, "stream": stream, "list": client.chats.list()}
 
 
 @pytest.mark.parametrize(("thing", "use", "error", "says"), ASYNC, ids=lambda value: getattr(value, "__name__", None))

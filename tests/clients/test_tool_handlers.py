@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 
 from inferencesh import ConfigurationError, Tool, array, integer, number, obj, optional, string, tool
 from inferencesh.local import ToolCall as Calls
-from tests.support import Gate, Served
+from tests.support import Gate, Served, warnings_of
 
 from .conftest import Connect, Serve
 from .sides import Side
@@ -187,7 +186,7 @@ def test_a_handler_that_raises_answers_the_agent(
 
     told = ask(serve, connect, styled(style, fail))
     assert json.loads(told) == {"error": "ValueError: not today"}
-    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    (record,) = warnings_of(caplog)
     assert record.name == "inferencesh"
     assert record.exc_info is not None
     assert isinstance(record.exc_info[1], ValueError)

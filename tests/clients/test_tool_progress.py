@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextvars import ContextVar
@@ -15,7 +14,7 @@ import pytest
 
 from inferencesh import Tool, ToolCall, ToolContext, inline, integer, tool
 from inferencesh.local import ToolCall as Calls
-from tests.support import Gate, Served, wait_until
+from tests.support import Gate, Served, wait_until, warnings_of
 
 from .conftest import Connect, Serve
 from .styles import STYLES, styled
@@ -353,6 +352,6 @@ def test_what_goes_wrong_at_the_close_is_logged(
     side = connect(serve([Calls("work", {})], ["done"]))
     with pytest.raises(LookupError):
         side.result(side.agent({"tools": [typed(work)]}).send_message("Go", on_tool_progress=fail))
-    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    (record,) = warnings_of(caplog)
     assert record.exc_info is not None
     assert "cannot let go" in str(record.exc_info[1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import json
-import logging
 from typing import Any
 
 import attrs
@@ -23,7 +22,7 @@ from inferencesh import (
     widget_action,
 )
 from inferencesh.local import ToolCall as Calls
-from tests.support import Served
+from tests.support import Served, warnings_of
 
 from .conftest import Connect, Serve
 
@@ -107,7 +106,7 @@ def test_the_agent_can_correct_its_arguments(
     assert "there is no argument 'not'" in error
     assert "items[0].size: expected one of 's', 'l', got 'xl'" in error
     assert second == "tea LARGE; cup SMALL!"
-    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == [], "it is no fault of ours"
+    assert warnings_of(caplog) == [], "it is no fault of ours"
     assert "xl" not in caplog.text
 
 

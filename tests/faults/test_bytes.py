@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 
 from inferencesh import APIError, AuthenticationError, NotFoundError, PermissionDeniedError, RateLimitError, StreamError
 from inferencesh.config import Backoff
-from tests.support import Kind
+from tests.support import Kind, warnings_of
 
 from .forms import CHAT, Json, chat, event, message
 from .script import (
@@ -200,7 +199,7 @@ def test_what_is_unreadable_in_one_read_is_reported_once(run_turn: RunTurn, capl
     """However many lines it is: one warning that counts them, and one look at the chat."""
     script = (BUSY, in_one(HEL, *[OOPS] * 10, HELLO), after(f"GET /chats/{CHAT}"), READY, DONE)
     outcome = run_turn(Case("ten", [script], TEXT, connects=1, warns=True))
-    (warning,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    (warning,) = [record.getMessage() for record in warnings_of(caplog)]
     assert "(and 9 more)" in warning
     assert [snapshot.text for snapshot in outcome.snapshots][:2] == ["Hel", "Hello"]
     assert len(outcome.seen(f"GET /chats/{CHAT}")) == 1

@@ -120,6 +120,13 @@ def test_the_key_never_passes_a_proxy_elsewhere_in_the_clear(kind: Kind) -> None
     assert server.requests == []
 
 
+def test_the_password_of_a_proxy_is_not_told(kind: Kind, secure: FaultServer, trusting: ssl.SSLContext) -> None:
+    """Also where the proxy refuses it."""
+    with Proxy(refuse=True) as proxy, pytest.raises(APIConnectionError, match="403") as caught:
+        call(kind, secure, say_hi, ssl=trusting, proxy=proxy.url.replace("//", "//user:sesame@"))
+    assert "sesame" not in f"{caught.value!r} {caught.value.__cause__!r} {caught.value.__context__!r}"
+
+
 def test_a_proxy_that_refuses_is_a_connection_error(kind: Kind, secure: FaultServer, trusting: ssl.SSLContext) -> None:
     """The message was never sent, so it is tried again; the error names the proxy's answer."""
     with Proxy(refuse=True) as proxy, pytest.raises(APIConnectionError, match="403"):

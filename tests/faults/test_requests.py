@@ -10,7 +10,7 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -166,6 +166,32 @@ def test_a_connection_that_was_never_made_is_tried_again(kind: Kind) -> None:
     finally:
         starter.join()
         server.__exit__(None, None, None)
+
+
+@contextlib.contextmanager
+def full_server() -> Iterator[str]:
+    """The address of a server to which no further connection can be made; attempts stay without an answer."""
+    with socket.socket() as server, contextlib.ExitStack() as waiting:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        for _ in range(3):
+            client = waiting.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(server.getsockname())
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_connection_that_takes_too_long_is_tried_again(kind: Kind, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing of the message was sent, so that is safe; in the end it is an APITimeoutError."""
+    caplog.set_level("INFO", "inferencesh")
+    limits = Timeout(connect=0.2, idle=20, total=20)
+    with (
+        full_server() as url,
+        make_side(kind, api_key=KEY, base_url=url, timeout=limits, max_retries=2) as side,
+        pytest.raises(APITimeoutError, match="connect timeout"),
+    ):
+        side.result(side.agent().send_message("Hi"))
+    assert len([record for record in caplog.records if "retry" in record.getMessage()]) == 2
 
 
 def test_a_server_that_is_not_there_is_a_connection_error(kind: Kind) -> None:

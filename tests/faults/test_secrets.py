@@ -15,7 +15,7 @@ from inferencesh.config import Secret
 from tests.support import Kind
 
 from .forms import KEY, chat, message
-from .script import RST, STALL, Reply, Scenario, Script, page, redirect, refuse
+from .script import CUT, RST, STALL, Reply, Scenario, Script, page, raw, redirect, refuse
 from .server import FaultServer
 from .turns import TEXT, Case, RunTurn, call, client_options, shown
 
@@ -53,6 +53,17 @@ ECHOES = [
     told("in a page instead of a stream", page(ECHO)),
     told("in lines that cannot be read", (ECHO.encode() + b"\n", STALL)),
     told("in a content type", (Reply(b"", 200, {}, f"text/html; key={KEY}"),)),
+    Case(
+        "in what is no HTTP",
+        post=[(raw(f"HTTP/1.1 200 OK\r\nBad {ECHO}\r\n\r\n".encode()), CUT)],
+        raises=InferenceError,
+    ),
+    Case(
+        "in what is no HTTP, instead of a stream",
+        [BEGUN, (raw(f"HTTP/1.1 xx {ECHO}\r\n\r\n".encode()), CUT)],
+        "Hel",
+        raises=InferenceError,
+    ),
     Case("in a redirect", post=[redirect(f"https://other.invalid/?key={KEY}")], raises=InferenceError),
 ]
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from inferencesh import Message, string, tool
+from inferencesh import Message, StreamError, string, tool
 from tests.support import Kind
 
 from .forms import CALL, call_of, chat, message
-from .script import Scenario, beating, delay, hold, tell, together
+from .script import RST, Scenario, beating, delay, hold, tell, together
 from .server import FaultServer
 from .turns import STREAM, TEXT, advance, call, check_snapshots, meanwhile, rest_of
 
@@ -41,6 +42,26 @@ def test_the_network_is_held_back_by_the_reader(kind: Kind) -> None:
         snapshots = call(kind, server, slowly)
         assert len(server.seen(STREAM)) == 1
     assert [len(snapshot.text) - size for snapshot in snapshots] == [*range(count), 1]
+
+
+def test_what_arrived_before_the_connection_was_lost_is_delivered(kind: Kind) -> None:
+    """Also to a reader who is slower than the loss."""
+    streams = [(BUSY, message("H"), hold("begin"), message("He"), message("Hel"), delay(0.3), RST)]
+    with FaultServer(Scenario(streams=streams)) as server:
+        texts: list[str] = []
+
+        def slowly(client: Any) -> Generator[Any, Any, None]:
+            stream = client.agent("a/b").send_message("Hi", stream=True)
+            texts.append((yield advance(kind, stream)).text)
+            server.release("begin")
+            yield meanwhile(kind, server.wait_until_no_connections)
+            yield meanwhile(kind, time.sleep, 0.2)  # for the client's loop to notice
+            while True:
+                texts.append((yield advance(kind, stream)).text)
+
+        with pytest.raises(StreamError):
+            call(kind, server, slowly, max_reconnects=0)
+    assert texts == ["H", "He", "Hel"]
 
 
 @pytest.mark.parametrize(("size", "count"), [(0, 500), (16 * 1024, 1200)], ids=["small", "large"])

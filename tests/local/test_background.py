@@ -10,9 +10,11 @@ import textwrap
 import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
+from inferencesh import AsyncInference, Inference
 from inferencesh.local import BackgroundRuntime, Conversation, LocalAddress, Piece, Text
 
 
@@ -90,6 +92,14 @@ def test_what_keeps_it_from_starting_reaches_the_caller() -> None:
     assert threads() == before
     with pytest.raises(ValueError, match="updates"):
         BackgroundRuntime(updates="all")  # type: ignore[arg-type]  # the mistake this is about
+
+
+@pytest.mark.parametrize("make", [BackgroundRuntime, Inference.local, AsyncInference.local])
+def test_an_option_that_it_does_not_have_is_refused_with_those_that_it_has(make: Any) -> None:
+    """And with where options of clients go, which many try there first."""
+    with pytest.raises(TypeError, match=r"no option 'tool_timeout'; it has .*model, .*pace") as refused:
+        make(tool_timeout=20)
+    assert "Inference(base_url=BackgroundRuntime(...), tool_timeout=...)" in str(refused.value)
 
 
 class Quitter:

@@ -13,7 +13,7 @@ import pytest
 from inferencesh.local import Conversation, LocalRuntime, Piece, Text
 from inferencesh.local import engine as engine_module
 
-from .caller import NDJSON, Scripted, calling
+from .caller import NDJSON, Scripted, calling, text_of
 
 
 async def refused(base_url: str) -> bool:
@@ -156,6 +156,40 @@ def test_a_wrong_option_is_refused_when_the_runtime_is_made(options: dict[str, A
     """And not when the first request comes."""
     with pytest.raises(ValueError, match=complaint):
         LocalRuntime(**options)
+
+
+class Parrot:
+    """A model whose number of words, 0, is no reason to use another one."""
+
+    def __len__(self) -> int:
+        return 0
+
+    async def respond(self, conversation: Conversation) -> AsyncIterator[Text]:
+        """Say what was said."""
+        yield Text(conversation.messages[-1].text)
+
+
+@pytest.mark.parametrize(
+    ("model", "complaint"),
+    [
+        ("llama", r"a method respond\(conversation\).*LlamaModel\(\).*not 'llama'"),
+        (Parrot, r"an instance of Parrot, not the class: Parrot\(\.\.\.\)"),
+    ],
+)
+def test_what_is_no_model_is_refused_when_the_runtime_is_made(model: Any, complaint: str) -> None:
+    """And not by the first run."""
+    with pytest.raises(TypeError, match=complaint):
+        LocalRuntime(model=model)
+
+
+async def test_any_object_can_be_a_model() -> None:
+    """Also an empty one."""
+    async with calling(model=Parrot()) as caller:
+        chat_id = (await caller.send("Hello"))[1]["chat_id"]
+        async with caller.follow(chat_id) as events:
+            await events.until_idle()
+        (*_, reply) = await caller.messages(chat_id)
+    assert text_of(reply) == "Hello"
 
 
 async def test_pieces_are_paced(monkeypatch: pytest.MonkeyPatch) -> None:

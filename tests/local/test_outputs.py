@@ -119,7 +119,7 @@ async def test_a_finished_call_takes_no_result_and_no_decision() -> None:
 @pytest.mark.parametrize(
     ("pieces", "config", "why"),
     [
-        ([Finish({})], {}, "the agent has no finish tool"),
+        ([Finish({})], {}, "the agent has no finish tool or schema"),
         (
             [ToolCall("calculator", {"expression": "1"}), Finish({})],
             {"output_schema": SCHEMA, "tools": [CALCULATOR]},
@@ -136,6 +136,17 @@ async def test_a_model_that_finishes_wrongly_fails(pieces: list[Piece], config: 
     assert (chat["active_run"]["state"], message["status"], chat["output"]) == ("failed", "failed", None)
     assert why in chat["active_run"]["error"]
     assert invocations(message) == []
+
+
+async def test_an_agent_that_is_only_named_may_finish() -> None:
+    """Nobody knows which tools a stored agent has."""
+    async with calling(model=Scripted([Text("Here it is."), Finish({"title": "Rain"})])) as caller:
+        answer = await caller.ask("POST", "/agents/run", {"agent": "acme/reporter", "input": {"text": "Go"}})
+        chat_id = answer["data"]["assistant_message"]["chat_id"]
+        async with caller.follow(chat_id) as events:
+            await events.until_idle()
+        chat = (await caller.ask("GET", f"/chats/{chat_id}"))["data"]
+    assert (chat["active_run"]["state"], chat["output"]) == ("completed", {"title": "Rain"})
 
 
 async def test_without_a_finish_tool_its_name_is_one_like_any_other() -> None:

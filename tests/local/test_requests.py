@@ -273,6 +273,31 @@ async def test_a_mistake_of_the_runtime_is_logged_and_answered_without_its_trace
         await caller.post("/chats", {"agent": "acme/helper"})
 
 
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\nCookie: " + b"x" * 20_000 + b"\r\n\r\n",
+        b"GET /chats/" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: nine\r\n\r\n",
+        b"GET / HTTP/1.1\r\nno header\r\n\r\n",
+    ],
+    ids=["a long header", "a long address", "a length that is none", "a line that is no header"],
+)
+async def test_what_is_no_request_is_refused_without_a_word_in_the_log(
+    request_bytes: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Browsers and scanners of ports send such things; the server stays."""
+    async with calling() as caller:
+        host, port = caller.runtime.base_url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(request_bytes)
+        assert (await reader.readline()).startswith(b"HTTP/1.0 400 ")
+        writer.close()
+        await writer.wait_closed()
+        assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+        await caller.send("Hello", agent_config=AGENT)
+
+
 async def test_a_body_that_breaks_off_leaves_the_server_running() -> None:
     """The connection is gone; there is nobody to answer."""
     async with calling() as caller:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import datetime
+import enum
 import json
 import struct
 import zlib
@@ -11,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import attrs
+import pydantic
 import pytest
 
 from inferencesh.local import LocalRuntime, OutputFile, Progress, TaskContext
@@ -242,6 +246,50 @@ async def test_an_app_that_fails_fails_its_task(app: str, error: str) -> None:
         assert task["status"] == 11
         assert error in task["error"]
         assert (await run(caller, "t/several:one"))["output"] == 1
+
+
+class Colour(enum.Enum):
+    """A part of an output."""
+
+    RED = "red"
+
+
+class Drawing(pydantic.BaseModel):
+    """What an app gives out."""
+
+    made: datetime.date
+    colours: list[Colour]
+
+
+async def test_an_app_gives_out_what_has_a_json_form() -> None:
+    """As a tool does: models of pydantic, enums, dates and the like, alone and in others."""
+    drawing = Drawing(made=datetime.date(2026, 11, 28), colours=[Colour.RED])
+    async with calling(apps={"t/draw": lambda: {"drawing": drawing, "at": datetime.time(9, 30)}}) as caller:
+        task = await run(caller, "t/draw")
+    assert task["output"] == {"drawing": {"made": "2026-11-28", "colours": ["red"]}, "at": "09:30:00"}
+
+
+@attrs.frozen
+class Page:
+    """A part of an output, with a file."""
+
+    text: OutputFile
+
+
+@dataclasses.dataclass
+class Book:
+    """What an app gives out, with files in its parts."""
+
+    pages: list[Page]
+
+
+async def test_files_in_classes_are_files_too() -> None:
+    """And not bytes in JSON."""
+    async with calling(apps={"t/print": lambda: Book([Page(OutputFile(b"content", "f.txt", "text/plain"))])}) as caller:
+        task = await run(caller, "t/print")
+        (page,) = task["output"]["pages"]
+        async with caller.session.get(page["text"]["uri"]) as response:
+            assert await response.read() == b"content"
 
 
 # -- demo apps ---------------------------------------------------------------------------------------------------------

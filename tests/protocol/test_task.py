@@ -271,6 +271,18 @@ def test_unknown_statuses_are_kept() -> None:
     assert read_status(None, "queued") is TaskStatus.QUEUED
 
 
+def test_an_unknown_status_is_no_later_than_those_that_follow() -> None:
+    """A number of a later version of the server says nothing about the order; a task ends after it as after any."""
+    run = TaskRun(ID)
+    run.begin(state(7), 0.0)
+    assert statuses(feed(run, state(14), state(2), state(7), state(10, output=1))) == [
+        "status_14",
+        "running",
+        "completed",
+    ]
+    assert run.end is TaskEnd.COMPLETED
+
+
 @pytest.mark.parametrize(
     "text", ["2026-01-02T03:04:05.678901Z", "2026-01-02T03:04:05.678901234Z", "2026-01-02T03:04:05"]
 )

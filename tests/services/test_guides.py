@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -65,7 +66,35 @@ def test_the_fastapi_service(inference_runtime: ScriptedRuntime, tmp_path: Path)
         inference_runtime.reply(refuse=500)
         refused = httpx.get(f"{service.address}/story?about=the+sea")
         assert (refused.status_code, refused.json()["type"]) == (502, "upstream_refused")
+        inference_runtime.reply("Good morning")
+        first = httpx.post(f"{service.address}/chat?text=Hello").json()
+        inference_runtime.reply("And good night")
+        second = httpx.post(f"{service.address}/chat", params={"text": "Bye", "chat_id": first["chat_id"]}).json()
+        assert [(reply["text"], reply["chat_id"]) for reply in (first, second)] == [
+            ("Good morning", first["chat_id"]),
+            ("And good night", first["chat_id"]),
+        ]
+        assert "user_id" not in first
     assert inference_runtime.requests[0].text == "Tell me a story about the sea"
+
+
+async def test_the_fastapi_service_is_imported_without_a_key_and_starts_anew_in_each_test(
+    inference_runtime: ScriptedRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client is made when it starts, so the runtime of the test that starts it is the one that is asked."""
+    (code,) = blocks("services.md", "FastAPI")
+    module: dict[str, Any] = {}
+    with monkeypatch.context() as without:
+        without.delenv("INFERENCE_API_KEY")
+        exec(code, module)  # noqa: S102 - the guide's own code
+    for word in ("one", "two"):
+        inference_runtime.reply(word)
+        transport = httpx.ASGITransport(module["app"])
+        async with (
+            module["app"].router.lifespan_context(module["app"]),
+            httpx.AsyncClient(transport=transport, base_url="http://chat") as browser,
+        ):
+            assert (await browser.post("/chat?text=Hi")).json()["text"] == word
 
 
 @contextmanager

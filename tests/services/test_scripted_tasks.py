@@ -91,4 +91,4 @@ def test_an_unscripted_task_fails_the_test(pytester: pytest.Pytester) -> None:
     )
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*was run with the input*a cat*"])
+    result.stdout.fnmatch_lines(["*an app was run with the input*a cat*"])

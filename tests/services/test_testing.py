@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import logging
 import os
@@ -9,12 +10,14 @@ import time
 import urllib.request
 from http.client import IncompleteRead
 
+import attrs
 import pytest
 
 from inferencesh import (
     AsyncInference,
     Inference,
     NotFoundError,
+    OutputError,
     RunFailedError,
     integer,
     string,
@@ -123,6 +126,37 @@ def test_a_message_is_refused_as_scripted(inference_runtime: ScriptedRuntime, in
     assert [request.text for request in inference_runtime.requests] == ["Hi", "Hi again"]
 
 
+@attrs.frozen
+class Review:
+    """What a program asks for."""
+
+    stars: int
+    when: datetime.date
+
+
+@pytest.mark.parametrize("config", [{"name": "critic"}, "acme/critic"])
+def test_an_output_is_returned_as_scripted(
+    inference_runtime: ScriptedRuntime, inference_client: Inference, config: dict[str, str] | str
+) -> None:
+    """output= is what run() returns, of an agent that is described and of one that is stored."""
+    review = Review(4, datetime.date(2026, 11, 28))
+    inference_runtime.reply("Here it is.", output=review)
+    inference_runtime.reply(output={"stars": 5, "when": "2026-11-27"})
+    agent = inference_client.agent(config)
+    assert agent.run("How was it?", output_type=Review) == review
+    assert agent.run("And yesterday?", output_type=Review) == Review(5, datetime.date(2026, 11, 27))
+
+
+def test_an_output_of_another_shape_is_sent_as_scripted(
+    inference_runtime: ScriptedRuntime, inference_client: Inference
+) -> None:
+    """So that a program's answer to it can be tested."""
+    inference_runtime.reply(output={"stars": "many"})
+    with pytest.raises(OutputError, match="stars: expected int") as raised:
+        inference_client.agent({}).run("How was it?", output_type=Review)
+    assert raised.value.output == {"stars": "many"}
+
+
 @pytest.mark.parametrize("pieces_before", [0, 1, 3])
 def test_a_dropped_stream_is_taken_up_again(
     inference_runtime: ScriptedRuntime,
@@ -210,6 +244,9 @@ async def test_an_unscripted_step_is_noted(inference_runtime: ScriptedRuntime) -
         ({"text": "one", "drop_after": 2}, "drop_after"),
         ({"refuse": 200}, "error status"),
         ({"text": "one", "refuse": 500}, "refuse= alone"),
+        ({"output": {}, "refuse": 500}, "refuse= alone"),
+        ({"output": {}, "fail": "why"}, "output= ends the run"),
+        ({"output": {}, "tool_calls": [("add", {})]}, "output= ends the run"),
     ],
 )
 def test_a_reply_that_cannot_be_is_refused_when_it_is_scripted(arguments: dict[str, object], complaint: str) -> None:

@@ -98,7 +98,12 @@ async def callbacks(agent: AsyncAgent, blocking: Agent) -> None:
     async def on_tool_progress(call: ToolCall, value: object) -> None:
         print(call.id, value)
 
+    async def on_approval_later(call: ToolCall) -> bool:
+        return call.name == "add"
+
     await agent.send_message("Hi", on_message=on_message, on_approval=on_approval, on_tool_progress=on_tool_progress)
+    await agent.send_message("Hi", on_approval=on_approval_later)
+    await agent.send_message("Hi", on_approval=lambda call: "no" if call.arguments else None)
     await agent.send_message("Hi", on_message=on_message_async, on_tool_call=lambda call: print(call.arguments))
     blocking.send_message("Hi", on_message=lambda text, done: print(text.upper(), done), files=[b"x"])
     async for message in agent.stream_messages(on_message=on_message, conflate=True):
@@ -119,6 +124,7 @@ async def mistakes(client: Inference, other: AsyncInference) -> None:
     client.agent(tools=[5])  # type: ignore[list-item]  # no function
     client.agent({"name": "a"}, context={"a": 1})  # type: ignore[dict-item]  # texts
     await other.agent("a/b")  # type: ignore[misc]  # an agent is not awaited
+    client.agent("a/b").send_message("Hi", on_approval=lambda _: 1)  # type: ignore[arg-type, return-value]  # a decision
     for _ in other.agent("a/b").send_message("Hi", stream=True):  # type: ignore[attr-defined]  # an async stream
         pass
     async with client:  # type: ignore[attr-defined]  # the blocking client

@@ -181,7 +181,7 @@ class Awaited:
     [
         ("picture.png", r"pass pathlib\.Path"),
         ("/etc/passwd", r"pass pathlib\.Path"),
-        ("https://example.com/a.png", r"pass pathlib\.Path"),
+        ("https://example.com/a.png", "a web address .* pass its bytes"),
         ("aGVsbG8gd29ybGQhISEhISE=", r"pass pathlib\.Path"),
         ("", r"pass pathlib\.Path"),
         (io.StringIO("text"), "binary mode"),

@@ -12,6 +12,7 @@ from inferencesh import (
     APIConnectionError,
     APIError,
     AsyncInference,
+    ConfigurationError,
     FileRef,
     InferenceError,
     NotFoundError,
@@ -128,6 +129,14 @@ def test_addresses_that_are_not_safe_are_refused(uri: str, kind: Kind) -> None:
         assert server.requests == []
 
 
+def test_an_id_is_no_address(kind: Kind) -> None:
+    """Nothing is requested, which would be refused for want of a key; the error says how a file is got by its id."""
+    with FaultServer(Scenario()) as server:
+        with pytest.raises(ConfigurationError, match=r"no address of a file, .*; client\.files\.get\(id\)"):
+            download(kind, server, "3n6c2kq0v")
+        assert server.requests == []
+
+
 def test_data_uris_are_files_too(kind: Kind, tmp_path: Path) -> None:
     """Nothing is requested for them."""
     with FaultServer(Scenario()) as server:
@@ -146,6 +155,20 @@ def test_a_name_of_the_server_stays_in_the_directory(kind: Kind, tmp_path: Path)
     assert {path.parent for path in paths} == {inside}
     assert [path.name for path in paths] == ["up.txt", "passwd", "up.txt", "f1", "f1", "ab"]
     assert [path.name for path in tmp_path.iterdir()] == ["inside"]
+
+
+@pytest.mark.parametrize(
+    ("name", "length"),
+    [("文" * 80, 240), ("文" * 100, 198), ("é" * 200, 200), ("a\ud800b", 2)],
+    ids=["of the caller", "within a character", "between characters", "half a pair"],
+)
+def test_a_long_name_of_the_server_is_cut_in_bytes(name: str, length: int, kind: Kind, tmp_path: Path) -> None:
+    """As file systems count them, and they take no half of a surrogate pair."""
+    with FaultServer(Scenario(answers={FILE: [sized(b"x")]})) as server:
+        into = tmp_path / name if length == 240 else tmp_path
+        path = download(kind, server, FileRef(uri="/content/f1", filename=name), into)
+    assert len(path.name.encode()) == length
+    assert path.read_bytes() == b"x"
 
 
 def test_what_a_callback_raises_ends_the_download(kind: Kind, tmp_path: Path) -> None:

@@ -325,11 +325,12 @@ def test_progress_is_told_on_the_calling_thread_of_the_blocking_client() -> None
 def test_what_progress_raises_ends_the_upload(kind: Kind, picture: Path, at: int, error: Exception) -> None:
     """It reaches the caller, nothing is repeated, and the connection is closed."""
 
-    def on_progress(sent: int, _total: int) -> None:
-        if sent == at:
-            raise error
-
     with Storage() as storage, FaultServer(service(storage.url)) as server:
+
+        def on_progress(sent: int, _total: int) -> None:
+            if sent == at:
+                storage.wait_for(min(at, 1))  # cutting the connection also discards what was not received yet
+                raise error
 
         def upload(client: Any) -> Generator[Any, Any, None]:
             with pytest.raises(type(error), match="enough"):

@@ -22,7 +22,8 @@ _REFERENCE = re.compile(r"[\w.-]+/[\w.-]+(@[\w.:-]+)?", re.ASCII)
 def read_agent(body: Fields, *, required: bool) -> AgentDefinition | None:
     """Return the agent that a body refers to or defines; None if it does neither.
 
-    A reference only has to be well formed; it stands for an agent without tools, since no agents are stored here.
+    A reference only has to be well formed; it stands for an agent without tools that may finish with an output,
+    since no agents are stored here.
 
     Args:
         body: A request's body.
@@ -42,7 +43,7 @@ def read_agent(body: Fields, *, required: bool) -> AgentDefinition | None:
         reference = body.text(named[0]) or ""
         if named[0] == "agent" and not _REFERENCE.fullmatch(reference):
             raise invalid("agent", "must be written namespace/name or namespace/name@version.")
-        return AgentDefinition()
+        return AgentDefinition(stored=True)
     definition = body.nested(named[0])
     assert definition is not None
     return _read_definition(definition)

@@ -197,8 +197,7 @@ def _unchanged(value: T) -> T:
 def _read_arguments(text: object) -> Arguments:
     if not isinstance(text, str):
         raise TypeError("Arguments are stored as JSON text.")
-    values = decode_json(text)
-    return Arguments(values if isinstance(values, dict) else {}, text)
+    return Arguments.read(text)
 
 
 def _with_fragments(block: Block) -> Block:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 from contextlib import aclosing
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar
 
 from inferencesh._loops.invoke import start_in_thread
 from inferencesh.errors import ConfigurationError
@@ -114,7 +114,7 @@ class LlamaModel:
         if self._server is not None:
             return
         if self._starting is None:
-            self._starting = cast("asyncio.Future[_Server]", start_in_thread(self._load))
+            self._starting = start_in_thread(self._load)
         starting = self._starting
         try:
             # Whoever waits may be cancelled; the others wait on.

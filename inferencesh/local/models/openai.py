@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from contextlib import aclosing
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
 
@@ -13,6 +12,7 @@ import attrs
 
 from inferencesh._text import decode_json, encode_json
 from inferencesh.errors import ConfigurationError, UnreadableError
+from inferencesh.local.files import is_loopback
 from inferencesh.local.model import Fail, Finish, Text, ToolCall
 
 from .answers import Answer, AnswerError, ChoiceAnswer, words_of
@@ -399,7 +399,7 @@ def _checked_url(url: str, *, has_key: bool) -> str:
         raise ConfigurationError("base_url must look like http://127.0.0.1:8080/v1, without a query")
     if parts.username is not None or parts.password is not None:
         raise ConfigurationError("base_url must not hold a user name or password; the key goes into api_key")
-    if has_key and parts.scheme == "http" and not _is_loopback(host):
+    if has_key and parts.scheme == "http" and not is_loopback(host):
         raise ConfigurationError("api_key would be sent unencrypted to another machine; use https, or leave it out")
     return url.rstrip("/").removesuffix("/chat/completions")
 
@@ -408,12 +408,3 @@ def _checked_key(key: str | None) -> str:
     if key is not None and not (key.isascii() and key.isprintable() and key.strip() == key and key):
         raise ConfigurationError("api_key has characters that cannot be sent in a header, or is empty")
     return key or ""
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:  # a name
-        return False
