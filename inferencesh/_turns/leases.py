@@ -117,7 +117,7 @@ class Leases:
                 f"claims must be a ClaimStore, such as RedisClaims('redis://...'), not {type(store).__name__}"
             )
         if store is not None:
-            check_seconds("the lease of claims", store.lease)
+            check_seconds("the lease of claims", store.lease, optional=True)
         if on_store_lost not in ("fail", "run"):
             raise ConfigurationError(f"on_claim_store_lost must be 'fail' or 'run', not {on_store_lost!r}")
         self.store: ClaimStore = store if store is not None else MemoryClaims()
