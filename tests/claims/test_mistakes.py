@@ -107,3 +107,4 @@ def test_the_lease_of_a_store_is_a_number_of_seconds(kind: type[Any], lease: Any
     """Said when the client is made, and not in the middle of the first turn."""
     with pytest.raises(ConfigurationError, match="the lease of claims must be a positive number of seconds or None"):
         kind("inf_key", claims=MemoryClaims(lease=lease))
+    kind("inf_key", claims=MemoryClaims(lease=None))  # for a single process
