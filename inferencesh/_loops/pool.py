@@ -7,7 +7,8 @@ import os
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Generic, TypeVar
+from types import AsyncGeneratorType
+from typing import Generic, TypeVar, cast
 
 import attrs
 
@@ -116,10 +117,15 @@ _closing: set[asyncio.Task[None]] = set()  # an event loop holds only weak refer
 
 
 def _begin_closing(cleanup: AsyncGenerator[None, None]) -> asyncio.Task[None]:
-    task = asyncio.ensure_future(cleanup.aclose())
+    task = asyncio.ensure_future(_close_now(cleanup))
     _closing.add(task)
     task.add_done_callback(_closing.discard)
     return task
+
+
+async def _close_now(cleanup: AsyncGenerator[None, None]) -> None:
+    if not cast("AsyncGeneratorType[None, None]", cleanup).ag_running:  # else its loop is ending, and closes it already
+        await cleanup.aclose()
 
 
 def _discard_all(members: dict[asyncio.AbstractEventLoop, _Member[T]], discard: Callable[[T], object]) -> None:

@@ -50,3 +50,22 @@ def test_no_session_is_made_while_another_thread_closes_the_client() -> None:
     with pytest.raises(InferenceError, match="has been closed"):
         asyncio.run(pool.get())
     assert made == []
+
+
+def test_a_session_is_closed_once_when_its_loop_ends_and_its_client_is_closed() -> None:
+    """Both may happen at the same time, in two threads."""
+    begun, both, closed = threading.Event(), threading.Event(), []
+
+    async def close(item: str) -> None:
+        begun.set()
+        await asyncio.to_thread(both.wait, 10)
+        closed.append(item)
+
+    pool = LoopPool(lambda: "a session", close, discard=closed.append)
+    ending = threading.Thread(target=lambda: asyncio.run(pool.get()))
+    ending.start()
+    assert begun.wait(10)
+    asyncio.run(pool.aclose())
+    both.set()
+    ending.join()
+    assert closed == ["a session"]
