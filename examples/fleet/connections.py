@@ -9,6 +9,7 @@ from typing import Final
 from redis.asyncio import BlockingConnectionPool, Connection, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 __all__ = ["create_client"]
 
@@ -26,7 +27,10 @@ class CancellableConnection(Connection):
         """Send a command."""
         task = asyncio.current_task()
         before = task.cancelling() if task else 0
-        await super().send_packed_command(command, check_health)
+        try:
+            await super().send_packed_command(command, check_health)
+        except RuntimeError as error:  # from uvloop, when the connection was just lost
+            raise RedisConnectionError(str(error)) from error
         if task and task.cancelling() > before:
             await self.disconnect(nowait=True)  # because nobody will read the response
             raise asyncio.CancelledError

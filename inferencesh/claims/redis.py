@@ -274,7 +274,8 @@ class RedisClaims(ClaimStore):
                 raise ConfigurationError(
                     f"the server at {_display_url(self._url)} is not a Redis server: correct the URL"
                 ) from None
-            except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
+            except (exceptions.ConnectionError, exceptions.TimeoutError, OSError, RuntimeError) as error:
+                # uvloop raises RuntimeError when a command is written to a connection that was just lost
                 wait = _BACKOFF.delay(attempt)
                 if loop.time() > limit + _SUSPENDED_AFTER and not stopped:  # Redis may have responded long ago
                     until, attempt, stopped = loop.time() + self._retry_timeout, 0, True

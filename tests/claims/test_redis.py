@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -479,3 +480,42 @@ async def test_a_closing_that_is_cancelled_closes_the_connections_all_the_same(r
         gc.collect()
     await claims.aclose()
     assert steps > 3
+
+
+LOST = """
+import asyncio
+import sys
+
+import uvloop
+from inferencesh import RedisClaims
+from redis.asyncio.connection import AbstractConnection
+
+send = AbstractConnection.send_packed_command
+
+
+async def send_too_late(self, *arguments, **options):
+    AbstractConnection.send_packed_command = send
+    transport = self._writer.transport
+    transport.abort()
+    while "closed=True" not in repr(transport):
+        await asyncio.sleep(0)
+    await send(self, *arguments, **options)
+
+
+async def main():
+    claims = RedisClaims(sys.argv[1])
+    await claims.claim("one", "me")
+    AbstractConnection.send_packed_command = send_too_late
+    print((await claims.claim("two", "me")).state.name)
+    await claims.aclose()
+
+
+uvloop.run(main())
+"""
+
+
+def test_a_request_is_repeated_if_uvloop_reports_a_lost_connection(redis_server: RedisServer) -> None:
+    """As a RuntimeError, when the connection is lost just before the request is written."""
+    command = [sys.executable, "-W", "error", "-c", LOST, redis_server.url]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert run.stdout == "GRANTED\n", run.stderr

@@ -77,6 +77,37 @@ asyncio.run(main())
 print("all commands were cancelled")
 """
 
+# Loses the connection just before a command is written to it, on uvloop, on which web servers run.
+LOST = """
+import asyncio
+import sys
+
+import uvloop
+from connections import create_client
+from redis.asyncio.connection import AbstractConnection
+
+send = AbstractConnection.send_packed_command
+
+
+async def send_too_late(self, *arguments, **options):
+    AbstractConnection.send_packed_command = send
+    transport = self._writer.transport
+    transport.abort()
+    while "closed=True" not in repr(transport):
+        await asyncio.sleep(0)
+    await send(self, *arguments, **options)
+
+
+async def main():
+    async with create_client(sys.argv[1]) as redis:
+        await redis.ping()
+        AbstractConnection.send_packed_command = send_too_late
+        print(await redis.ping())
+
+
+uvloop.run(main())
+"""
+
 
 def test_subscribers_are_notified_after_a_reconnect(redis_server: RedisServer) -> None:
     """None of them gets an error or misses a message."""
@@ -86,6 +117,11 @@ def test_subscribers_are_notified_after_a_reconnect(redis_server: RedisServer) -
 def test_a_command_can_be_cancelled_at_any_step(redis_server: RedisServer) -> None:
     """Even while it is being sent, when asyncio.wait_for of Python 3.11 swallows the cancellation."""
     assert output(CANCELLED, redis_server) == "all commands were cancelled\n"
+
+
+def test_a_command_is_repeated_if_uvloop_reports_a_lost_connection(redis_server: RedisServer) -> None:
+    """As a RuntimeError, which redis-py does not treat as a lost connection."""
+    assert output(LOST, redis_server) == "True\n"
 
 
 def output(program: str, server: RedisServer) -> str:
