@@ -47,7 +47,7 @@ class Tally:
     def on_message(self, _text: str, done: bool) -> None:  # noqa: FBT001 - the callback's signature
         self.snapshots += not done
 
-    async def on_message_async(self, _text: str, done: bool) -> None:  # noqa: FBT001
+    async def on_message_async(self, _text: str, done: bool) -> None:  # noqa: FBT001 - as above
         self.snapshots += not done
 
 

@@ -325,7 +325,7 @@ def main(arguments: Sequence[str] | None = None) -> str:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fleet_sizing", description=__doc__)
     parser.add_argument("--chats", default=",".join(map(str, CHATS)), help="numbers of concurrent chats")
     parser.add_argument("--figures", type=Path, default=RESULTS, help="the results file of benchmarks.fleet")
-    about: Callable[[Any], str] = lambda field: f"{field.metadata['help']} (%(default)s)"  # noqa: E731
+    about: Callable[[Any], str] = lambda field: f"{field.metadata['help']} (%(default)s)"  # noqa: E731 - used once, below
     for field in attrs.fields(Assumptions):
         parser.add_argument(_flag(field.name), type=float, default=field.default, metavar="N", help=about(field))
     for field in attrs.fields(Costs):

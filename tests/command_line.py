@@ -21,7 +21,7 @@ from typing import Self
 
 from .children import start
 
-__all__ = ["COMMAND", "ROOT", "Screen", "Terminal", "address", "environment", "piped", "run", "started"]
+__all__ = ["COMMAND", "ROOT", "Screen", "Terminal", "address", "environment", "piped", "run", "run_program", "started"]
 
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-W", "error", "-m", "inferencesh"]
@@ -54,6 +54,19 @@ def run(*arguments: str, stdin: str = "", **variables: str) -> subprocess.Comple
         [*COMMAND, *arguments],
         check=False,
         input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        cwd=ROOT,
+        env=environment(variables),
+    )
+
+
+def run_program(program: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the source of a Python program with warnings as errors until it ends."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", program, *arguments],
+        check=False,
         capture_output=True,
         text=True,
         timeout=LIMIT,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import signal
 import socket
@@ -9,11 +10,13 @@ import subprocess
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+from redis.asyncio.connection import AbstractConnection
 
 from .support import wait_until
 
-__all__ = ["RedisServer", "free_port"]
+__all__ = ["RedisServer", "free_port", "lose_before_next_command"]
 
 PROGRAM = "/usr/bin/redis-server"
 STARTS_WITHIN = 20.0  # seconds; other tests may keep the machine busy
@@ -146,3 +149,18 @@ def free_port() -> int:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
         return port
+
+
+def lose_before_next_command() -> None:
+    """Close the connection over which redis-py is about to send its next command, on uvloop."""
+    send = AbstractConnection.send_packed_command
+
+    async def send_too_late(self: Any, *arguments: Any, **options: Any) -> None:
+        AbstractConnection.send_packed_command = send  # type: ignore[method-assign]  # the next one is sent in time
+        transport = self._writer.transport
+        transport.abort()
+        while "closed=True" not in repr(transport):  # noqa: ASYNC110 - uvloop has no event for it
+            await asyncio.sleep(0)
+        await send(self, *arguments, **options)
+
+    AbstractConnection.send_packed_command = send_too_late  # type: ignore[method-assign]  # see above

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
@@ -14,7 +15,7 @@ from inferencesh import AsyncAgent, AsyncInference, AsyncMessageStream, Message,
 from inferencesh.claims import Claim, ClaimState, HeldClaim, MemoryClaims
 from inferencesh.local import ToolCall
 from tests.clients.conftest import Serve
-from tests.support import Gate
+from tests.support import Gate, Served
 
 from .workers import WorkerClaims
 
@@ -86,6 +87,18 @@ class Cancelling(WorkerClaims):
         await self._step()
 
 
+@asynccontextmanager
+async def two_workers(served: Served, at: int) -> AsyncIterator[tuple[AsyncInference, AsyncInference, Cancelling]]:
+    """Return the clients of two workers, and the claims of the first one, which cancel it at a step."""
+    shared = MemoryClaims(lease=1000)
+    claims = Cancelling(shared, at)
+    async with (
+        AsyncInference(**served.address, claims=claims) as one,
+        AsyncInference(**served.address, claims=shared) as two,
+    ):
+        yield one, two, claims
+
+
 async def claims_left(claims: Cancelling) -> Sequence[str]:
     """Return the keys that somebody holds, or for which a result of a tool is kept."""
     for _ in range(10):  # loop steps, in which what was begun ends
@@ -118,12 +131,8 @@ async def test_a_cancelled_turn_can_be_gone_on_with_at_once_wherever_it_was(serv
     at, reached = 0, True
     while reached:
         at += 1
-        served, shared = serve(CALL, ["A bird."]), MemoryClaims(lease=1000)
-        claims = Cancelling(shared, at)
-        async with (
-            AsyncInference(**served.address, claims=claims) as one,
-            AsyncInference(**served.address, claims=shared) as two,
-        ):
+        served = serve(CALL, ["A bird."])
+        async with two_workers(served, at) as (one, two, claims):
             agent = one.agent(LIBRARIAN)
             claims.task = asyncio.create_task(
                 agent.send_message("Hi", idempotency_key="job-1") if by == "task" else send_in_scope(agent, claims)
@@ -146,12 +155,8 @@ async def test_a_taking_over_that_is_cancelled_leaves_the_turn_to_others(serve: 
     at, reached = 0, True
     while reached:
         at += 1
-        served, shared = serve(CALL, ["A bird."]), MemoryClaims(lease=1000)
-        claims = Cancelling(shared, at)
-        async with (
-            AsyncInference(**served.address, claims=claims) as one,
-            AsyncInference(**served.address, claims=shared) as two,
-        ):
+        served = serve(CALL, ["A bird."])
+        async with two_workers(served, at) as (one, two, claims):
             paused = await two.agent({"name": "librarian", "tools": [tool("look_up").build()]}).send_message("Hi")
             taken = one.agent(LIBRARIAN, chat_id=paused.chat_id).take_over(wait=0)
             claims.task = asyncio.create_task(taken.get_final_message())
@@ -196,12 +201,8 @@ async def test_what_is_closed_in_the_middle_leaves_the_turn_to_others(serve: Ser
     at, reached = 0, True
     while reached:
         at += 1
-        served, shared = serve(CALL, ["A bird."]), MemoryClaims(lease=1000)
-        claims = Cancelling(shared, at)
-        async with (
-            AsyncInference(**served.address, claims=claims) as one,
-            AsyncInference(**served.address, claims=shared) as two,
-        ):
+        served = serve(CALL, ["A bird."])
+        async with two_workers(served, at) as (one, two, claims):
             stream = one.agent(LIBRARIAN).send_message("Hi", stream=True, idempotency_key="job-1")
             what = stream if closed == "stream" else one
             closing = asyncio.create_task(close_at(claims.reached_step, what))

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -20,6 +19,7 @@ from inferencesh import AsyncInference, ClaimStoreError, ConfigurationError, Inf
 from inferencesh.claims import HeldClaim
 from inferencesh.local import ToolCall
 from tests.clients.conftest import Serve
+from tests.command_line import run_program
 from tests.redis_server import RedisServer, free_port
 from tests.support import Gate, Served
 
@@ -488,24 +488,13 @@ import sys
 
 import uvloop
 from inferencesh import RedisClaims
-from redis.asyncio.connection import AbstractConnection
-
-send = AbstractConnection.send_packed_command
-
-
-async def send_too_late(self, *arguments, **options):
-    AbstractConnection.send_packed_command = send
-    transport = self._writer.transport
-    transport.abort()
-    while "closed=True" not in repr(transport):
-        await asyncio.sleep(0)
-    await send(self, *arguments, **options)
+from tests.redis_server import lose_before_next_command
 
 
 async def main():
     claims = RedisClaims(sys.argv[1])
     await claims.claim("one", "me")
-    AbstractConnection.send_packed_command = send_too_late
+    lose_before_next_command()
     print((await claims.claim("two", "me")).state.name)
     await claims.aclose()
 
@@ -516,6 +505,5 @@ uvloop.run(main())
 
 def test_a_request_is_repeated_if_uvloop_reports_a_lost_connection(redis_server: RedisServer) -> None:
     """As a RuntimeError, when the connection is lost just before the request is written."""
-    command = [sys.executable, "-W", "error", "-c", LOST, redis_server.url]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    run = run_program(LOST, redis_server.url)
     assert run.stdout == "GRANTED\n", run.stderr

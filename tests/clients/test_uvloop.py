@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 from inferencesh.local import ToolCall
-from tests.command_line import LIMIT, ROOT, environment
+from tests.command_line import address, run_program
 from tests.faults.server import FaultServer
 from tests.support import Served
 from tests.uploads.storage import Storage, service
@@ -44,11 +41,8 @@ uvloop.run(main())
 
 
 def run(program: str, *arguments: str, **variables: str) -> str:
-    """Run a program with warnings as errors, and return what it prints."""
-    command = [sys.executable, "-W", "error", "-c", program, *arguments]
-    done = subprocess.run(
-        command, env=environment(variables), cwd=ROOT, capture_output=True, text=True, timeout=LIMIT, check=False
-    )
+    """Run a program that must write nothing to stderr, and return what it prints."""
+    done = run_program(program, *arguments, **variables)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
@@ -63,6 +57,6 @@ def test_a_file_is_sent_once() -> None:
 def test_a_turn_calls_its_tool() -> None:
     """And is streamed; nothing is left open at its end, of which a warning would tell."""
     with Served([ToolCall("multiply", {"a": 6, "b": 7})], ["It is ", "42."]) as served:
-        address = {"INFERENCE_BASE_URL": served.runtime.base_url, "INFERENCE_API_KEY": served.runtime.api_key}
-        assert run(TURN, **address).split("\n")[-2] == "It is 42."
+        variables = address(served.runtime.base_url, served.runtime.api_key)
+        assert run(TURN, **variables).split("\n")[-2] == "It is 42."
         assert served.script.asked[1].messages[-1].text == "42"

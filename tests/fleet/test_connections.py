@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
 import pytest
 
-from tests.chaos.processes import ROOT
+from tests.command_line import ROOT, run_program
 from tests.redis_server import RedisServer
 
 from .processes import EXAMPLE
@@ -84,24 +82,13 @@ import sys
 
 import uvloop
 from connections import create_client
-from redis.asyncio.connection import AbstractConnection
-
-send = AbstractConnection.send_packed_command
-
-
-async def send_too_late(self, *arguments, **options):
-    AbstractConnection.send_packed_command = send
-    transport = self._writer.transport
-    transport.abort()
-    while "closed=True" not in repr(transport):
-        await asyncio.sleep(0)
-    await send(self, *arguments, **options)
+from tests.redis_server import lose_before_next_command
 
 
 async def main():
     async with create_client(sys.argv[1]) as redis:
         await redis.ping()
-        AbstractConnection.send_packed_command = send_too_late
+        lose_before_next_command()
         print(await redis.ping())
 
 
@@ -126,7 +113,5 @@ def test_a_command_is_repeated_if_uvloop_reports_a_lost_connection(redis_server:
 
 def output(program: str, server: RedisServer) -> str:
     """Return the output of a program that can import the modules of the example."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(EXAMPLE), str(ROOT)])}
-    command = [sys.executable, "-W", "error", "-c", program, server.url]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=50, check=False)
+    run = run_program(program, server.url, PYTHONPATH=os.pathsep.join([str(EXAMPLE), str(ROOT)]))
     return run.stdout or run.stderr
