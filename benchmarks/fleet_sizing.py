@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -325,9 +325,9 @@ def main(arguments: Sequence[str] | None = None) -> str:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fleet_sizing", description=__doc__)
     parser.add_argument("--chats", default=",".join(map(str, CHATS)), help="numbers of concurrent chats")
     parser.add_argument("--figures", type=Path, default=RESULTS, help="the results file of benchmarks.fleet")
-    about: Callable[[Any], str] = lambda field: f"{field.metadata['help']} (%(default)s)"  # noqa: E731 - used once, below
     for field in attrs.fields(Assumptions):
-        parser.add_argument(_flag(field.name), type=float, default=field.default, metavar="N", help=about(field))
+        about = f"{field.metadata['help']} (%(default)s)"
+        parser.add_argument(_flag(field.name), type=float, default=field.default, metavar="N", help=about)
     for field in attrs.fields(Costs):
         help_ = f"{field.metadata['help']} (as measured)"
         parser.add_argument(_flag(f"cost_{field.name}"), type=float, default=None, metavar="N", help=help_)
