@@ -6,6 +6,7 @@ security policy fails the test.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -142,10 +143,10 @@ def opened(chromium: Browser) -> Opened:
 
     @asynccontextmanager
     async def opening(
-        model: Model, *, context: dict[str, Any] | None = None, pace: float = 0.0
+        model: Model, *, context: dict[str, Any] | None = None, pace: float = 0.0, **options: Any
     ) -> AsyncIterator[tuple[LocalRuntime, Page]]:
         async with (
-            LocalRuntime(model=model, playground="loopback", pace=pace) as runtime,
+            LocalRuntime(model=model, playground="loopback", pace=pace, **options) as runtime,
             watched(chromium, runtime.base_url, **(context or {})) as page,
         ):
             await page.goto(runtime.base_url)
@@ -353,6 +354,51 @@ async def test_every_form_of_the_wire_is_understood(
         model.let_on()
         await expect(page.locator(".assistant strong")).to_have_text("three")
         await expect(page.locator(".user")).to_have_text("Count")
+
+
+async def test_an_answer_that_is_late_does_not_replace_what_the_stream_has_brought(opened: Opened) -> None:
+    """The answer to a message shows its reply as it was at first; meanwhile deltas have brought text."""
+    model = GatedModel([Text("One "), Text("two.")])
+    async with opened(model, updates="deltas") as (_, page):
+        shown = asyncio.Event()
+
+        async def answer_late(route: Route) -> None:
+            answer = await route.fetch()
+            await shown.wait()
+            await route.fulfill(response=answer)
+
+        await page.route("**/agents/run", answer_late)
+        await say(page, "Count")
+        model.let_on()
+        await expect(page.locator(".assistant .text")).to_have_text("One")
+        async with page.expect_response("**/agents/run"):
+            shown.set()
+        await expect(page.get_by_role("textbox", name="Message", exact=True)).to_have_value("")
+        await expect(page.locator(".assistant .text")).to_have_text("One")
+        model.let_on()
+        await expect(page.locator(".assistant .text")).to_have_text("One two.")
+
+
+async def test_text_that_was_read_and_streamed_is_shown_once(opened: Opened) -> None:
+    """The stream is open before the messages are read, so both contain what was written in between."""
+    model = GatedModel([Text("One "), Text("two "), Text("three.")])
+    async with opened(model, updates="deltas", replay=False) as (_, page):
+        await say(page, "Count")
+        model.let_on()
+        await expect(page.locator(".assistant .text")).to_have_text("One")
+
+        async def read_late(route: Route) -> None:
+            model.let_on()
+            answer = await route.fetch()
+            while "two" not in await answer.text():
+                answer = await route.fetch()
+            await route.fulfill(response=answer)
+
+        await page.route("**/messages?*", read_late, times=1)
+        await page.reload()
+        await expect(page.locator(".assistant .text")).to_have_text("One two")
+        model.let_on()
+        await expect(page.locator(".assistant .text")).to_have_text("One two three.")
 
 
 async def test_a_message_waits_in_the_queue_and_can_be_taken_back(opened: Opened) -> None:

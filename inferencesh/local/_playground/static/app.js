@@ -145,6 +145,7 @@ async function follow(id, opened) {
         if (control.signal.aborted) return;
         failures = 0;
         if (event.event === "opened") {
+          conversation.reconnected();
           connected(true);
           opened();
           await readMessages(id, control.signal);
@@ -190,7 +191,7 @@ function rereadSoon() {
 }
 
 function showMessage(message) {
-  for (const id of conversation.put(message)) draw(id);
+  for (const id of conversation.fill(message)) draw(id);
 }
 
 function draw(id) {

@@ -22,12 +22,19 @@ export class Conversation {
   runs = new Map();
   times = new Map(); // run id -> {began, first, ended, pieces}
   current = null; // the id of the newest run
+  #streamed = new Set(); // ids of the messages that the open stream has brought whole, and so brings all changes of
+
+  /** Notes a new stream: changes may have been missed, so no delta can be used before it has brought the message whole. */
+  reconnected() {
+    this.#streamed.clear();
+  }
 
   /** Takes in an event and returns the ids of the messages that changed; `stale` asks for the messages to be read. */
   take({ event, data }) {
     const none = { changed: [], stale: false };
     if (!data || typeof data !== "object") return none;
     if (event === "chats" && typeof data.id === "string") {
+      if (this.chat && String(this.chat.updated_at) > String(data.updated_at)) return none;
       this.chat = { ...this.chat, ...data };
       if (data.active_run?.id) this.#takeRun(data.active_run);
       const changed = [...this.messages.values()].filter((message) => message.tool_invocations.length).map((message) => message.id);
@@ -38,16 +45,27 @@ export class Conversation {
       const last = this.last("assistant", { runId: data.id });
       return { changed: last ? [last.id] : [], stale: false };
     }
-    if (event === "chat_messages" && typeof data.id === "string") return { changed: this.put(data), stale: false };
+    if (event === "chat_messages" && typeof data.id === "string") {
+      this.#streamed.add(data.id);
+      return { changed: this.#put(data), stale: false };
+    }
     if (event === "delta" && typeof data.resource_id === "string") return this.#takeDelta(data);
     return none;
   }
 
-  /** Puts a message in place; an older state does not replace a newer one. */
-  put(raw) {
-    const message = cleaned(raw);
+  /**
+   * Takes in a message of the answer to a request, and returns the ids of the messages that changed.
+   *
+   * It may be older than what the stream has brought, or contain deltas that are still to come: the stream decides.
+   */
+  fill(message) {
     const known = this.messages.get(message.id);
-    if (known && String(known.updated_at) > String(message.updated_at)) return [];
+    if (this.#streamed.has(message.id) || String(known?.updated_at ?? "") > String(message.updated_at)) return [];
+    return this.#put(message);
+  }
+
+  #put(raw) {
+    const message = cleaned(raw);
     this.messages.set(message.id, message);
     const written = new Set(message.content.flatMap((block) => block.tool_calls.map((call) => call.id)));
     const drafts = this.drafts.get(message.id);
@@ -100,7 +118,7 @@ export class Conversation {
 
   #takeDelta(data) {
     const message = this.messages.get(data.resource_id);
-    if (!message) return { changed: [], stale: true };
+    if (!message || !this.#streamed.has(message.id)) return { changed: [], stale: true };
     const delta = data.delta && typeof data.delta === "object" ? data.delta : {};
     const times = this.#timesOf(message.agent_run_id);
     times.first ??= performance.now();
