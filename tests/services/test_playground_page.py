@@ -162,6 +162,19 @@ async def say(page: Page, text: str) -> None:
     await page.keyboard.press("Enter")
 
 
+async def hold_next_answer(page: Page, address: str) -> asyncio.Event:
+    """Hold the answer to the next request until the event that is returned is set."""
+    released = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        answer = await route.fetch()
+        await released.wait()
+        await route.fulfill(response=answer)
+
+    await page.route(address, hold, times=1)
+    return released
+
+
 async def use_agent(page: Page, config: str) -> None:
     """Set the agent of the next chat through the editor."""
     await page.get_by_role("button", name="Inspect", exact=True).click()
@@ -360,14 +373,7 @@ async def test_an_answer_that_is_late_does_not_replace_what_the_stream_has_broug
     """The answer to a message shows its reply as it was at first; meanwhile deltas have brought text."""
     model = GatedModel([Text("One "), Text("two.")])
     async with opened(model, updates="deltas") as (_, page):
-        shown = asyncio.Event()
-
-        async def answer_late(route: Route) -> None:
-            answer = await route.fetch()
-            await shown.wait()
-            await route.fulfill(response=answer)
-
-        await page.route("**/agents/run", answer_late)
+        shown = await hold_next_answer(page, "**/agents/run")
         await say(page, "Count")
         model.let_on()
         await expect(page.locator(".assistant .text")).to_have_text("One")
@@ -399,6 +405,40 @@ async def test_text_that_was_read_and_streamed_is_shown_once(opened: Opened) -> 
         await expect(page.locator(".assistant .text")).to_have_text("One two")
         model.let_on()
         await expect(page.locator(".assistant .text")).to_have_text("One two three.")
+
+
+async def test_two_messages_in_quick_succession_begin_one_chat(opened: Opened) -> None:
+    """The second is sent before the runtime has answered that there is a chat."""
+    async with opened(Answers([Text("Yes.")])) as (_, page):
+        both = await hold_next_answer(page, "**/chats")
+        await say(page, "First")
+        await say(page, "Second")
+        both.set()
+        await expect(page.locator(".user")).to_have_text(["First", "Second"])
+        await expect(page.locator(".assistant .text")).to_have_text(["Yes.", "Yes."])
+        await page.get_by_role("button", name="New chat").click()
+        await expect(page.locator("#chat-list li")).to_have_count(1)
+
+
+async def test_what_is_answered_after_another_chat_was_opened_is_not_shown_there(opened: Opened) -> None:
+    """Nor does the page go back to the chat that a message has begun meanwhile, or send a message to another one."""
+    async with opened(Answers([Text("Yes.")])) as (_, page):
+        await say(page, "In one chat")
+        await expect(page.locator(".assistant .text")).to_have_text("Yes.")
+        one = page.locator("#chat-list").get_by_role("button", name="In one chat", exact=True)
+        await expect(one).to_be_visible()
+        for held in ("**/chats", "**/agents/run"):
+            await page.get_by_role("button", name="New chat").click()
+            moved = await hold_next_answer(page, held)
+            async with page.expect_response("**/agents/run"):
+                await say(page, "In another")
+                await one.click()
+                await expect(page.locator(".user")).to_have_text("In one chat")
+                moved.set()
+            await expect(page.locator("#title")).to_have_text("In one chat")
+            await expect(page.locator(".user")).to_have_text("In one chat")
+        await expect(page.locator("#chat-list li")).to_have_count(3)
+        await expect(page.locator(".user")).to_have_text("In one chat")
 
 
 async def test_a_message_waits_in_the_queue_and_can_be_taken_back(opened: Opened) -> None:

@@ -40,6 +40,7 @@ const KEPT = "inferencesh-agent"; // in the tab's session storage: it is gone wi
 export class AgentEditor {
   #applied = PRESETS["Plain assistant"];
   #unsent = false;
+  #opened = 0; // how many chats have been opened or begun: answers that belong to an earlier one are dropped
 
   constructor() {
     byId("preset").append(element("option", { value: "", text: "Begin with an example …" }), ...Object.keys(PRESETS).map((name) => element("option", { value: name, text: name })));
@@ -83,6 +84,7 @@ export class AgentEditor {
 
   /** Shows the configuration for a new chat: the one applied last. */
   startNew() {
+    this.#opened += 1;
     const kept = sessionStorage.getItem(KEPT);
     if (kept && jsonProblem(kept) === null) this.#applied = JSON.parse(kept);
     this.#unsent = false;
@@ -92,14 +94,16 @@ export class AgentEditor {
 
   /** Shows the agent of a chat. */
   async open(chatId) {
+    const opened = (this.#opened += 1);
     try {
       const config = await call("POST", "/playground/chat-agent", { chat_id: chatId });
+      if (opened !== this.#opened) return;
       this.#applied = config;
       this.#unsent = false;
       this.#show(config);
       this.#say(OF_CHAT);
     } catch (error) {
-      this.#say(error.message, true);
+      if (opened === this.#opened) this.#say(error.message, true);
     }
   }
 

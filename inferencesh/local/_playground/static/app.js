@@ -82,22 +82,35 @@ const composer = new Composer(async (text, attachments) => {
 
 // -- talking to the runtime --------------------------------------------------------------------------------------------
 
+// People may open another chat while the runtime is answering: what belongs to a chat is sent to and shown in that one.
 async function post(text, attachments = []) {
   const input = { text, ...(attachments.length ? { attachments } : {}) };
   const unsent = agents.takeUnsent();
+  let id = chatId;
   let posted;
   try {
-    if (!chatId) await open(String((await call("POST", "/chats", { agent_config: agents.config })).id), { created: true });
-    posted = await call("POST", "/agents/run", { chat_id: chatId, ...(unsent ? { agent_config: unsent } : {}), input });
+    id ??= await begun(conversation);
+    posted = await call("POST", "/agents/run", { chat_id: id, ...(unsent ? { agent_config: unsent } : {}), input });
   } catch (error) {
-    if (unsent) agents.putBack();
+    if (unsent && id === chatId) agents.putBack();
     throw error;
   }
   showMessage(posted.user_message);
   if (posted.assistant_message) showMessage(posted.assistant_message);
-  scrollToEnd();
+  if (id === chatId) scrollToEnd();
   chats.soon();
   return true;
+}
+
+// Creates and opens the chat of a new conversation; two messages in quick succession create one chat.
+function begun(started) {
+  const create = async () => {
+    const id = String((await call("POST", "/chats", { agent_config: agents.config })).id);
+    if (conversation === started) await open(id, { created: true });
+    return id;
+  };
+  started.beginning ??= create().finally(() => (started.beginning = null));
+  return started.beginning;
 }
 
 function again(message) {
@@ -191,6 +204,7 @@ function rereadSoon() {
 }
 
 function showMessage(message) {
+  if (message.chat_id !== chatId) return;
   for (const id of conversation.fill(message)) draw(id);
 }
 

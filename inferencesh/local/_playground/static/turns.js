@@ -18,6 +18,7 @@ export const textOfMessage = (message) => (message?.content ?? []).map((block) =
 export class Conversation {
   messages = new Map();
   chat = null;
+  beginning = null; // the promise of the chat's id while the chat is created
   drafts = new Map(); // message id -> calls that are still being written
   runs = new Map();
   times = new Map(); // run id -> {began, first, ended, pieces}
