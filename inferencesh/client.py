@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, TypeVar, Unpack, overload
 
 from ._http.retry import RetryPolicy
@@ -591,17 +592,20 @@ class AsyncInference(_ClientNames):
             You said: "Hello". ...
             ```
         """
-        try:
-            await self._transport.aclose()
-            for runner in self._agent_options.runners:
-                await runner.aclose()
-            await self._agent_options.leases.aclose()
-        finally:
+        async with AsyncExitStack() as closing:  # last in, first out, and all of it even if this task is cancelled
             if self._runtime is not None:
                 from ._loops.invoke import start_in_thread
 
                 # Begun even if this task has been cancelled: a handler that closes the client ends with its own turn.
-                await start_in_thread(self._runtime.stop)
+                closing.push_async_callback(start_in_thread, self._runtime.stop)
+            closing.push_async_callback(self._agent_options.leases.aclose)
+            closing.push_async_callback(self._close_runners)
+            closing.push_async_callback(self._transport.aclose)
+
+    async def _close_runners(self) -> None:
+        async with AsyncExitStack() as closing:
+            for runner in self._agent_options.runners:
+                closing.push_async_callback(runner.aclose)
 
     async def __aenter__(self) -> Self:
         try:

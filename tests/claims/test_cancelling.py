@@ -218,6 +218,28 @@ async def test_what_is_closed_in_the_middle_leaves_the_turn_to_others(serve: Ser
     assert at > 12  # steps of at least a message, a turn and a call
 
 
+async def test_a_client_whose_closing_is_cancelled_leaves_its_turns_to_others(serve: Serve) -> None:
+    """At whichever step of the event loop; the turn is one that nobody reads at the moment."""
+    at, reached = 0, True
+    while reached:
+        at += 1
+        gate = Gate()
+        served = serve(["A ", gate, "bird."])
+        async with two_workers(served, 0) as (one, two, claims):
+            stream = one.agent({"name": "librarian"}).send_message("Hi", stream=True)
+            assert (await anext(stream)).text == "A "
+            closing = asyncio.create_task(one.aclose())
+            for _ in range(at):
+                await asyncio.sleep(0)
+            reached = closing.cancel()
+            await asyncio.wait({closing})
+            assert await claims_left(claims) == [], at
+            gate.open()
+            message = await two.agent({"name": "librarian"}, chat_id=stream.chat_id).take_over(wait=0).get_final_message()
+            assert message.text == "A bird.", at
+    assert at > 2
+
+
 @pytest.mark.parametrize("where", ["in a tool", "in the reply"])
 def test_an_event_loop_that_ends_while_a_turn_is_left_gives_no_warning(
     serve: Serve, where: str, caplog: pytest.LogCaptureFixture
