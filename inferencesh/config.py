@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import random
 import re
 import sys
 import warnings
@@ -142,8 +141,17 @@ class Backoff:
     maximum: float = 8.0
     jitter: float = 0.5
 
-    def delay(self, attempt: int, chance: Callable[[], float] = random.random) -> float:
-        """Return the delay in seconds before retry ``attempt``, counted from 0."""
+    def delay(self, attempt: int, chance: Callable[[], float] | None = None) -> float:
+        """Return the delay in seconds before retry ``attempt``, counted from 0.
+
+        Args:
+            attempt: The number of the retry.
+            chance: Returns a number from 0 to 1, ``random.random`` by default.
+        """
+        if chance is None:
+            import random  # here, because it takes a millisecond and most programs need no retry
+
+            chance = random.random
         whole = min(self.maximum, self.initial * self.factor ** min(attempt, 64))
         return whole * (1.0 - self.jitter * chance())
 

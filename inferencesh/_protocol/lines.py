@@ -90,13 +90,21 @@ class DeltaLines:
         self._tail, self._seq = tail, seq
         return index
 
-    def learn(self, line: bytes, data: Mapping[str, Any]) -> None:
+    def learn(self, line: bytes, data: Mapping[str, Any]) -> bool:
         """Learn the form of a delta's line that had to be decoded.
 
         Args:
             line: The line.
             data: The event's data.
+
+        Returns:
+            Whether such lines are recognized from now on, and were not before.
         """
+        known = self.known
+        self._learn(line, data)
+        return self.known and not known
+
+    def _learn(self, line: bytes, data: Mapping[str, Any]) -> None:
         message_id, seq, delta = data.get("resource_id"), data.get("seq"), data.get("delta")
         text = delta.get("response") if isinstance(delta, dict) and len(delta) == 1 else None
         if isinstance(text, str) and text.isprintable() and isinstance(message_id, str) and data.keys() <= _DELTA_KEYS:
@@ -202,6 +210,11 @@ class LineGrowth:
             added = text_added(form_before, form)
             if added:
                 self._compare(line_before, line, added)
+
+    def forget(self) -> None:
+        """Discard the first line of a message that grows by deltas; if it grows as a whole too, the next is learned."""
+        if self.frame is None:
+            self._line, self._form = b"", None
 
     def _compare(self, before: bytes, line: bytes, added: str) -> None:
         """Learn the frame from two lines, the second of which adds ``added`` to the text."""

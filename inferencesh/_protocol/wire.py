@@ -79,8 +79,11 @@ class LineSplitter:
         Raises:
             UnreadableError: A line is longer than the limit.
         """
-        lines = io.BytesIO(data).readlines()  # three to ten times as fast as ``split``
-        rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+        if b"\n" in data:
+            lines = io.BytesIO(data).readlines()  # three to ten times as fast as ``split``
+            rest = b"" if lines[-1].endswith(b"\n") else lines.pop()
+        else:
+            lines, rest = [], data
         longest = self._size + len(data)
         if lines and self._parts:
             lines[0] = b"".join((*self._parts, lines[0]))
@@ -178,7 +181,8 @@ class NDJSONDecoder(EventDecoder):
             if event is not None:
                 events.append(event)
                 if event["event"] == "delta":
-                    deltas.learn(line, event["data"])
+                    if deltas.learn(line, event["data"]):
+                        growth.forget()
                 elif event["event"] == "chat_messages" and not event.get("fields"):
                     growth.learn(line, event["data"])
         self._offset += sum(map(len, lines))

@@ -235,7 +235,9 @@ async def test_a_client_whose_closing_is_cancelled_leaves_its_turns_to_others(se
             await asyncio.wait({closing})
             assert await claims_left(claims) == [], at
             gate.open()
-            message = await two.agent({"name": "librarian"}, chat_id=stream.chat_id).take_over(wait=0).get_final_message()
+            message = (
+                await two.agent({"name": "librarian"}, chat_id=stream.chat_id).take_over(wait=0).get_final_message()
+            )
             assert message.text == "A bird.", at
     assert at > 2
 
