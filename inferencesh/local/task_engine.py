@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from inferencesh._loops.threads import call_on
-from inferencesh._text import decode_json, encode_json
+from inferencesh._text import decode_json, encode_json, whole_characters
 from inferencesh._types.encoding import dump_json
-from inferencesh.errors import exception_text
+from inferencesh.errors import exception_text, typed_text
 
 from .apps import OutputFile, Progress, TaskContext
 from .files import PART, StoredFile
@@ -181,6 +181,8 @@ class TaskEngine:
             self._end(task, TaskState.CANCELLED, "The task was cancelled.")
             if self._closed:
                 raise
+        except SystemExit as error:  # of a program that was made an app; the runtime goes on
+            self._end(task, TaskState.FAILED, f"The app ended its program ({typed_text(error)}).")
         except Exception as error:
             _logger.info("The app %s failed.", task.app, exc_info=True)
             self._end(task, TaskState.FAILED, exception_text(error) or type(error).__name__)
@@ -266,7 +268,7 @@ class TaskEngine:
     def _end(self, task: StoredTask, state: TaskState, error: str | None) -> None:
         if task.settled:
             return
-        task.error, task.queue_position = error, None
+        task.error, task.queue_position = None if error is None else whole_characters(error), None
         task.advance(state)
         if not self._closed:
             self._store.publish(task)

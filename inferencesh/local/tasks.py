@@ -11,6 +11,8 @@ from typing import Any, Literal
 import attrs
 import orjson
 
+from inferencesh._text import whole_characters
+
 from .errors import ProblemError, not_found
 from .feed import Feed
 from .files import CONTENT_PATH
@@ -91,7 +93,7 @@ class StoredTask(Published):
     def add_log(self, line: str) -> None:
         """Add a line to the log."""
         self.log_started = self.log_started or now()
-        self.log += line.rstrip("\n") + "\n"
+        self.log += whole_characters(line).rstrip("\n") + "\n"
         self.touch()
 
     def move_files(self, origin: str) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import datetime
+import decimal
 import enum
 import json
 import struct
+import sys
 import zlib
 from collections.abc import AsyncIterator, Generator
 from pathlib import Path
@@ -94,6 +96,11 @@ def untyped(a, b=2):  # type: ignore[no-untyped-def]
     return {"a": a, "b": b}
 
 
+async def log_number(context: TaskContext) -> None:
+    """Logs what is no text."""
+    context.log(5)  # type: ignore[arg-type]
+
+
 APPS: Any = {
     "t/sync": sync_app,
     "t/async": async_app,
@@ -105,6 +112,11 @@ APPS: Any = {
     "t/file": lambda: [OutputFile(b"content", "f.txt", "text/plain"), b"bytes"],
     "t/odd": lambda: object(),
     "t/exit": lambda: (_ for _ in ()).throw(SystemError()),
+    "t/stop": lambda: next(iter([])),
+    "t/leave": lambda: sys.exit(3),
+    "t/log-number": log_number,
+    "t/text-as-file": lambda: {"report": OutputFile("text", "report.txt")},  # type: ignore[arg-type]
+    "t/odd-type": lambda: {"report": OutputFile(b"text", "report.txt", "text/plain\r\nX-Evil: 1")},
 }
 
 
@@ -194,6 +206,7 @@ async def test_an_input_that_does_not_fit_is_refused_with_each_field(app: str, v
         ({"app": "t/sync", "session": "nothing", "input": {"text": ""}}, 404),
         ({"app": "t/sync", "session": "new", "session_timeout": 0, "input": {"text": ""}}, 422),
         ({"app": "t/sync", "run_at": "tomorrow", "input": {"text": ""}}, 422),
+        ({"app": "t/sync", "run_at": "9999-12-31T23:59:59-01:00", "input": {"text": ""}}, 422),
         ({"app": 5}, 422),
     ],
 )
@@ -238,7 +251,18 @@ async def test_a_hint_without_a_schema_is_refused_when_it_is_registered() -> Non
         LocalRuntime(apps={"a/odd": odd})
 
 
-@pytest.mark.parametrize(("app", "error"), [("t/odd", "An app gives out JSON values"), ("t/exit", "SystemError")])
+@pytest.mark.parametrize(
+    ("app", "error"),
+    [
+        ("t/odd", "An app gives out JSON values"),
+        ("t/exit", "SystemError"),
+        ("t/stop", "StopIteration"),
+        ("t/leave", "SystemExit"),
+        ("t/log-number", "A line of a log is a str, not 5"),
+        ("t/text-as-file", "The content of an OutputFile is bytes, not str"),
+        ("t/odd-type", "is no MIME type"),
+    ],
+)
 async def test_an_app_that_fails_fails_its_task(app: str, error: str) -> None:
     """The runtime goes on."""
     async with calling(apps=APPS) as caller:
@@ -246,6 +270,52 @@ async def test_an_app_that_fails_fails_its_task(app: str, error: str) -> None:
         assert task["status"] == 11
         assert error in task["error"]
         assert (await run(caller, "t/several:one"))["output"] == 1
+
+
+def half_a_character_in_the_log(context: TaskContext) -> int:
+    """Logs a file name that is no UTF-8."""
+    context.log("read \udcff.txt")
+    return 1
+
+
+def half_a_character_in_the_error() -> None:
+    """Fails with a file name that is no UTF-8."""
+    raise ValueError("cannot read \udcff.txt")
+
+
+def half_a_character_in_a_name() -> OutputFile:
+    """Names a file so."""
+    return OutputFile(b"content", "\udcff.txt")
+
+
+@pytest.mark.parametrize(
+    ("app", "where"),
+    [
+        (half_a_character_in_the_log, lambda task: task["logs"][0]["content"]),
+        (half_a_character_in_the_error, lambda task: task["error"]),
+        (half_a_character_in_a_name, lambda task: task["output"]["filename"]),
+    ],
+)
+async def test_text_that_is_no_unicode_harms_nothing(app: Any, where: Any, tmp_path: Path) -> None:
+    """Names of files may hold bytes that are no UTF-8; neither an answer nor the database can hold them."""
+    async with calling(apps={"t/half": app}, db=tmp_path / "local.db") as caller:
+        task = await run(caller, "t/half")
+        assert "\ufffd.txt" in where(task)
+        assert (await caller.post("/tasks/list"))["items"][0]["id"] == task["id"]
+        assert isinstance((await caller.post("/files/list"))["items"], list)
+    async with calling(apps={"t/half": app}, db=tmp_path / "local.db") as caller:
+        assert where(await caller.get(f"/tasks/{task['id']}")) == where(task)
+
+
+async def test_progress_may_be_any_kind_of_number() -> None:
+    """As numpy and Decimal have them."""
+
+    async def half(context: TaskContext) -> None:
+        context.progress(decimal.Decimal("0.5"))  # type: ignore[arg-type]
+        raise ValueError("only half of it")
+
+    async with calling(apps={"t/half": half}) as caller:
+        assert (await run(caller, "t/half"))["progress"] == 0.5
 
 
 class Colour(enum.Enum):

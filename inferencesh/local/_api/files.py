@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -11,7 +10,7 @@ import attrs
 from aiohttp import web
 
 from inferencesh.local.errors import ProblemError, invalid
-from inferencesh.local.files import CONTENT_PATH, PART, UPLOAD_PATH, StoredFile
+from inferencesh.local.files import CONTENT_PATH, PART, UPLOAD_PATH, StoredFile, is_media_type
 from inferencesh.local.records import new_id
 
 from .fields import read_body
@@ -31,7 +30,6 @@ __all__ = ["FileApi"]
 _logger = logging.getLogger("inferencesh.local")
 
 _UNKNOWN_TYPE = "application/octet-stream"
-_CONTENT_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+( *;[ -~]*)?", re.ASCII)
 
 
 @attrs.define
@@ -219,7 +217,7 @@ def _read_file(fields: Fields, category: str, limit: int) -> StoredFile:
         raise invalid(fields.path("uri"), "must be empty or left out: the runtime gives a file its address.")
     fields.require("content_type")
     content_type = fields.text("content_type") or ""
-    if not _CONTENT_TYPE.fullmatch(content_type):
+    if not is_media_type(content_type):
         raise invalid(fields.path("content_type"), "must be a MIME type, such as image/png.")
     size = fields.count("size") or 0
     if size < 0:
