@@ -20,7 +20,7 @@ from inferencesh.errors import exception_text, typed_text
 
 from .apps import OutputFile, Progress, TaskContext
 from .files import PART, StoredFile
-from .records import new_id, now
+from .records import new_id, now, timestamp
 from .tasks import DEFAULT_IDLE, StoredSession, StoredTask, TaskState
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class TaskEngine:
             origin=new.origin,
             session_id=session.id if session is not None else None,
             session_timeout=session.idle_timeout if session is not None else None,
-            run_at=new.run_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ") if new.run_at is not None else None,
+            run_at=timestamp(new.run_at) if new.run_at is not None else None,
             input_files=[file.id for file in new.files.values()],
         )
         task.note_event()

@@ -16,7 +16,7 @@ from inferencesh._text import whole_characters
 from .errors import ProblemError, not_found
 from .feed import Feed
 from .files import CONTENT_PATH
-from .records import Published, Record, Recorder, Wire, now
+from .records import Published, Record, Recorder, Wire, now, timestamp
 
 __all__ = ["DEFAULT_IDLE", "StoredSession", "StoredTask", "TaskState", "TaskStore"]
 
@@ -206,14 +206,13 @@ class StoredSession(Record):
 
     def wire(self) -> Wire:
         """Return the session in wire form."""
-        expires = datetime.fromtimestamp(self.deadline, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         return {
             **self.base(),
             "worker_id": f"local-{self.id[:8]}",
             "app_id": self.app,
             "app_version_id": "",
             "status": self.status,
-            "expires_at": expires,
+            "expires_at": timestamp(datetime.fromtimestamp(self.deadline, UTC)),
             "ended_at": self.ended_at,
             "task_id": self.task_id,
             "call_count": self.call_count,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, tzinfo
+from typing import Self
 from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
 
+from inferencesh.local import records
 from inferencesh.local.files import PART
 
 from .caller import Caller, Json, calling
@@ -242,6 +245,25 @@ async def test_an_upload_that_breaks_off_is_no_upload() -> None:
         await writer.wait_closed()
         assert (await fetch(record["uri"]))[0] == 404
         assert await put(record["upload_url"], PNG) == (200, {})
+
+
+async def test_the_order_of_files_does_not_depend_on_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some clocks are coarse, and any can be set back; what came later is newer all the same."""
+    times = [datetime(2026, 1, 1, hour, tzinfo=UTC) for hour in (4, 4, 4, 4, 3, 2, 1)]
+
+    class Clock(datetime):
+        """A clock that stands still, and then goes back."""
+
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return times.pop(0) if len(times) > 1 else times[0]  # type: ignore[return-value]
+
+    monkeypatch.setattr(records, "datetime", Clock)
+    async with calling() as caller:
+        made = [(await announce(caller))[0] for _ in range(8)]
+        page = await caller.post("/files/list")
+        assert [each["id"] for each in page["items"]] == [each["id"] for each in reversed(made)]
+        assert sorted({each["created_at"] for each in made}) == [each["created_at"] for each in made]
 
 
 async def test_files_are_listed_newest_first() -> None:
