@@ -255,7 +255,7 @@ async def test_the_order_of_files_does_not_depend_on_the_clock(monkeypatch: pyte
         """A clock that stands still, and then goes back."""
 
         @classmethod
-        def now(cls, tz: tzinfo | None = None) -> Self:
+        def now(cls, _tz: tzinfo | None = None) -> Self:
             return times.pop(0) if len(times) > 1 else times[0]  # type: ignore[return-value]
 
     monkeypatch.setattr(records, "datetime", Clock)

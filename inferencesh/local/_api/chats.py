@@ -15,6 +15,7 @@ from .bodies import AttachmentReader, NewChat, NewMessage, NewResult, RunRequest
 from .fields import read_body
 from .filters import read_filters, read_search
 from .forms import read_agent
+from .hosts import origin_of
 from .paging import MAX_PAGE, message_page, newest_page, page_wire, read_page_limit
 from .problems import Envelope, answer
 from .streams import bare_messages, choose_format, stream
@@ -202,7 +203,7 @@ class ChatApi:
         return self._answer(invocation.wire())
 
     def _attachments(self, request: web.Request) -> AttachmentReader:
-        return AttachmentReader(self._files, str(request.url.origin()))
+        return AttachmentReader(self._files, origin_of(request))
 
     def _chat(self, request: web.Request) -> StoredChat:
         return self._store.get(request.match_info["id"])

@@ -14,6 +14,7 @@ from inferencesh.local.files import CONTENT_PATH, PART, UPLOAD_PATH, StoredFile,
 from inferencesh.local.records import new_id
 
 from .fields import read_body
+from .hosts import origin_of
 from .paging import newest_page, page_wire, read_page_limit
 from .problems import KEYLESS_READ, KEYLESS_UPLOAD, answer
 
@@ -62,18 +63,18 @@ class FileApi:
         files = _read_announcement(await read_body(request), self._limit)
         for file in files:
             self._files.add(file)
-        return answer(self._envelope, [file.wire(_origin(request)) for file in files])
+        return answer(self._envelope, [file.wire(origin_of(request)) for file in files])
 
     async def list_files(self, request: web.Request) -> web.StreamResponse:
         """List the files, newest first."""
         wanted = await read_body(request)
         files, cursor = newest_page(self._files.all(), read_page_limit(wanted.count("limit")), wanted.text("cursor"))
-        return answer(self._envelope, page_wire([file.wire(_origin(request)) for file in files], cursor))
+        return answer(self._envelope, page_wire([file.wire(origin_of(request)) for file in files], cursor))
 
     async def get_file(self, request: web.Request) -> web.StreamResponse:
         """Return the details of a file."""
         file = self._files.get(request.match_info["id"])
-        return answer(self._envelope, file.wire(_origin(request)))
+        return answer(self._envelope, file.wire(origin_of(request)))
 
     async def delete_file(self, request: web.Request) -> web.StreamResponse:
         """Delete a file; messages that refer to it are not changed."""
@@ -181,11 +182,6 @@ def _headers(file: StoredFile) -> dict[str, str]:
     if file.filename:
         headers["Content-Disposition"] = f"inline; filename*=UTF-8''{quote(file.filename, safe='')}"
     return headers
-
-
-def _origin(request: web.Request) -> str:
-    """Return the base URL with which the client reaches the runtime, for the URLs of files."""
-    return str(request.url.origin())
 
 
 def _read_announcement(body: Fields, limit: int) -> list[StoredFile]:

@@ -18,6 +18,7 @@ from inferencesh.local.task_engine import NewTask
 from inferencesh.local.tasks import TaskState
 
 from .fields import read_body
+from .hosts import origin_of
 from .paging import newest_page, page_wire, read_page_limit
 from .problems import answer
 from .streams import bare_tasks, choose_format, stream
@@ -71,7 +72,7 @@ class TaskApi:
     async def run(self, request: web.Request) -> web.StreamResponse:
         """Create a task; with ``wait`` the response is its end, with ``stream`` a stream of its states."""
         body = await read_body(request)
-        new = self._read_task(body, str(request.url.origin()))
+        new = self._read_task(body, origin_of(request))
         if self._settings.observer is not None:
             sent = SentTask(new.app, new.function, copied(body.data.get("input")), copied(dict(body.data)))
             self._settings.observer(sent)
@@ -132,7 +133,7 @@ class TaskApi:
     async def list_files(self, request: web.Request) -> web.StreamResponse:
         """List the files of a task."""
         task = self._task(request)
-        origin = str(request.url.origin())
+        origin = origin_of(request)
         found = [_file_wire(role, file, origin) for role, file in self._files_of(task, _role(request))]
         return self._answer(found)
 
