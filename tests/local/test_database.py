@@ -400,6 +400,15 @@ def _foreign(db: Path) -> None:
     change(db, "CREATE TABLE birds (name TEXT)")
 
 
+def _broken_pages(db: Path) -> None:
+    content = db.read_bytes()
+    db.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+
+
+def _no_tables(db: Path) -> None:
+    change(db, "DROP TABLE records")
+
+
 def _later(db: Path) -> None:
     change(db, "PRAGMA user_version = 99")
 
@@ -429,6 +438,8 @@ def _missing_record(db: Path) -> None:
     [
         (_text, "not a database"),
         (_foreign, "another program"),
+        (_broken_pages, "image is malformed"),
+        (_no_tables, "no such table: records"),
         (_later, "later version"),
         (_unknown_kind, "unknown kind, 'dream'"),
         (_no_json, "is damaged"),
