@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, get_args
 
@@ -156,6 +157,7 @@ class LocalRuntime:
         self._task_api = TaskApi(self._tasks, self._task_engine, self._apps, self._files, settings)
         self._envelope: Envelope = envelope
         self._runner: web.AppRunner | None = None
+        self._changing = asyncio.Lock()  # held while it starts or closes
         self._closed = False
 
     def __repr__(self) -> str:
@@ -239,10 +241,13 @@ class LocalRuntime:
             OSError: The address cannot be used, for example because another server uses it.
             RuntimeError: The runtime was closed.
         """
-        if self._closed:
-            raise RuntimeError("The runtime was closed; make a new one.")
-        if self._runner is not None:
-            return
+        async with self._changing:
+            if self._closed:
+                raise RuntimeError("The runtime was closed; make a new one.")
+            if self._runner is None:
+                await self._start()
+
+    async def _start(self) -> None:
         storage = await self._open_storage()
         try:
             self._runner = await self._listen(storage)
@@ -259,25 +264,27 @@ class LocalRuntime:
 
     async def aclose(self) -> None:
         """Stop all runs, end all streams and stop listening. It may be called more than once."""
-        self._closed = True
-        runner, self._runner = self._runner, None
-        storage, self._storage = self._storage, None
-        try:
+        async with self._changing, AsyncExitStack() as closing:  # each step is made even if an earlier one is cancelled
+            self._closed = True
+            runner, self._runner = self._runner, None
+            storage, self._storage = self._storage, None
+            # The last step first.
+            if (close := getattr(self._model, "aclose", None)) is not None:
+                closing.push_async_callback(close)
             if storage is not None:
-                await storage.freeze()
-            await self._engine.aclose()  # ends the streams, for the end of which listening would wait
-            await self._task_engine.aclose()
+                closing.push_async_callback(storage.aclose)
+            closing.push_async_callback(self._end_work)  # that of messages which came meanwhile
             if runner is not None:
-                await _stop_listening(runner)
-            await self._engine.aclose()  # ends the runs of messages that came meanwhile
-            await self._task_engine.aclose()
+                closing.push_async_callback(_stop_listening, runner)
+            closing.push_async_callback(self._end_work)  # ends the streams, for the end of which listening would wait
+            if storage is not None:
+                closing.push_async_callback(storage.freeze)
+
+    async def _end_work(self) -> None:
+        try:
+            await self._engine.aclose()
         finally:
-            try:
-                if storage is not None:
-                    await storage.aclose()
-            finally:
-                if (close := getattr(self._model, "aclose", None)) is not None:
-                    await close()
+            await self._task_engine.aclose()
 
     async def _open_storage(self) -> Storage | None:
         if self._db is None:
