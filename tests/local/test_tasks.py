@@ -506,6 +506,39 @@ async def test_what_is_read_of_a_task() -> None:
         assert deleted == {"deleted": [each["id"] for each in files], "skipped": []}
 
 
+async def test_tasks_and_their_files_are_listed_as_filters_want() -> None:
+    """Like chats; a malformed filter is refused with its place."""
+    async with calling(apps=APPS) as caller:
+        await run(caller, "t/odd")
+        made = await run(caller, "t/file")
+        for path, field, value in (
+            ("/tasks/list", "status", 10),
+            ("/tasks/list", "app.name", "file"),
+            ("/files/list", "filename", "f.txt"),
+        ):
+            wanted: Json = {"filters": [{"field": field, "operator": "eq", "value": value}]}
+            (found,) = (await caller.post(path, wanted))["items"]
+            assert found["id"] in {made["id"], *(await files_of(caller, made["id"]))}
+            wanted["filters"][0]["operator"] = "is"
+            assert (await caller.ask("POST", path, wanted, status=422))["field"] == "filters[0].operator"
+
+
+async def files_of(caller: Caller, task_id: str) -> list[str]:
+    """The ids of a task's files."""
+    files: Any = await caller.get(f"/tasks/{task_id}/files")
+    return [file["id"] for file in files]
+
+
+async def test_a_request_that_is_refused_leaves_nothing() -> None:
+    """Neither a session nor what an observer would take for a task."""
+    seen: list[object] = []
+    async with calling(apps=APPS, observer=seen.append) as caller:
+        body = {"app": "t/several:one", "session": "new", "wait": "yes"}
+        assert (await caller.ask("POST", "/apps/run", body, status=422))["field"] == "wait"
+        assert (await caller.ask("GET", "/sessions"))["data"] == []
+        assert seen == []
+
+
 async def test_a_task_can_be_put_off() -> None:
     """Until ``run_at``."""
     async with calling() as caller:

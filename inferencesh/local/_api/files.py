@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -14,6 +15,7 @@ from inferencesh.local.files import CONTENT_PATH, PART, UPLOAD_PATH, StoredFile,
 from inferencesh.local.records import new_id
 
 from .fields import read_body
+from .filters import passes, read_filters
 from .hosts import origin_of
 from .paging import newest_page, page_wire, read_page_limit
 from .problems import KEYLESS_READ, KEYLESS_UPLOAD, answer
@@ -66,10 +68,15 @@ class FileApi:
         return answer(self._envelope, [file.wire(origin_of(request)) for file in files])
 
     async def list_files(self, request: web.Request) -> web.StreamResponse:
-        """List the files, newest first."""
-        wanted = await read_body(request)
-        files, cursor = newest_page(self._files.all(), read_page_limit(wanted.count("limit")), wanted.text("cursor"))
-        return answer(self._envelope, page_wire([file.wire(origin_of(request)) for file in files], cursor))
+        """List the files, newest first: those for which all filters hold."""
+        wanted, origin = await read_body(request), origin_of(request)
+        filters = read_filters(wanted)
+        files, cursor = newest_page(
+            (file for file in self._files.all() if passes(partial(file.wire, origin), filters)),
+            read_page_limit(wanted.count("limit")),
+            wanted.text("cursor"),
+        )
+        return answer(self._envelope, page_wire([file.wire(origin) for file in files], cursor))
 
     async def get_file(self, request: web.Request) -> web.StreamResponse:
         """Return the details of a file."""

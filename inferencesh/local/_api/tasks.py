@@ -18,6 +18,7 @@ from inferencesh.local.task_engine import NewTask
 from inferencesh.local.tasks import TaskState
 
 from .fields import read_body
+from .filters import passes, read_filters
 from .hosts import origin_of
 from .paging import newest_page, page_wire, read_page_limit
 from .problems import answer
@@ -73,10 +74,13 @@ class TaskApi:
         """Create a task; with ``wait`` the response is its end, with ``stream`` a stream of its states."""
         body = await read_body(request)
         new = self._read_task(body, origin_of(request))
+        waits, streams = body.flag("wait"), body.flag("stream")
         if self._settings.observer is not None:
             sent = SentTask(new.app, new.function, copied(body.data.get("input")), copied(dict(body.data)))
             self._settings.observer(sent)
-        waits, streams = body.flag("wait"), body.flag("stream")
+        if body.text("session") == "new":
+            session = self._engine.create_session(new.app, body.count("session_timeout"))
+            new = attrs.evolve(new, session=session)
         task = self._engine.submit(new)
         if streams:
             return await self._stream(request, task)
@@ -89,10 +93,14 @@ class TaskApi:
         return self._answer(task.result_wire())
 
     async def list_tasks(self, request: web.Request) -> web.StreamResponse:
-        """List the tasks, newest first. Filters are ignored."""
+        """List the tasks, newest first: those for which all filters hold."""
         wanted = await read_body(request)
-        limit, cursor = read_page_limit(wanted.count("limit")), wanted.text("cursor")
-        tasks, following = newest_page(self._store.tasks.values(), limit, cursor)
+        filters = read_filters(wanted)
+        tasks, following = newest_page(
+            (task for task in self._store.tasks.values() if passes(task.wire, filters)),
+            read_page_limit(wanted.count("limit")),
+            wanted.text("cursor"),
+        )
         return self._answer(page_wire([task.wire() for task in tasks], following))
 
     async def get_task(self, request: web.Request) -> web.StreamResponse:
@@ -172,7 +180,7 @@ class TaskApi:
     # -- requests
 
     def _read_task(self, body: Fields, origin: str) -> NewTask:
-        """Parse a request to run an app.
+        """Parse a request to run an app; a new session is not created yet.
 
         Raises:
             ProblemError: 404 for an unknown app, 410 for a session that is over, 412 for a wrong input, 422 otherwise.
@@ -190,8 +198,6 @@ class TaskApi:
         arguments = function.bind(value)
         files = self._uploaded(value, app, origin)
         run_at = _read_moment(body.text("run_at"))
-        if session_id == "new":
-            session = self._engine.create_session(app, idle)
         text = encode_json(value).decode()
         return NewTask(app, name, function, arguments, text, files, origin, session, run_at)
 
