@@ -55,7 +55,7 @@ class StoredTask(Published):
     origin: str = ""
     output: str | None = None
     error: str | None = None
-    status: int = TaskState.RECEIVED
+    status: TaskState = TaskState.RECEIVED
     progress: float | None = None
     log: str = ""
     log_started: str = ""
@@ -69,26 +69,21 @@ class StoredTask(Published):
     deleted: bool = False
 
     @property
-    def state(self) -> TaskState:
-        """The status."""
-        return TaskState(self.status)
-
-    @property
     def settled(self) -> bool:
         """Whether the status is final."""
-        return self.state in _FINAL
+        return self.status in _FINAL
 
     def advance(self, state: TaskState) -> None:
         """Change the status, unless it is final or not behind the new one, and note when."""
         if self.settled or state <= self.status:
             return
-        self.status = int(state)
+        self.status = state
         self.touch()
         self.note_event()
 
     def note_event(self) -> None:
         """Add the present status to the events."""
-        self.events.append({"status": self.status, "event_time": self.updated_at, "created_at": self.updated_at})
+        self.events.append({"status": int(self.status), "event_time": self.updated_at, "created_at": self.updated_at})
 
     def add_log(self, line: str) -> None:
         """Add a line to the log."""
@@ -110,7 +105,7 @@ class StoredTask(Published):
             "id": self.id,
             "short_id": self.id[:8],
             "status": self.status,
-            "status_text": self.state.name.lower(),
+            "status_text": self.status.name.lower(),
             "output": _fragment(self.output),
             "error": self.error,
             "session_id": self.session_id,
@@ -135,7 +130,7 @@ class StoredTask(Published):
             "graph_id": None,
             "is_featured": False,
             "status": self.status,
-            "status_text": self.state.name.lower(),
+            "status_text": self.status.name.lower(),
             "app_id": self.app,
             "app": {"id": self.app, "namespace": namespace, "name": name},
             "app_version_id": "",

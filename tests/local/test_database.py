@@ -368,6 +368,16 @@ async def test_a_disk_that_is_full_is_said_and_tried_again(
         assert [text_of(each) for each in await caller.messages(chat["id"])] == ["Hello", "One."]
 
 
+async def test_a_file_that_is_deleted_meanwhile_is_said(db: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What is written to it then is lost, though the operating system does not mind."""
+    async with calling(db=db) as caller:
+        chat = await caller.post("/chats", {"agent": "a/b"})
+        await asyncio.to_thread(db.unlink)
+        problem = await caller.ask("POST", f"/chats/{chat['id']}", {"name": "Lost"}, status=507)
+        assert f"{db} was deleted or replaced while it was in use; restart the runtime" in problem["detail"]
+        await caller.get(f"/chats/{chat['id']}")
+
+
 # -- files that cannot be used -----------------------------------------------------------------------------------------
 
 
@@ -433,6 +443,11 @@ def _missing_record(db: Path) -> None:
     change(db, "DELETE FROM records WHERE kind = 'run'")
 
 
+def _unknown_status(db: Path) -> None:
+    task = {"app": "a/b", "function": "run", "input": "{}", "status": 99, "created_at": "", "updated_at": ""}
+    change(db, "INSERT INTO records (id, kind, data) VALUES ('x', 'task', ?)", json.dumps({**task, "id": "x"}))
+
+
 @pytest.mark.parametrize(
     ("spoil", "complaint"),
     [
@@ -446,6 +461,7 @@ def _missing_record(db: Path) -> None:
         (_no_object, "is damaged"),
         (_missing_field, "is damaged"),
         (_missing_record, "is damaged"),
+        (_unknown_status, "is damaged"),
     ],
 )
 async def test_a_file_that_cannot_be_read_is_refused_and_left_alone(

@@ -87,8 +87,8 @@ class TaskApi:
         if not waits:
             return self._answer(task.result_wire())
         await self._engine.wait(task)
-        if task.state is not TaskState.COMPLETED:
-            detail = task.error or f"The task was {task.state.name.lower()}."
+        if task.status is not TaskState.COMPLETED:
+            detail = task.error or f"The task was {task.status.name.lower()}."
             raise ProblemError(422, detail, code="task_failed", extra={"task": task.result_wire()})
         return self._answer(task.result_wire())
 

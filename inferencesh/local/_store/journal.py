@@ -126,6 +126,7 @@ class Journal:
             changed, self._changed = self._changed, {}
             forgotten, self._forgotten = self._forgotten, set()
             try:
+                self._database.require_file()
                 rows = [to_row(record) for record in changed.values()]
                 await self._database.call(partial(_save, rows=rows, forgotten=forgotten))
                 self._failure = None
