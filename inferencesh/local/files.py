@@ -36,6 +36,7 @@ __all__ = [
 UPLOAD_PATH, CONTENT_PATH = "/uploads/", "/content/"
 
 _MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+( *;[ -~]*)?", re.ASCII)
+_LONGEST_TYPE = 255
 
 PART = 256 * 1024
 """The size of the parts in which files are stored and sent, in bytes."""
@@ -246,8 +247,8 @@ def update_file_urls(chats: Iterable[StoredChat], files: FileStore, origin: str)
 
 
 def is_media_type(text: str) -> bool:
-    """Whether a text is a MIME type, which may have parameters."""
-    return _MEDIA_TYPE.fullmatch(text) is not None
+    """Whether a text is a MIME type, which may have parameters, and short enough for a header."""
+    return len(text) <= _LONGEST_TYPE and _MEDIA_TYPE.fullmatch(text) is not None
 
 
 _LOOPBACK = "localhost"

@@ -121,16 +121,11 @@ class LocalRuntime:
         apps: Mapping[str, Callable[..., Any]] | None = None,
         max_tasks: int = 4,
     ) -> None:
-        if isinstance(api_keys, str) or not api_keys or not all(api_keys):
-            raise ValueError("api_keys must be a list or tuple with one key or more, none empty.")
-        if envelope not in get_args(Envelope):
-            raise ValueError(f"envelope must be v1, v2 or v3, not {envelope!r}.")
-        if updates not in get_args(Updates):
-            raise ValueError(f"updates must be snapshots, deltas or both, not {updates!r}.")
-        if approvals not in get_args(ApprovedBy):
-            raise ValueError(f"approvals must be api_key or sign_in, not {approvals!r}.")
-        if playground not in get_args(PlaygroundAccess):
-            raise ValueError(f"playground must be off, loopback or everywhere, not {playground!r}.")
+        _check_keys(api_keys)
+        _check_choice("envelope", envelope, Envelope)
+        _check_choice("updates", updates, Updates)
+        _check_choice("approvals", approvals, ApprovedBy)
+        _check_choice("playground", playground, PlaygroundAccess)
         if pace is not None and not pace >= 0:
             raise ValueError(f"pace must be 0 seconds or more, not {pace!r}.")
         if not heartbeat > 0:
@@ -333,6 +328,19 @@ class LocalRuntime:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+
+def _check_keys(keys: Collection[str]) -> None:
+    if isinstance(keys, str) or not keys or any(str(key).split() != [key] for key in keys):
+        raise ValueError(
+            "api_keys must be a list or tuple with one key or more, each a str without spaces and line breaks; strip "
+            "what is read from a file."
+        )
+
+
+def _check_choice(name: str, value: object, choices: object) -> None:
+    if value not in (known := get_args(choices)):
+        raise ValueError(f"{name} must be {', '.join(known[:-1])} or {known[-1]}, not {value!r}.")
 
 
 def _demo_apps() -> Mapping[str, Callable[..., Any]]:

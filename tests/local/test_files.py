@@ -83,6 +83,19 @@ async def test_a_file_is_announced_uploaded_and_read() -> None:
         assert (await caller.get(f"/files/{record['id']}"))["upload_url"] == ""
 
 
+async def test_a_file_with_a_long_name_can_be_read() -> None:
+    """Clients and proxies take headers of a few thousand bytes; the whole name is in the file's record."""
+    name = "\U0001f98a" * 3000 + ".png"
+    async with calling() as caller:
+        (record,) = await announce(caller, {**PICTURE, "filename": name})
+        assert record["filename"] == name
+        assert await put(record["upload_url"], PNG) == (200, {})
+        assert (await fetch(record["uri"]))[:2] == (200, PNG)
+        parameter = "a" * 300
+        body = {"files": [{**PICTURE, "content_type": f"image/png; name={parameter}"}]}
+        assert (await caller.ask("POST", "/files", body, status=422))["field"] == "files[0].content_type"
+
+
 async def test_several_files_are_announced_at_once() -> None:
     """The records come in the order of the announcement, each with addresses of its own."""
     notes = {"content_type": "text/plain", "filename": "notes.txt"}

@@ -33,6 +33,7 @@ __all__ = ["FileApi"]
 _logger = logging.getLogger("inferencesh.local")
 
 _UNKNOWN_TYPE = "application/octet-stream"
+_LONGEST_NAME = 255  # characters of a name in a header; clients refuse headers that are too long
 
 
 @attrs.define
@@ -187,7 +188,8 @@ def _headers(file: StoredFile) -> dict[str, str]:
         "X-Content-Type-Options": "nosniff",
     }
     if file.filename:
-        headers["Content-Disposition"] = f"inline; filename*=UTF-8''{quote(file.filename, safe='')}"
+        name = quote(file.filename[:_LONGEST_NAME], safe="")
+        headers["Content-Disposition"] = f"inline; filename*=UTF-8''{name}"
     return headers
 
 
