@@ -105,7 +105,7 @@ class TaskEngine:
             session_id=session.id if session is not None else None,
             session_timeout=session.idle_timeout if session is not None else None,
             run_at=timestamp(new.run_at) if new.run_at is not None else None,
-            input_files=[file.id for file in new.files.values()],
+            input_files=list(dict.fromkeys(file.id for file in new.files.values())),
         )
         task.note_event()
         if session is not None:
@@ -121,22 +121,16 @@ class TaskEngine:
 
     def cancel(self, task: StoredTask) -> None:
         """Cancel a task; does nothing if it has ended. A sync function goes on, and its result is ignored."""
-        job = self._jobs.get(task.id)
-        if task.settled or job is None:
+        if task.settled or task.id not in self._jobs:
             return
-        context = self._contexts.get(task.id)
-        if context is not None:
-            context.cancelled = True
         task.advance(TaskState.CANCELLING)
         self._store.publish(task)
-        job.cancel()
+        self._interrupt(task)
 
     def discard(self, task: StoredTask) -> None:
         """Cancel and remove a task."""
         self._store.delete(task)
-        job = self._jobs.get(task.id)
-        if job is not None:
-            job.cancel()
+        self._interrupt(task)
 
     async def wait(self, task: StoredTask) -> None:
         """Wait until a task has ended."""
@@ -171,6 +165,12 @@ class TaskEngine:
             task.feed.close()
         if jobs:
             await asyncio.wait(jobs, timeout=_CLOSE_TIMEOUT)
+
+    def _interrupt(self, task: StoredTask) -> None:
+        if (context := self._contexts.get(task.id)) is not None:
+            context.cancelled = True
+        if (job := self._jobs.get(task.id)) is not None:
+            job.cancel()
 
     async def _run(self, task: StoredTask, new: NewTask) -> None:
         try:

@@ -10,6 +10,7 @@ import enum
 import json
 import struct
 import sys
+import time
 import zlib
 from collections.abc import AsyncIterator, Generator
 from pathlib import Path
@@ -486,6 +487,36 @@ async def test_a_deleted_task_is_gone_and_its_stream_ends() -> None:
         await caller.ask("DELETE", f"/tasks/{created['id']}", status=204)
         await following
         await caller.ask("GET", f"/tasks/{created['id']}", status=404)
+
+
+async def test_a_deleted_task_tells_its_function_so() -> None:
+    """A plain function cannot be interrupted; it asks, like that of a cancelled task."""
+    seen, ended = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def patient(context: TaskContext) -> None:
+        loop.call_soon_threadsafe(seen.set)
+        while not context.cancelled:
+            time.sleep(0.01)
+        loop.call_soon_threadsafe(ended.set)
+
+    async with calling(apps={"t/patient": patient}) as caller:
+        created = await caller.post("/apps/run", {"app": "t/patient"})
+        await seen.wait()
+        await caller.ask("DELETE", f"/tasks/{created['id']}", status=204)
+        await asyncio.wait_for(ended.wait(), 5)
+
+
+async def test_a_file_that_an_input_names_twice_is_deleted_once() -> None:
+    """Here by two names of this machine."""
+    async with calling(apps={"t/two": lambda a, b: None}) as caller:
+        (file,) = (await caller.ask("POST", "/files", {"files": [{"content_type": "text/plain"}]}))["data"]
+        async with caller.session.put(file["upload_url"], data=b"x", headers={"Content-Type": "text/plain"}) as put:
+            assert put.status == 200
+        task = await run(caller, "t/two", {"a": file["uri"], "b": file["uri"].replace("127.0.0.1", "localhost")})
+        assert await files_of(caller, task["id"]) == [file["id"]]
+        await caller.ask("DELETE", f"/tasks/{task['id']}?files=true", status=204)
+        await caller.ask("GET", f"/files/{file['id']}", status=404)
 
 
 async def test_what_is_read_of_a_task() -> None:
