@@ -71,8 +71,8 @@ class LocalRuntime:
         cors_origins: The origins of web pages that may use the runtime from a browser, such as
             ``http://localhost:3000``, or ``*`` for all.
         db: The SQLite file for chats and files, which is created if it does not exist; only one runtime at a time can
-            use it. After a restart, a run that was active has failed, and a run that was paused can continue. None
-            keeps everything in memory.
+            use it. After a restart, a run or task that was active has failed, a run that was paused can continue, and
+            a task that was put off is run. None keeps everything in memory.
         max_file_bytes: The maximum size of an uploaded file in bytes.
         approvals: What decisions on tool calls require: ``api_key``, any key, or ``sign_in``, a signed-in person. With
             ``sign_in``, keys are refused with 403 ``requires_sign_in``, as on the service.
@@ -255,7 +255,7 @@ class LocalRuntime:
         for chat in list(self._store.chats.values()):
             self._engine.recover(chat)
         for task in list(self._tasks.tasks.values()):
-            self._task_engine.recover(task, self.base_url)
+            self._task_engine.recover(task, self.base_url, self._task_api.requested)
 
     async def aclose(self) -> None:
         """Stop all runs, end all streams and stop listening. It may be called more than once."""

@@ -19,11 +19,14 @@ from inferencesh._types.encoding import dump_json
 from inferencesh.errors import exception_text, typed_text
 
 from .apps import OutputFile, Progress, TaskContext
+from .errors import ProblemError
 from .files import PART, StoredFile
 from .records import new_id, now, timestamp
 from .tasks import DEFAULT_IDLE, StoredSession, StoredTask, TaskState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .apps import AppFunction
     from .files import FileStore
     from .tasks import TaskStore
@@ -109,14 +112,12 @@ class TaskEngine:
         )
         task.note_event()
         if session is not None:
-            session.running += 1
             session.call_count += 1
             session.last_call_at, session.task_id = now(), task.id
             session.use()
             self._store.note(session)
         self._store.add(task)
-        self._ended[task.id] = asyncio.Event()
-        self._jobs[task.id] = asyncio.create_task(self._run(task, new), name="inferencesh.local task")
+        self._start(task, new)
         return task
 
     def cancel(self, task: StoredTask) -> None:
@@ -145,13 +146,24 @@ class TaskEngine:
         self._store.add_session(session)
         return session
 
-    def recover(self, task: StoredTask, origin: str) -> None:
-        """Take up a task that was read from the database: one that had not ended has failed."""
+    def recover(self, task: StoredTask, origin: str, requested: Callable[[StoredTask], NewTask]) -> None:
+        """Take up a task that was read from the database: one that was under way has failed, one put off is run.
+
+        Args:
+            task: The task.
+            origin: The runtime's current base URL.
+            requested: Returns a task's request again, or raises a ProblemError if it cannot be carried out any more.
+        """
         task.move_files(origin)
-        if not task.settled:
-            task.error = INTERRUPTED_TASK
-            task.advance(TaskState.FAILED)
-            self._store.publish(task)
+        error = INTERRUPTED_TASK
+        if task.status is TaskState.RECEIVED and task.run_at is not None:
+            try:
+                self._start(task, requested(task))
+            except ProblemError as problem:
+                error = problem.detail
+            else:
+                return
+        self._end(task, TaskState.FAILED, error)
 
     async def aclose(self) -> None:
         """Cancel all tasks, and end their streams."""
@@ -165,6 +177,12 @@ class TaskEngine:
             task.feed.close()
         if jobs:
             await asyncio.wait(jobs, timeout=_CLOSE_TIMEOUT)
+
+    def _start(self, task: StoredTask, new: NewTask) -> None:
+        if new.session is not None:
+            new.session.running += 1
+        self._ended[task.id] = asyncio.Event()
+        self._jobs[task.id] = asyncio.create_task(self._run(task, new), name="inferencesh.local task")
 
     def _interrupt(self, task: StoredTask) -> None:
         if (context := self._contexts.get(task.id)) is not None:

@@ -509,7 +509,7 @@ async def test_a_deleted_task_tells_its_function_so() -> None:
 
 async def test_a_file_that_an_input_names_twice_is_deleted_once() -> None:
     """Here by two names of this machine."""
-    async with calling(apps={"t/two": lambda a, b: None}) as caller:
+    async with calling(apps={"t/two": lambda a, b: [a, b]}) as caller:
         (file,) = (await caller.ask("POST", "/files", {"files": [{"content_type": "text/plain"}]}))["data"]
         async with caller.session.put(file["upload_url"], data=b"x", headers={"Content-Type": "text/plain"}) as put:
             assert put.status == 200
@@ -627,6 +627,34 @@ async def test_tasks_files_and_sessions_survive_a_restart(tmp_path: Path) -> Non
         assert value["output"]["value"] == [1]
         assert (await caller.get(f"/sessions/{session_id}"))["call_count"] == 2
         assert len((await caller.post("/tasks/list"))["items"]) == 4
+
+
+async def test_a_task_that_was_put_off_is_run_after_a_restart(tmp_path: Path) -> None:
+    """At its time, with its file and its session; without its app it has failed, and it can be cancelled."""
+    apps: Any = {"t/put-off": put_off, "t/gone": lambda: 1}
+    async with calling(apps=apps, db=tmp_path / "local.db") as caller:
+        (file,) = (await caller.ask("POST", "/files", {"files": [{"content_type": "text/plain"}]}))["data"]
+        async with caller.session.put(file["upload_url"], data=b"hi", headers={"Content-Type": "text/plain"}) as put:
+            assert put.status == 200
+        soon = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=0.5)).isoformat()
+        body: Json = {"app": "t/put-off", "input": {"file": file["uri"]}, "run_at": soon, "session": "new"}
+        first = await caller.post("/apps/run", body)
+        gone = await caller.post("/apps/run", {"app": "t/gone", "run_at": "9999-01-01T00:00:00Z"})
+        late = await caller.post("/apps/run", {**body, "run_at": "9999-01-01T00:00:00Z"})
+    async with calling(apps={"t/put-off": put_off}, db=tmp_path / "local.db") as caller:
+        ended = await end_of(caller, first["id"])
+        assert (ended["status_text"], ended["output"], ended["run_at"]) == ("completed", [1, 2], first["run_at"])
+        failed = await caller.get(f"/tasks/{gone['id']}")
+        assert (failed["status_text"], failed["error"]) == ("failed", "There is no app 't/gone' in this runtime.")
+        assert (await caller.get(f"/tasks/{late['id']}"))["status_text"] == "received"
+        await caller.post(f"/tasks/{late['id']}/cancel")
+        assert (await end_of(caller, late["id"]))["status_text"] == "cancelled"
+
+
+def put_off(file: str, context: TaskContext) -> list[Any]:
+    """Counts its calls, and the bytes of its file."""
+    context.state["calls"] = 1 + context.state.get("calls", 0)  # type: ignore[operator]
+    return [context.state["calls"], len(context.files[file])]
 
 
 async def test_closing_the_runtime_ends_tasks_and_streams() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 from aiohttp import web
 
-from inferencesh._text import copied, encode_json
+from inferencesh._text import copied, decode_json, encode_json
 from inferencesh.local.apps import input_refused
 from inferencesh.local.errors import ProblemError, invalid
 from inferencesh.local.files import CONTENT_PATH
@@ -17,7 +17,7 @@ from inferencesh.local.observer import SentTask
 from inferencesh.local.task_engine import NewTask
 from inferencesh.local.tasks import TaskState
 
-from .fields import read_body
+from .fields import Fields, read_body
 from .filters import passes, read_filters
 from .hosts import origin_of
 from .paging import newest_page, page_wire, read_page_limit
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from inferencesh.local.tasks import StoredSession, StoredTask, TaskStore
 
     from .chats import Settings
-    from .fields import Fields
 
 __all__ = ["TaskApi"]
 
@@ -178,6 +177,15 @@ class TaskApi:
         return web.Response(status=204)
 
     # -- requests
+
+    def requested(self, task: StoredTask) -> NewTask:
+        """Return the request of a task again.
+
+        Raises:
+            ProblemError: Its app, its session or a file in its input are gone.
+        """
+        body = {"app": task.app, "function": task.function, "session": task.session_id, "run_at": task.run_at}
+        return self._read_task(Fields({**body, "input": decode_json(task.input)}), task.origin)
 
     def _read_task(self, body: Fields, origin: str) -> NewTask:
         """Parse a request to run an app; a new session is not created yet.
