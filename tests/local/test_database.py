@@ -368,6 +368,39 @@ async def test_a_disk_that_is_full_is_said_and_tried_again(
         assert [text_of(each) for each in await caller.messages(chat["id"])] == ["Hello", "One."]
 
 
+async def test_what_could_not_be_stored_is_tried_again_at_the_end(
+    db: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """When there is space again by then."""
+    save = journal_module._save
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    async with calling(db=db) as caller:
+        monkeypatch.setattr(journal_module, "_save", full)
+        await caller.ask("POST", "/chats", {"agent": "a/b"}, status=507)
+        monkeypatch.setattr(journal_module, "_save", save)
+    async with calling(db=db) as caller:
+        assert len((await caller.post("/chats/list"))["items"]) == 1
+
+
+async def test_an_upload_that_cannot_be_stored_is_said(db: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Like a chat that cannot be stored, and nothing is left of it."""
+    async with calling(db=db):
+        pass
+    change(db, "CREATE TRIGGER no_space BEFORE INSERT ON parts BEGIN SELECT RAISE(FAIL, 'full'); END")
+    async with calling(db=db) as caller:
+        (file,) = (await caller.ask("POST", "/files", {"files": [{"content_type": "text/plain"}]}))["data"]
+        async with caller.session.put(
+            file["upload_url"], data=b"x", headers={"Content-Type": "text/plain"}
+        ) as response:
+            assert response.status == 507
+            assert "could not store this: full" in (await response.json(content_type=None))["detail"]
+        async with caller.session.get(file["uri"]) as response:
+            assert response.status == 404
+
+
 async def test_a_file_that_is_deleted_meanwhile_is_said(db: Path, caplog: pytest.LogCaptureFixture) -> None:
     """What is written to it then is lost, though the operating system does not mind."""
     async with calling(db=db) as caller:

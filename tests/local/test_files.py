@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from inferencesh.local import records
-from inferencesh.local.files import PART
+from inferencesh.local.files import PART, MemoryContents
 
 from .caller import Caller, Json, calling
 
@@ -212,6 +212,25 @@ async def test_only_those_addresses_take_no_key() -> None:
             async with stranger.request(method, path) as response:
                 assert (method, path, response.status) == (method, path, status)
         assert upload.rpartition("/")[2] != content.rpartition("/")[2] != record["id"]
+
+
+async def test_a_file_that_cannot_be_read_to_its_end_breaks_off(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The error is not sent as a part of the file."""
+    read_part = MemoryContents.read_part
+
+    async def read_first(self: MemoryContents, content: str, number: int) -> bytes | None:
+        if number:
+            raise OSError("The disk is broken.")
+        return await read_part(self, content, number)
+
+    monkeypatch.setattr(MemoryContents, "read_part", read_first)
+    async with calling() as caller:
+        record = await uploaded(caller, b"x" * (PART + 100))
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await fetch(record["uri"])
+        assert "The disk is broken." in caplog.text
 
 
 async def test_a_deleted_file_is_gone() -> None:

@@ -55,6 +55,8 @@ def guard(api_keys: Collection[str], envelope: Envelope) -> Middleware:
             return refuse(envelope, ProblemError(400, f"The body could not be read: {error}."))
         except Exception:
             _logger.exception("A request could not be answered.")
+            if request.writer.output_size and request.transport is not None:
+                request.transport.abort()  # otherwise the error would be taken for a part of the response
             detail = "Internal error; the log of the runtime has the traceback."
             return refuse(envelope, ProblemError(500, detail))
 

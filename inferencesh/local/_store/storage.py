@@ -11,7 +11,7 @@ from aiohttp import web
 from inferencesh.local.errors import DatabaseError
 
 from .database import Database
-from .journal import Journal
+from .journal import Journal, storage_failed
 from .rows import DamagedRowError, Row, load
 
 if TYPE_CHECKING:
@@ -100,7 +100,10 @@ class DatabaseContents:
 
     async def add_part(self, content: str, number: int, data: bytes) -> None:
         """Store the next part."""
-        await self._database.call(_executing("INSERT INTO parts VALUES (?, ?, ?)", (content, number, data)))
+        try:
+            await self._database.call(_executing("INSERT INTO parts VALUES (?, ?, ?)", (content, number, data)))
+        except sqlite3.Error as error:
+            raise storage_failed(error) from error
 
     async def read_part(self, content: str, number: int) -> bytes | None:
         """Return a part, or None if there is no such part."""
