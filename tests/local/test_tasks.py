@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import datetime
 import decimal
@@ -20,7 +21,7 @@ import attrs
 import pydantic
 import pytest
 
-from inferencesh.local import LocalRuntime, OutputFile, Progress, TaskContext
+from inferencesh.local import LocalRuntime, OutputFile, Progress, TaskContext, task_engine
 
 from .caller import NDJSON, SSE, Caller, Json, calling
 
@@ -487,6 +488,47 @@ async def test_a_deleted_task_is_gone_and_its_stream_ends() -> None:
         await caller.ask("DELETE", f"/tasks/{created['id']}", status=204)
         await following
         await caller.ask("GET", f"/tasks/{created['id']}", status=404)
+
+
+async def test_the_result_of_a_cancelled_task_is_ignored() -> None:
+    """Also that of a coroutine function that catches its cancellation and returns."""
+    waiting = asyncio.Event()
+
+    async def stubborn(context: TaskContext) -> str:
+        while not context.cancelled:
+            waiting.set()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+        return "done all the same"
+
+    async with calling(apps={"t/stubborn": stubborn}) as caller:
+        created = await caller.post("/apps/run", {"app": "t/stubborn"})
+        await waiting.wait()
+        await caller.post(f"/tasks/{created['id']}/cancel")
+        ended = await end_of(caller, created["id"])
+        assert (ended["status_text"], ended["output"]) == ("cancelled", None)
+
+
+async def test_an_app_that_cannot_be_stopped_does_not_keep_a_runtime_from_closing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is waited for once, and then left, with a word in the log."""
+    monkeypatch.setattr(task_engine, "_CLOSE_TIMEOUT", 0.05)
+    waiting, let_go = asyncio.Event(), asyncio.Event()
+
+    async def unstoppable() -> None:
+        while not let_go.is_set():
+            waiting.set()
+            with contextlib.suppress(asyncio.CancelledError):
+                await let_go.wait()
+
+    async with calling(apps={"t/unstoppable": unstoppable}) as caller:
+        await caller.post("/apps/run", {"app": "t/unstoppable"})
+        await waiting.wait()
+    left = {task for task in asyncio.all_tasks() if task.get_name() == "inferencesh.local task"}
+    let_go.set()
+    await asyncio.wait(left)
+    assert caplog.text.count("1 tasks are left") == 1
 
 
 async def test_a_deleted_task_tells_its_function_so() -> None:
