@@ -112,7 +112,8 @@ async def hold_next_answer(page: Page, address: str) -> asyncio.Event:
     # Not ``times=1``: when such a route has ended, Playwright lets go of all requests that no other one matches.
     async def hold(route: Route) -> None:
         if held:
-            return await route.fallback()
+            await route.fallback()
+            return
         held.append(route)
         answer = await route.fetch()
         await released.wait()
