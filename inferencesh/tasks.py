@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -588,5 +588,5 @@ def _check_role(role: object) -> Any:
     return role
 
 
-def _tasks(page: Page) -> list[Task]:
-    return [read_task(data) for data in page]
+def _tasks(page: Page) -> Iterator[Task]:
+    return map(read_task, page)

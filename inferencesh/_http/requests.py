@@ -318,7 +318,7 @@ def check_path(path: object) -> str:
 
 
 def query_of(params: Mapping[str, object] | None) -> Mapping[str, str] | None:
-    """Return the query of a request as texts: None is left out, and lists and mappings are sent as JSON.
+    """Return the query of a request as texts, such as that of a date; None is left out, lists and mappings are JSON.
 
     Raises:
         TypeError: It is not a mapping of names to values that have a JSON form.
@@ -328,10 +328,15 @@ def query_of(params: Mapping[str, object] | None) -> Mapping[str, str] | None:
     if not isinstance(params, Mapping):
         raise TypeError(f"params must be a mapping, not {type(params).__name__}")
     return {
-        str(name): value if isinstance(value, str) else dump_json(value).decode()
+        str(name): value if type(value) is str else _query_text(value)
         for name, value in params.items()
         if value is not None
     }
+
+
+def _query_text(value: object) -> str:
+    form = dump_json(value)
+    return decode_json(form) if form.startswith(b'"') else form.decode()
 
 
 @attrs.frozen
