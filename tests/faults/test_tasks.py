@@ -113,6 +113,11 @@ CASES = [
         "a task without an id in it",
         [(QUEUED, {"data": {"status": 10, "output": OUTPUT}, "fields": ["status", "output"]})],
     ),
+    TaskCase(
+        "a task whose id is null",
+        [(QUEUED, {"data": {"id": None, "status": 10, "output": OUTPUT}, "fields": ["status", "output"]})],
+        connects=1,
+    ),
     TaskCase("silence, and then the read tells", [(QUEUED, STALL)], answers=READS_DONE),
     TaskCase("the end is lost with the connection", [(HALF, CUT)], answers=READS_DONE, connects=1),
     TaskCase("the end lacks the output", [(HALF, task_of(10))], answers=READS_DONE),
