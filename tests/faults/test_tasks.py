@@ -106,6 +106,18 @@ CASES = [
     TaskCase("half a line", [(QUEUED, half(HALF), CUT), (DONE,)], connects=None),
     TaskCase("lost before its first byte", [(RST,), (CUT,), WHOLE]),
     TaskCase("refused for a while", [refuse(503, "busy"), refuse(429, "rate_limited"), refuse(500, "oops"), WHOLE]),
+    TaskCase(
+        "reads that are refused for a while",
+        [(HALF, EOF), WHOLE],
+        answers={READ: [refuse(502, "bad_gateway")] * 4 + [(Reply(HALF),)]},
+    ),
+    TaskCase(
+        "reads that are refused for good",
+        [(HALF, EOF)],
+        answers={READ: [refuse(502, "bad_gateway")]},
+        raises=StreamError,
+        status="running",
+    ),
     TaskCase("a page of a proxy in place of the stream", [page(), WHOLE]),
     TaskCase("a line that is no JSON", [(QUEUED, b"{oops\n", DONE)]),
     TaskCase("a line that is no object", [(QUEUED, b"[1, 2]\n", DONE)]),
