@@ -54,13 +54,14 @@ _UNQUOTED = "%/:?#[]@!$&'()*+,;=~"  # characters of a URL that are not percent-e
 _XML_FIELD = re.compile(r"<(Code|Message)>([^<]{1,500})</\1>")
 
 
-def read_response(status: int, headers: Mapping[str, str], body: bytes) -> object:
+def read_response(status: int, headers: Mapping[str, str], body: bytes, *, needed: bool = True) -> object:
     """Return the data of a successful response.
 
     Args:
         status: The HTTP status, 2xx.
         headers: The response's headers.
         body: Its body.
+        needed: Whether the data are needed, rather than the acknowledgement that any 2xx response is.
 
     Returns:
         The object or list in the body, without its envelope; None for an empty body and anything else, such as plain
@@ -69,12 +70,15 @@ def read_response(status: int, headers: Mapping[str, str], body: bytes) -> objec
     Raises:
         APIError: The envelope says that the request failed, whatever the status.
         UnreadableError: It is an HTML page: a proxy or login page answered, and the service has not seen the request.
+            Or the data are needed and incomplete.
     """
     try:
         value = decode_json(body) if body.strip() else None
-    except UnreadableError:
+    except UnreadableError as error:
         if _is_page(body.decode("utf-8", "replace")):
             raise UnreadableError(_HTML_PAGE) from None
+        if needed and body.lstrip().startswith((b"{", b"[")):
+            raise UnreadableError(f"the response cannot be read, or was cut off: {error}") from None
         return None  # some endpoints respond in plain text; the official Python SDK treats this as no data too
     if not isinstance(value, dict):
         return value if isinstance(value, list) else None

@@ -284,6 +284,20 @@ def test_a_response_of_another_form_says_what_is_wrong(kind: Kind) -> None:
         call(kind, server, ask)
 
 
+def test_a_response_that_is_cut_off_is_an_error(kind: Kind) -> None:
+    """Not no data, whatever it is read as, and in a stream either."""
+    with serving(f"GET {THING}", (Reply(b'{"id": "t1", "cou'),)) as server:
+
+        def ask(client: Any) -> Generator[Any, Any, None]:
+            for cast_to in (None, Thing, Chat):
+                with pytest.raises(InferenceError, match="cut off"):
+                    yield client.request("GET", THING, cast_to=cast_to)
+            with pytest.raises(InferenceError, match="cut off"):
+                yield advance(kind, client.stream("GET", THING))
+
+        call(kind, server, ask)
+
+
 def test_redirects_are_not_followed(kind: Kind) -> None:
     """Wherever they lead."""
     answer = (Reply(b"", 307, {"Location": "https://elsewhere.example/x"}, "text/plain"),)

@@ -190,6 +190,24 @@ def test_an_item_that_cannot_be_read_is_an_error_in_its_place(
         assert call(kind, server, use) == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("line", ["POST /tasks/list", "POST /files/list", "GET /sessions"])
+@pytest.mark.parametrize("body", [b'{"items": [{"id": "a"}, {"i', b'[{"id": "\xe9"}]'], ids=["cut off", "not UTF-8"])
+def test_a_response_that_is_cut_off_is_no_empty_list(line: str, body: bytes, kind: Kind) -> None:
+    """As behind a proxy that ends responses with the connection."""
+    with serving(line, (Reply(body),)) as server:
+
+        def use(client: Any) -> Generator[Any, Any, None]:
+            reads: dict[str, Callable[[], Any]] = {
+                "POST /tasks/list": lambda: advance(kind, client.tasks.list()),
+                "POST /files/list": lambda: advance(kind, client.files.list()),
+                "GET /sessions": client.sessions.list,
+            }
+            with pytest.raises(UnreadableError):
+                yield reads[line]()
+
+        call(kind, server, use)
+
+
 def test_a_list_that_several_share_gives_each_item_once(kind: Kind) -> None:
     """As a queue of work, to tasks or to threads; a page is read for one of them."""
     with serving(LIST, (delay(0.2), *page("a", "b", "c", next_cursor="c1")), page("d")) as server:

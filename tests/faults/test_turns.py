@@ -81,7 +81,7 @@ ORDERS = [
         "reads that are refused for a while",
         [(BUSY, HEL, RST), (BUSY, HEL)],
         TEXT,
-        answers={**FINISHED, CHATS: [refuse(502, "bad_gateway")] * 4 + FINISHED[CHATS]},
+        answers={**FINISHED, CHATS: [*[refuse(502, "bad_gateway")] * 4, *FINISHED[CHATS]]},
     ),
 ]
 
