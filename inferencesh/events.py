@@ -78,7 +78,12 @@ class Event:
         return self._model(Run)
 
     def _model(self, cls: type[T]) -> T | None:
-        return structure(self._data, cls) if _MODELS.get(self.name) is cls and not self.fields else None
+        if _MODELS.get(self.name) is not cls or self.fields:
+            return None
+        try:
+            return structure(self._data, cls)
+        except UnreadableError:  # such as a message without an id; what there is of it is in ``data``
+            return None
 
 
 class AsyncEventStream(AsyncItemStream[Event]):
