@@ -404,9 +404,9 @@ class _Reply(Generic[T]):
 
     def __call__(self) -> T:
         error, self._error = self._error, None
+        if error is not None and _ending.is_set() and threading.current_thread().daemon:
+            threading.Event().wait()  # it is to end with the interpreter, without an error
         if isinstance(error, asyncio.CancelledError):
-            if _ending.is_set():  # only daemon threads still wait; they are to end with the interpreter, without error
-                threading.Event().wait()
             raise _StoppedError
         if error is not None:
             try:
