@@ -334,7 +334,7 @@ def both(stream: bytes) -> list[Event]:
 
 def test_a_byte_order_mark_at_the_beginning_hides_no_event() -> None:
     """The format of server-sent events allows one, and other readers of JSON pass over it as well."""
-    assert both(b"\xef\xbb\xbf" + sse("chats", chat())) == [chats(chat())]
+    assert both(b"\xef\xbb\xbfdata: " + line("chats", chat()) + b"\n") == [chats(chat())]
     assert decoded(NDJSONDecoder(), b"\xef\xbb\xbf" + line("chats", chat())) == [chats(chat())]
 
 
