@@ -11,8 +11,8 @@ from typing import Any
 import attrs
 
 from inferencesh._types.encoding import by_msgspec
-from inferencesh._types.tasks import as_objects
-from inferencesh.errors import ConfigurationError, UnreadableError
+from inferencesh._types.tasks import as_objects, read_task
+from inferencesh.errors import ConfigurationError, ConflictError, UnreadableError
 from inferencesh.models import FileRef
 from inferencesh.task_models import TaskFile
 
@@ -45,8 +45,12 @@ class TaskAPI:
         return _record(await self._transport.request("GET", task_path(task_id), safety=Safety.REPEATABLE), "task")
 
     async def cancel(self, task_id: str) -> None:
-        """Cancel a task."""
-        await self._transport.request("POST", f"{task_path(task_id)}/cancel", safety=Safety.REPEATABLE)
+        """Cancel a task; some servers refuse that for one that has ended."""
+        try:
+            await self._transport.request("POST", f"{task_path(task_id)}/cancel", safety=Safety.REPEATABLE)
+        except ConflictError:
+            if not read_task(await self.read(task_id)).done:
+                raise
 
     async def delete(self, task_id: str, *, files: bool) -> None:
         """Delete a task, maybe with its files."""

@@ -14,6 +14,7 @@ from inferencesh import (
     APIError,
     AsyncInference,
     AuthenticationError,
+    ConflictError,
     Inference,
     InferenceError,
     InternalServerError,
@@ -237,6 +238,19 @@ def test_an_input_that_does_not_fit_names_each_field(kind: Kind) -> None:
             call(kind, server, lambda client: client.tasks.run("a/b", {"n": 0}))
         assert len(server.seen(RUN)) == 1
     assert [item["key"] for item in raised.value.errors] == ["prompt", "n"]
+
+
+def test_cancelling_a_task_that_has_ended_does_nothing(kind: Kind) -> None:
+    """Whether the server takes that for a conflict or not; a conflict about one that goes on is told."""
+    answers = {CANCEL: [refuse(409, "invalid_transition")], READ: [(Reply(DONE),), (Reply(RUNNING),)]}
+    with FaultServer(Scenario(answers=answers)) as server:
+
+        def cancel(client: Any) -> Generator[Any, Any, None]:
+            assert (yield client.tasks.cancel(TASK)) is None
+            with pytest.raises(ConflictError):
+                yield client.tasks.cancel(TASK)
+
+        call(kind, server, cancel)
 
 
 # -- the bytes ---------------------------------------------------------------------------------------------------------
