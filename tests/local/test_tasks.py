@@ -51,6 +51,16 @@ async def lines(caller: Caller, task_id: str, accept: str = NDJSON) -> list[Json
     return [json.loads(line) for line in text.splitlines() if line and not line.startswith(":")]
 
 
+async def uploaded(caller: Caller, content: bytes) -> Json:
+    """Upload a file, and return its record."""
+    file = {"content_type": "text/plain", "filename": "a.txt"}
+    (record,) = (await caller.ask("POST", "/files", {"files": [file]}))["data"]
+    async with caller.session.put(record["upload_url"], data=content, headers={"Content-Type": "text/plain"}) as put:
+        assert put.status == 200
+    made: Json = record
+    return made
+
+
 async def opened(caller: Caller) -> None:
     """Wait until a stream is open."""
     while not caller.runtime.open_streams:  # noqa: ASYNC110 - there is no event for it
@@ -549,12 +559,30 @@ async def test_a_deleted_task_tells_its_function_so() -> None:
         await asyncio.wait_for(ended.wait(), 5)
 
 
+async def test_a_task_whose_file_is_deleted_before_it_runs_fails() -> None:
+    """It does not find an empty file instead."""
+    gate = asyncio.Event()
+
+    def size(file: str, context: TaskContext) -> int:
+        return len(context.files[file])
+
+    async with calling(apps={"t/wait": gate.wait, "t/size": size}, max_tasks=1) as caller:
+        (file,) = (
+            await caller.ask("POST", "/files", {"files": [{"content_type": "text/plain", "filename": "a.txt"}]})
+        )["data"]
+        async with caller.session.put(file["upload_url"], data=b"x", headers={"Content-Type": "text/plain"}) as put:
+            assert put.status == 200
+        await caller.post("/apps/run", {"app": "t/wait"})
+        queued = await caller.post("/apps/run", {"app": "t/size", "input": {"file": file["uri"]}})
+        await caller.ask("DELETE", f"/files/{file['id']}", status=204)
+        gate.set()
+        assert (await end_of(caller, queued["id"]))["error"] == "The file 'a.txt' was deleted or replaced."
+
+
 async def test_a_file_that_an_input_names_twice_is_deleted_once() -> None:
     """Here by two names of this machine."""
     async with calling(apps={"t/two": lambda a, b: [a, b]}) as caller:
-        (file,) = (await caller.ask("POST", "/files", {"files": [{"content_type": "text/plain"}]}))["data"]
-        async with caller.session.put(file["upload_url"], data=b"x", headers={"Content-Type": "text/plain"}) as put:
-            assert put.status == 200
+        file = await uploaded(caller, b"x")
         task = await run(caller, "t/two", {"a": file["uri"], "b": file["uri"].replace("127.0.0.1", "localhost")})
         assert await files_of(caller, task["id"]) == [file["id"]]
         await caller.ask("DELETE", f"/tasks/{task['id']}?files=true", status=204)
@@ -675,9 +703,7 @@ async def test_a_task_that_was_put_off_is_run_after_a_restart(tmp_path: Path) ->
     """At its time, with its file and its session; without its app it has failed, and it can be cancelled."""
     apps: Any = {"t/put-off": put_off, "t/gone": lambda: 1}
     async with calling(apps=apps, db=tmp_path / "local.db") as caller:
-        (file,) = (await caller.ask("POST", "/files", {"files": [{"content_type": "text/plain"}]}))["data"]
-        async with caller.session.put(file["upload_url"], data=b"hi", headers={"Content-Type": "text/plain"}) as put:
-            assert put.status == 200
+        file = await uploaded(caller, b"hi")
         soon = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=0.5)).isoformat()
         body: Json = {"app": "t/put-off", "input": {"file": file["uri"]}, "run_at": soon, "session": "new"}
         first = await caller.post("/apps/run", body)
