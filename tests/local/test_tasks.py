@@ -567,11 +567,7 @@ async def test_a_task_whose_file_is_deleted_before_it_runs_fails() -> None:
         return len(context.files[file])
 
     async with calling(apps={"t/wait": gate.wait, "t/size": size}, max_tasks=1) as caller:
-        (file,) = (
-            await caller.ask("POST", "/files", {"files": [{"content_type": "text/plain", "filename": "a.txt"}]})
-        )["data"]
-        async with caller.session.put(file["upload_url"], data=b"x", headers={"Content-Type": "text/plain"}) as put:
-            assert put.status == 200
+        file = await uploaded(caller, b"x")
         await caller.post("/apps/run", {"app": "t/wait"})
         queued = await caller.post("/apps/run", {"app": "t/size", "input": {"file": file["uri"]}})
         await caller.ask("DELETE", f"/files/{file['id']}", status=204)
