@@ -130,7 +130,7 @@ def test_it_can_be_stopped_from_its_own_thread() -> None:
 def run(program: str) -> subprocess.CompletedProcess[str]:
     """Run a program with every warning an error; it has to end by itself."""
     return subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(program)],
+        [sys.executable, "-X", "faulthandler", "-W", "error", "-c", textwrap.dedent(program)],
         capture_output=True,
         text=True,
         timeout=30,
