@@ -9,8 +9,8 @@ VERSIONS ?= 3.11 3.12 3.13 3.14 3.14t
 # The tests that touch what differs between versions of Python and of the dependencies.
 LEAN := tests/types tests/tools tests/http tests/turns tests/claims $(addprefix tests/clients/test_,send_message.py results.py structured.py tasks.py) \
 	$(addprefix tests/local/test_,runs.py database.py files.py) tests/uploads/test_uploads.py tests/faults/test_hosts.py
-# Most tests wait for sockets or processes. PARALLEL= runs them one after the other.
-PARALLEL ?= -n 3
+# Most tests wait for sockets or processes, and a few take long. PARALLEL= runs them one after the other.
+PARALLEL ?= -n 4 --dist worksteal
 
 # The official SDKs, in environments of their own.
 CLIENTS := .venv-clients

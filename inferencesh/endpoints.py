@@ -20,7 +20,7 @@ from ._types.codec import structure
 from ._types.output import JsonTypes
 from ._types.reading import told
 from .config import check_count
-from .errors import ConfigurationError, InferenceError, NotFoundError, UnreadableError
+from .errors import APIConnectionError, ConfigurationError, InferenceError, NotFoundError, UnreadableError
 from .models import Chat, ChatTrace, FileRef, Interrupt, Message, Run, ToolCall
 from .stream import BaseAsyncStream
 
@@ -358,7 +358,7 @@ class AsyncResponseStream(AsyncItemStream[T]):
         assert decoder is not None
         items: list[T] = []
         while not items and not self._over:
-            data = await stream.read()
+            data = await self._receive(stream)
             if data is None:
                 continue
             try:
@@ -374,6 +374,17 @@ class AsyncResponseStream(AsyncItemStream[T]):
                 self._ended = True
                 break
         return items
+
+    async def _receive(self, stream: ByteStream) -> bytes | None:
+        """Wait for bytes; None if there are none yet, or if another task has closed the stream."""
+        try:
+            return await stream.read()
+        except APIConnectionError as error:
+            if self._over:
+                return None
+            if self._transport.closed:
+                raise InferenceError("the client was closed while this stream was open") from error
+            raise
 
     def _leave(self) -> None:
         if self._bytes is not None:

@@ -17,7 +17,7 @@ from ._protocol.lines import GrownLine, TextPiece
 from ._protocol.wire import Event as WireEvent
 from ._protocol.wire import whole_event
 from ._text import copied
-from ._types.codec import structure
+from ._types.codec import read_text, structure
 from .endpoints import AsyncItemStream
 from .errors import APIConnectionError, APIError, InferenceError, UnreadableError
 from .models import Chat, Message, Run
@@ -78,7 +78,12 @@ class Event:
         return self._model(Run)
 
     def _model(self, cls: type[T]) -> T | None:
-        return structure(self._data, cls) if _MODELS.get(self.name) is cls and not self.fields else None
+        if _MODELS.get(self.name) is not cls or self.fields:
+            return None
+        try:
+            return structure(self._data, cls)
+        except UnreadableError:  # such as a message without an id; what there is of it is in ``data``
+            return None
 
 
 class AsyncEventStream(AsyncItemStream[Event]):
@@ -110,7 +115,7 @@ class AsyncEventStream(AsyncItemStream[Event]):
         self._counter = ReconnectCounter(reconnects)
         self._reconnects = 0
         self._progress = 0  # the number of events that were new
-        self._known: dict[tuple[str, object], object] = {}  # by name and id: what the last event has said
+        self._known: dict[tuple[str, str], object] = {}  # by name and id: what the last event has said
 
     @property
     def reconnects(self) -> int:
@@ -150,7 +155,7 @@ class AsyncEventStream(AsyncItemStream[Event]):
     def _note(self, event: Event) -> None:
         """Count an event that says something new, so that a server that only repeats itself is given up."""
         data = event._data
-        key = (event.name, data.get("resource_id") if event.name == "delta" else data.get("id"))
+        key = (event.name, read_text(data.get("resource_id" if event.name == "delta" else "id")))
         said = data.get("seq", data) if event.name == "delta" else data
         if self._known.get(key) != said:
             self._progress += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import overload
 
@@ -14,7 +15,7 @@ from ._http.transport import Transport
 from ._http.uploads import upload
 from ._loops.invoke import ThreadInvoker, check_callback, invoke, start_in_thread
 from ._loops.threads import Uncopied
-from ._types.codec import structure
+from ._types.codec import read_whole, structure
 from .config import check_count
 from .errors import ConfigurationError, short_tracebacks
 from .models import Chat, ChatStatus, ChatTrace, FileRef, Message
@@ -212,12 +213,13 @@ class AsyncChats(Uncopied):
 
 
 def _chats(page: Page) -> Iterator[Chat]:
-    return (structure(item, Chat) for item in page)
+    return map(partial(structure, cls=Chat), page)
 
 
-def _newest_first(page: Page) -> Sequence[Message]:
+def _newest_first(page: Page) -> Iterator[Message]:
     """Return the messages of a page, the newest first; servers differ in the order within a page."""
-    return sorted((structure(item, Message) for item in page), key=lambda message: message.order, reverse=True)
+    ordered = sorted(page, key=lambda item: read_whole(item.get("order")), reverse=True)
+    return map(partial(structure, cls=Message), ordered)
 
 
 @short_tracebacks
@@ -433,7 +435,7 @@ class AsyncFiles(Uncopied):
 
 
 def _files(page: Page) -> Iterator[FileRef]:
-    return (structure(item, FileRef) for item in page)
+    return map(partial(structure, cls=FileRef), page)
 
 
 def _file_id(file: str | FileRef) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -283,7 +283,7 @@ class AsyncTasks(Uncopied):
         Args:
             app: The app, as ``namespace/name[@version][:function]``. Or a mapping with ``app``, ``input`` and the rest
                 of the request, as the official SDK takes it.
-            input: The app's input: a mapping, an attrs class or a dataclass.
+            input: The app's input: a mapping, an attrs class, a dataclass, or a model of pydantic or msgspec.
             stream: Whether to return a stream of snapshots instead of waiting.
             wait: Whether to wait for the end; False returns the task as soon as it was created.
             output_type: The type of the output: as for ``agent.run``. The output is returned instead of the task.
@@ -588,5 +588,5 @@ def _check_role(role: object) -> Any:
     return role
 
 
-def _tasks(page: Page) -> list[Task]:
-    return [read_task(data) for data in page]
+def _tasks(page: Page) -> Iterator[Task]:
+    return map(read_task, page)

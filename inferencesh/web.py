@@ -361,7 +361,10 @@ class WebStream:
             with anyio.move_on_after(_CLOSING, shield=True):
                 await self.aclose()
             raise
-        self._closed = last
+        if last:
+            self._closed = True
+        if not event:
+            raise StopAsyncIteration
         return event
 
     async def aclose(self) -> None:
@@ -413,6 +416,11 @@ async def _read(stream: AsyncMessageStream, form: _Form, events: _Events) -> Non
         last = form.encode("input_required" if paused else "done", shown)
     except Exception as error:  # noqa: BLE001 - it becomes the last event, and is logged
         last = form.encode("error", _logged(error, stream.chat_id).as_dict())
+    except BaseException:  # such as the cancellation by aclose(), which another task may have called
+        while not events.empty():
+            events.get_nowait()
+        events.put_nowait((b"", True))  # ends the wait for an event
+        raise
     await events.put((last, True))
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias, TypeVar
 from urllib.parse import quote
 
@@ -62,25 +62,29 @@ class Pages(Uncopied):
 
 
 class Items(Uncopied, Generic[T]):
-    """The items of the pages, one by one.
+    """The items of the pages, one by one; several tasks or threads may share them, and each item is given once.
 
     Args:
         pages: The pages.
-        read: Converts the items of a page, in the order to return them.
+        read: Converts the items of a page, in the order to return them; one that cannot be converted is an error in its
+            place, and the others follow.
     """
 
     def __init__(self, pages: Pages, read: Callable[[Page], Iterable[T]]) -> None:
         self._pages = pages
         self._read = read
-        self._waiting: deque[T] = deque()
+        self._waiting: Iterator[T] = iter(())
+        self._turn = asyncio.Lock()  # a page is read for one caller at a time
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> T:
-        while not self._waiting:
-            self._waiting.extend(self._read(await anext(self._pages)))
-        return self._waiting.popleft()
+        async with self._turn:
+            while True:
+                for item in self._waiting:
+                    return item
+                self._waiting = iter(self._read(await anext(self._pages)))
 
     if not TYPE_CHECKING:  # hidden from type checkers, which then refuse these themselves
         __await__ = __iter__ = __getitem__ = refusing(

@@ -159,7 +159,8 @@ async def _receive(
 
     async def receive(stream: ByteStream, length: int | None) -> None:
         restart()
-        total = length if length is not None else wanted.size or None
+        named = wanted.size or None if not stream.decompressed else None
+        total = length if length is not None else named
         received, buffer = 0, bytearray()
         await progress.tell(0, total)
         while data := await stream.read():
@@ -170,7 +171,7 @@ async def _receive(
                 buffer.clear()
                 await progress.tell(received, total)
         await keep(bytes(buffer))
-        for expected in (length, wanted.size or None):
+        for expected in (length, named):
             if expected is not None and received != expected:
                 raise APIConnectionError(f"the download is incomplete: {received} of {expected} bytes")
         await progress.tell(received, received)

@@ -419,6 +419,13 @@ class EventDriver(ABC, Generic[S]):
         kind = machine.subject.partition(" ")[0]
         logger.warning("%s: %s%s; reading the %s instead", machine.subject, error, others, kind)
 
+    def _read_failed(self, machine: Machine[S], error: InferenceError) -> None:
+        """Count a failed read of the state as a lost connection, if another attempt may succeed; else raise it."""
+        if not may_pass(error):
+            raise error
+        machine.wants_reread = True
+        self._lost(machine, error)
+
     def _lost(self, machine: Machine[S], cause: InferenceError) -> None:
         """Close a connection that was lost, or could not be opened, and set the wait before the next one."""
         self._connection.close()
@@ -443,10 +450,7 @@ class EventDriver(ABC, Generic[S]):
         try:
             await self._connection.open(path, retry=False)
         except (APIConnectionError, APIError, UnreadableError) as error:
-            if not may_pass(error):
-                raise
-            machine.wants_reread = True  # it may be over by now, and then needs no stream
-            self._lost(machine, error)
+            self._read_failed(machine, error)  # it may be over by now, and then needs no stream
         else:
             if not is_first:
                 machine.reconnected()

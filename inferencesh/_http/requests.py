@@ -54,13 +54,14 @@ _UNQUOTED = "%/:?#[]@!$&'()*+,;=~"  # characters of a URL that are not percent-e
 _XML_FIELD = re.compile(r"<(Code|Message)>([^<]{1,500})</\1>")
 
 
-def read_response(status: int, headers: Mapping[str, str], body: bytes) -> object:
+def read_response(status: int, headers: Mapping[str, str], body: bytes, *, needed: bool = True) -> object:
     """Return the data of a successful response.
 
     Args:
         status: The HTTP status, 2xx.
         headers: The response's headers.
         body: Its body.
+        needed: Whether the data are needed, rather than the acknowledgement that any 2xx response is.
 
     Returns:
         The object or list in the body, without its envelope; None for an empty body and anything else, such as plain
@@ -69,12 +70,15 @@ def read_response(status: int, headers: Mapping[str, str], body: bytes) -> objec
     Raises:
         APIError: The envelope says that the request failed, whatever the status.
         UnreadableError: It is an HTML page: a proxy or login page answered, and the service has not seen the request.
+            Or the data are needed and incomplete.
     """
     try:
         value = decode_json(body) if body.strip() else None
-    except UnreadableError:
+    except UnreadableError as error:
         if _is_page(body.decode("utf-8", "replace")):
             raise UnreadableError(_HTML_PAGE) from None
+        if needed and body.lstrip().startswith((b"{", b"[")):
+            raise UnreadableError(f"the response cannot be read, or was cut off: {error}") from None
         return None  # some endpoints respond in plain text; the official Python SDK treats this as no data too
     if not isinstance(value, dict):
         return value if isinstance(value, list) else None
@@ -318,7 +322,7 @@ def check_path(path: object) -> str:
 
 
 def query_of(params: Mapping[str, object] | None) -> Mapping[str, str] | None:
-    """Return the query of a request as texts: None is left out, and lists and mappings are sent as JSON.
+    """Return the query of a request as texts, such as that of a date; None is left out, lists and mappings are JSON.
 
     Raises:
         TypeError: It is not a mapping of names to values that have a JSON form.
@@ -328,10 +332,15 @@ def query_of(params: Mapping[str, object] | None) -> Mapping[str, str] | None:
     if not isinstance(params, Mapping):
         raise TypeError(f"params must be a mapping, not {type(params).__name__}")
     return {
-        str(name): value if isinstance(value, str) else dump_json(value).decode()
+        str(name): value if type(value) is str else _query_text(value)
         for name, value in params.items()
         if value is not None
     }
+
+
+def _query_text(value: object) -> str:
+    form = dump_json(value)
+    return decode_json(form) if form.startswith(b'"') else form.decode()
 
 
 @attrs.frozen

@@ -28,6 +28,7 @@ __all__ = ["ByteStream", "GuardedBody", "LargeBody", "UploadBody"]
 _READ = 64 * 1024  # bytes of a stream read at a time
 _FILE_READ = 256 * 1024  # bytes read at a time: a switch to another thread takes as long as reading some 100 KB
 _PIECE = 64 * 1024  # bytes written at a time; each restarts the idle timeout
+_COMPRESSIONS = frozenset({"gzip", "deflate", "br", "zstd"})  # which aiohttp takes off
 _UNSENT = 128 * 1024  # bytes that the kernel may buffer before sending
 
 
@@ -62,9 +63,14 @@ class ByteStream(OpenConnection):
         return self._response.headers
 
     @property
+    def decompressed(self) -> bool:
+        """Whether the server has compressed it, so that no size that is named is that of the bytes that are read."""
+        return self.headers.get("Content-Encoding", "").strip().lower() in _COMPRESSIONS
+
+    @property
     def length(self) -> int | None:
         """The number of bytes that the server has announced, if it has."""
-        return self._response.content_length
+        return None if self.decompressed else self._response.content_length
 
     async def read(self, until: float = math.inf) -> bytes | None:
         """Return the next bytes.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
 
-from inferencesh._types.tasks import as_objects
-from inferencesh.errors import ConfigurationError, UnreadableError
+from inferencesh._types.encoding import by_msgspec
+from inferencesh._types.tasks import as_objects, read_task
+from inferencesh.errors import ConfigurationError, ConflictError, UnreadableError
 from inferencesh.models import FileRef
 from inferencesh.task_models import TaskFile
 
@@ -43,8 +45,12 @@ class TaskAPI:
         return _record(await self._transport.request("GET", task_path(task_id), safety=Safety.REPEATABLE), "task")
 
     async def cancel(self, task_id: str) -> None:
-        """Cancel a task."""
-        await self._transport.request("POST", f"{task_path(task_id)}/cancel", safety=Safety.REPEATABLE)
+        """Cancel a task; some servers refuse that for one that has ended."""
+        try:
+            await self._transport.request("POST", f"{task_path(task_id)}/cancel", safety=Safety.REPEATABLE)
+        except ConflictError:
+            if not read_task(await self.read(task_id)).done:
+                raise
 
     async def delete(self, task_id: str, *, files: bool) -> None:
         """Delete a task, maybe with its files."""
@@ -159,16 +165,30 @@ def _is_file(value: object) -> bool:
     return callable(getattr(value, "read", None)) and not isinstance(value, type | Mapping)
 
 
-def _fields_of(value: object) -> Mapping[str, Any] | None:
-    """Return the fields of an attrs class's or a dataclass's instance by name; None for anything else."""
+def _parts_of(value: object) -> Mapping[str, Any] | Sequence[Any] | None:
+    """Return the items of a list and the like, or what is in an object, by its names in JSON; None for anything else.
+
+    Objects are those of attrs classes, dataclasses, pydantic's models and msgspec's structs; the latter two are
+    recognized by their attributes, so that nothing is imported for them.
+    """
     kind: Any = type(value)
-    if attrs.has(kind):
-        names = [field.name for field in attrs.fields(kind)]
-    elif dataclasses.is_dataclass(kind):
-        names = [field.name for field in dataclasses.fields(kind)]
-    else:
-        return None
-    return {name: getattr(value, name) for name in names}
+    if isinstance(value, Mapping | list | tuple):
+        return value
+    if isinstance(value, set | frozenset | deque):
+        return list(value)
+    fields_of: Any = attrs.fields if attrs.has(kind) else dataclasses.fields if dataclasses.is_dataclass(kind) else None
+    if fields_of is not None:
+        fields = fields_of(kind)
+        return {each.name: getattr(value, each.name) for each in fields if each.init or not each.name.startswith("_")}
+    if hasattr(kind, "__struct_encode_fields__"):
+        struct: Any = by_msgspec(value)
+        return struct  # type: ignore[no-any-return]  # a dict or a list
+    if getattr(kind, "__pydantic_root_model__", False):
+        return _parts_of(vars(value)["root"])
+    if hasattr(kind, "__pydantic_fields__") and isinstance(value, Iterable):  # over names and values
+        aliases = {name: field.serialization_alias or name for name, field in kind.__pydantic_fields__.items()}
+        return {aliases.get(name, name): part for name, part in value}
+    return None
 
 
 def _files_in(value: object, inside: tuple[int, ...]) -> Iterator[Any]:
@@ -180,9 +200,8 @@ def _files_in(value: object, inside: tuple[int, ...]) -> Iterator[Any]:
         return
     if id(value) in inside:
         raise ConfigurationError("the input contains itself")
-    inner: Any = value if isinstance(value, Mapping) else _fields_of(value)
-    parts = inner.values() if inner is not None else value if isinstance(value, list | tuple) else ()
-    for part in parts:
+    parts = _parts_of(value) or ()
+    for part in parts.values() if isinstance(parts, Mapping) else parts:
         yield from _files_in(part, (*inside, id(value)))
 
 
@@ -190,9 +209,9 @@ def _replaced(value: object, uris: Mapping[int, str]) -> Any:
     """Return a value with the URIs of its files in their places; what holds no file stays as it is."""
     if id(value) in uris:
         return uris[id(value)]
-    if isinstance(value, list | tuple):
-        return [_replaced(part, uris) for part in value]
-    inner: Any = value if isinstance(value, Mapping) else None
-    if inner is None and any(True for _ in _files_in(value, ())):
-        inner = _fields_of(value)
-    return value if inner is None else {name: _replaced(part, uris) for name, part in inner.items()}
+    if not any(True for _ in _files_in(value, ())):
+        return value
+    parts = _parts_of(value)
+    if isinstance(parts, Mapping):
+        return {name: _replaced(part, uris) for name, part in parts.items()}
+    return [_replaced(part, uris) for part in parts or ()]

@@ -6,6 +6,7 @@ One transport can be used by several event loops, one after another or at the sa
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -16,7 +17,7 @@ import attrs
 from inferencesh._loops.invoke import start_in_thread
 from inferencesh._loops.threads import OpenConnection, WeakRegistry, import_in_thread
 from inferencesh._types.encoding import dump_json
-from inferencesh.errors import APIConnectionError, APIError, APITimeoutError, InferenceError
+from inferencesh.errors import APIConnectionError, APIError, APITimeoutError, InferenceError, UnreadableError
 
 from .requests import (
     Address,
@@ -95,7 +96,8 @@ class Transport:
             APIConnectionError: The server could not be reached or did not answer.
         """
         request = service_request(method, path, json=json, params=params, guard=guard)
-        return await self.exchange(request, safety, read_response)
+        read = functools.partial(read_response, needed=safety is Safety.REPEATABLE)
+        return await self.exchange(request, safety, read)
 
     async def exchange(
         self, request: ServiceRequest, safety: Safety, read: Callable[[int, Mapping[str, str], bytes], T]
@@ -125,7 +127,8 @@ class Transport:
                 # Read again and raised below, where neither the error nor a frame has a key that the server echoed.
                 status, (headers, masked) = response.status, self._http.masked_response(response, data)
                 del response, data
-            return read(status, headers, masked)
+            read(status, headers, masked)
+            raise UnreadableError("the response is not UTF-8")
 
         return await self._repeat(request.name, once, safety, self.options.timeout.total)
 

@@ -279,7 +279,7 @@ class Pump(Generic[T]):
         """Wait for the next batch, and meanwhile make the calls that the loop wants made on this thread.
 
         Returns:
-            The items; an empty list at the end.
+            The items; an empty list at the end, also when another thread cancels this.
 
         Raises:
             InferenceError: The client is closed, or the caller is on the loop's own thread.
@@ -303,6 +303,8 @@ class Pump(Generic[T]):
         try:
             batch = item()
         except _StoppedError:
+            if self._current is not run:  # another thread has closed the stream, which is its end
+                return []
             raise InferenceError("the client was closed while this stream was open") from None
         except BaseException:
             self._current = None
@@ -402,9 +404,9 @@ class _Reply(Generic[T]):
 
     def __call__(self) -> T:
         error, self._error = self._error, None
+        if error is not None and _ending.is_set() and threading.current_thread().daemon:
+            threading.Event().wait()  # it is to end with the interpreter, without an error
         if isinstance(error, asyncio.CancelledError):
-            if _ending.is_set():  # only daemon threads still wait; they are to end with the interpreter, without error
-                threading.Event().wait()
             raise _StoppedError
         if error is not None:
             try:

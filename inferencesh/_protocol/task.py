@@ -18,7 +18,7 @@ from inferencesh.errors import TaskCancelledError, TaskFailedError, UnreadableEr
 from inferencesh.task_models import Task, TaskLog, TaskStatus
 
 from .lines import GrownLine, TextPiece
-from .outcome import PollSchedule
+from .outcome import MISSING_DELAY, POLL_INTERVAL, PollSchedule
 from .wire import Event, whole_event
 
 __all__ = ["TASK_EVENT", "TaskEnd", "TaskRun"]
@@ -66,8 +66,10 @@ class TaskRun:
         self._reached = TaskStatus.UNKNOWN  # the last status whose place in the order is known
         self._form: dict[str, Any] = {}  # what is known of the task, as the server writes it
         self._written: dict[str, Any] = {}  # the output so far, as deltas tell it
-        self._seq = 0
-        self._gap = False  # whether a delta is missing, so that those after it cannot be used
+        self._seq: int | None = None  # that of the last delta; None if deltas are not numbered
+        self._gap = False  # whether it is not known what the next delta continues
+        self._told = False  # whether the stream has told the output since the last delta, with all deltas before
+        self._missing_delay = MISSING_DELAY  # seconds until a task with a gap is read, unless a state comes before
         self._held: dict[str, Any] | None = None  # a final state that lacks the result, until the task was read
         self._schedule = PollSchedule()
 
@@ -80,7 +82,7 @@ class TaskRun:
             UnreadableError: It is no task.
         """
         self._schedule.restart_silence(now)
-        return self._take(data)
+        return self._take(data, requested=True)
 
     def receive_all(
         self, events: Iterable[Event | GrownLine | TextPiece], now: float, snapshots: list[Task], most: int
@@ -118,8 +120,8 @@ class TaskRun:
         """
         self._schedule.chat_read()
         self._schedule.restart_silence(now)
-        self._gap = False
-        snapshot = self._take(data, fresh=True)
+        self._missing_delay = POLL_INTERVAL
+        snapshot = self._take(data, requested=True, fresh=True)
         return self._take_held() or snapshot
 
     def reread_failed(self) -> Task | None:
@@ -140,6 +142,8 @@ class TaskRun:
 
     def lost(self) -> None:
         """Note that the stream was lost: the task is most likely over, and needs no other connection."""
+        self._gap = self._gap or (self._seq is None and bool(self._written))
+        self._told = False
         self.wants_reread = True
 
     def reconnected(self) -> None:
@@ -195,15 +199,18 @@ class TaskRun:
             return None
         return self._take(data, tuple(whole.get("fields", ())))
 
-    def _take(self, data: Mapping[str, Any], fields: tuple[str, ...] = (), *, fresh: bool = False) -> Task | None:
+    def _take(
+        self, data: Mapping[str, Any], fields: tuple[str, ...] = (), *, requested: bool = False, fresh: bool = False
+    ) -> Task | None:
         """Process a state of the task, and return the snapshot to deliver, if any.
 
         Args:
             data: The state, or some of its fields.
             fields: The names of the fields that count; empty for all that are there.
+            requested: Whether it is the response to a request, which may be ahead of the stream.
             fresh: Whether the task was read just now, so that nothing more about it can be found out.
         """
-        if data.get("id", self._id) != self._id or self.end is not None:
+        if (data.get("id") or self._id) != self._id or self.end is not None:
             return None  # of another task, or after the end
         named = {name: data[name] for name in fields if name in data} or data
         # Some responses leave fields out, or send null for them, that were sent before.
@@ -215,9 +222,16 @@ class TaskRun:
             self._held, self.wants_reread = form, True
             return None
         if named.get("output") is not None:
-            self._written = {}
+            self._note_output(empty=not named["output"], requested=requested)
         self._form = form
         return self._deliver(task)
+
+    def _note_output(self, *, empty: bool, requested: bool) -> None:
+        """Decide what the next delta continues, after a state that tells the output."""
+        if not requested:
+            self._written, self._gap, self._told, self._missing_delay = {}, False, True, MISSING_DELAY
+        elif not empty and (self._gap or not self._written):
+            self._written, self._gap = {}, True  # it may hold any number of the deltas to come
 
     def _take_held(self) -> Task | None:
         """Process a final state that was held back, if there is one; the stream may be ahead of what was read."""
@@ -239,13 +253,16 @@ class TaskRun:
         """Process an addition to the output. A delta that was used before is dropped, and none is used after a gap."""
         if not isinstance(delta, Mapping) or self.end is not None:
             return None
-        if isinstance(seq, int):
-            if seq <= self._seq:
+        if type(seq) is int:
+            last = self._seq
+            if last is not None and seq <= last:
                 return None
-            self._gap = self._gap or seq > self._seq + 1
+            due = 1 if last is None else last + 1  # numbering starts at 0 or 1
+            self._gap = self._gap or (seq > due and not self._told)
             self._seq = seq
+        self._told = False
         if self._gap:
-            self._schedule.add_missing(now)
+            self._schedule.plan(now + self._missing_delay)
             return None
         base = self._written or _mapping(self._form.get("output"))
         self._written = _extended(base, delta)

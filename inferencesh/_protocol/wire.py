@@ -8,6 +8,7 @@ event carries the same in its ``event:`` and ``data:`` fields.
 from __future__ import annotations
 
 import abc
+import codecs
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
@@ -201,6 +202,8 @@ class SSEDecoder(EventDecoder):
 
     def _decode(self, lines: list[bytes]) -> list[Event]:
         events = []
+        if lines and self._offset == 0:
+            lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
         for line in lines:
             # A field may also end in a bare carriage return. Splitting there is safe: JSON escapes it inside strings.
             for part in line.removesuffix(b"\n").removesuffix(b"\r").split(b"\r"):

@@ -18,6 +18,7 @@ from inferencesh._loops.invoke import Invoker, invoke
 from inferencesh._protocol.task import TASK_EVENT, TaskRun
 from inferencesh.errors import (
     APIConnectionError,
+    APIError,
     InferenceError,
     NotFoundError,
     StreamError,
@@ -206,15 +207,14 @@ class TaskDriver(EventDriver[Task]):
         try:
             data = await self._api.read(self._task_id)
             snapshot = run.reread(data, self._now())
-        except (APIConnectionError, UnreadableError) as error:
-            run.wants_reread = True
-            self._lost(run, error)
-            return
         except NotFoundError as error:
             if not self._connection.is_open:
                 raise
             logger.info("task %s: it streams but cannot be read (%s)", self._task_id, error.status_code)
             snapshot = run.reread_failed()
+        except (APIConnectionError, APIError, UnreadableError) as error:
+            self._read_failed(run, error)
+            return
         if snapshot is not None:
             self._snapshots.append(snapshot)
 

@@ -276,14 +276,14 @@ class TurnDriver(EventDriver[Message]):
         try:
             chat = await self._api.read_chat(chat_id)
             messages = await self._api.read_messages(chat, chat_id, turn.replies.begins_after)
-        except (APIConnectionError, UnreadableError) as error:
-            self._lost(turn, error)
-            return
         except NotFoundError as error:
             if not self._connection.is_open:
                 raise
             logger.info("chat %s: it streams but cannot be read (%s)", chat_id, error.status_code)
             self._snapshots += turn.reread_failed(self._now())
+            return
+        except (APIConnectionError, APIError, UnreadableError) as error:
+            self._read_failed(turn, error)
             return
         try:
             self._snapshots += turn.reread(chat, messages, self._now())

@@ -30,7 +30,7 @@ import orjson
 
 from inferencesh._text import encode_json, whole_characters
 
-__all__ = ["EncodedResult", "dump_json", "encode_result", "plain_result"]
+__all__ = ["EncodedResult", "by_msgspec", "dump_json", "encode_result", "plain_result"]
 
 # datetimes and dataclasses are left to this module: orjson drops the seconds of an offset, and private fields.
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
@@ -394,7 +394,7 @@ def _serialized(value: Any, mode: str) -> object:
     return type(value).__pydantic_serializer__.to_python(value, mode=mode, by_alias=True)
 
 
-def _by_msgspec(value: Any) -> object:
+def by_msgspec(value: Any) -> object:
     """Return a Struct's fields by the names, tag and shape that its class configures."""
     import msgspec
 
@@ -491,7 +491,7 @@ def _png_of_figure(figure: Any) -> PngFile:
 
 # Classes, or single values of a class, in the order in which they are looked for: pandas's NaT is a datetime, say.
 _FOREIGN: Sequence[tuple[str, Callable[..., object]]] = (
-    ("msgspec.Struct", _by_msgspec),
+    ("msgspec.Struct", by_msgspec),
     ("numpy.ndarray", _numpy_array),
     ("numpy.generic", _numpy_scalar),
     ("pandas.NA", _null),

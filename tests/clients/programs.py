@@ -117,6 +117,19 @@ def sync_in_a_thread() -> None:
     say("over")
 
 
+def response_in_a_thread() -> None:
+    """The same with a response that is not opened again; it is given the address of its server."""
+    reading = threading.Event()
+
+    def read() -> None:
+        for _ in Inference("key", base_url=sys.argv[2]).stream("GET", "/lines"):
+            reading.set()
+
+    threading.Thread(target=read, daemon=True).start()
+    reading.wait(5)
+    say("over")
+
+
 def interrupted() -> None:
     """Ctrl-C while the blocking client waits for a slow reply; then the client still works."""
     with Inference.local(pace=0.05) as client:

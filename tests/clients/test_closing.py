@@ -11,7 +11,11 @@ import pytest
 
 from inferencesh import AsyncInference, Inference, InferenceError, tool
 from inferencesh.local import ToolCall
-from tests.support import Script, wait_until
+from tests.faults.forms import CHAT, TASK, chat, message, task_of
+from tests.faults.script import STALL, Scenario
+from tests.faults.server import FaultServer
+from tests.faults.turns import client_options
+from tests.support import Kind, Script, wait_until
 
 from .conftest import Serve
 
@@ -133,3 +137,79 @@ def test_several_threads_close_at_once(serve: Serve) -> None:
         stream = client.agent("tests/agent").send_message("Hi", stream=True)
         next(stream)
         assert close_at_once(client, stream, client, stream) == []
+
+
+# -- streams -----------------------------------------------------------------------------------------------------------
+
+SILENT = Scenario(
+    streams=[(chat("working"), message("Hel"), STALL)],
+    answers={"GET /lines": [(b'{"a": 1}\n', STALL)], f"GET /tasks/{TASK}/stream": [(task_of(7), STALL)]},
+)
+STREAMS: dict[str, Callable[[Any], Any]] = {
+    "a turn": lambda client: client.agent("a/b").send_message("Hi", stream=True),
+    "the newest of a turn": lambda client: client.agent("a/b").send_message("Hi", stream=True, conflate=True),
+    "a task": lambda client: client.tasks.run("a/b", {}, stream=True),
+    "events": lambda client: client.agent("a/b", chat_id=CHAT).stream_events(),
+    "a response": lambda client: client.stream("GET", "/lines"),
+}
+CLOSED = InferenceError("the client was closed while this stream was open")
+
+
+@pytest.mark.parametrize("make", STREAMS.values(), ids=STREAMS)
+@pytest.mark.parametrize("closed", ["stream", "client"])
+def test_a_stream_that_is_closed_while_it_is_read_ends(kind: Kind, make: Callable[[Any], Any], closed: str) -> None:
+    """By another task or thread: as after its last item. The end of the client is an error that says so."""
+    with FaultServer(SILENT) as server:
+        read = _read_async if kind == "async" else _read_sync
+        end = read(server, make, closed)
+        server.wait_until_no_connections()
+    assert repr(end) == repr(None if closed == "stream" else CLOSED)
+
+
+async def _closed_async(server: FaultServer, make: Callable[[Any], Any], closed: str) -> Exception | None:
+    async with AsyncInference(**client_options(server)) as client:
+        stream = make(client)
+        begun = asyncio.Event()
+
+        async def read() -> Exception | None:
+            try:
+                async for _ in stream:
+                    begun.set()
+            except InferenceError as error:
+                return error
+            return None
+
+        reading = asyncio.create_task(read())
+        await begun.wait()
+        await asyncio.sleep(0.1)  # until it has read what there is
+        await (stream if closed == "stream" else client).aclose()
+        return await reading
+
+
+def _read_async(server: FaultServer, make: Callable[[Any], Any], closed: str) -> Exception | None:
+    return asyncio.run(_closed_async(server, make, closed), debug=True)
+
+
+def _read_sync(server: FaultServer, make: Callable[[Any], Any], closed: str) -> Exception | None:
+    ends: list[Exception | None] = []
+    begun = threading.Event()
+    with Inference(**client_options(server)) as client:
+        stream = make(client)
+
+        def read() -> None:
+            try:
+                for _ in stream:
+                    begun.set()
+            except InferenceError as error:
+                ends.append(error)
+            else:
+                ends.append(None)
+
+        reading = threading.Thread(target=read)
+        reading.start()
+        assert begun.wait(5)
+        reading.join(0.1)  # until it has read what there is
+        (stream if closed == "stream" else client).close()
+        reading.join(5)
+        assert not reading.is_alive()
+    return ends[0]

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
+import decimal
+import enum
 import gc
 import inspect
 import json
+import uuid
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
+from urllib.parse import parse_qsl
 
 import attrs
 import pytest
@@ -127,6 +132,32 @@ def test_bodies_and_queries_are_sent_as_json_and_texts(kind: Kind) -> None:
         ]
         assert sent[0].query.replace("%5B", "[").replace("%5D", "]") == "text=a+b%26c&n=5&yes=true&list=[%22x%22,1]"
         assert sent[0].headers["content-type"] == "application/json"
+
+
+class Colour(str, enum.Enum):  # noqa: UP042 - whose text is "Colour.RED"
+    """As many programs write an enum of texts."""
+
+    RED = "red"
+
+
+def test_a_query_has_the_texts_of_dates_and_the_like(kind: Kind) -> None:
+    """Without the quotes that these have in JSON."""
+    params = {
+        "at": datetime.datetime(2026, 1, 2, 3, 4, tzinfo=datetime.UTC),
+        "day": datetime.date(2026, 1, 2),
+        "colour": Colour.RED,
+        "id": uuid.UUID(int=5),
+        "price": decimal.Decimal("1.50"),
+    }
+    with serving(f"GET {THING}", (Reply({}),)) as server:
+        call(kind, server, lambda client: client.request("GET", THING, params=params))
+        assert dict(parse_qsl(server.requests[0].query)) == {
+            "at": "2026-01-02T03:04:00+00:00",
+            "day": "2026-01-02",
+            "colour": "red",
+            "id": "00000000-0000-0000-0000-000000000005",
+            "price": "1.50",
+        }
 
 
 @pytest.mark.parametrize(
@@ -249,6 +280,20 @@ def test_a_response_of_another_form_says_what_is_wrong(kind: Kind) -> None:
                 yield client.request("GET", THING, cast_to=Thing)
             with pytest.raises(InferenceError, match="HTML page"):
                 yield client.request("GET", THING)
+
+        call(kind, server, ask)
+
+
+def test_a_response_that_is_cut_off_is_an_error(kind: Kind) -> None:
+    """Not no data, whatever it is read as, and in a stream either."""
+    with serving(f"GET {THING}", (Reply(b'{"id": "t1", "cou'),)) as server:
+
+        def ask(client: Any) -> Generator[Any, Any, None]:
+            for cast_to in (None, Thing, Chat):
+                with pytest.raises(InferenceError, match="cut off"):
+                    yield client.request("GET", THING, cast_to=cast_to)
+            with pytest.raises(InferenceError, match="cut off"):
+                yield advance(kind, client.stream("GET", THING))
 
         call(kind, server, ask)
 

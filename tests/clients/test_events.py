@@ -186,6 +186,32 @@ def test_what_cannot_be_read_is_logged_and_left_out(kind: Kind, caplog: pytest.L
     assert KEY not in caplog.text
 
 
+def test_ids_that_are_no_texts_are_told_as_they_came(kind: Kind) -> None:
+    """Whatever they are."""
+    ids: list[Any] = [[1], {"a": 1}, None, 5]
+    lines = [event("chats", {"id": each}) for each in ids]
+    with serving([*lines, event("delta", {"delta": {}, "resource_id": ["m"]}), STALL]) as server:
+
+        def ask(client: Any) -> Ask:
+            found = yield from take(kind, events_of(client), 5)
+            assert [each.data.get("id") for each in found[:4]] == ids
+
+        call(kind, server, ask)
+
+
+def test_a_message_without_an_id_is_told_without_its_model(kind: Kind) -> None:
+    """Its data are there; a loop that looks at the messages goes on."""
+    with serving([event("chat_messages", {"id": None, "role": "assistant"}), message("Hi"), STALL]) as server:
+
+        def ask(client: Any) -> Ask:
+            first, second = yield from take(kind, events_of(client), 2)
+            assert first.message is None
+            assert first.data["role"] == "assistant"
+            assert second.message.text == "Hi"
+
+        call(kind, server, ask)
+
+
 def test_a_closed_client_ends_its_streams(kind: Kind) -> None:
     """With an error that says so."""
     with serving([chat("working"), STALL]) as server:

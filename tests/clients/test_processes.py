@@ -13,6 +13,8 @@ import pytest
 
 from tests.children import start
 from tests.command_line import address, environment
+from tests.faults.script import STALL, Scenario
+from tests.faults.server import FaultServer
 from tests.support import Served
 
 ROOT = Path(__file__).parents[2]
@@ -62,6 +64,14 @@ def test_a_client_that_is_never_closed_ends_with_its_program(name: str, code: in
     with Program(name) as program:
         assert program.hear() == "over"
         assert program.end(code) == []
+
+
+def test_a_program_ends_in_the_middle_of_a_response() -> None:
+    """That a daemon thread reads, silently and at once."""
+    lines = Scenario(answers={"GET /lines": [(b"{}\n", STALL)]})
+    with FaultServer(lines) as server, Program("response_in_a_thread", server.url) as program:
+        assert program.hear() == "over"
+        assert program.end() == []
 
 
 def test_ctrl_c_reaches_a_blocking_call() -> None:

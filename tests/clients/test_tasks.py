@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import datetime
 import io
+import json
+import re
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import attrs
+import msgspec
+import pydantic
 import pytest
 
 from inferencesh import (
@@ -388,6 +393,39 @@ def test_files_in_the_input_are_uploaded(side: Side, tmp_path: Path) -> None:
     assert [file.filename for file in named][:1] == ["letter.txt"]
     assert {file.role for file in named} == {"input"}
     assert run(side, "t/measure", Letter([b"x"])).output == {"contents": ["x"], "note": "attrs"}
+
+
+class Parcel(pydantic.BaseModel):
+    """A model with a file in it."""
+
+    content: Path = pydantic.Field(serialization_alias="theContent")
+    day: datetime.date = datetime.date(2026, 1, 2)
+
+
+class Crate(msgspec.Struct, tag="crate"):
+    """A struct with a file in it."""
+
+    content: Path
+
+
+def parcels(path: Path) -> list[Any]:
+    """Files in all kinds of objects, each beside what the app is to be given in its place."""
+    return [
+        (Parcel(content=path), {"theContent": "URI", "day": "2026-01-02"}),
+        (pydantic.RootModel[list[Path]]([path]), ["URI"]),
+        (Crate(path), {"type": "crate", "content": "URI"}),
+        ({path}, ["URI"]),
+        (deque([path]), ["URI"]),
+    ]
+
+
+def test_files_in_objects_of_all_kinds_are_uploaded(side: Side, tmp_path: Path) -> None:
+    """Their paths on this machine are not sent in their place."""
+    path = tmp_path / "letter.txt"
+    path.write_text("from a path")
+    for value, expected in parcels(path):
+        sent = json.dumps(run(side, "t/echo", {"value": value}).output["input"]["value"])
+        assert json.loads(re.sub(r'"http[^"]*"', '"URI"', sent)) == expected
 
 
 def test_the_callers_input_is_not_changed(side: Side) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -16,12 +18,14 @@ from inferencesh import (
     Inference,
     InferenceError,
     InternalServerError,
+    Message,
     NotFoundError,
 )
+from inferencesh.errors import UnreadableError
 from tests.support import Kind
 
 from .forms import CHAT, Json, asked, chat, message, message_of, page_of
-from .script import RST, Reply, Scenario, Script, refuse
+from .script import RST, Reply, Scenario, Script, delay, refuse
 from .server import FaultServer
 from .turns import advance, call, client_options, rest_of
 
@@ -159,6 +163,68 @@ def test_a_page_that_cannot_be_read_can_be_asked_for_again(kind: Kind) -> None:
 
         assert call(kind, server, read) == ["a", "b"]
         assert cursors(server) == [None, "c1", "c1", "c1", "c1"]
+
+
+LISTS: list[tuple[str, Callable[[Any], Any]]] = [
+    ("POST /tasks/list", lambda client: client.tasks.list()),
+    (MESSAGES, lambda client: client.chats.messages(CHAT)),
+    ("GET /things", lambda client: client.paginate("GET", "/things", cast_to=Message)),
+]
+
+
+@pytest.mark.parametrize(("line", "read"), LISTS, ids=["tasks", "messages", "any list"])
+def test_an_item_that_cannot_be_read_is_an_error_in_its_place(
+    line: str, read: Callable[[Any], Any], kind: Kind
+) -> None:
+    """Those before it and behind it are given, each once."""
+    items = [{"id": "a", "order": 3}, {"id": None, "order": 2}, {"id": "b", "order": 1}]
+    with serving(line, (Reply({"items": items, "next_cursor": "c"}),), (Reply({"items": [{"id": "c"}]}),)) as server:
+
+        def use(client: Any) -> Generator[Any, Any, list[str]]:
+            listed = read(client)
+            first = yield advance(kind, listed)
+            with pytest.raises(UnreadableError, match="without an id"):
+                yield advance(kind, listed)
+            return [first.id, *[each.id for each in (yield from rest_of(kind, listed))]]
+
+        assert call(kind, server, use) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("line", ["POST /tasks/list", "POST /files/list", "GET /sessions"])
+@pytest.mark.parametrize("body", [b'{"items": [{"id": "a"}, {"i', b'[{"id": "\xe9"}]'], ids=["cut off", "not UTF-8"])
+def test_a_response_that_is_cut_off_is_no_empty_list(line: str, body: bytes, kind: Kind) -> None:
+    """As behind a proxy that ends responses with the connection."""
+    with serving(line, (Reply(body),)) as server:
+
+        def use(client: Any) -> Generator[Any, Any, None]:
+            reads: dict[str, Callable[[], Any]] = {
+                "POST /tasks/list": lambda: advance(kind, client.tasks.list()),
+                "POST /files/list": lambda: advance(kind, client.files.list()),
+                "GET /sessions": client.sessions.list,
+            }
+            with pytest.raises(UnreadableError):
+                yield reads[line]()
+
+        call(kind, server, use)
+
+
+def test_a_list_that_several_share_gives_each_item_once(kind: Kind) -> None:
+    """As a queue of work, to tasks or to threads; a page is read for one of them."""
+    with serving(LIST, (delay(0.2), *page("a", "b", "c", next_cursor="c1")), page("d")) as server:
+
+        def share(client: Any) -> Generator[Any, Any, list[str]]:
+            listed = client.chats.list()
+            if kind == "sync":
+                with ThreadPoolExecutor(4) as threads:
+                    return [each.id for each in threads.map(lambda _: next(listed), range(4))]
+            found: list[str] = yield together(listed)
+            return found
+
+        async def together(listed: Any) -> list[str]:
+            return [each.id for each in await asyncio.gather(*(anext(listed) for _ in range(4)))]
+
+        assert sorted(call(kind, server, share)) == ["a", "b", "c", "d"]
+        assert cursors(server) == [None, "c1"]
 
 
 def test_a_chat_that_there_is_not(kind: Kind) -> None:

@@ -14,6 +14,7 @@ from inferencesh import (
     APIError,
     AsyncInference,
     AuthenticationError,
+    ConflictError,
     Inference,
     InferenceError,
     InternalServerError,
@@ -106,12 +107,29 @@ CASES = [
     TaskCase("half a line", [(QUEUED, half(HALF), CUT), (DONE,)], connects=None),
     TaskCase("lost before its first byte", [(RST,), (CUT,), WHOLE]),
     TaskCase("refused for a while", [refuse(503, "busy"), refuse(429, "rate_limited"), refuse(500, "oops"), WHOLE]),
+    TaskCase(
+        "reads that are refused for a while",
+        [(HALF, EOF), WHOLE],
+        answers={READ: [refuse(502, "bad_gateway")] * 4 + [(Reply(HALF),)]},
+    ),
+    TaskCase(
+        "reads that are refused for good",
+        [(HALF, EOF)],
+        answers={READ: [refuse(502, "bad_gateway")]},
+        raises=StreamError,
+        status="running",
+    ),
     TaskCase("a page of a proxy in place of the stream", [page(), WHOLE]),
     TaskCase("a line that is no JSON", [(QUEUED, b"{oops\n", DONE)]),
     TaskCase("a line that is no object", [(QUEUED, b"[1, 2]\n", DONE)]),
     TaskCase(
         "a task without an id in it",
         [(QUEUED, {"data": {"status": 10, "output": OUTPUT}, "fields": ["status", "output"]})],
+    ),
+    TaskCase(
+        "a task whose id is null",
+        [(QUEUED, {"data": {"id": None, "status": 10, "output": OUTPUT}, "fields": ["status", "output"]})],
+        connects=1,
     ),
     TaskCase("silence, and then the read tells", [(QUEUED, STALL)], answers=READS_DONE),
     TaskCase("the end is lost with the connection", [(HALF, CUT)], answers=READS_DONE, connects=1),
@@ -220,6 +238,19 @@ def test_an_input_that_does_not_fit_names_each_field(kind: Kind) -> None:
             call(kind, server, lambda client: client.tasks.run("a/b", {"n": 0}))
         assert len(server.seen(RUN)) == 1
     assert [item["key"] for item in raised.value.errors] == ["prompt", "n"]
+
+
+def test_cancelling_a_task_that_has_ended_does_nothing(kind: Kind) -> None:
+    """Whether the server takes that for a conflict or not; a conflict about one that goes on is told."""
+    answers = {CANCEL: [refuse(409, "invalid_transition")], READ: [(Reply(DONE),), (Reply(RUNNING),)]}
+    with FaultServer(Scenario(answers=answers)) as server:
+
+        def cancel(client: Any) -> Generator[Any, Any, None]:
+            assert (yield client.tasks.cancel(TASK)) is None
+            with pytest.raises(ConflictError):
+                yield client.tasks.cancel(TASK)
+
+        call(kind, server, cancel)
 
 
 # -- the bytes ---------------------------------------------------------------------------------------------------------

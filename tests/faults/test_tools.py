@@ -114,6 +114,7 @@ RESULTS = [
     tooled("503", *WHOLE[:3], after(RESULT, 2), *REST, acks=(refuse(503, "limited", Retry_After="0"), OK)),
     tooled("a slow answer, behind the turn's end", *WHOLE, acks=((delay(0.3), *OK),)),
     tooled("nothing but true", *WHOLE, acks=((Reply(b"true"),),)),
+    tooled("an acknowledgement that is cut off", *WHOLE, acks=((Reply(b'{"id": "ca'),),)),
     tooled("no content", *WHOLE, acks=((raw(b"HTTP/1.1 204 No Content\r\n\r\n"),),)),
 ]
 

@@ -28,7 +28,7 @@ from .forms import (
     run,
     run_of,
 )
-from .script import EOF, RST, Reply, Scenario, Script, after, delay, encode, head, heartbeats
+from .script import EOF, RST, Reply, Scenario, Script, after, delay, encode, head, heartbeats, refuse
 from .server import FaultServer
 from .turns import POST, STREAM, TEXT, Case, RunTurn, call, rest_of, told
 
@@ -77,6 +77,12 @@ ORDERS = [
     Case("the final message alone", [(BUSY, READY, DONE)], TEXT),
     Case("everything replayed after a drop", [(*WHOLE[:3], RST), WHOLE], TEXT, connects=2),
     Case("less replayed after a drop than was known", [(*WHOLE[:3], RST), (BUSY, HEL, READY, DONE)], TEXT),
+    Case(
+        "reads that are refused for a while",
+        [(BUSY, HEL, RST), (BUSY, HEL)],
+        TEXT,
+        answers={**FINISHED, CHATS: [*[refuse(502, "bad_gateway")] * 4, *FINISHED[CHATS]]},
+    ),
 ]
 
 

@@ -90,7 +90,7 @@ def _answer(status: int, headers: dict[str, str], body: bytes) -> None:
         read_response(status, headers, body)
     except APIError as error:
         _look_at(error)
-    except UnreadableError as error:  # an HTML page, which a proxy has sent
+    except UnreadableError as error:  # an HTML page, which a proxy has sent, or a part of JSON
         _look_at(error)
     _look_at(error_from_response(status, headers, body))
     wait = retry_after(headers)

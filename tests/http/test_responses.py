@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 from typing import Any
@@ -22,6 +23,7 @@ from inferencesh.errors import (
     RateLimitError,
     RequirementsNotMetError,
     StreamError,
+    UnreadableError,
 )
 from tests.protocol.forms import FIXED, chat, invocation, message
 
@@ -261,7 +263,9 @@ def test_a_body_that_is_nested_too_deeply_still_gives_the_error_of_its_status() 
     for depth in (300, 1000, 100_000):
         body = b'{"x":' + b"[" * depth + b"]" * depth + b"}"
         assert isinstance(error_from_response(500, {}, body), InternalServerError)
-        read_response(200, {}, body)
+        with contextlib.suppress(UnreadableError):
+            read_response(200, {}, body)
+        read_response(200, {}, body, needed=False)
 
 
 # -- 412

@@ -173,7 +173,7 @@ def test_an_end_counts_even_if_the_read_does_not_confirm_it(behind: dict[str, An
     assert (task.status, task.output, run.end) == (TaskStatus.COMPLETED, None, TaskEnd.COMPLETED)
 
 
-def delta(text: str, seq: int) -> dict[str, Any]:
+def delta(text: str, seq: int | None) -> dict[str, Any]:
     """A line that adds to the output."""
     return {"event": "delta", "data": {"delta": {"response": text}, "seq": seq}}
 
@@ -190,8 +190,46 @@ def test_deltas_add_to_the_output() -> None:
     assert snapshots[2].output == {"response": "Hello!", "usage": {"in": 1}, "n": 2}
 
 
+def test_deltas_may_be_counted_from_zero() -> None:
+    """The first one is not taken for a repetition."""
+    run = TaskRun(ID)
+    run.begin(state(7), 0.0)
+    assert [task.output["response"] for task in feed(run, delta("Hel", 0), delta("lo", 1))] == ["Hel", "Hello"]
+
+
+def test_a_read_that_is_ahead_of_the_stream_doubles_no_text() -> None:
+    """Deltas that it holds already are not added to it: neither behind it nor while the task is taken up."""
+    run = TaskRun(ID)
+    run.begin(state(7), 0.0)
+    feed(run, delta("Hel", 1))
+    run.reread(state(7, output={"response": "Hello wo"}), 1.0)
+    snapshots = feed(run, delta("lo", 2), delta(" wo", 3), delta("rld", 4))
+    assert [task.output["response"] for task in snapshots] == ["Hello", "Hello wo", "Hello world"]
+
+    taken_up = TaskRun(ID)
+    taken_up.begin(state(7, output={"response": "Hello wo"}), 0.0)
+    assert feed(taken_up, delta(" wo", 3)) == []
+    taken_up.tick(taken_up.deadline)
+    assert taken_up.wants_reread
+    taken_up.reread(state(7, output={"response": "Hello wo"}), 1.0)
+    snapshots = feed(taken_up, state(7, output={"response": "Hello wor"}), delta("ld", 5))
+    assert [task.output["response"] for task in snapshots] == ["Hello wor", "Hello world"]
+
+
+def test_deltas_without_numbers_are_not_used_after_a_loss() -> None:
+    """Nothing tells whether some are missing; the task is read instead."""
+    run = TaskRun(ID)
+    run.begin(state(7), 0.0)
+    feed(run, delta("Hel", None))
+    run.lost()
+    task = run.reread(state(7, output={"response": "Hello"}), 1.0)
+    assert task is not None
+    assert task.output == {"response": "Hello"}
+    assert feed(run, delta("ld", None)) == []
+
+
 def test_after_a_gap_the_task_is_read() -> None:
-    """What comes after a missing delta is not used, and the task is read shortly afterwards."""
+    """What comes after a missing delta is not used until the stream tells the output; the task is read meanwhile."""
     run = TaskRun(ID)
     run.begin(state(7), 0.0)
     assert [task.output for task in feed(run, delta("A", 1), delta("C", 3))] == [{"response": "A"}]
@@ -200,7 +238,10 @@ def test_after_a_gap_the_task_is_read() -> None:
     task = run.reread(state(7, output={"response": "ABC"}), 1.0)
     assert task is not None
     assert task.output == {"response": "ABC"}
-    assert [task.output for task in feed(run, delta("D", 4))] == [{"response": "ABCD"}]
+    assert feed(run, delta("D", 4), now=1.0) == []
+    assert run.deadline == 2.0
+    snapshots = feed(run, state(7, output={"response": "ABCD"}), delta("E", 5))
+    assert [task.output for task in snapshots] == [{"response": "ABCD"}, {"response": "ABCDE"}]
 
 
 def test_a_silent_stream_has_the_task_read_again_and_again() -> None:

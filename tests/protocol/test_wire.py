@@ -332,6 +332,12 @@ def both(stream: bytes) -> list[Event]:
     return events
 
 
+def test_a_byte_order_mark_at_the_beginning_hides_no_event() -> None:
+    """The format of server-sent events allows one, and other readers of JSON pass over it as well."""
+    assert both(b"\xef\xbb\xbfdata: " + line("chats", chat()) + b"\n") == [chats(chat())]
+    assert decoded(NDJSONDecoder(), b"\xef\xbb\xbf" + line("chats", chat())) == [chats(chat())]
+
+
 def test_a_server_sent_event_may_hold_the_object_or_data_and_fields() -> None:
     """Both forms are in use."""
     partial = {"data": {"id": CHAT, "status": "busy"}, "fields": ["status"]}

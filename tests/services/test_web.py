@@ -300,6 +300,26 @@ async def test_a_stop_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> 
     assert "could not be stopped" in caplog.text
 
 
+@pytest.mark.parametrize("how", ["closed", "cancelled"])
+async def test_what_another_task_ends_while_it_is_read_ends(how: str) -> None:
+    """Its reader does not wait for what will never come."""
+    async with Service(GatedModel(STORY)) as service:
+        stream = await service.begun()
+        events = web.ndjson(stream, keep_alive=None)
+        service.model.let_on()
+        await anext(events)
+        waiting = asyncio.create_task(read(events))
+        await asyncio.sleep(0.05)
+        if how == "closed":
+            await events.aclose()
+        else:
+            (reader,) = [task for task in asyncio.all_tasks() if task.get_name() == "inferencesh web"]
+            reader.cancel()
+        async with asyncio.timeout(5):
+            assert await waiting == []
+        await service.no_streams()
+
+
 async def test_after_the_end_there_is_nothing_more() -> None:
     """A finished or closed reader is empty, and closing it again does nothing."""
     async with Service(GatedModel(STORY, gated=False)) as service:

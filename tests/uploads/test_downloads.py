@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,18 @@ def test_the_size_that_the_service_has_named_is_checked(kind: Kind) -> None:
         assert download(kind, server) == b"half"
         with pytest.raises(APIConnectionError, match="4 of 9 bytes"):
             download(kind, server, ref)
+
+
+def test_a_file_that_is_stored_compressed_is_decompressed(kind: Kind, tmp_path: Path) -> None:
+    """Some storage sends such files so in any case; the sizes that are named are those of the compressed form."""
+    packed = gzip.compress(CONTENT)
+    top = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(packed)}\r\n\r\n".encode()
+    told: list[tuple[int, int | None]] = []
+    with FaultServer(Scenario(answers={FILE: [(raw(top + packed),)]})) as server:
+        file = FileRef(uri="/content/f1", size=len(packed))
+        assert download(kind, server, file, on_progress=lambda *given: told.append(given)) == CONTENT
+        assert download(kind, server, to=tmp_path / "f").read_bytes() == CONTENT
+    assert (told[0], told[-1]) == ((0, None), (len(CONTENT), len(CONTENT)))
 
 
 def test_redirects_are_followed(kind: Kind) -> None:
