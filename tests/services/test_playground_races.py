@@ -426,3 +426,20 @@ async def test_a_model_that_writes_faster_than_the_page_is_drawn_does_not_block_
         await expect(panel.locator("pre").first).to_contain_text("guest 1999")
         events = int((await page.locator("#event-count").text_content() or "").split()[2])  # as "500 of 4000 events"
         assert await page.evaluate("drawn") < events / 4
+
+
+async def test_what_failed_is_tried_again_and_not_what_was_taken_back(opened: Opened) -> None:
+    """A message that was queued and taken back stands before the reply that failed."""
+    model = Answers([ToolCall("lookup", {})], [Fail("out of credit")], [Text("Sunny.")])
+    async with opened(model) as (_, page):
+        await use_agent(page, TOOL % "false")
+        await say(page, "Weather")
+        await expect(page.get_by_label("Result of lookup")).to_be_visible()
+        await say(page, "Never mind")
+        await page.get_by_role("button", name="Take back").click()
+        await expect(page.locator(".user .note").last).to_have_text("Taken back.")
+        await page.get_by_label("Result of lookup").fill("sun")
+        await page.get_by_role("button", name="Answer").click()
+        await page.get_by_role("button", name="Try again").click()
+        await expect(page.locator(".assistant .text").last).to_have_text("Sunny.")
+        await expect(page.locator(".user .text")).to_have_text(["Weather", "Never mind", "Weather"])

@@ -115,7 +115,7 @@ function begun(started) {
 }
 
 function again(message) {
-  const { content } = conversation.last("user", { before: message.order });
+  const content = conversation.last("user", { runId: message.agent_run_id })?.content ?? [];
   const attachments = content.filter(({ type }) => type === "image" || type === "file").map((block) => ({ uri: block[block.type] }));
   return attempt(() => post(textOfMessage({ content }), attachments));
 }
