@@ -452,3 +452,23 @@ async def test_the_focus_stays_where_it_is_when_a_reply_ends(inference_runtime: 
     await expect(page.locator(".assistant .text")).to_have_text("One two")
     await expect(page.get_by_role("button", name="Send")).to_be_visible()
     await expect(page.get_by_role("button", name="New chat")).to_be_focused()
+
+
+async def test_a_message_of_another_window_is_not_taken_for_one_that_was_lost(
+    inference_runtime: ScriptedRuntime, page: Page
+) -> None:
+    """What was not sent is in the box again, and what another window has sent is shown."""
+    inference_runtime.reply("Hello.")
+    inference_runtime.reply("Hello, window two.")
+    await say(page, "Hi")
+    await expect(page.get_by_role("button", name="Send")).to_be_visible()
+    other = await page.context.new_page()
+    await other.goto(page.url)
+    await say(other, "From the other window")
+    await expect(other.locator(".assistant .text").last).to_have_text("Hello, window two.")
+    await page.route("**/chat/*/stream", lambda route: route.abort())
+    await say(page, "From this one")
+    await expect(page.get_by_role("alert")).to_contain_text("your message was not sent")
+    await expect(page.get_by_label("Message")).to_have_value("From this one")
+    await expect(page.locator(".user")).to_have_text(["Hi", "From the other window"])
+    assert [sent.text for sent in inference_runtime.requests] == ["Hi", "From the other window"]

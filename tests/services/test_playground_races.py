@@ -7,7 +7,8 @@ import asyncio
 import pytest
 from playwright.async_api import Browser, Locator, Page, Route, expect
 
-from inferencesh.local import Fail, LocalRuntime, Text, ToolCall
+from inferencesh import AsyncInference
+from inferencesh.local import Fail, Finish, LocalRuntime, Text, ToolCall
 from tests.support import eventually
 
 from .playgrounds import TOOL, Answers, Opened, hold_next_answer, say, use_agent, watched
@@ -195,28 +196,22 @@ async def test_a_page_that_finds_no_runtime_at_first_opens_its_chat_later(opened
         await expect(page.get_by_role("alert")).to_be_hidden()
 
 
-async def test_a_chat_that_is_gone_after_a_restart_is_said_to_be(chromium: Browser) -> None:
-    """Without a database; the news that the runtime is back does not take its place."""
-    first = LocalRuntime(model=Answers([Text("Hello.")]), playground="loopback", pace=0)
-    await first.start()
-    origin, port = first.base_url, int(first.base_url.rpartition(":")[2])
-    try:
-        async with watched(chromium, origin) as page:
-            await page.goto(origin)
-            await say(page, "Hi")
-            await expect(page.locator(".assistant .text")).to_have_text("Hello.")
-            known = await hold_next_answer(page, "**/playground/session")
-            await first.aclose()
-            await expect(page.get_by_role("alert")).to_contain_text("The runtime is not running")
-            async with LocalRuntime(model=Answers([Text("Hello.")]), playground="loopback", pace=0, port=port):
-                await expect(page.get_by_role("alert")).to_contain_text(
-                    "This chat does not exist any more.", timeout=15_000
-                )
-                known.set()
-                await expect(page.get_by_text("No chats yet")).to_be_visible()
-                await expect(page.get_by_role("alert")).to_contain_text("This chat does not exist any more.")
-    finally:
-        await first.aclose()
+async def test_a_chat_that_is_gone_when_the_runtime_is_back_is_said_to_be(opened: Opened) -> None:
+    """The news that the runtime is back does not take its place."""
+    async with opened(Answers([Text("Hello.")])) as (runtime, page):
+        await say(page, "Hi")
+        await expect(page.locator(".assistant .text")).to_have_text("Hello.")
+        known = await hold_next_answer(page, "**/playground/session")
+        await page.context.set_offline(True)
+        await expect(page.get_by_role("alert")).to_contain_text("The runtime is not running")
+        async with AsyncInference(base_url=runtime.base_url, api_key=runtime.api_key) as client:
+            await client.chats.delete(page.url.partition("#chat=")[2])
+        await page.context.set_offline(False)
+        await expect(page.get_by_role("alert")).to_contain_text("This chat does not exist any more.")
+        async with page.expect_response("**/playground/session"):
+            known.set()
+        await expect(page.get_by_text("No chats yet")).to_be_visible()
+        await expect(page.get_by_role("alert")).to_contain_text("This chat does not exist any more.")
 
 
 async def test_a_key_is_never_taken_for_the_answer_to_another_question(chromium: Browser) -> None:
@@ -411,3 +406,40 @@ async def test_a_long_chat_is_shown_whole(opened: Opened) -> None:
         await expect(page.locator(".assistant .text")).to_have_count(130)
         await expect(page.locator(".user").first).to_have_text("Message 0")
         await expect(page.locator(".user").last).to_have_text("Message 129")
+
+
+async def test_a_model_that_writes_faster_than_the_page_is_drawn_does_not_block_it(opened: Opened) -> None:
+    """What arrives between two frames is drawn at once; it was once for each of thousands of events."""
+    output = {"items": [f"guest {number}" for number in range(2000)]}
+    async with opened(Answers([Finish(output)])) as (_, page):
+        await use_agent(page, '{"name": "x", "output_schema": {"type": "object"}}')
+        await page.evaluate(
+            """() => {
+                window.drawn = 0;
+                new MutationObserver(() => { drawn += 1; }).observe(
+                    document.getElementById("log"), { subtree: true, childList: true, characterData: true });
+            }"""
+        )
+        await say(page, "Plan")
+        panel = page.get_by_role("region", name="Structured output")
+        await expect(panel.locator(".call-state")).to_have_text("completed", timeout=30_000)
+        await expect(panel.locator("pre").first).to_contain_text("guest 1999")
+        events = int((await page.locator("#event-count").text_content() or "").split()[2])  # as "500 of 4000 events"
+        assert await page.evaluate("drawn") < events / 4
+
+
+async def test_what_failed_is_tried_again_and_not_what_was_taken_back(opened: Opened) -> None:
+    """A message that was queued and taken back stands before the reply that failed."""
+    model = Answers([ToolCall("lookup", {})], [Fail("out of credit")], [Text("Sunny.")])
+    async with opened(model) as (_, page):
+        await use_agent(page, TOOL % "false")
+        await say(page, "Weather")
+        await expect(page.get_by_label("Result of lookup")).to_be_visible()
+        await say(page, "Never mind")
+        await page.get_by_role("button", name="Take back").click()
+        await expect(page.locator(".user .note").last).to_have_text("Taken back.")
+        await page.get_by_label("Result of lookup").fill("sun")
+        await page.get_by_role("button", name="Answer").click()
+        await page.get_by_role("button", name="Try again").click()
+        await expect(page.locator(".assistant .text").last).to_have_text("Sunny.")
+        await expect(page.locator(".user .text")).to_have_text(["Weather", "Never mind", "Weather"])

@@ -15,7 +15,7 @@ let reading = null; // stops the stream that is being read
 let order = []; // the ids of the shown messages
 let unsettled = false; // whether a call is shown whose end was not heard of
 let sending = null; // the request that sends a message; until it is answered there is nothing to stop
-let echoes = []; // the ids of messages that are shown before the server has named them
+let echoes = []; // messages that are shown before the server has named them: {id, text}
 const answers = new Map(); // the id of a question -> what was answered here; the server does not send results of tools
 const named = new Map(); // the id of a user's message at the server -> the id that it is shown by
 
@@ -68,7 +68,6 @@ function typeIn(text) {
 async function send(text, attachments) {
   tell("");
   const body = { text: text || "Please look at what I have attached.", files: attachments.map((each) => each.token) };
-  const known = named.size + echoes.length;
   const id = echo(body.text, attachments);
   working(true);
   try {
@@ -79,7 +78,7 @@ async function send(text, attachments) {
     return true;
   } catch (error) {
     if (error instanceof Unreachable && chatId) await catchUp(); // only its answer may have been lost
-    if (named.size > known) {
+    if (!echoes.some((each) => each.id === id)) {
       follow();
       return true;
     }
@@ -176,9 +175,13 @@ function remember(id) {
 
 // -- showing ---------------------------------------------------------------------------------------------------------
 
-function idOf({ id, role }) {
+function idOf({ id, role, text }) {
   if (role !== "user") return id;
-  if (!named.has(id)) named.set(id, echoes.shift() ?? id);
+  if (!named.has(id)) {
+    const known = echoes.find((each) => each.text === text); // another one was sent in another window
+    echoes = echoes.filter((each) => each !== known);
+    named.set(id, known?.id ?? id);
+  }
   return named.get(id);
 }
 
@@ -194,7 +197,7 @@ function show(snapshot) {
 // Shows a message at once and returns its id; the server's own takes its place.
 function echo(text, attachments) {
   const id = `echo-${performance.now()}`;
-  echoes.push(id);
+  echoes.push({ id, text });
   order.push(id);
   const content = [{ type: "text", text }, ...attachments.map((each) => ({ type: "file", file: each.name }))];
   list.set({ id, role: "user", status: "ready", order: order.length - 1, content, tool_invocations: [] });
@@ -205,7 +208,7 @@ function echo(text, attachments) {
 function forget(id) {
   list.remove(id);
   order = order.filter((each) => each !== id);
-  echoes = echoes.filter((each) => each !== id);
+  echoes = echoes.filter((each) => each.id !== id);
 }
 
 function settle({ waiting = false } = {}) {

@@ -115,7 +115,7 @@ function begun(started) {
 }
 
 function again(message) {
-  const { content } = conversation.last("user", { before: message.order });
+  const content = conversation.last("user", { runId: message.agent_run_id })?.content ?? [];
   const attachments = content.filter(({ type }) => type === "image" || type === "file").map((block) => ({ uri: block[block.type] }));
   return attempt(() => post(textOfMessage({ content }), attachments));
 }
@@ -126,6 +126,7 @@ function open(id, { created = false } = {}) {
   chatId = id;
   conversation = new Conversation();
   list.clear();
+  undrawn.clear();
   inspector.clear();
   history.replaceState(null, "", `#chat=${encodeURIComponent(id)}`);
   byId("welcome").hidden = true;
@@ -142,6 +143,7 @@ function startNew() {
   chatId = null;
   conversation = new Conversation();
   list.clear();
+  undrawn.clear();
   inspector.clear();
   history.replaceState(null, "", location.pathname);
   byId("welcome").hidden = false;
@@ -220,8 +222,16 @@ function showMessage(message) {
   for (const id of conversation.fill(message)) draw(id);
 }
 
+// Messages are drawn once a frame: a model may write faster than they can be laid out.
+const undrawn = new Set(); // ids
 function draw(id) {
-  list.set(conversation.messages.get(id), conversation.draftsOf(id));
+  if (!undrawn.size) requestAnimationFrame(drawAll);
+  undrawn.add(id);
+}
+
+function drawAll() {
+  for (const id of undrawn) list.set(conversation.messages.get(id), conversation.draftsOf(id));
+  undrawn.clear();
 }
 
 // -- showing -----------------------------------------------------------------------------------------------------------
@@ -241,6 +251,7 @@ function showState() {
   showFacts();
   if (run?.state === "failed") {
     const last = conversation.last("assistant", { runId: run.id });
+    drawAll();
     if (last) list.fail(last.id, String(run.error || "the runtime gave no reason."));
   }
 }
@@ -286,6 +297,7 @@ function showFacts() {
   };
   byId("facts").replaceChildren(...Object.entries(facts).flatMap(([name, value]) => [element("dt", { text: name }), element("dd", { text: String(value) })]));
   if (total === null) return;
+  drawAll();
   const last = conversation.last("assistant", { runId: run.id });
   const tokens = usage.written === undefined ? "" : ` · ${usage.written} tokens`;
   if (last) list.note(last.id, `${seconds(total)}${live ? ` · first piece after ${seconds(times.first - times.began)} · ${times.pieces} pieces` : ""}${tokens}`);

@@ -111,9 +111,9 @@ export class Conversation {
     return this.times.get(runId);
   }
 
-  /** Returns the last message of a role, of one run if it is given, before a position if it is given. */
-  last(role, { runId = null, before = Infinity } = {}) {
-    const found = [...this.messages.values()].filter((each) => each.role === role && each.order < before && (runId === null || each.agent_run_id === runId));
+  /** Returns the last message of a role, of one run if it is given. */
+  last(role, { runId = null } = {}) {
+    const found = [...this.messages.values()].filter((each) => each.role === role && (runId === null || each.agent_run_id === runId));
     return found.sort((a, b) => a.order - b.order).at(-1) ?? null;
   }
 
