@@ -14,12 +14,14 @@ from typing import Any, Self, TypeAlias
 
 import attrs
 
-from inferencesh._loops.invoke import start_in_thread
+from inferencesh._loops.invoke import checked_call, start_in_thread
+from inferencesh._text import whole_characters
 from inferencesh._types.hints import hints_of, local_names, resolve
 from inferencesh._types.output import JsonTypes
 from inferencesh._types.reading import problems_of
 
 from .errors import ProblemError, not_found
+from .files import is_media_type
 
 __all__ = [
     "ANY_APP",
@@ -67,11 +69,13 @@ class Progress:
         ```
     """
 
-    fraction: float | None = None
+    fraction: float | None = attrs.field(default=None, converter=attrs.converters.optional(float))
     log: str = ""
     output: object = None
 
     def __attrs_post_init__(self) -> None:
+        if not isinstance(self.log, str):
+            raise TypeError(f"A line of a log is a str, not {self.log!r}.")
         if self.fraction is not None and not 0 <= self.fraction <= 1:
             raise ValueError(f"A progress is a fraction from 0.0 to 1.0, not {self.fraction!r}.")
 
@@ -102,8 +106,14 @@ class OutputFile:
     """
 
     content: bytes = attrs.field(repr=False)
-    filename: str = "output.bin"
+    filename: str = attrs.field(default="output.bin", converter=whole_characters)
     content_type: str = "application/octet-stream"
+
+    def __attrs_post_init__(self) -> None:
+        if not isinstance(self.content, bytes):
+            raise TypeError(f"The content of an OutputFile is bytes, not {type(self.content).__name__}; encode text.")
+        if not is_media_type(self.content_type):
+            raise ValueError(f"{self.content_type!r} is no MIME type, such as image/png.")
 
 
 class TaskContext:
@@ -235,7 +245,7 @@ class AppFunction:
             return await _drained(function(**given), tell)
         if inspect.iscoroutinefunction(function):
             return await function(**given)
-        result = await start_in_thread(lambda: function(**given))
+        result = await start_in_thread(lambda: checked_call(lambda: function(**given)))
         if inspect.isgenerator(result):
             return await _stepped(result, tell)
         return await result if inspect.isawaitable(result) else result

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterable, Coroutine
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Literal
 
 import attrs
 
-from inferencesh._text import copied, encode_json
+from inferencesh._text import copied, encode_json, whole_characters
 from inferencesh._types.encoding import dump_json
 from inferencesh.errors import typed_text
 
@@ -246,7 +246,7 @@ class Engine:
                 await self._step(chat, run)
         except _ModelError as failure:
             self._fail(chat, run, str(failure))
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a program that ends itself does not end the runtime
             _logger.exception("The model raised; its run has failed.")
             self._fail(chat, run, typed_text(error))
         except asyncio.CancelledError:
@@ -314,8 +314,7 @@ class Engine:
         reply = chat.reply
         if run.ended or reply is None:
             return
-        # The text of an exception may contain lone surrogates, which JSON cannot represent.
-        run.error = detail.encode(errors="replace").decode()
+        run.error = whole_characters(detail)
         reply.status = "failed"
         reply.blocks.append(Block("text", error=run.error))
         self._end(chat, run, reply, "failed")
@@ -344,14 +343,26 @@ class Engine:
 
 
 @asynccontextmanager
-async def _pieces(model: Model, conversation: Conversation) -> AsyncIterator[AsyncIterator[Piece]]:
-    """Yield the model's answer, and close the generator afterwards."""
-    pieces = model.respond(conversation)
+async def _pieces(model: Model, conversation: Conversation) -> AsyncIterator[AsyncIterable[Piece]]:
+    """Yield the model's answer, and close the generator afterwards; how that ends does not matter to the run.
+
+    Raises:
+        TypeError: The model has answered with something else.
+    """
+    pieces: object = model.respond(conversation)
+    if not isinstance(pieces, AsyncIterable):
+        if isinstance(pieces, Coroutine):
+            pieces.close()  # Python warns of one that is never awaited
+        got = type(pieces).__name__
+        raise TypeError(f"respond must be an async generator, which yields its pieces; it returned a {got}.")
     try:
         yield pieces
     finally:
         if isinstance(pieces, AsyncGenerator):
-            await pieces.aclose()
+            try:
+                await pieces.aclose()
+            except Exception:
+                _logger.exception("The model raised when it was closed.")
 
 
 class _ModelError(Exception):

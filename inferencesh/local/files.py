@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Protocol
@@ -28,10 +29,14 @@ __all__ = [
     "StoredFile",
     "host_and_port",
     "is_loopback",
+    "is_media_type",
     "update_file_urls",
 ]
 
 UPLOAD_PATH, CONTENT_PATH = "/uploads/", "/content/"
+
+_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+( *;[ -~]*)?", re.ASCII)
+_LONGEST_TYPE = 255
 
 PART = 256 * 1024
 """The size of the parts in which files are stored and sent, in bytes."""
@@ -239,6 +244,11 @@ def update_file_urls(chats: Iterable[StoredChat], files: FileStore, origin: str)
             place = host_and_port(block.uri or "")
             if file is not None and place is not None and place[0] == _LOOPBACK:
                 block.uri = file.uri(origin)
+
+
+def is_media_type(text: str) -> bool:
+    """Whether a text is a MIME type, which may have parameters, and short enough for a header."""
+    return len(text) <= _LONGEST_TYPE and _MEDIA_TYPE.fullmatch(text) is not None
 
 
 _LOOPBACK = "localhost"

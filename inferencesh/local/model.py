@@ -5,10 +5,12 @@ A model receives a conversation and yields its answer in pieces.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Literal, Protocol, TypeAlias
 
 import attrs
+from attrs.validators import in_, instance_of
 
 __all__ = [
     "Ask",
@@ -33,14 +35,14 @@ __all__ = [
 class Text:
     """A piece of the answer's text. Pieces are joined without separators."""
 
-    text: str
+    text: str = attrs.field(validator=instance_of(str))
 
 
 @attrs.frozen
 class Reasoning:
     """A piece of the model's reasoning."""
 
-    text: str
+    text: str = attrs.field(validator=instance_of(str))
 
 
 @attrs.frozen
@@ -67,7 +69,7 @@ class ToolCall:
         ```
     """
 
-    name: str
+    name: str = attrs.field(validator=instance_of(str))
     arguments: Mapping[str, object]
 
 
@@ -103,7 +105,9 @@ class Ask:
     """
 
     question: str
-    reason: Literal["confirmation", "auth"] = "confirmation"
+    reason: Literal["confirmation", "auth"] = attrs.field(
+        default="confirmation", validator=in_(("confirmation", "auth"))
+    )
 
 
 @attrs.frozen
@@ -200,8 +204,8 @@ class Usage:
         ```
     """
 
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: int = attrs.field(converter=operator.index)
+    completion_tokens: int = attrs.field(converter=operator.index)
 
 
 Piece: TypeAlias = Text | Reasoning | ToolCall | Ask | Widget | Finish | Fail | Usage

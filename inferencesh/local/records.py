@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import secrets
 from abc import ABC, abstractmethod
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal, Protocol, Self, TypeAlias
 
 import attrs
@@ -30,6 +30,7 @@ __all__ = [
     "Wire",
     "new_id",
     "now",
+    "timestamp",
 ]
 
 Wire: TypeAlias = dict[str, object]
@@ -53,9 +54,21 @@ def new_id() -> str:
     return base64.b32encode(secrets.token_bytes(20)).translate(_ID_ALPHABET)[:_ID_LENGTH].decode()
 
 
+def timestamp(moment: datetime) -> str:
+    """Return a time in UTC as an RFC 3339 timestamp with microseconds."""
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
 def now() -> str:
-    """Return the current time in UTC as an RFC 3339 timestamp with microseconds."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    """Return the current time as a timestamp that is later than all before.
+
+    Lists are sorted by these, but some clocks are coarse, and any can be set back.
+    """
+    _latest[0] = max(datetime.now(UTC), _latest[0] + timedelta(microseconds=1))
+    return timestamp(_latest[0])
+
+
+_latest = [datetime.min.replace(tzinfo=UTC)]
 
 
 @attrs.define(eq=False, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, get_args
 
@@ -70,8 +71,8 @@ class LocalRuntime:
         cors_origins: The origins of web pages that may use the runtime from a browser, such as
             ``http://localhost:3000``, or ``*`` for all.
         db: The SQLite file for chats and files, which is created if it does not exist; only one runtime at a time can
-            use it. After a restart, a run that was active has failed, and a run that was paused can continue. None
-            keeps everything in memory.
+            use it. After a restart, a run or task that was active has failed, a run that was paused can continue, and
+            a task that was put off is run. None keeps everything in memory.
         max_file_bytes: The maximum size of an uploaded file in bytes.
         approvals: What decisions on tool calls require: ``api_key``, any key, or ``sign_in``, a signed-in person. With
             ``sign_in``, keys are refused with 403 ``requires_sign_in``, as on the service.
@@ -120,16 +121,11 @@ class LocalRuntime:
         apps: Mapping[str, Callable[..., Any]] | None = None,
         max_tasks: int = 4,
     ) -> None:
-        if isinstance(api_keys, str) or not api_keys or not all(api_keys):
-            raise ValueError("api_keys must be a list or tuple with one key or more, none empty.")
-        if envelope not in get_args(Envelope):
-            raise ValueError(f"envelope must be v1, v2 or v3, not {envelope!r}.")
-        if updates not in get_args(Updates):
-            raise ValueError(f"updates must be snapshots, deltas or both, not {updates!r}.")
-        if approvals not in get_args(ApprovedBy):
-            raise ValueError(f"approvals must be api_key or sign_in, not {approvals!r}.")
-        if playground not in get_args(PlaygroundAccess):
-            raise ValueError(f"playground must be off, loopback or everywhere, not {playground!r}.")
+        _check_keys(api_keys)
+        _check_choice("envelope", envelope, Envelope)
+        _check_choice("updates", updates, Updates)
+        _check_choice("approvals", approvals, ApprovedBy)
+        _check_choice("playground", playground, PlaygroundAccess)
         if pace is not None and not pace >= 0:
             raise ValueError(f"pace must be 0 seconds or more, not {pace!r}.")
         if not heartbeat > 0:
@@ -156,6 +152,7 @@ class LocalRuntime:
         self._task_api = TaskApi(self._tasks, self._task_engine, self._apps, self._files, settings)
         self._envelope: Envelope = envelope
         self._runner: web.AppRunner | None = None
+        self._changing = asyncio.Lock()  # held while it starts or closes
         self._closed = False
 
     def __repr__(self) -> str:
@@ -239,10 +236,13 @@ class LocalRuntime:
             OSError: The address cannot be used, for example because another server uses it.
             RuntimeError: The runtime was closed.
         """
-        if self._closed:
-            raise RuntimeError("The runtime was closed; make a new one.")
-        if self._runner is not None:
-            return
+        async with self._changing:
+            if self._closed:
+                raise RuntimeError("The runtime was closed; make a new one.")
+            if self._runner is None:
+                await self._start()
+
+    async def _start(self) -> None:
         storage = await self._open_storage()
         try:
             self._runner = await self._listen(storage)
@@ -255,29 +255,31 @@ class LocalRuntime:
         for chat in list(self._store.chats.values()):
             self._engine.recover(chat)
         for task in list(self._tasks.tasks.values()):
-            self._task_engine.recover(task, self.base_url)
+            self._task_engine.recover(task, self.base_url, self._task_api.requested)
 
     async def aclose(self) -> None:
         """Stop all runs, end all streams and stop listening. It may be called more than once."""
-        self._closed = True
-        runner, self._runner = self._runner, None
-        storage, self._storage = self._storage, None
-        try:
+        async with self._changing, AsyncExitStack() as closing:  # each step is made even if an earlier one is cancelled
+            self._closed = True
+            runner, self._runner = self._runner, None
+            storage, self._storage = self._storage, None
+            # The last step first.
+            if (close := getattr(self._model, "aclose", None)) is not None:
+                closing.push_async_callback(close)
             if storage is not None:
-                await storage.freeze()
-            await self._engine.aclose()  # ends the streams, for the end of which listening would wait
-            await self._task_engine.aclose()
+                closing.push_async_callback(storage.aclose)
+            closing.push_async_callback(self._end_work)  # that of messages which came meanwhile
             if runner is not None:
-                await _stop_listening(runner)
-            await self._engine.aclose()  # ends the runs of messages that came meanwhile
-            await self._task_engine.aclose()
+                closing.push_async_callback(_stop_listening, runner)
+            closing.push_async_callback(self._end_work)  # ends the streams, for the end of which listening would wait
+            if storage is not None:
+                closing.push_async_callback(storage.freeze)
+
+    async def _end_work(self) -> None:
+        try:
+            await self._engine.aclose()
         finally:
-            try:
-                if storage is not None:
-                    await storage.aclose()
-            finally:
-                if (close := getattr(self._model, "aclose", None)) is not None:
-                    await close()
+            await self._task_engine.aclose()
 
     async def _open_storage(self) -> Storage | None:
         if self._db is None:
@@ -326,6 +328,19 @@ class LocalRuntime:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+
+def _check_keys(keys: Collection[str]) -> None:
+    if isinstance(keys, str) or not keys or any(str(key).split() != [key] for key in keys):
+        raise ValueError(
+            "api_keys must be a list or tuple with one key or more, each a str without spaces and line breaks; strip "
+            "what is read from a file."
+        )
+
+
+def _check_choice(name: str, value: object, choices: object) -> None:
+    if value not in (known := get_args(choices)):
+        raise ValueError(f"{name} must be {', '.join(known[:-1])} or {known[-1]}, not {value!r}.")
 
 
 def _demo_apps() -> Mapping[str, Callable[..., Any]]:

@@ -14,16 +14,19 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from inferencesh._loops.threads import call_on
-from inferencesh._text import decode_json, encode_json
+from inferencesh._text import decode_json, encode_json, whole_characters
 from inferencesh._types.encoding import dump_json
-from inferencesh.errors import exception_text
+from inferencesh.errors import exception_text, typed_text
 
 from .apps import OutputFile, Progress, TaskContext
+from .errors import ProblemError
 from .files import PART, StoredFile
-from .records import new_id, now
+from .records import new_id, now, timestamp
 from .tasks import DEFAULT_IDLE, StoredSession, StoredTask, TaskState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .apps import AppFunction
     from .files import FileStore
     from .tasks import TaskStore
@@ -104,39 +107,31 @@ class TaskEngine:
             origin=new.origin,
             session_id=session.id if session is not None else None,
             session_timeout=session.idle_timeout if session is not None else None,
-            run_at=new.run_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ") if new.run_at is not None else None,
-            input_files=[file.id for file in new.files.values()],
+            run_at=timestamp(new.run_at) if new.run_at is not None else None,
+            input_files=list(dict.fromkeys(file.id for file in new.files.values())),
         )
         task.note_event()
         if session is not None:
-            session.running += 1
             session.call_count += 1
             session.last_call_at, session.task_id = now(), task.id
             session.use()
             self._store.note(session)
         self._store.add(task)
-        self._ended[task.id] = asyncio.Event()
-        self._jobs[task.id] = asyncio.create_task(self._run(task, new), name="inferencesh.local task")
+        self._start(task, new)
         return task
 
     def cancel(self, task: StoredTask) -> None:
         """Cancel a task; does nothing if it has ended. A sync function goes on, and its result is ignored."""
-        job = self._jobs.get(task.id)
-        if task.settled or job is None:
+        if task.settled or task.id not in self._jobs:
             return
-        context = self._contexts.get(task.id)
-        if context is not None:
-            context.cancelled = True
         task.advance(TaskState.CANCELLING)
         self._store.publish(task)
-        job.cancel()
+        self._interrupt(task)
 
     def discard(self, task: StoredTask) -> None:
         """Cancel and remove a task."""
         self._store.delete(task)
-        job = self._jobs.get(task.id)
-        if job is not None:
-            job.cancel()
+        self._interrupt(task)
 
     async def wait(self, task: StoredTask) -> None:
         """Wait until a task has ended."""
@@ -151,13 +146,24 @@ class TaskEngine:
         self._store.add_session(session)
         return session
 
-    def recover(self, task: StoredTask, origin: str) -> None:
-        """Take up a task that was read from the database: one that had not ended has failed."""
+    def recover(self, task: StoredTask, origin: str, requested: Callable[[StoredTask], NewTask]) -> None:
+        """Take up a task that was read from the database: one that was under way has failed, one put off is run.
+
+        Args:
+            task: The task.
+            origin: The runtime's current base URL.
+            requested: Returns a task's request again, or raises a ProblemError if it cannot be carried out any more.
+        """
         task.move_files(origin)
-        if not task.settled:
-            task.error = INTERRUPTED_TASK
-            task.advance(TaskState.FAILED)
-            self._store.publish(task)
+        error = INTERRUPTED_TASK
+        if task.status is TaskState.RECEIVED and task.run_at is not None:
+            try:
+                self._start(task, requested(task))
+            except ProblemError as problem:
+                error = problem.detail
+            else:
+                return
+        self._end(task, TaskState.FAILED, error)
 
     async def aclose(self) -> None:
         """Cancel all tasks, and end their streams."""
@@ -172,6 +178,18 @@ class TaskEngine:
         if jobs:
             await asyncio.wait(jobs, timeout=_CLOSE_TIMEOUT)
 
+    def _start(self, task: StoredTask, new: NewTask) -> None:
+        if new.session is not None:
+            new.session.running += 1
+        self._ended[task.id] = asyncio.Event()
+        self._jobs[task.id] = asyncio.create_task(self._run(task, new), name="inferencesh.local task")
+
+    def _interrupt(self, task: StoredTask) -> None:
+        if (context := self._contexts.get(task.id)) is not None:
+            context.cancelled = True
+        if (job := self._jobs.get(task.id)) is not None:
+            job.cancel()
+
     async def _run(self, task: StoredTask, new: NewTask) -> None:
         try:
             await self._wait_for_turn(task, new)
@@ -181,6 +199,8 @@ class TaskEngine:
             self._end(task, TaskState.CANCELLED, "The task was cancelled.")
             if self._closed:
                 raise
+        except SystemExit as error:  # of a program that was made an app; the runtime goes on
+            self._end(task, TaskState.FAILED, f"The app ended its program ({typed_text(error)}).")
         except Exception as error:
             _logger.info("The app %s failed.", task.app, exc_info=True)
             self._end(task, TaskState.FAILED, exception_text(error) or type(error).__name__)
@@ -266,7 +286,7 @@ class TaskEngine:
     def _end(self, task: StoredTask, state: TaskState, error: str | None) -> None:
         if task.settled:
             return
-        task.error, task.queue_position = error, None
+        task.error, task.queue_position = None if error is None else whole_characters(error), None
         task.advance(state)
         if not self._closed:
             self._store.publish(task)

@@ -11,10 +11,12 @@ from typing import Any, Literal
 import attrs
 import orjson
 
+from inferencesh._text import whole_characters
+
 from .errors import ProblemError, not_found
 from .feed import Feed
 from .files import CONTENT_PATH
-from .records import Published, Record, Recorder, Wire, now
+from .records import Published, Record, Recorder, Wire, now, timestamp
 
 __all__ = ["DEFAULT_IDLE", "StoredSession", "StoredTask", "TaskState", "TaskStore"]
 
@@ -53,7 +55,7 @@ class StoredTask(Published):
     origin: str = ""
     output: str | None = None
     error: str | None = None
-    status: int = TaskState.RECEIVED
+    status: TaskState = TaskState.RECEIVED
     progress: float | None = None
     log: str = ""
     log_started: str = ""
@@ -67,31 +69,26 @@ class StoredTask(Published):
     deleted: bool = False
 
     @property
-    def state(self) -> TaskState:
-        """The status."""
-        return TaskState(self.status)
-
-    @property
     def settled(self) -> bool:
         """Whether the status is final."""
-        return self.state in _FINAL
+        return self.status in _FINAL
 
     def advance(self, state: TaskState) -> None:
         """Change the status, unless it is final or not behind the new one, and note when."""
         if self.settled or state <= self.status:
             return
-        self.status = int(state)
+        self.status = state
         self.touch()
         self.note_event()
 
     def note_event(self) -> None:
         """Add the present status to the events."""
-        self.events.append({"status": self.status, "event_time": self.updated_at, "created_at": self.updated_at})
+        self.events.append({"status": int(self.status), "event_time": self.updated_at, "created_at": self.updated_at})
 
     def add_log(self, line: str) -> None:
         """Add a line to the log."""
         self.log_started = self.log_started or now()
-        self.log += line.rstrip("\n") + "\n"
+        self.log += whole_characters(line).rstrip("\n") + "\n"
         self.touch()
 
     def move_files(self, origin: str) -> None:
@@ -108,7 +105,7 @@ class StoredTask(Published):
             "id": self.id,
             "short_id": self.id[:8],
             "status": self.status,
-            "status_text": self.state.name.lower(),
+            "status_text": self.status.name.lower(),
             "output": _fragment(self.output),
             "error": self.error,
             "session_id": self.session_id,
@@ -133,7 +130,7 @@ class StoredTask(Published):
             "graph_id": None,
             "is_featured": False,
             "status": self.status,
-            "status_text": self.state.name.lower(),
+            "status_text": self.status.name.lower(),
             "app_id": self.app,
             "app": {"id": self.app, "namespace": namespace, "name": name},
             "app_version_id": "",
@@ -204,14 +201,13 @@ class StoredSession(Record):
 
     def wire(self) -> Wire:
         """Return the session in wire form."""
-        expires = datetime.fromtimestamp(self.deadline, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         return {
             **self.base(),
             "worker_id": f"local-{self.id[:8]}",
             "app_id": self.app,
             "app_version_id": "",
             "status": self.status,
-            "expires_at": expires,
+            "expires_at": timestamp(datetime.fromtimestamp(self.deadline, UTC)),
             "ended_at": self.ended_at,
             "task_id": self.task_id,
             "call_count": self.call_count,

@@ -218,3 +218,16 @@ async def open_and_ignore(
     writer.write("\r\n".join([*head, "", content]).encode())
     assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
     return reader, writer
+
+
+async def told(caller: Caller, *head: bytes, body: bytes = b"") -> tuple[int, Json]:
+    """Send a request with a key, byte by byte as it is, and return the status and the body of the response."""
+    host, port = caller.runtime.base_url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    lines = [*head, b"Authorization: Bearer inf_local", b"Connection: close", b"Content-Length: %d" % len(body)]
+    writer.write(b"\r\n".join([*lines, b"", body]))
+    start, _, content = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    await writer.wait_closed()
+    answer: Json = json.loads(content)
+    return int(start.split()[1]), answer

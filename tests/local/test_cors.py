@@ -7,7 +7,7 @@ import pytest
 
 from inferencesh.local import LocalRuntime
 
-from .caller import AGENT, calling
+from .caller import AGENT, calling, told
 
 PAGE = "http://localhost:3000"
 FILES = {"files": [{"content_type": "text/plain", "filename": "n.txt"}]}
@@ -76,6 +76,13 @@ async def test_other_pages_get_nothing() -> None:
         async with caller.session.post("/chats/list", headers={"Origin": other}) as response:
             assert "Access-Control-Allow-Origin" not in response.headers
             assert response.headers["Vary"] == "Origin"
+        head = (
+            b"OPTIONS /agents/run HTTP/1.1",
+            b"Host: a",
+            b"Origin: http://\xff",
+            b"Access-Control-Request-Method: POST",
+        )
+        assert (await told(caller, *head))[0] == 403
 
 
 async def test_without_origins_nothing_is_said_of_them() -> None:

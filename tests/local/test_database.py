@@ -368,6 +368,49 @@ async def test_a_disk_that_is_full_is_said_and_tried_again(
         assert [text_of(each) for each in await caller.messages(chat["id"])] == ["Hello", "One."]
 
 
+async def test_what_could_not_be_stored_is_tried_again_at_the_end(
+    db: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """When there is space again by then."""
+    save = journal_module._save
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    async with calling(db=db) as caller:
+        monkeypatch.setattr(journal_module, "_save", full)
+        await caller.ask("POST", "/chats", {"agent": "a/b"}, status=507)
+        monkeypatch.setattr(journal_module, "_save", save)
+    async with calling(db=db) as caller:
+        assert len((await caller.post("/chats/list"))["items"]) == 1
+
+
+async def test_an_upload_that_cannot_be_stored_is_said(db: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Like a chat that cannot be stored, and nothing is left of it."""
+    async with calling(db=db):
+        pass
+    change(db, "CREATE TRIGGER no_space BEFORE INSERT ON parts BEGIN SELECT RAISE(FAIL, 'full'); END")
+    async with calling(db=db) as caller:
+        (file,) = (await caller.ask("POST", "/files", {"files": [{"content_type": "text/plain"}]}))["data"]
+        async with caller.session.put(
+            file["upload_url"], data=b"x", headers={"Content-Type": "text/plain"}
+        ) as response:
+            assert response.status == 507
+            assert "could not store this: full" in (await response.json(content_type=None))["detail"]
+        async with caller.session.get(file["uri"]) as response:
+            assert response.status == 404
+
+
+async def test_a_file_that_is_deleted_meanwhile_is_said(db: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What is written to it then is lost, though the operating system does not mind."""
+    async with calling(db=db) as caller:
+        chat = await caller.post("/chats", {"agent": "a/b"})
+        await asyncio.to_thread(db.unlink)
+        problem = await caller.ask("POST", f"/chats/{chat['id']}", {"name": "Lost"}, status=507)
+        assert f"{db} was deleted or replaced while it was in use; restart the runtime" in problem["detail"]
+        await caller.get(f"/chats/{chat['id']}")
+
+
 # -- files that cannot be used -----------------------------------------------------------------------------------------
 
 
@@ -400,6 +443,15 @@ def _foreign(db: Path) -> None:
     change(db, "CREATE TABLE birds (name TEXT)")
 
 
+def _broken_pages(db: Path) -> None:
+    content = db.read_bytes()
+    db.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+
+
+def _no_tables(db: Path) -> None:
+    change(db, "DROP TABLE records")
+
+
 def _later(db: Path) -> None:
     change(db, "PRAGMA user_version = 99")
 
@@ -424,17 +476,25 @@ def _missing_record(db: Path) -> None:
     change(db, "DELETE FROM records WHERE kind = 'run'")
 
 
+def _unknown_status(db: Path) -> None:
+    task = {"app": "a/b", "function": "run", "input": "{}", "status": 99, "created_at": "", "updated_at": ""}
+    change(db, "INSERT INTO records (id, kind, data) VALUES ('x', 'task', ?)", json.dumps({**task, "id": "x"}))
+
+
 @pytest.mark.parametrize(
     ("spoil", "complaint"),
     [
         (_text, "not a database"),
         (_foreign, "another program"),
+        (_broken_pages, "image is malformed"),
+        (_no_tables, "no such table: records"),
         (_later, "later version"),
         (_unknown_kind, "unknown kind, 'dream'"),
         (_no_json, "is damaged"),
         (_no_object, "is damaged"),
         (_missing_field, "is damaged"),
         (_missing_record, "is damaged"),
+        (_unknown_status, "is damaged"),
     ],
 )
 async def test_a_file_that_cannot_be_read_is_refused_and_left_alone(

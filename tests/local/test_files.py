@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, tzinfo
+from typing import Self
 from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
 
-from inferencesh.local.files import PART
+from inferencesh.local import records
+from inferencesh.local.files import PART, MemoryContents
 
 from .caller import Caller, Json, calling
 
@@ -78,6 +81,19 @@ async def test_a_file_is_announced_uploaded_and_read() -> None:
         assert headers["Content-Disposition"] == "inline; filename*=UTF-8''picture.png"
         assert headers["Content-Security-Policy"].startswith("sandbox")
         assert (await caller.get(f"/files/{record['id']}"))["upload_url"] == ""
+
+
+async def test_a_file_with_a_long_name_can_be_read() -> None:
+    """Clients and proxies take headers of a few thousand bytes; the whole name is in the file's record."""
+    name = "\U0001f98a" * 3000 + ".png"
+    async with calling() as caller:
+        (record,) = await announce(caller, {**PICTURE, "filename": name})
+        assert record["filename"] == name
+        assert await put(record["upload_url"], PNG) == (200, {})
+        assert (await fetch(record["uri"]))[:2] == (200, PNG)
+        parameter = "a" * 300
+        body = {"files": [{**PICTURE, "content_type": f"image/png; name={parameter}"}]}
+        assert (await caller.ask("POST", "/files", body, status=422))["field"] == "files[0].content_type"
 
 
 async def test_several_files_are_announced_at_once() -> None:
@@ -198,6 +214,25 @@ async def test_only_those_addresses_take_no_key() -> None:
         assert upload.rpartition("/")[2] != content.rpartition("/")[2] != record["id"]
 
 
+async def test_a_file_that_cannot_be_read_to_its_end_breaks_off(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The error is not sent as a part of the file."""
+    read_part = MemoryContents.read_part
+
+    async def read_first(self: MemoryContents, content: str, number: int) -> bytes | None:
+        if number:
+            raise OSError("The disk is broken.")
+        return await read_part(self, content, number)
+
+    monkeypatch.setattr(MemoryContents, "read_part", read_first)
+    async with calling() as caller:
+        record = await uploaded(caller, b"x" * (PART + 100))
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await fetch(record["uri"])
+        assert "The disk is broken." in caplog.text
+
+
 async def test_a_deleted_file_is_gone() -> None:
     """Its record, its bytes and its upload address."""
     async with calling() as caller:
@@ -242,6 +277,25 @@ async def test_an_upload_that_breaks_off_is_no_upload() -> None:
         await writer.wait_closed()
         assert (await fetch(record["uri"]))[0] == 404
         assert await put(record["upload_url"], PNG) == (200, {})
+
+
+async def test_the_order_of_files_does_not_depend_on_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some clocks are coarse, and any can be set back; what came later is newer all the same."""
+    times = [datetime(2026, 1, 1, hour, tzinfo=UTC) for hour in (4, 4, 4, 4, 3, 2, 1)]
+
+    class Clock(datetime):
+        """A clock that stands still, and then goes back."""
+
+        @classmethod
+        def now(cls, _tz: tzinfo | None = None) -> Self:
+            return times.pop(0) if len(times) > 1 else times[0]  # type: ignore[return-value]
+
+    monkeypatch.setattr(records, "datetime", Clock)
+    async with calling() as caller:
+        made = [(await announce(caller))[0] for _ in range(8)]
+        page = await caller.post("/files/list")
+        assert [each["id"] for each in page["items"]] == [each["id"] for each in reversed(made)]
+        assert sorted({each["created_at"] for each in made}) == [each["created_at"] for each in made]
 
 
 async def test_files_are_listed_newest_first() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -106,6 +107,27 @@ async def test_starting_twice_is_starting_once() -> None:
         assert runtime.base_url == base_url
 
 
+async def test_two_who_start_it_at_once_start_it_once(tmp_path: Path) -> None:
+    """The second one waits for the first."""
+    runtime = LocalRuntime(db=tmp_path / "local.db")
+    await asyncio.gather(runtime.start(), runtime.start())
+    base_url = runtime.base_url
+    await runtime.aclose()
+    assert await refused(base_url)
+
+
+async def test_one_that_is_closed_while_it_starts_is_closed(tmp_path: Path) -> None:
+    """Nothing listens afterwards, and the file is free."""
+    runtime = LocalRuntime(db=tmp_path / "local.db")
+    starting = asyncio.create_task(runtime.start())
+    await asyncio.sleep(0)
+    await runtime.aclose()
+    await asyncio.wait({starting})
+    assert repr(runtime) == "<LocalRuntime closed>"
+    async with LocalRuntime(db=tmp_path / "local.db"):
+        pass
+
+
 async def test_a_runtime_that_never_started_can_be_closed() -> None:
     """There is nothing to do."""
     runtime = LocalRuntime()
@@ -145,6 +167,10 @@ async def test_the_base_url_is_one_that_clients_on_this_machine_can_use(host: st
         ({"api_keys": ()}, "api_keys"),
         ({"api_keys": "inf_local"}, "api_keys"),
         ({"api_keys": ["inf_local", ""]}, "api_keys"),
+        ({"api_keys": ["inf_local\n"]}, "api_keys"),
+        ({"api_keys": ["inf local"]}, "api_keys"),
+        ({"api_keys": [5]}, "api_keys"),
+        ({"approvals": "nobody"}, "approvals must be api_key or sign_in, not 'nobody'"),
         ({"envelope": "v4"}, "envelope must be v1, v2 or v3, not 'v4'"),
         ({"updates": "all"}, "updates must be snapshots, deltas or both, not 'all'"),
         ({"pace": -1}, "pace"),
@@ -213,6 +239,7 @@ class Unstoppable:
 
     def __init__(self) -> None:
         self.began = asyncio.Event()
+        self.resisted = asyncio.Event()
         self.let_go = asyncio.Event()
 
     async def respond(self, conversation: Conversation) -> AsyncIterator[Piece]:
@@ -222,7 +249,27 @@ class Unstoppable:
             try:
                 await self.let_go.wait()
             except asyncio.CancelledError:
-                continue
+                self.resisted.set()
+
+
+async def test_closing_that_is_cancelled_closes_the_rest(tmp_path: Path) -> None:
+    """As by a limit of time: nothing listens, the file is free, and the model is closed."""
+    model = Unstoppable()
+    runtime = LocalRuntime(model=model, pace=0, db=tmp_path / "local.db")
+    await runtime.start()
+    base_url = runtime.base_url
+    async with aiohttp.ClientSession(base_url, headers={"Authorization": f"Bearer {runtime.api_key}"}) as session:
+        async with session.post("/agents/run", json={"agent": "acme/helper", "input": {"text": "Hello"}}) as response:
+            assert response.status == 200
+        await model.began.wait()
+    closing = asyncio.create_task(runtime.aclose())
+    await model.resisted.wait()
+    closing.cancel()
+    asyncio.get_running_loop().call_later(0.1, model.let_go.set)
+    await asyncio.wait({closing})
+    assert await refused(base_url)
+    async with LocalRuntime(db=tmp_path / "local.db"):
+        pass
 
 
 async def test_a_model_that_cannot_be_stopped_does_not_keep_a_runtime_from_closing(

@@ -88,6 +88,7 @@ async def test_without_a_playground_there_is_none() -> None:
         {"Origin": "https://evil.example"},
         {"Origin": "http://127.0.0.1:1"},
         {"Origin": "null"},
+        {"Origin": "http://["},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
         {"Host": "evil.example"},
@@ -114,7 +115,8 @@ async def test_pages_of_other_sites_stay_outside(foreign: dict[str, str]) -> Non
 async def test_a_malformed_host_is_refused() -> None:
     """It would become a part of the page's policy."""
     async with browsing() as (_, session):
-        assert await status(session, "GET", "/", headers={"Host": "127.0.0.1; script-src *"}) == 400
+        for host in ("127.0.0.1; script-src *", "127.0.0.1:99999"):
+            assert await status(session, "GET", "/", headers={"Host": host}) == 400
 
 
 async def test_a_key_of_its_own_is_asked_for() -> None:

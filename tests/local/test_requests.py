@@ -14,7 +14,7 @@ import pytest
 
 from inferencesh.local import Text
 
-from .caller import AGENT, Json, Scripted, calling, text_of
+from .caller import AGENT, Json, Scripted, calling, text_of, told
 
 
 @pytest.mark.parametrize(
@@ -294,8 +294,45 @@ async def test_what_is_no_request_is_refused_without_a_word_in_the_log(
         assert (await reader.readline()).startswith(b"HTTP/1.0 400 ")
         writer.close()
         await writer.wait_closed()
-        assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+        assert [record for record in caplog.records if record.name.startswith("inferencesh")] == []
         await caller.send("Hello", agent_config=AGENT)
+
+
+@pytest.mark.parametrize("host", [b"", b"[", b"a b", b"a/b", b"127.0.0.1:99999", b"127.0.0.1:x", b"\xff", b"[::1"])
+async def test_a_malformed_host_is_refused(host: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """It would become a part of the addresses of files."""
+    file = b'{"files": [{"content_type": "text/plain"}]}'
+    async with calling() as caller:
+        status, problem = await told(caller, b"POST /files HTTP/1.1", b"Host: " + host, body=file)
+        assert (status, problem["detail"]) == (400, "The Host header is malformed; send the address of the runtime.")
+        assert (await caller.post("/files/list"))["items"] == []
+        assert [record for record in caplog.records if record.name.startswith("inferencesh")] == []
+
+
+async def test_a_request_without_a_host_gets_addresses_that_work() -> None:
+    """As programs with HTTP/1.0 send it."""
+    file = b'{"files": [{"content_type": "text/plain"}]}'
+    async with calling() as caller:
+        status, answer = await told(caller, b"POST /files HTTP/1.0", body=file)
+        assert status == 200
+        async with caller.session.put(
+            answer["data"][0]["upload_url"], data=b"hi", headers={"Content-Type": "text/plain"}
+        ):
+            pass
+        async with caller.session.get(answer["data"][0]["uri"]) as response:
+            assert await response.read() == b"hi"
+
+
+@pytest.mark.parametrize(
+    ("target", "missing"),
+    [(b"OPTIONS *", "/*; of"), (b"CONNECT a:80", "/; of"), (b"GET //chats/7", "//chats/7 for")],
+)
+async def test_a_target_that_is_no_path_is_not_here(target: bytes, missing: str) -> None:
+    """Proxies and scanners of ports send such things."""
+    async with calling() as caller:
+        status, problem = await told(caller, target + b" HTTP/1.1", b"Host: a")
+        assert status == 404
+        assert problem["detail"].startswith(f"The embedded runtime has no {missing}")
 
 
 async def test_a_body_that_breaks_off_leaves_the_server_running() -> None:

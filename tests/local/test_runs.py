@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from typing import Self
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Self
 
 import pytest
 
-from inferencesh.local import Attachment, Conversation, Fail, Piece, Reasoning, Text, ToolCall
+from inferencesh.local import Ask, Attachment, Conversation, Fail, Piece, Reasoning, Text, ToolCall, Usage
 from inferencesh.local.chats import AgentDefinition, StoredRun
 
 from .caller import AGENT, Scripted, calling, text_of, words
@@ -134,7 +134,8 @@ async def test_a_template_runs_without_tools() -> None:
         ([Text("So far"), asyncio.CancelledError()], "The run was interrupted."),
         ([Text("So far"), Text("\ud800")], "UnicodeEncodeError: "),
         ([Text("So far"), ToolCall("calculator", {"expression": object()})], "TypeError: "),
-        ([Text("So far"), RuntimeError("\ud800")], "RuntimeError: ?"),
+        ([Text("So far"), RuntimeError("\ud800")], "RuntimeError: \ufffd"),
+        ([Text("So far"), SystemExit(3)], "SystemExit: 3"),
     ],
 )
 async def test_a_model_that_fails_fails_its_run_and_nothing_else(
@@ -164,6 +165,67 @@ async def test_what_is_no_piece_fails_the_run_with_a_hint(caplog: pytest.LogCapt
         run["error"]
         == "TypeError: A model yields Text, Reasoning, ToolCall, Ask, Widget, Finish, Fail or Usage, not str."
     )
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Usage("9", 2),  # type: ignore[arg-type]
+        lambda: Usage(1.5, 2),  # type: ignore[arg-type]
+        lambda: Ask("Publish it?", "confirm"),  # type: ignore[arg-type]
+        lambda: Text(5),  # type: ignore[arg-type]
+        lambda: Reasoning(None),  # type: ignore[arg-type]
+        lambda: ToolCall(5, {}),  # type: ignore[arg-type]
+    ],
+)
+def test_a_piece_with_a_wrong_value_cannot_be_made(make: Callable[[], Piece]) -> None:
+    """Where the mistake is, and not when the run's record cannot be read from the database any more."""
+    with pytest.raises((TypeError, ValueError), match=r"must be|interpreted as an integer"):
+        make()
+
+
+async def _no_yield(_: Conversation) -> None:
+    """A model that forgot to yield."""
+
+
+@pytest.mark.parametrize(
+    ("respond", "got"), [(_no_yield, "a coroutine"), (lambda _: [Text("Hi")], "a list"), (lambda _: None, "a NoneType")]
+)
+async def test_a_model_that_does_not_yield_fails_the_run_with_a_hint(
+    respond: Any, got: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Everybody forgets a yield once."""
+
+    class Mute:
+        """Answers in another way."""
+
+    model: Any = Mute()
+    model.respond = respond
+    async with calling(model=model) as caller:
+        _, reply = await caller.send("Hello")
+        await caller.finish(reply["chat_id"])
+        run = (await caller.get(f"/chats/{reply['chat_id']}"))["active_run"]
+    assert run["error"] == f"TypeError: respond must be an async generator, which yields its pieces; it returned {got}."
+
+
+async def test_an_error_while_a_model_is_closed_is_not_why_a_run_fails(caplog: pytest.LogCaptureFixture) -> None:
+    """The log has it."""
+
+    class Clumsy:
+        """Fails, and then again."""
+
+        async def respond(self, conversation: Conversation) -> AsyncIterator[Piece]:
+            try:
+                yield Fail("The model is tired.")
+            finally:
+                raise RuntimeError("cannot even close")
+
+    async with calling(model=Clumsy()) as caller:
+        _, reply = await caller.send("Hello")
+        await caller.finish(reply["chat_id"])
+        run = (await caller.get(f"/chats/{reply['chat_id']}"))["active_run"]
+    assert run["error"] == "The model is tired."
+    assert "cannot even close" in caplog.text
 
 
 async def test_reasoning_is_a_block_of_its_own() -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import datetime
+import decimal
 import enum
 import json
 import struct
+import sys
+import time
 import zlib
 from collections.abc import AsyncIterator, Generator
 from pathlib import Path
@@ -94,6 +97,11 @@ def untyped(a, b=2):  # type: ignore[no-untyped-def]
     return {"a": a, "b": b}
 
 
+async def log_number(context: TaskContext) -> None:
+    """Logs what is no text."""
+    context.log(5)  # type: ignore[arg-type]
+
+
 APPS: Any = {
     "t/sync": sync_app,
     "t/async": async_app,
@@ -105,6 +113,11 @@ APPS: Any = {
     "t/file": lambda: [OutputFile(b"content", "f.txt", "text/plain"), b"bytes"],
     "t/odd": lambda: object(),
     "t/exit": lambda: (_ for _ in ()).throw(SystemError()),
+    "t/stop": lambda: next(iter([])),
+    "t/leave": lambda: sys.exit(3),
+    "t/log-number": log_number,
+    "t/text-as-file": lambda: {"report": OutputFile("text", "report.txt")},  # type: ignore[arg-type]
+    "t/odd-type": lambda: {"report": OutputFile(b"text", "report.txt", "text/plain\r\nX-Evil: 1")},
 }
 
 
@@ -194,6 +207,7 @@ async def test_an_input_that_does_not_fit_is_refused_with_each_field(app: str, v
         ({"app": "t/sync", "session": "nothing", "input": {"text": ""}}, 404),
         ({"app": "t/sync", "session": "new", "session_timeout": 0, "input": {"text": ""}}, 422),
         ({"app": "t/sync", "run_at": "tomorrow", "input": {"text": ""}}, 422),
+        ({"app": "t/sync", "run_at": "9999-12-31T23:59:59-01:00", "input": {"text": ""}}, 422),
         ({"app": 5}, 422),
     ],
 )
@@ -238,7 +252,18 @@ async def test_a_hint_without_a_schema_is_refused_when_it_is_registered() -> Non
         LocalRuntime(apps={"a/odd": odd})
 
 
-@pytest.mark.parametrize(("app", "error"), [("t/odd", "An app gives out JSON values"), ("t/exit", "SystemError")])
+@pytest.mark.parametrize(
+    ("app", "error"),
+    [
+        ("t/odd", "An app gives out JSON values"),
+        ("t/exit", "SystemError"),
+        ("t/stop", "StopIteration"),
+        ("t/leave", "SystemExit"),
+        ("t/log-number", "A line of a log is a str, not 5"),
+        ("t/text-as-file", "The content of an OutputFile is bytes, not str"),
+        ("t/odd-type", "is no MIME type"),
+    ],
+)
 async def test_an_app_that_fails_fails_its_task(app: str, error: str) -> None:
     """The runtime goes on."""
     async with calling(apps=APPS) as caller:
@@ -246,6 +271,52 @@ async def test_an_app_that_fails_fails_its_task(app: str, error: str) -> None:
         assert task["status"] == 11
         assert error in task["error"]
         assert (await run(caller, "t/several:one"))["output"] == 1
+
+
+def half_a_character_in_the_log(context: TaskContext) -> int:
+    """Logs a file name that is no UTF-8."""
+    context.log("read \udcff.txt")
+    return 1
+
+
+def half_a_character_in_the_error() -> None:
+    """Fails with a file name that is no UTF-8."""
+    raise ValueError("cannot read \udcff.txt")
+
+
+def half_a_character_in_a_name() -> OutputFile:
+    """Names a file so."""
+    return OutputFile(b"content", "\udcff.txt")
+
+
+@pytest.mark.parametrize(
+    ("app", "where"),
+    [
+        (half_a_character_in_the_log, lambda task: task["logs"][0]["content"]),
+        (half_a_character_in_the_error, lambda task: task["error"]),
+        (half_a_character_in_a_name, lambda task: task["output"]["filename"]),
+    ],
+)
+async def test_text_that_is_no_unicode_harms_nothing(app: Any, where: Any, tmp_path: Path) -> None:
+    """Names of files may hold bytes that are no UTF-8; neither an answer nor the database can hold them."""
+    async with calling(apps={"t/half": app}, db=tmp_path / "local.db") as caller:
+        task = await run(caller, "t/half")
+        assert "\ufffd.txt" in where(task)
+        assert (await caller.post("/tasks/list"))["items"][0]["id"] == task["id"]
+        assert isinstance((await caller.post("/files/list"))["items"], list)
+    async with calling(apps={"t/half": app}, db=tmp_path / "local.db") as caller:
+        assert where(await caller.get(f"/tasks/{task['id']}")) == where(task)
+
+
+async def test_progress_may_be_any_kind_of_number() -> None:
+    """As numpy and Decimal have them."""
+
+    async def half(context: TaskContext) -> None:
+        context.progress(decimal.Decimal("0.5"))  # type: ignore[arg-type]
+        raise ValueError("only half of it")
+
+    async with calling(apps={"t/half": half}) as caller:
+        assert (await run(caller, "t/half"))["progress"] == 0.5
 
 
 class Colour(enum.Enum):
@@ -418,6 +489,36 @@ async def test_a_deleted_task_is_gone_and_its_stream_ends() -> None:
         await caller.ask("GET", f"/tasks/{created['id']}", status=404)
 
 
+async def test_a_deleted_task_tells_its_function_so() -> None:
+    """A plain function cannot be interrupted; it asks, like that of a cancelled task."""
+    seen, ended = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def patient(context: TaskContext) -> None:
+        loop.call_soon_threadsafe(seen.set)
+        while not context.cancelled:
+            time.sleep(0.01)
+        loop.call_soon_threadsafe(ended.set)
+
+    async with calling(apps={"t/patient": patient}) as caller:
+        created = await caller.post("/apps/run", {"app": "t/patient"})
+        await seen.wait()
+        await caller.ask("DELETE", f"/tasks/{created['id']}", status=204)
+        await asyncio.wait_for(ended.wait(), 5)
+
+
+async def test_a_file_that_an_input_names_twice_is_deleted_once() -> None:
+    """Here by two names of this machine."""
+    async with calling(apps={"t/two": lambda a, b: [a, b]}) as caller:
+        (file,) = (await caller.ask("POST", "/files", {"files": [{"content_type": "text/plain"}]}))["data"]
+        async with caller.session.put(file["upload_url"], data=b"x", headers={"Content-Type": "text/plain"}) as put:
+            assert put.status == 200
+        task = await run(caller, "t/two", {"a": file["uri"], "b": file["uri"].replace("127.0.0.1", "localhost")})
+        assert await files_of(caller, task["id"]) == [file["id"]]
+        await caller.ask("DELETE", f"/tasks/{task['id']}?files=true", status=204)
+        await caller.ask("GET", f"/files/{file['id']}", status=404)
+
+
 async def test_what_is_read_of_a_task() -> None:
     """Its status, logs and files."""
     async with calling(apps=APPS) as caller:
@@ -434,6 +535,39 @@ async def test_what_is_read_of_a_task() -> None:
         await caller.ask("GET", f"/tasks/{task_id}/files?role=all", status=422)
         deleted = (await caller.ask("DELETE", f"/tasks/{task_id}/files"))["data"]
         assert deleted == {"deleted": [each["id"] for each in files], "skipped": []}
+
+
+async def test_tasks_and_their_files_are_listed_as_filters_want() -> None:
+    """Like chats; a malformed filter is refused with its place."""
+    async with calling(apps=APPS) as caller:
+        await run(caller, "t/odd")
+        made = await run(caller, "t/file")
+        for path, field, value in (
+            ("/tasks/list", "status", 10),
+            ("/tasks/list", "app.name", "file"),
+            ("/files/list", "filename", "f.txt"),
+        ):
+            wanted: Json = {"filters": [{"field": field, "operator": "eq", "value": value}]}
+            (found,) = (await caller.post(path, wanted))["items"]
+            assert found["id"] in {made["id"], *(await files_of(caller, made["id"]))}
+            wanted["filters"][0]["operator"] = "is"
+            assert (await caller.ask("POST", path, wanted, status=422))["field"] == "filters[0].operator"
+
+
+async def files_of(caller: Caller, task_id: str) -> list[str]:
+    """The ids of a task's files."""
+    files: Any = await caller.get(f"/tasks/{task_id}/files")
+    return [file["id"] for file in files]
+
+
+async def test_a_request_that_is_refused_leaves_nothing() -> None:
+    """Neither a session nor what an observer would take for a task."""
+    seen: list[object] = []
+    async with calling(apps=APPS, observer=seen.append) as caller:
+        body = {"app": "t/several:one", "session": "new", "wait": "yes"}
+        assert (await caller.ask("POST", "/apps/run", body, status=422))["field"] == "wait"
+        assert (await caller.ask("GET", "/sessions"))["data"] == []
+        assert seen == []
 
 
 async def test_a_task_can_be_put_off() -> None:
@@ -493,6 +627,34 @@ async def test_tasks_files_and_sessions_survive_a_restart(tmp_path: Path) -> Non
         assert value["output"]["value"] == [1]
         assert (await caller.get(f"/sessions/{session_id}"))["call_count"] == 2
         assert len((await caller.post("/tasks/list"))["items"]) == 4
+
+
+async def test_a_task_that_was_put_off_is_run_after_a_restart(tmp_path: Path) -> None:
+    """At its time, with its file and its session; without its app it has failed, and it can be cancelled."""
+    apps: Any = {"t/put-off": put_off, "t/gone": lambda: 1}
+    async with calling(apps=apps, db=tmp_path / "local.db") as caller:
+        (file,) = (await caller.ask("POST", "/files", {"files": [{"content_type": "text/plain"}]}))["data"]
+        async with caller.session.put(file["upload_url"], data=b"hi", headers={"Content-Type": "text/plain"}) as put:
+            assert put.status == 200
+        soon = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=0.5)).isoformat()
+        body: Json = {"app": "t/put-off", "input": {"file": file["uri"]}, "run_at": soon, "session": "new"}
+        first = await caller.post("/apps/run", body)
+        gone = await caller.post("/apps/run", {"app": "t/gone", "run_at": "9999-01-01T00:00:00Z"})
+        late = await caller.post("/apps/run", {**body, "run_at": "9999-01-01T00:00:00Z"})
+    async with calling(apps={"t/put-off": put_off}, db=tmp_path / "local.db") as caller:
+        ended = await end_of(caller, first["id"])
+        assert (ended["status_text"], ended["output"], ended["run_at"]) == ("completed", [1, 2], first["run_at"])
+        failed = await caller.get(f"/tasks/{gone['id']}")
+        assert (failed["status_text"], failed["error"]) == ("failed", "There is no app 't/gone' in this runtime.")
+        assert (await caller.get(f"/tasks/{late['id']}"))["status_text"] == "received"
+        await caller.post(f"/tasks/{late['id']}/cancel")
+        assert (await end_of(caller, late["id"]))["status_text"] == "cancelled"
+
+
+def put_off(file: str, context: TaskContext) -> list[Any]:
+    """Counts its calls, and the bytes of its file."""
+    context.state["calls"] = 1 + context.state.get("calls", 0)  # type: ignore[operator]
+    return [context.state["calls"], len(context.files[file])]
 
 
 async def test_closing_the_runtime_ends_tasks_and_streams() -> None:

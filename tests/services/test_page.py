@@ -45,7 +45,7 @@ async def opened(address: str) -> AsyncIterator[Page]:
     async with async_playwright() as playwright:
         # As root, which CI is, Chromium has no sandbox; it opens pages of this test alone.
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = await browser.new_page()
+        page = await (await browser.new_context()).new_page()
         page.set_default_timeout(10_000)
         page.on("pageerror", lambda error: failures.append(str(error)))
         page.on("dialog", lambda dialog: failures.append(dialog.message))
@@ -388,3 +388,67 @@ async def test_a_trip_is_planned_and_booked(offline: Page) -> None:
     await expect(offline.locator("table tr")).to_have_count(4)
     await offline.get_by_role("button", name="Approve").click()
     await expect(offline.locator(".assistant .text").last).to_contain_text("2 nights in Porto b are booked.")
+
+
+# -- late and lost answers, and several windows ------------------------------------------------------------------------
+
+HOLD = """() => {
+    const real = window.fetch;
+    const answered = new Promise((resolve) => { window.release = resolve; });
+    window.fetch = async (path, options) => {
+        const response = await real(path, options);
+        if (options.method === "POST" && path.endsWith("/stream")) await answered;
+        return response;
+    };
+}"""
+
+
+async def test_a_reply_is_stopped_before_the_page_knows_that_it_has_begun(
+    inference_runtime: ScriptedRuntime, page: Page
+) -> None:
+    """The click is not lost, also in the first message of a chat."""
+    await page.evaluate(HOLD)
+    inference_runtime.reply(pieces=["One ", "two"], pause=30)
+    await say(page, "Count")
+    await page.get_by_role("button", name="Stop").click()
+    await page.evaluate("release()")
+    await expect(page.locator(".assistant .note")).to_have_text("This reply was stopped.")
+
+
+async def test_an_answer_that_came_too_late_is_not_shown_as_the_answer(
+    inference_runtime: ScriptedRuntime, page: Page
+) -> None:
+    """The question was answered in another window."""
+    inference_runtime.reply(tool_calls=[ASK])
+    inference_runtime.reply("Green it is.")
+    await say(page, "Paint the door")
+    await expect(page.get_by_label("Your answer")).to_be_visible()
+    other = await page.context.new_page()
+    await other.goto(page.url)
+    await other.get_by_label("Your answer").fill("green")
+    await other.get_by_label("Your answer").press("Enter")
+    await expect(other.locator(".assistant .text").last).to_have_text("Green it is.")
+    await page.get_by_label("Your answer").fill("blue")
+    await page.get_by_label("Your answer").press("Enter")
+    await expect(page.locator(".assistant .text").last).to_have_text("Green it is.")
+    await expect(page.locator(".call-state")).to_have_text("completed")
+    await expect(page.locator("#log")).not_to_contain_text("blue")
+    assert [sent.result for sent in inference_runtime.tool_results] == ["green"]
+
+
+async def test_an_upload_that_fails_before_the_service_is_told_in_plain_words(page: Page) -> None:
+    """A proxy answers in its own words, which are not for visitors."""
+    await page.route("**/files?*", lambda route: route.fulfill(status=502, body="<html>Bad Gateway</html>"))
+    await page.locator("#file").set_input_files({"name": "notes.txt", "mimeType": "text/plain", "buffer": b"Buy milk."})
+    await expect(page.locator("#attached .wrong")).to_contain_text("Something went wrong. Please try again.")
+
+
+async def test_the_focus_stays_where_it_is_when_a_reply_ends(inference_runtime: ScriptedRuntime, page: Page) -> None:
+    """Who has gone on to something else is not taken back to the message box."""
+    inference_runtime.reply(pieces=["One ", "two"], pause=1)
+    await say(page, "Count")
+    await expect(page.locator(".assistant .text")).to_have_text("One")
+    await page.get_by_role("button", name="New chat").focus()
+    await expect(page.locator(".assistant .text")).to_have_text("One two")
+    await expect(page.get_by_role("button", name="Send")).to_be_visible()
+    await expect(page.get_by_role("button", name="New chat")).to_be_focused()

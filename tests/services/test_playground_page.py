@@ -6,49 +6,28 @@ security policy fails the test.
 
 from __future__ import annotations
 
-import asyncio
 import re
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, Error, Page, Route, async_playwright, expect
+from playwright.async_api import Browser, Error, Page, Route, expect
 
-from inferencesh.local import (
-    Ask,
-    Conversation,
-    Fail,
-    Finish,
-    LocalRuntime,
-    Model,
-    Piece,
-    Reasoning,
-    Text,
-    ToolCall,
-    Widget,
-)
+from inferencesh.local import Ask, Fail, Finish, LocalRuntime, Reasoning, Text, ToolCall, Widget
 from inferencesh.local._api.problems import Envelope
 from inferencesh.local.feed import Updates
 from tests.support import eventually
 
+from .playgrounds import TOOL, Answers, Opened, hold_next_answer, say, use_agent, watched
 from .support import GatedModel
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
-CHROMIUM = Path("/usr/bin/chromium")
 HOSTILE = (
     "<img src=https://evil.example/i.png onerror=alert(1)><script>alert(2)</script>"
     "<svg onload=alert(3)><a href='javascript:alert(4)'>x</a><style>*{display:none}</style>"
     "<iframe src=https://evil.example></iframe> [md](javascript:alert(5)) ![i](https://evil.example/m.png)"
 )
-VIOLATIONS = """
-    window.violations = [];
-    addEventListener("securitypolicyviolation", (event) => violations.push(event.blockedURI + event.violatedDirective));
-"""
 FROM_END = (
     "(() => { const e = document.getElementById('scroll'); return e.scrollHeight - e.scrollTop - e.clientHeight; })()"
 )
@@ -80,116 +59,6 @@ JUNK_MESSAGE = (
     ' {"type": "file", "file": "https://evil.example/<script>"}], "tool_invocations": [null, {"function": null,'
     ' "status": "<i>"}]}}'
 )
-
-Opened = Callable[..., AbstractAsyncContextManager[tuple[LocalRuntime, Page]]]
-
-
-class Answers:
-    """A model with one answer for each step; the last one again for all later steps."""
-
-    def __init__(self, *steps: list[Piece]) -> None:
-        self.steps = steps
-        self.asked: list[Conversation] = []
-
-    async def respond(self, conversation: Conversation) -> AsyncIterator[Piece]:
-        self.asked.append(conversation)
-        for piece in self.steps[min(len(self.asked), len(self.steps)) - 1]:
-            yield piece
-
-
-@pytest.fixture(scope="module", autouse=True)
-def installed() -> None:
-    """Say what is missing, should it be missing."""
-    assert CHROMIUM.exists(), "these tests need Chromium: apt-get install chromium"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def chromium() -> AsyncIterator[Browser]:
-    """One browser for all tests; each has a context of its own."""
-    async with async_playwright() as playwright:
-        # As root, which CI is, Chromium has no sandbox; it opens pages of these tests alone.
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        await browser.close()
-
-
-@asynccontextmanager
-async def watched(browser: Browser, origin: str, **context: Any) -> AsyncIterator[Page]:
-    """A new page that must not do what hostile content wants."""
-    wrong: list[str] = []
-    pages: BrowserContext = await browser.new_context(**context)
-    try:
-        await pages.add_init_script(VIOLATIONS)
-        page = await pages.new_page()
-        page.set_default_timeout(10_000)
-        page.on("pageerror", lambda error: wrong.append(f"error {error}"))
-        page.on("dialog", lambda dialog: wrong.append(f"dialog {dialog.message}"))
-        page.on(
-            "request",
-            lambda request: (
-                None if request.url.startswith((origin, "blob:")) else wrong.append(f"request {request.url}")
-            ),
-        )
-        yield page
-        wrong += await page.evaluate("window.violations")
-        assert wrong == []
-    finally:
-        await pages.close()
-
-
-@pytest.fixture
-def opened(chromium: Browser) -> Opened:
-    """Opens the page of a runtime with a model."""
-
-    @asynccontextmanager
-    async def opening(
-        model: Model, *, context: dict[str, Any] | None = None, pace: float = 0.0, **options: Any
-    ) -> AsyncIterator[tuple[LocalRuntime, Page]]:
-        async with (
-            LocalRuntime(model=model, playground="loopback", pace=pace, **options) as runtime,
-            watched(chromium, runtime.base_url, **(context or {})) as page,
-        ):
-            await page.goto(runtime.base_url)
-            await expect(page.get_by_text("No chats yet")).to_be_attached()
-            yield runtime, page
-
-    return opening
-
-
-async def say(page: Page, text: str) -> None:
-    """Type a message and send it."""
-    await page.get_by_role("textbox", name="Message", exact=True).fill(text)
-    await page.keyboard.press("Enter")
-
-
-async def hold_next_answer(page: Page, address: str) -> asyncio.Event:
-    """Hold the answer to the next request until the event that is returned is set."""
-    released = asyncio.Event()
-
-    async def hold(route: Route) -> None:
-        answer = await route.fetch()
-        await released.wait()
-        await route.fulfill(response=answer)
-
-    await page.route(address, hold, times=1)
-    return released
-
-
-async def use_agent(page: Page, config: str) -> None:
-    """Set the agent of the next chat through the editor."""
-    await page.get_by_role("button", name="Inspect", exact=True).click()
-    await page.get_by_role("tab", name="Agent").click()
-    await page.get_by_label("The agent's configuration as JSON").fill(config)
-    await page.get_by_role("button", name="Apply").click()
-    await expect(page.locator("#config-note")).to_have_text("Applied: the next message uses this agent.")
-    await page.get_by_role("button", name="Inspect", exact=True).click()
-
-
-TOOL = (
-    '{"name": "x", "tools": [{"name": "lookup", "type": "client", "require_approval": %s,'
-    ' "client": {"input_schema": {"type": "object"}}}]}'
-)
-
 
 # -- a conversation ----------------------------------------------------------------------------------------------------
 

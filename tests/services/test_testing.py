@@ -14,6 +14,7 @@ import attrs
 import pytest
 
 from inferencesh import (
+    APIError,
     AsyncInference,
     Inference,
     NotFoundError,
@@ -124,6 +125,16 @@ def test_a_message_is_refused_as_scripted(inference_runtime: ScriptedRuntime, in
         agent.send_message("Hi")
     assert agent.send_message("Hi again").text == "Here I am."
     assert [request.text for request in inference_runtime.requests] == ["Hi", "Hi again"]
+
+
+def test_a_message_is_refused_with_a_status_that_has_no_name(
+    inference_runtime: ScriptedRuntime, inference_client: Inference
+) -> None:
+    """As some services and proxies send it."""
+    inference_runtime.reply(refuse=529)
+    with pytest.raises(APIError, match="script refuses") as failure:
+        inference_client.agent({}).send_message("Hi")
+    assert failure.value.status_code == 529
 
 
 @attrs.frozen

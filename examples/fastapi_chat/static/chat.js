@@ -1,9 +1,10 @@
 // The page of the chat service. It shows what the server's events say, and reconnects by itself.
 
 import { Composer } from "/parts/composer.js";
-import { Refused, Unreachable, request, sendFile, serverSentEvents, waitToRetry } from "/parts/connection.js";
+import { Refused, Unreachable, readJSON, request, sendFile, serverSentEvents, waitToRetry } from "/parts/connection.js";
 import { byId } from "/parts/dom.js";
 import { MessageList } from "/parts/messages.js";
+import { EndFollower } from "/parts/scrolling.js";
 import { messageOf, waits } from "/parts/snapshots.js";
 import { LOST, UNSENT, problemOf, wordingOf } from "./words.js";
 
@@ -13,19 +14,20 @@ let chatId = new URLSearchParams(location.search).get("chat");
 let reading = null; // stops the stream that is being read
 let order = []; // the ids of the shown messages
 let unsettled = false; // whether a call is shown whose end was not heard of
+let sending = null; // the request that sends a message; until it is answered there is nothing to stop
 let echoes = []; // the ids of messages that are shown before the server has named them
 const answers = new Map(); // the id of a question -> what was answered here; the server does not send results of tools
 const named = new Map(); // the id of a user's message at the server -> the id that it is shown by
 
+const end = new EndFollower(byId("scroll"));
 const list = new MessageList(byId("log"), {
   render: async (text) => (await call("POST", "/markdown", { text })).json(),
   interval: 150,
-  drawn: () => atBottom && scrollToEnd(),
+  drawn: () => end.grown(),
   wording: wordingOf,
   actions: {
     answer: async (each, result) => {
-      await settleCall(each, "", { result });
-      answers.set(each.id, result);
+      if (await settleCall(each, "", { result })) answers.set(each.id, result);
     },
     approve: (each) => settleCall(each, "/decision", { approved: true }),
     reject: (each, reason) => settleCall(each, "/decision", { approved: false, reason }),
@@ -49,9 +51,17 @@ async function call(method, path, body, signal) {
 async function upload(file, progress, signal) {
   const type = file.type || "text/plain";
   const { status, text } = await sendFile("POST", `/files?filename=${encodeURIComponent(file.name)}`, file, { type, progress, signal });
-  const { token, type: problem } = JSON.parse(text);
-  if (status !== 201) throw new Refused(status, problemOf(problem));
-  return { token, name: file.name };
+  if (status !== 201) throw new Refused(status, problemOf(typeIn(text)));
+  return { token: JSON.parse(text).token, name: file.name };
+}
+
+// Returns the type of an error; what has none is not this service's, but that of something before it.
+function typeIn(text) {
+  try {
+    return JSON.parse(text).type;
+  } catch {
+    return "";
+  }
 }
 
 // Sends a message and returns whether it has arrived; a message is never sent twice.
@@ -62,7 +72,8 @@ async function send(text, attachments) {
   const id = echo(body.text, attachments);
   working(true);
   try {
-    const response = await call("POST", chatId ? pathOf("/stream") : "/chat/stream", body);
+    sending = call("POST", chatId ? pathOf("/stream") : "/chat/stream", body);
+    const response = await sending;
     remember(response.headers.get("X-Chat-Id"));
     follow(response);
     return true;
@@ -79,14 +90,13 @@ async function send(text, attachments) {
   }
 }
 
+// Returns whether a call was settled here; if it was settled in another window, the page shows how.
 async function settleCall(each, path, body) {
-  try {
-    await call("POST", pathOf(`/tools/${encodeURIComponent(each.id)}${path}`), body);
-  } catch (error) {
-    if (error instanceof Unreachable) throw new Error("There is no connection. Please try again.");
-    if (error.code !== "conflict") throw error; // settled already, in another window: the page shows how
-  }
+  const problem = await call("POST", pathOf(`/tools/${encodeURIComponent(each.id)}${path}`), body).then(() => null, (error) => error);
+  if (problem instanceof Unreachable) throw new Error("There is no connection. Please try again.");
+  if (problem && problem.code !== "conflict") throw problem;
   follow();
+  return !problem;
 }
 
 // Reads a reply to its end, over as many connections as it takes; without a response it first reads what there is.
@@ -133,7 +143,7 @@ async function resume(signal) {
 
 async function read(signal) {
   const response = await call("GET", pathOf(), null, signal);
-  const { status, messages } = await response.json().catch(() => Promise.reject(new Unreachable(LOST)));
+  const { status, messages } = await readJSON(response, signal);
   const ids = messages.map(idOf);
   if (ids.some((id, at) => at < order.length && order[at] !== id)) {
     list.clear(); // one was missed in the middle
@@ -188,7 +198,7 @@ function echo(text, attachments) {
   order.push(id);
   const content = [{ type: "text", text }, ...attachments.map((each) => ({ type: "file", file: each.name }))];
   list.set({ id, role: "user", status: "ready", order: order.length - 1, content, tool_invocations: [] });
-  scrollToEnd();
+  end.show();
   return id;
 }
 
@@ -204,7 +214,8 @@ function settle({ waiting = false } = {}) {
   byId("text").placeholder = waiting ? "Answer above first" : "Write a message";
   byId("text").disabled = byId("send").disabled = byId("attach").disabled = waiting;
   for (const each of document.querySelectorAll(".growing")) each.classList.remove("growing");
-  (waiting ? document.querySelector(".waits .reply input") : byId("text"))?.focus();
+  // What had the focus may be gone; whoever has it elsewhere keeps it.
+  if (document.activeElement === document.body) (waiting ? document.querySelector(".waits .reply input") : byId("text"))?.focus();
 }
 
 function tell(text, again = () => follow()) {
@@ -229,13 +240,10 @@ function working(yes) {
   byId("stop").hidden = !yes;
 }
 
-let atBottom = true;
-const scrollToEnd = () => byId("scroll").scrollTo({ top: byId("scroll").scrollHeight });
-byId("scroll").addEventListener("scroll", ({ target }) => (atBottom = target.scrollHeight - target.scrollTop - target.clientHeight < 80));
-
 // -- what people do --------------------------------------------------------------------------------------------------
 
 byId("stop").addEventListener("click", async () => {
+  await sending?.catch(() => {}); // send() tells what went wrong
   if (!chatId) return;
   try {
     await call("POST", pathOf("/stop"));

@@ -1,8 +1,9 @@
 // The page of the fleet. It follows turns through any front, and shows which worker runs them.
 
-import { Refused, Unreachable, request, serverSentEvents, waitToRetry } from "/parts/connection.js";
+import { Refused, Unreachable, readJSON, request, serverSentEvents, waitToRetry } from "/parts/connection.js";
 import { byId, element } from "/parts/dom.js";
 import { MessageList } from "/parts/messages.js";
+import { EndFollower } from "/parts/scrolling.js";
 import { messageOf, waits } from "/parts/snapshots.js";
 import { BUSY, LOST, problemOf, wordingOf, workerLine } from "./words.js";
 
@@ -12,13 +13,13 @@ const FINAL_EVENTS = new Set(["done", "error", "input_required"]);
 const turns = JSON.parse(sessionStorage.getItem("turns") ?? "[]"); // the turns of this chat: {id, text}
 let chatId = null;
 let order = 0; // the position of the next message
-let demo = false; // whether workers may be killed
 const places = new Map(); // message id -> its position
 
+const end = new EndFollower(byId("scroll"));
 const list = new MessageList(byId("log"), {
   render: async (text) => (await ask("POST", "/markdown", { text })).json(),
   interval: 150,
-  drawn: () => atBottom && scrollToEnd(),
+  drawn: () => end.grown(),
   wording: wordingOf,
   actions: {
     approve: (call) => decide(call, { approved: true }),
@@ -34,8 +35,8 @@ function newTrace() {
   return { id: hex(16), get header() { return `00-${this.id}-${hex(8)}-01`; } };
 }
 
-async function ask(method, path, body, headers = {}) {
-  const response = await request(method, path, { body, headers });
+async function ask(method, path, body, headers = {}, signal = undefined) {
+  const response = await request(method, path, { body, headers, signal });
   if (response.ok) return response;
   const { type } = await response.json().catch(() => ({}));
   if (response.status >= 502) throw new Unreachable(type === "busy" ? BUSY : LOST);
@@ -64,46 +65,59 @@ async function send(text) {
   echo(turn);
   try {
     await requestUntilAnswered("POST", "/chat", { text, chat_id: chatId, turn_id: turn.id }, { traceparent: turn.trace.header });
-    turns.push({ id: turn.id, text });
-    sessionStorage.setItem("turns", JSON.stringify(turns));
-    await follow(turn);
   } catch (error) {
     list.remove(turn.id);
-    byId("text").value ||= text;
-    fail(error);
+    byId("text").value = [text, byId("text").value].filter(Boolean).join("\n"); // nothing that was typed is lost
+    return fail(error);
   }
+  turns.push({ id: turn.id, text });
+  sessionStorage.setItem("turns", JSON.stringify(turns));
+  follow(turn).catch(fail);
 }
 
 async function decide(call, decision) {
   const turn = current;
   turn.trace = newTrace();
-  await ask("POST", `/turns/${turn.id}/calls/${encodeURIComponent(call.id)}/decision`, decision, { traceparent: turn.trace.header });
+  try {
+    await ask("POST", `/turns/${turn.id}/calls/${encodeURIComponent(call.id)}/decision`, decision, { traceparent: turn.trace.header });
+  } catch (error) {
+    if (error instanceof Unreachable) throw new Error("There is no connection. Please try again.");
+    if (error.code !== "conflict") throw error; // already decided, in another window: the page shows how
+  }
   working(true);
   follow(turn).catch(fail);
 }
 
 // Follows a turn to its final event, reconnecting to any front as often as necessary.
 let current = null;
+let reading = null; // stops the stream that is being read
 async function follow(turn) {
+  reading?.abort();
+  const { signal } = (reading = new AbortController());
   current = turn;
+  turn.ended = false;
   for (let failures = 1; ; failures += 1) {
     try {
       const headers = turn.lastId ? { "Last-Event-ID": turn.lastId } : {};
-      const response = await ask("GET", `/turns/${turn.id}/events`, null, headers);
+      const response = await ask("GET", `/turns/${turn.id}/events`, null, headers, signal);
       connected("");
+      if (response.status === 204) return settle(turn); // there are no more events
       turn.front = response.headers.get("X-Front");
-      for await (const { name, data, id } of serverSentEvents(response, { silence: SILENCE })) {
+      for await (const { name, data, id } of serverSentEvents(response, { signal, silence: SILENCE })) {
+        if (signal.aborted) return;
         failures = 0;
         turn.lastId = id;
         show(turn, name, data);
         turn.ended = FINAL_EVENTS.has(name);
       }
-      if (turn.ended) return settle(turn);
     } catch (error) {
+      if (signal.aborted) return;
       if (!(error instanceof Unreachable)) throw error;
-      connected(error.message);
+      if (!turn.ended) connected(error.message);
     }
-    await waitToRetry(failures); // the front has shut down, or the connection was lost
+    if (turn.ended) return settle(turn);
+    await waitToRetry(failures, signal); // the front has shut down, or the connection was lost
+    if (signal.aborted) return;
   }
 }
 
@@ -111,11 +125,11 @@ async function follow(turn) {
 
 function show(turn, name, data) {
   if (name === "worker") return showWorker(turn, data);
+  turn.waiting = name === "input_required" && waits(data);
   if (name === "error") return tell(problemOf(data.type));
   chatId = data.chat_id;
   if (turn.shown && turn.shown.id !== data.id) draw(answered(turn.shown));
   turn.shown = data;
-  turn.waiting = name === "input_required" && waits(data);
   draw(data);
 }
 
@@ -137,33 +151,40 @@ function showWorker(turn, who) {
   turn.worker = who.worker;
   byId("log").append(element("p", { class: takeover ? "worker-note takeover" : "worker-note", text: line }));
   byId("who").textContent = `${who.worker} is answering via ${turn.front}`;
-  byId("kill").hidden = !demo;
   byId("kill").disabled = false;
   byId("answering").hidden = false;
 }
 
 function settle(turn) {
-  byId("answering").hidden = true;
   if (turn.trace && turn.shown) list.note(turn.shown.id, `${turn.worker} · ${turn.front} · trace ${turn.trace.id}`);
-  working(false);
-  byId("text").disabled = byId("send").disabled = Boolean(turn.waiting);
-  byId("text").placeholder = turn.waiting ? "Approve or reject above first" : "Write a message";
-  if (!turn.waiting) byId("text").focus();
+  rest({ waiting: turn.waiting });
+}
+
+// Lets people write the next message, unless the turn waits for a decision.
+function rest({ waiting = false } = {}) {
+  byId("answering").hidden = true;
+  byId("text").disabled = byId("send").disabled = Boolean(waiting);
+  byId("text").placeholder = waiting ? "Approve or reject above first" : "Write a message";
+  if (document.activeElement === document.body) byId("text").focus(); // whoever has the focus elsewhere keeps it
 }
 
 function echo(turn) {
   places.set(turn.id, order++);
   const content = [{ type: "text", text: turn.text }];
   list.set({ id: turn.id, role: "user", status: "ready", order: places.get(turn.id), content, tool_invocations: [] });
-  scrollToEnd();
+  end.show();
 }
 
 function fail(error) {
-  working(false);
   connected("");
-  byId("answering").hidden = true;
+  rest();
+  tell(messageOfError(error));
+}
+
+function messageOfError(error) {
+  if (error instanceof Unreachable) return "There is no connection. Please try again.";
   if (!(error instanceof Refused)) console.error(error); // a bug in this page belongs in the console
-  tell(error instanceof Refused ? error.message : problemOf(""));
+  return error instanceof Refused ? error.message : problemOf("");
 }
 
 function tell(text) {
@@ -173,10 +194,6 @@ function tell(text) {
 
 const connected = (text) => (byId("connection").textContent = text);
 const working = (yes) => (byId("send").disabled = yes);
-
-let atBottom = true;
-const scrollToEnd = () => byId("scroll").scrollTo({ top: byId("scroll").scrollHeight });
-byId("scroll").addEventListener("scroll", ({ target }) => (atBottom = target.scrollHeight - target.scrollTop - target.clientHeight < 80));
 
 // -- event handlers --------------------------------------------------------------------------------------------------
 
@@ -197,7 +214,7 @@ byId("text").addEventListener("keydown", (event) => {
 byId("kill").addEventListener("click", async () => {
   byId("kill").disabled = true;
   byId("who").textContent = `${current.worker} was killed; another worker takes over when its lease expires …`;
-  await ask("POST", "/demo/kill", { worker: current.worker }).catch(fail);
+  await ask("POST", "/demo/kill", { worker: current.worker }).catch((error) => tell(messageOfError(error)));
 });
 
 byId("new").addEventListener("click", () => {
@@ -209,8 +226,9 @@ for (const button of document.querySelectorAll(".suggestions button")) {
   button.addEventListener("click", () => send(button.textContent));
 }
 
+requestUntilAnswered("GET", "/ready").then(async (response) => (byId("kill").hidden = !(await readJSON(response)).demo)).catch(fail);
+
 // After a reload, the conversation is restored from the events in Redis.
-demo = (await (await requestUntilAnswered("GET", "/ready")).json()).demo;
 for (const turn of turns) {
   working(true);
   echo(turn);

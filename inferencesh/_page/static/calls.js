@@ -149,6 +149,7 @@ export class CallPanel {
     try {
       await action();
     } catch (error) {
+      if (!this.box.contains(controls[0])) return; // the call has moved on meanwhile, and shows how
       this.box.querySelector(".refused")?.remove();
       this.box.append(element("p", { class: "note wrong refused", role: "alert", text: error.message }));
       controls.forEach((each) => (each.disabled = false));

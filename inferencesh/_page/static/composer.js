@@ -53,8 +53,8 @@ export class Composer {
     this.#fit();
     byId("attached").replaceChildren();
     this.#files.clear();
-    if (!(await this.#send(text, attachments)) && !byId("text").value) {
-      byId("text").value = text; // it was refused: nothing that was typed is lost
+    if (!(await this.#send(text, attachments))) {
+      byId("text").value = [text, byId("text").value].filter(Boolean).join("\n"); // nothing that was typed is lost
       this.#fit();
       files.forEach((each) => (this.#files.add(each), byId("attached").append(each.row)));
     }

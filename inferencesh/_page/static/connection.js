@@ -28,6 +28,16 @@ export async function request(method, path, { body, headers = {}, signal } = {})
   }
 }
 
+/** Returns the JSON of a response; throws Unreachable if it breaks off. */
+export async function readJSON(response, signal) {
+  try {
+    return await response.json();
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new Unreachable("The connection was lost.");
+  }
+}
+
 /**
  * Yields the lines of a response while they arrive.
  *

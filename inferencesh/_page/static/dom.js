@@ -55,6 +55,20 @@ export function growText(node, text) {
   } else node.replaceChildren(text);
 }
 
+/** Returns a function that does an action, and nothing while it is still under way: a double click is one click. */
+export function onceAtATime(action) {
+  let busy = false;
+  return async (...given) => {
+    if (busy) return;
+    busy = true;
+    try {
+      await action(...given);
+    } finally {
+      busy = false;
+    }
+  };
+}
+
 /** Returns any value as a text. */
 export const textOf = (value) => (typeof value === "string" ? value : value === undefined || value === null ? "" : JSON.stringify(value));
 

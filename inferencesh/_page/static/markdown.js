@@ -43,6 +43,7 @@ export class MarkdownView {
   #stable = 0; // the number of blocks before it
   #shown = []; // the HTML of each block
   #working = false;
+  #failed = false; // the newest text could not be rendered
   #drawn;
   #interval;
 
@@ -57,7 +58,7 @@ export class MarkdownView {
   /** Shows a text; `final` says that it is complete. */
   set(text, { final = false } = {}) {
     const normal = text.replace(/\r\n?/g, "\n");
-    if (normal === this.#text && final === this.#final) return;
+    if (normal === this.#text && final === this.#final && !this.#failed) return;
     if (!normal.startsWith(this.#text.slice(0, this.#base))) this.#base = this.#stable = 0;
     if (final && !this.#final) this.#base = this.#stable = 0; // references and the like may be defined further down
     this.#text = normal;
@@ -74,8 +75,10 @@ export class MarkdownView {
       const began = performance.now();
       try {
         const { blocks, last_line } = await this.#render(text.slice(base));
+        this.#failed = false;
         if (base === this.#base && stable === this.#stable) this.#apply(blocks, last_line, text.slice(base));
       } catch {
+        this.#failed = true;
         this.#plain(); // the server is gone, or the text is too long: it is shown as it is
       }
       this.#drawn();

@@ -1,7 +1,7 @@
 // The list of a conversation's messages. It knows the wire's form of messages, and nothing of the page around it.
 
 import { CallPanel } from "./calls.js";
-import { element, growText, safeAddress } from "./dom.js";
+import { element, growText, onceAtATime, safeAddress } from "./dom.js";
 import { MarkdownView } from "./markdown.js";
 
 const ENDED = new Set(["ready", "failed", "cancelled"]);
@@ -9,9 +9,9 @@ const ENDED = new Set(["ready", "failed", "cancelled"]);
 /**
  * Shows messages in their order, each updated in place.
  *
- * Options: `render` and `interval` are those of MarkdownView; `actions` and `wording` are those of CallPanel; `reasonOf(callId)` tells why a call
- * waits; `drawn()` is called when something was drawn; `retry(message)` sends a failed message again; `cancel(message)`
- * takes back a queued one.
+ * Options: `render` and `interval` are those of MarkdownView; `actions` and `wording` are those of CallPanel;
+ * `reasonOf(callId)` tells why a call waits; `drawn()` is called when something was drawn; `retry(message)` sends a
+ * failed message again and `cancel(message)` takes back a queued one, both return promises.
  */
 export class MessageList {
   #root;
@@ -35,6 +35,9 @@ export class MessageList {
     if (!view) {
       view = new MessageView(message, this.#options);
       this.#views.set(message.id, view);
+    }
+    if (view.order !== message.order) { // it is new, or was queued while the run before it wrote more messages
+      view.order = message.order;
       const later = [...this.#views.values()].filter((each) => each.order > view.order).sort((a, b) => a.order - b.order)[0];
       this.#root.insertBefore(view.root, later?.root ?? null);
     }
@@ -67,7 +70,7 @@ class MessageView {
 
   constructor(message, options) {
     this.#options = options;
-    this.order = Number(message.order) || 0;
+    this.message = message;
     this.root = element("article", { class: `message ${message.role}`, "aria-label": message.role === "user" ? "You" : "Agent" });
     this.body = element("div", { class: "body" });
     this.calls = element("div", { class: "calls" });
@@ -94,7 +97,7 @@ class MessageView {
   fail(text) {
     if (this.failure === text) return;
     this.failure = text;
-    const retry = element("button", { type: "button", class: "quiet", text: "Try again", on: { click: () => this.#options.retry(this.message) } });
+    const retry = element("button", { type: "button", class: "quiet", text: "Try again", on: { click: onceAtATime(() => this.#options.retry(this.message)) } });
     this.status.replaceChildren(element("span", { text: `This reply failed: ${text}` }), " ", retry);
     this.status.classList.add("wrong");
   }
@@ -102,7 +105,7 @@ class MessageView {
   #showStatus(message) {
     if (this.failure) return;
     if (message.status === "queued") {
-      const cancel = element("button", { type: "button", class: "quiet", text: "Take back", on: { click: () => this.#options.cancel(message) } });
+      const cancel = element("button", { type: "button", class: "quiet", text: "Take back", on: { click: onceAtATime(() => this.#options.cancel(message)) } });
       if (this.shown !== "queued") this.status.replaceChildren("Waits for the run before it. ", cancel);
     } else if (message.status !== this.shown) {
       this.status.textContent = { failed: "This reply failed.", cancelled: message.role === "user" ? "Taken back." : "This reply was stopped." }[message.status] ?? "";

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 import attrs
 from aiohttp import web
 
-from inferencesh._text import copied, decode_json, encode_json
+from inferencesh._text import copied
 from inferencesh.local.observer import SentMessage, SentResult
 from inferencesh.local.records import new_id
 
 from .bodies import AttachmentReader, NewChat, NewMessage, NewResult, RunRequest
 from .fields import read_body
-from .filters import read_filters, read_search
+from .filters import passes, read_filters, read_search
 from .forms import read_agent
+from .hosts import origin_of
 from .paging import MAX_PAGE, message_page, newest_page, page_wire, read_page_limit
 from .problems import Envelope, answer
 from .streams import bare_messages, choose_format, stream
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from inferencesh.local.observer import Observer
     from inferencesh.local.records import StoredMessage, Wire
 
-    from .filters import Condition
     from .streams import Format
 
 __all__ = ["ChatApi", "Settings"]
@@ -116,7 +116,7 @@ class ChatApi:
         wanted = await read_body(request)
         searched, filters = read_search(wanted), read_filters(wanted)
         chats, cursor = newest_page(
-            (chat for chat in self._store.chats.values() if searched(chat.name) and _passes(chat, filters)),
+            (chat for chat in self._store.chats.values() if searched(chat.name) and passes(chat.wire, filters)),
             read_page_limit(wanted.count("limit")),
             wanted.text("cursor"),
         )
@@ -202,7 +202,7 @@ class ChatApi:
         return self._answer(invocation.wire())
 
     def _attachments(self, request: web.Request) -> AttachmentReader:
-        return AttachmentReader(self._files, str(request.url.origin()))
+        return AttachmentReader(self._files, origin_of(request))
 
     def _chat(self, request: web.Request) -> StoredChat:
         return self._store.get(request.match_info["id"])
@@ -238,13 +238,6 @@ class ChatApi:
         finally:
             self.open_streams -= 1
             chat.feed.unsubscribe(subscription)
-
-
-def _passes(chat: StoredChat, filters: list[Condition]) -> bool:
-    if not filters:
-        return True
-    record = decode_json(encode_json(chat.wire()))  # outputs and arguments are text until they are encoded
-    return all(holds(record) for holds in filters)
 
 
 def _with_messages(chat: StoredChat) -> Wire:

@@ -9,6 +9,7 @@ import attrs
 from aiohttp import web
 from yarl import URL
 
+from inferencesh._text import whole_characters
 from inferencesh.local.errors import ProblemError
 
 from .problems import Envelope, refuse
@@ -63,9 +64,8 @@ class Cors:
             if request.method != "OPTIONS" or asked is None or origin is None:
                 return await handler(request)
             if not self._allows(origin):
-                detail = (
-                    f"Pages of {origin[:200]} may not use this runtime; start it with --cors-origin {origin[:200]}."
-                )
+                page = whole_characters(origin[:200])
+                detail = f"Pages of {page} may not use this runtime; start it with --cors-origin {page}."
                 return refuse(self._envelope, ProblemError(403, detail))
             return web.Response(status=204, headers=_permissions(request))
 

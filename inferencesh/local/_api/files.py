@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import re
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -11,10 +11,12 @@ import attrs
 from aiohttp import web
 
 from inferencesh.local.errors import ProblemError, invalid
-from inferencesh.local.files import CONTENT_PATH, PART, UPLOAD_PATH, StoredFile
+from inferencesh.local.files import CONTENT_PATH, PART, UPLOAD_PATH, StoredFile, is_media_type
 from inferencesh.local.records import new_id
 
 from .fields import read_body
+from .filters import passes, read_filters
+from .hosts import origin_of
 from .paging import newest_page, page_wire, read_page_limit
 from .problems import KEYLESS_READ, KEYLESS_UPLOAD, answer
 
@@ -31,7 +33,7 @@ __all__ = ["FileApi"]
 _logger = logging.getLogger("inferencesh.local")
 
 _UNKNOWN_TYPE = "application/octet-stream"
-_CONTENT_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+( *;[ -~]*)?", re.ASCII)
+_LONGEST_NAME = 255  # characters of a name in a header; clients refuse headers that are too long
 
 
 @attrs.define
@@ -64,18 +66,23 @@ class FileApi:
         files = _read_announcement(await read_body(request), self._limit)
         for file in files:
             self._files.add(file)
-        return answer(self._envelope, [file.wire(_origin(request)) for file in files])
+        return answer(self._envelope, [file.wire(origin_of(request)) for file in files])
 
     async def list_files(self, request: web.Request) -> web.StreamResponse:
-        """List the files, newest first."""
-        wanted = await read_body(request)
-        files, cursor = newest_page(self._files.all(), read_page_limit(wanted.count("limit")), wanted.text("cursor"))
-        return answer(self._envelope, page_wire([file.wire(_origin(request)) for file in files], cursor))
+        """List the files, newest first: those for which all filters hold."""
+        wanted, origin = await read_body(request), origin_of(request)
+        filters = read_filters(wanted)
+        files, cursor = newest_page(
+            (file for file in self._files.all() if passes(partial(file.wire, origin), filters)),
+            read_page_limit(wanted.count("limit")),
+            wanted.text("cursor"),
+        )
+        return answer(self._envelope, page_wire([file.wire(origin) for file in files], cursor))
 
     async def get_file(self, request: web.Request) -> web.StreamResponse:
         """Return the details of a file."""
         file = self._files.get(request.match_info["id"])
-        return answer(self._envelope, file.wire(_origin(request)))
+        return answer(self._envelope, file.wire(origin_of(request)))
 
     async def delete_file(self, request: web.Request) -> web.StreamResponse:
         """Delete a file; messages that refer to it are not changed."""
@@ -181,13 +188,9 @@ def _headers(file: StoredFile) -> dict[str, str]:
         "X-Content-Type-Options": "nosniff",
     }
     if file.filename:
-        headers["Content-Disposition"] = f"inline; filename*=UTF-8''{quote(file.filename, safe='')}"
+        name = quote(file.filename[:_LONGEST_NAME], safe="")
+        headers["Content-Disposition"] = f"inline; filename*=UTF-8''{name}"
     return headers
-
-
-def _origin(request: web.Request) -> str:
-    """Return the base URL with which the client reaches the runtime, for the URLs of files."""
-    return str(request.url.origin())
 
 
 def _read_announcement(body: Fields, limit: int) -> list[StoredFile]:
@@ -219,7 +222,7 @@ def _read_file(fields: Fields, category: str, limit: int) -> StoredFile:
         raise invalid(fields.path("uri"), "must be empty or left out: the runtime gives a file its address.")
     fields.require("content_type")
     content_type = fields.text("content_type") or ""
-    if not _CONTENT_TYPE.fullmatch(content_type):
+    if not is_media_type(content_type):
         raise invalid(fields.path("content_type"), "must be a MIME type, such as image/png.")
     size = fields.count("size") or 0
     if size < 0:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeAlias
 
+from inferencesh._text import decode_json, encode_json
 from inferencesh.local.errors import invalid
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from .fields import Fields
 
-__all__ = ["Condition", "read_filters", "read_search"]
+__all__ = ["Condition", "passes", "read_filters", "read_search"]
 
 Condition: TypeAlias = Callable[["Wire"], bool]
 """Whether a record, in decoded wire form, is wanted."""
@@ -48,6 +49,22 @@ def read_filters(body: Fields) -> list[Condition]:
         ProblemError: 422 if a filter lacks its field or operator, has another operator, or a value of another type.
     """
     return [_read_filter(each) for each in body.objects("filters")]
+
+
+def passes(wire: Callable[[], Wire], filters: list[Condition]) -> bool:
+    """Whether all filters hold for a record.
+
+    Args:
+        wire: Returns the record in wire form.
+        filters: The conditions.
+
+    Raises:
+        ProblemError: 422 if a filter is about a field that the record does not have.
+    """
+    if not filters:
+        return True
+    record = decode_json(encode_json(wire()))  # outputs and arguments are text until they are encoded
+    return all(holds(record) for holds in filters)
 
 
 def _read_filter(fields: Fields) -> Condition:

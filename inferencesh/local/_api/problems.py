@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import logging
-from http import HTTPStatus
+from http.client import responses
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from aiohttp import web
@@ -13,6 +13,8 @@ from inferencesh._text import encode_json
 from inferencesh.local.errors import ProblemError
 from inferencesh.local.files import CONTENT_PATH, UPLOAD_PATH
 from inferencesh.local.records import new_id
+
+from .hosts import host_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -36,12 +38,13 @@ _logger = logging.getLogger("inferencesh.local")
 
 
 def guard(api_keys: Collection[str], envelope: Envelope) -> Middleware:
-    """Return the middleware that checks the API key and turns exceptions of handlers into error responses."""
+    """Return the middleware that checks host and API key, and turns exceptions of handlers into error responses."""
     keys = [key.encode() for key in api_keys]
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
+            host_of(request)
             _authorize(request, keys)
             return await handler(request)
         except ProblemError as problem:
@@ -52,6 +55,8 @@ def guard(api_keys: Collection[str], envelope: Envelope) -> Middleware:
             return refuse(envelope, ProblemError(400, f"The body could not be read: {error}."))
         except Exception:
             _logger.exception("A request could not be answered.")
+            if request.writer.output_size and request.transport is not None:
+                request.transport.abort()  # otherwise the error would be taken for a part of the response
             detail = "Internal error; the log of the runtime has the traceback."
             return refuse(envelope, ProblemError(500, detail))
 
@@ -92,7 +97,7 @@ def refuse(envelope: Envelope, problem: ProblemError) -> web.Response:
     else:
         body = {
             "type": f"https://api.inference.sh/errors/{problem.code}",
-            "title": HTTPStatus(problem.status).phrase,
+            "title": responses.get(problem.status, "Error"),
             "status": problem.status,
             "detail": problem.detail,
         }
@@ -124,7 +129,7 @@ def _from_http(request: web.Request, error: web.HTTPException) -> ProblemError:
 def _missing(request: web.Request) -> str:
     """Return which part of the service, or which endpoint of a part, this runtime does not have."""
     path = request.rel_url.raw_path  # percent-encoded, so that it cannot contain control characters
-    part = f"/{path.split('/')[1]}"
+    part = f"/{path.lstrip('/').partition('/')[0]}"
     parts = {f"/{resource.canonical.split('/')[1]}" for resource in request.app.router.resources()}
     if part in parts:
         return f"The embedded runtime has no {path[:_SHOWN]} for {request.method}."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 from aiohttp import web
 
-from inferencesh._text import copied, encode_json
+from inferencesh._text import copied, decode_json, encode_json
 from inferencesh.local.apps import input_refused
 from inferencesh.local.errors import ProblemError, invalid
 from inferencesh.local.files import CONTENT_PATH
@@ -17,7 +17,9 @@ from inferencesh.local.observer import SentTask
 from inferencesh.local.task_engine import NewTask
 from inferencesh.local.tasks import TaskState
 
-from .fields import read_body
+from .fields import Fields, read_body
+from .filters import passes, read_filters
+from .hosts import origin_of
 from .paging import newest_page, page_wire, read_page_limit
 from .problems import answer
 from .streams import bare_tasks, choose_format, stream
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from inferencesh.local.tasks import StoredSession, StoredTask, TaskStore
 
     from .chats import Settings
-    from .fields import Fields
 
 __all__ = ["TaskApi"]
 
@@ -71,27 +72,34 @@ class TaskApi:
     async def run(self, request: web.Request) -> web.StreamResponse:
         """Create a task; with ``wait`` the response is its end, with ``stream`` a stream of its states."""
         body = await read_body(request)
-        new = self._read_task(body, str(request.url.origin()))
+        new = self._read_task(body, origin_of(request))
+        waits, streams = body.flag("wait"), body.flag("stream")
         if self._settings.observer is not None:
             sent = SentTask(new.app, new.function, copied(body.data.get("input")), copied(dict(body.data)))
             self._settings.observer(sent)
-        waits, streams = body.flag("wait"), body.flag("stream")
+        if body.text("session") == "new":
+            session = self._engine.create_session(new.app, body.count("session_timeout"))
+            new = attrs.evolve(new, session=session)
         task = self._engine.submit(new)
         if streams:
             return await self._stream(request, task)
         if not waits:
             return self._answer(task.result_wire())
         await self._engine.wait(task)
-        if task.state is not TaskState.COMPLETED:
-            detail = task.error or f"The task was {task.state.name.lower()}."
+        if task.status is not TaskState.COMPLETED:
+            detail = task.error or f"The task was {task.status.name.lower()}."
             raise ProblemError(422, detail, code="task_failed", extra={"task": task.result_wire()})
         return self._answer(task.result_wire())
 
     async def list_tasks(self, request: web.Request) -> web.StreamResponse:
-        """List the tasks, newest first. Filters are ignored."""
+        """List the tasks, newest first: those for which all filters hold."""
         wanted = await read_body(request)
-        limit, cursor = read_page_limit(wanted.count("limit")), wanted.text("cursor")
-        tasks, following = newest_page(self._store.tasks.values(), limit, cursor)
+        filters = read_filters(wanted)
+        tasks, following = newest_page(
+            (task for task in self._store.tasks.values() if passes(task.wire, filters)),
+            read_page_limit(wanted.count("limit")),
+            wanted.text("cursor"),
+        )
         return self._answer(page_wire([task.wire() for task in tasks], following))
 
     async def get_task(self, request: web.Request) -> web.StreamResponse:
@@ -132,7 +140,7 @@ class TaskApi:
     async def list_files(self, request: web.Request) -> web.StreamResponse:
         """List the files of a task."""
         task = self._task(request)
-        origin = str(request.url.origin())
+        origin = origin_of(request)
         found = [_file_wire(role, file, origin) for role, file in self._files_of(task, _role(request))]
         return self._answer(found)
 
@@ -170,8 +178,17 @@ class TaskApi:
 
     # -- requests
 
+    def requested(self, task: StoredTask) -> NewTask:
+        """Return the request of a task again.
+
+        Raises:
+            ProblemError: Its app, its session or a file in its input are gone.
+        """
+        body = {"app": task.app, "function": task.function, "session": task.session_id, "run_at": task.run_at}
+        return self._read_task(Fields({**body, "input": decode_json(task.input)}), task.origin)
+
     def _read_task(self, body: Fields, origin: str) -> NewTask:
-        """Parse a request to run an app.
+        """Parse a request to run an app; a new session is not created yet.
 
         Raises:
             ProblemError: 404 for an unknown app, 410 for a session that is over, 412 for a wrong input, 422 otherwise.
@@ -189,8 +206,6 @@ class TaskApi:
         arguments = function.bind(value)
         files = self._uploaded(value, app, origin)
         run_at = _read_moment(body.text("run_at"))
-        if session_id == "new":
-            session = self._engine.create_session(app, idle)
         text = encode_json(value).decode()
         return NewTask(app, name, function, arguments, text, files, origin, session, run_at)
 
@@ -287,6 +302,6 @@ def _read_moment(text: str | None) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError as error:
+        return moment.astimezone(UTC) if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
         raise invalid("run_at", "must be an RFC 3339 time.") from error
-    return moment.astimezone(UTC) if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-import re
 import secrets
 from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import urlsplit
 
+from inferencesh.local._api.hosts import host_of
 from inferencesh.local.errors import ProblemError
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-__all__ = ["HEADER", "Access", "PlaygroundAccess", "host_of"]
+__all__ = ["HEADER", "Access", "PlaygroundAccess"]
 
 PlaygroundAccess: TypeAlias = Literal["off", "loopback", "everywhere"]
 """Where the playground can be opened: nowhere, on this machine, or wherever the runtime can be reached."""
@@ -25,7 +25,6 @@ HEADER = "X-Inferencesh-Playground"
 """The header of the page's requests. A page of another origin cannot send it without permission of this server."""
 
 _DEFAULT_KEY = "inf_local"  # it is documented, so that it protects nothing
-_HOST = re.compile(r"[\w.-]+(:\d+)?|\[[0-9a-fA-F:.]+\](:\d+)?", re.ASCII)
 
 
 class Access:
@@ -72,7 +71,7 @@ class Access:
         self.check_reachable(request)
         site = request.headers.get("Sec-Fetch-Site", "same-origin")
         origin = request.headers.get("Origin")
-        foreign = origin is not None and urlsplit(origin).netloc.lower() != request.headers.get("Host", "").lower()
+        foreign = origin is not None and origin.partition("://")[2].lower() != host_of(request).lower()
         if site != "same-origin" or foreign or HEADER not in request.headers:
             raise ProblemError(403, "Only the playground's own page may send this request.")
 
@@ -94,18 +93,6 @@ class Access:
     def begin_session(self, request: web.Request, response: web.StreamResponse) -> None:
         """Add the session's cookie to a response."""
         response.set_cookie(_cookie_name(request), self._token, httponly=True, samesite="Strict", path="/")
-
-
-def host_of(request: web.Request) -> str:
-    """Return the ``Host`` header of a request.
-
-    Raises:
-        ProblemError: 400 if it is malformed.
-    """
-    host = request.headers.get("Host", "")
-    if not _HOST.fullmatch(host):
-        raise ProblemError(400, "The Host header is malformed.")
-    return host
 
 
 def _cookie_name(request: web.Request) -> str:

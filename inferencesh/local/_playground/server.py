@@ -13,9 +13,10 @@ from inferencesh._page.markdown import MAX_LENGTH, MarkdownRenderer, find_render
 from inferencesh._text import encode_json
 from inferencesh.local._api.fields import Fields, read_body
 from inferencesh.local._api.forms import read_agent
+from inferencesh.local._api.hosts import host_of
 from inferencesh.local.errors import ProblemError
 
-from .access import HEADER, Access, host_of
+from .access import HEADER, Access
 from .replay import write_test
 
 if TYPE_CHECKING:

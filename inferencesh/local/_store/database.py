@@ -69,6 +69,7 @@ class Database:
         self._thread = threading.Thread(target=self._work, name="inferencesh.local database", daemon=True)
         self._opened: Future[None] = Future()
         self._closed: Future[None] = Future()
+        self._file: tuple[int, int] | None = None
 
     async def open(self) -> None:
         """Open the file.
@@ -82,6 +83,16 @@ class Database:
         except BaseException:
             await self.close()
             raise
+
+    def require_file(self) -> None:
+        """Check that the file is still the one that was opened.
+
+        Raises:
+            DatabaseError: It was deleted or replaced, so that what is written would be lost.
+        """
+        if _identity(self._path) != self._file:
+            detail = "was deleted or replaced while it was in use; restart the runtime"
+            raise DatabaseError(f"{self._path} {detail}")
 
     async def call(self, job: Callable[[sqlite3.Connection], T]) -> T:
         """Run a job in a transaction and return its result; if it raises, the transaction is rolled back.
@@ -124,9 +135,18 @@ class Database:
             self._opened.set_exception(error)
             return
         with contextlib.closing(connection):
+            self._file = _identity(self._path)
             self._opened.set_result(None)
             while (job := self._jobs.get()) is not None:
                 job(connection)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _do(connection: sqlite3.Connection, job: Callable[[sqlite3.Connection], T], done: Future[T]) -> None:

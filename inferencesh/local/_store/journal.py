@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .database import Database
     from .rows import Row
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "storage_failed"]
 
 _SAVE = """
 INSERT INTO records (id, kind, chat_id, data) VALUES (?, ?, ?, ?)
@@ -98,13 +98,14 @@ class Journal:
         noted = self._noted
         await self._reach(noted)
         if self._failure is not None and noted > since:
-            detail = f"The runtime could not store this: {self._failure}. It is kept in memory until the next attempt."
-            raise ProblemError(507, detail, code="storage_failed")
+            raise storage_failed(self._failure, "It is kept in memory until the next attempt.")
         if self._frozen:
             raise ProblemError(503, "The runtime is closing.")
 
     async def freeze(self) -> None:
         """Write what was noted so far, and ignore later notes, such as those of runs that the closing runtime ends."""
+        if self._failure is not None:
+            self._wake()  # the last attempt
         self._frozen = True
         await self._reach(self._noted)
 
@@ -126,6 +127,7 @@ class Journal:
             changed, self._changed = self._changed, {}
             forgotten, self._forgotten = self._forgotten, set()
             try:
+                self._database.require_file()
                 rows = [to_row(record) for record in changed.values()]
                 await self._database.call(partial(_save, rows=rows, forgotten=forgotten))
                 self._failure = None
@@ -138,6 +140,16 @@ class Journal:
             self._batch = asyncio.Event()
             batch.set()
         self._writing = None
+
+
+def storage_failed(failure: BaseException, then: str = "Send it again.") -> ProblemError:
+    """Return the 507 error for what could not be stored.
+
+    Args:
+        failure: Why.
+        then: What becomes of it, or what to do.
+    """
+    return ProblemError(507, f"The runtime could not store this: {failure}. {then}", code="storage_failed")
 
 
 def _save(connection: sqlite3.Connection, rows: list[Row], forgotten: set[str]) -> None:

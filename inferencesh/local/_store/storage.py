@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import TYPE_CHECKING, Self
 
 import attrs
@@ -10,11 +11,10 @@ from aiohttp import web
 from inferencesh.local.errors import DatabaseError
 
 from .database import Database
-from .journal import Journal
+from .journal import Journal, storage_failed
 from .rows import DamagedRowError, Row, load
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Collection
     from pathlib import Path
 
@@ -55,9 +55,9 @@ class Storage:
             loaded = await database.call(lambda connection: load(_rows(connection), journal))
             kept = {file.content for file in loaded.files if file.content is not None}
             await database.call(lambda connection: _delete_incomplete(connection, kept))
-        except DamagedRowError as error:
+        except (DamagedRowError, sqlite3.Error) as error:
             await database.close()
-            raise DatabaseError(f"{path} cannot be read: {error}; name another file.") from error
+            raise DatabaseError(f"{path} cannot be used: {error}; name another file.") from error
         except BaseException:
             await database.close()
             raise
@@ -100,7 +100,10 @@ class DatabaseContents:
 
     async def add_part(self, content: str, number: int, data: bytes) -> None:
         """Store the next part."""
-        await self._database.call(_executing("INSERT INTO parts VALUES (?, ?, ?)", (content, number, data)))
+        try:
+            await self._database.call(_executing("INSERT INTO parts VALUES (?, ?, ?)", (content, number, data)))
+        except sqlite3.Error as error:
+            raise storage_failed(error) from error
 
     async def read_part(self, content: str, number: int) -> bytes | None:
         """Return a part, or None if there is no such part."""

@@ -8,7 +8,7 @@ const tool = (name, description, properties, more = {}) => ({
   client: { input_schema: { type: "object", properties, required: Object.keys(properties) } },
 });
 
-export const PRESETS = {
+const PRESETS = {
   "Plain assistant": { name: "playground", system_prompt: "You are a helpful assistant." },
   "A tool that you answer": {
     name: "playground",
@@ -40,7 +40,7 @@ const KEPT = "inferencesh-agent"; // in the tab's session storage: it is gone wi
 export class AgentEditor {
   #applied = PRESETS["Plain assistant"];
   #unsent = false;
-  #opened = 0; // how many chats have been opened or begun: answers that belong to an earlier one are dropped
+  #version = 0; // counts what the editor has shown: answers that belong to something earlier are dropped
 
   constructor() {
     byId("preset").append(element("option", { value: "", text: "Begin with an example …" }), ...Object.keys(PRESETS).map((name) => element("option", { value: name, text: name })));
@@ -53,7 +53,10 @@ export class AgentEditor {
     });
     byId("format").addEventListener("click", () => this.check() && this.#show(JSON.parse(byId("config").value)));
     byId("apply").addEventListener("click", () => this.apply());
-    byId("config").addEventListener("input", () => this.check());
+    byId("config").addEventListener("input", () => {
+      this.#version += 1;
+      this.check();
+    });
     byId("config").addEventListener("keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.apply();
     });
@@ -84,7 +87,7 @@ export class AgentEditor {
 
   /** Shows the configuration for a new chat: the one applied last. */
   startNew() {
-    this.#opened += 1;
+    this.#version += 1;
     const kept = sessionStorage.getItem(KEPT);
     if (kept && jsonProblem(kept) === null) this.#applied = JSON.parse(kept);
     this.#unsent = false;
@@ -94,16 +97,16 @@ export class AgentEditor {
 
   /** Shows the agent of a chat. */
   async open(chatId) {
-    const opened = (this.#opened += 1);
+    const version = (this.#version += 1);
+    this.#unsent = false;
     try {
       const config = await call("POST", "/playground/chat-agent", { chat_id: chatId });
-      if (opened !== this.#opened) return;
+      if (version !== this.#version) return;
       this.#applied = config;
-      this.#unsent = false;
       this.#show(config);
       this.#say(OF_CHAT);
     } catch (error) {
-      if (opened === this.#opened) this.#say(error.message, true);
+      if (version === this.#version) this.#say(error.message, true);
     }
   }
 
@@ -115,19 +118,32 @@ export class AgentEditor {
     return problem === null;
   }
 
-  /** Has the runtime check the configuration, and uses it from the next message on. */
+  /** Uses the configuration in the editor from the next message on, or says there what is wrong with it. */
   async apply() {
     if (!this.check()) return;
-    const config = JSON.parse(byId("config").value);
     try {
-      await call("POST", "/playground/agent", { agent: config });
+      await this.#use(JSON.parse(byId("config").value));
     } catch (error) {
-      return this.#say(error.message.replace(/^agent_config\./, ""), true);
+      this.#say(error.message.replace(/^agent_config\./, ""), true);
     }
+  }
+
+  /** Uses an example from the next message on, and returns whether it does: not if another chat was opened meanwhile. */
+  usePreset(name) {
+    this.#show(PRESETS[name]);
+    return this.#use(PRESETS[name]);
+  }
+
+  async #use(config) {
+    const version = (this.#version += 1);
+    const problem = await call("POST", "/playground/agent", { agent: config }).then(() => null, (error) => error);
+    if (version !== this.#version) return false;
+    if (problem) throw problem;
     this.#applied = config;
     this.#unsent = true;
     sessionStorage.setItem(KEPT, JSON.stringify(config));
     this.#say("Applied: the next message uses this agent.");
+    return true;
   }
 
   #show(config) {

@@ -1,6 +1,6 @@
 // Requests to the runtime. The session's cookie, which scripts cannot read, stands for the key.
 
-import { Refused, lines, request, sendFile } from "./connection.js";
+import { Refused, lines, readJSON, request, sendFile } from "./connection.js";
 
 const HEADERS = { "X-Inferencesh-Playground": "1" };
 
@@ -26,7 +26,7 @@ export async function send(method, path, { body, signal, accept, again = true } 
 export async function call(method, path, body, signal) {
   const response = await send(method, path, { body, signal });
   if (response.status === 204) return null;
-  const answer = await response.json();
+  const answer = await readJSON(response, signal);
   const wrapped = answer && typeof answer === "object" && "data" in answer && ("messages" in answer || "success" in answer);
   return wrapped ? answer.data : answer;
 }

@@ -1,13 +1,14 @@
 // The page: one open chat, its stream, and everything that people do with it.
 
-import { AgentEditor, PRESETS } from "./agents.js";
+import { AgentEditor } from "./agents.js";
 import { call, events, onSignedOut, upload } from "./api.js";
 import { ChatList } from "./chats.js";
 import { Composer } from "./composer.js";
 import { Refused, Unreachable, waitToRetry } from "./connection.js";
-import { byId, element } from "./dom.js";
+import { byId, element, onceAtATime } from "./dom.js";
 import { Inspector } from "./inspector.js";
 import { MessageList } from "./messages.js";
+import { EndFollower } from "./scrolling.js";
 import { Conversation, textOfMessage } from "./turns.js";
 
 const NOT_RUNNING = "The runtime is not running: start it with “inferencesh serve”. This page reconnects by itself.";
@@ -18,7 +19,7 @@ const SUGGESTIONS = [
   ["Dinner for 6 in Lisbon", "Structured output"],
 ];
 
-let session = { markdown: false };
+let session = { markdown: true }; // until it is read
 let chatId = null;
 let conversation = new Conversation();
 let reading = null; // stops the stream that is being read
@@ -31,25 +32,23 @@ const announce = (text) => text !== announced && (byId("announce").textContent =
 
 const inspector = new Inspector();
 const agents = new AgentEditor();
-let list = null; // the messages; made when it is known whether Markdown is rendered
-
-function makeList() {
-  const render = session.markdown ? (text) => call("POST", "/playground/markdown", { text }) : null;
-  list = new MessageList(byId("log"), {
-    render,
-    drawn: followText,
-    reasonOf: (callId) => conversation.interruptOf(callId)?.reason,
-    retry: (message) => again(message),
-    cancel: (message) => attempt(async () => showMessage(await call("POST", `/chats/messages${path(message.id)}/cancel`))),
-    actions: {
-      answer: (each, result) => call("POST", `/tools${path(each.id)}`, { result }),
-      approve: (each) => call("POST", `/tools${path(each.id)}/invoke`),
-      reject: (each, reason) => call("POST", `/tools${path(each.id)}/reject`, { reason }),
-      alwaysAllow: (each) => call("POST", `/chats${path(chatId)}/tools${path(each.id)}/always-allow`, {}),
-      decide: decide,
-    },
-  });
-}
+const end = new EndFollower(byId("scroll"), (below) => (byId("to-end").hidden = !below));
+const list = new MessageList(byId("log"), {
+  get render() {
+    return session.markdown ? (text) => call("POST", "/playground/markdown", { text }) : null;
+  },
+  drawn: () => end.grown(),
+  reasonOf: (callId) => conversation.interruptOf(callId)?.reason,
+  retry: (message) => again(message),
+  cancel: (message) => attempt(async () => showMessage(await call("POST", `/chats/messages${path(message.id)}/cancel`))),
+  actions: {
+    answer: (each, result) => call("POST", `/tools${path(each.id)}`, { result }),
+    approve: (each) => call("POST", `/tools${path(each.id)}/invoke`),
+    reject: (each, reason) => call("POST", `/tools${path(each.id)}/reject`, { reason }),
+    alwaysAllow: (each) => call("POST", `/chats${path(chatId)}/tools${path(each.id)}/always-allow`, {}),
+    decide,
+  },
+});
 
 async function decide(each, allowed) {
   const interrupt = conversation.interruptOf(each.id);
@@ -62,7 +61,9 @@ const chats = new ChatList({
   failed: report,
   rename: async (chat) => {
     const name = await ask({ title: "Rename the chat", value: chat.name, yes: "Rename" });
-    if (name?.trim()) await attempt(async () => (await call("POST", `/chats${path(chat.id)}`, { name: name.trim() }), chats.load()));
+    if (!name?.trim()) return;
+    await attempt(() => call("POST", `/chats${path(chat.id)}`, { name: name.trim() }));
+    chats.soon(0);
   },
   remove: async (chat) => {
     const sure = await ask({ title: "Delete the chat?", text: `“${chat.name || "Untitled chat"}” and its messages are deleted for good.`, yes: "Delete" });
@@ -70,8 +71,8 @@ const chats = new ChatList({
     await attempt(async () => {
       await call("DELETE", `/chats${path(chat.id)}`);
       if (chat.id === chatId) startNew();
-      await chats.load();
     });
+    chats.soon(0); // also if it was deleted in another window
   },
 });
 
@@ -97,7 +98,7 @@ async function post(text, attachments = []) {
   }
   showMessage(posted.user_message);
   if (posted.assistant_message) showMessage(posted.assistant_message);
-  if (id === chatId) scrollToEnd();
+  if (id === chatId) end.show();
   chats.soon();
   return true;
 }
@@ -114,8 +115,9 @@ function begun(started) {
 }
 
 function again(message) {
-  const text = textOfMessage(conversation.last("user", { before: message.order }));
-  if (text) attempt(() => post(text));
+  const { content } = conversation.last("user", { before: message.order });
+  const attachments = content.filter(({ type }) => type === "image" || type === "file").map((block) => ({ uri: block[block.type] }));
+  return attempt(() => post(textOfMessage({ content }), attachments));
 }
 
 // Opens a chat; the promise is fulfilled when its stream is, so that nothing of a reply to come is missed.
@@ -145,6 +147,7 @@ function startNew() {
   byId("welcome").hidden = false;
   chats.select(null);
   agents.startNew();
+  if (!lost) banner("");
   showState();
   composer.focus();
 }
@@ -161,13 +164,16 @@ async function follow(id, opened) {
           conversation.reconnected();
           connected(true);
           opened();
-          await readMessages(id, control.signal);
+          await readMessages(id, control.signal, { all: true });
         } else take(event);
       }
       failures += 1; // a stream ends with its chat, or with its server
     } catch (error) {
       if (control.signal.aborted) return;
-      if (error instanceof Refused) return error.status === 404 ? gone() : banner(error.message, true);
+      if (error instanceof Refused) {
+        connected(true);
+        return error.status === 404 ? gone() : banner(error.message, true);
+      }
       if (!(error instanceof Unreachable)) throw error;
       failures += 1;
       connected(false);
@@ -177,11 +183,17 @@ async function follow(id, opened) {
   }
 }
 
-async function readMessages(id, signal) {
-  const [chat, page] = await Promise.all([call("GET", `/chats${path(id)}`, null, signal), call("GET", `/chats${path(id)}/messages?limit=200`, null, signal)]);
+// Reads the chat and its newest messages, or all of them.
+async function readMessages(id, signal, { all = false } = {}) {
+  const chat = await call("GET", `/chats${path(id)}`, null, signal);
   if (signal.aborted) return;
   conversation.take({ event: "chats", data: chat });
-  for (const message of page?.items ?? []) showMessage(message);
+  for (let cursor = ""; cursor !== null; ) {
+    const page = await call("GET", `/chats${path(id)}/messages?limit=100&cursor=${encodeURIComponent(cursor)}`, null, signal);
+    if (signal.aborted) return;
+    for (const message of page.items) showMessage(message);
+    cursor = all && page.next_cursor ? page.next_cursor : null;
+  }
   showState();
 }
 
@@ -196,10 +208,10 @@ function take(event) {
 
 let rereading = null;
 function rereadSoon() {
-  const control = reading;
   rereading ??= setTimeout(() => {
     rereading = null;
-    if (chatId && control === reading) readMessages(chatId, control.signal).catch((error) => control.signal.aborted || report(error));
+    const { signal } = reading;
+    if (!signal.aborted) readMessages(chatId, signal).catch((error) => signal.aborted || report(error));
   }, 200);
 }
 
@@ -309,6 +321,7 @@ async function watch() {
     try {
       await readSession();
       connected(true);
+      openWanted();
       break;
     } catch (error) {
       if (error instanceof Refused) report(error);
@@ -320,6 +333,7 @@ async function watch() {
 function gone() {
   startNew();
   banner("This chat does not exist any more.");
+  chats.soon(0);
 }
 
 function report(error) {
@@ -338,37 +352,13 @@ async function attempt(action) {
   }
 }
 
-// -- scrolling: the end is followed only by those who look at it -------------------------------------------------------
-
-let follows = true;
-const atEnd = () => byId("scroll").scrollHeight - byId("scroll").scrollTop - byId("scroll").clientHeight < 60;
-
-function scrollToEnd() {
-  follows = true;
-  byId("to-end").hidden = true;
-  byId("scroll").scrollTop = byId("scroll").scrollHeight;
-}
-
-let drawing = false;
-function followText() {
-  if (drawing) return;
-  drawing = true;
-  requestAnimationFrame(() => {
-    drawing = false;
-    if (follows) byId("scroll").scrollTop = byId("scroll").scrollHeight;
-    else byId("to-end").hidden = atEnd();
-  });
-}
-
-byId("scroll").addEventListener("scroll", () => {
-  follows = atEnd();
-  if (follows) byId("to-end").hidden = true;
-}, { passive: true });
-byId("to-end").addEventListener("click", scrollToEnd);
-
 // -- dialogs, drawers and keys -----------------------------------------------------------------------------------------
 
-function ask({ title, text = "", value = null, yes, secret = false }) {
+// One question after the other: a key that is asked for meanwhile must not be taken for the name of a chat.
+let asking = Promise.resolve();
+const ask = (question) => (asking = asking.then(() => showQuestion(question)));
+
+function showQuestion({ title, text = "", value = null, yes, secret = false }) {
   const dialog = byId("ask");
   byId("ask-title").textContent = title;
   byId("ask-text").textContent = text;
@@ -425,6 +415,7 @@ byId("new").addEventListener("click", () => (startNew(), closeDrawers()));
 byId("help").addEventListener("click", () => byId("keys").showModal());
 byId("retry").addEventListener("click", () => (chatId ? open(chatId) : begin()));
 byId("stop").addEventListener("click", stop);
+byId("to-end").addEventListener("click", () => end.show());
 
 function stop() {
   if (chatId) attempt(() => call("POST", `/chats${path(chatId)}/stop`));
@@ -485,6 +476,7 @@ showTheme();
 document.addEventListener("keydown", (event) => {
   if (document.querySelector("dialog[open]")) return; // dialogs close by themselves
   if (event.key === "Escape") {
+    if (event.target.type === "search" && event.target.value) return; // it clears the field
     if (byId("chats").classList.contains("shown") || (narrow.matches && !byId("side").hidden)) closeDrawers();
     else if (!byId("stop").hidden) stop();
     return;
@@ -525,25 +517,11 @@ async function readSession() {
   session = await call("GET", "/playground/session");
   byId("model").textContent = session.model;
   byId("version").textContent = session.version;
-  if (!list || list.rendered !== session.markdown) {
-    makeList();
-    list.rendered = session.markdown;
-    byId("log").replaceChildren();
-    conversation = new Conversation();
-  }
 }
 
-byId("suggestions").append(...SUGGESTIONS.map(([text, preset]) => element("button", {
-  type: "button",
-  on: {
-    click: async () => {
-      byId("config").value = JSON.stringify(PRESETS[preset], null, 2);
-      await agents.apply();
-      byId("text").value = text;
-      composer.submit();
-    },
-  },
-}, element("strong", { text }), element("span", { text: preset }))));
+const suggest = onceAtATime((text, preset) => attempt(async () => (await agents.usePreset(preset)) && post(text)));
+byId("suggestions").append(...SUGGESTIONS.map(([text, preset]) => element("button", { type: "button", on: { click: () => suggest(text, preset) } },
+  element("strong", { text }), element("span", { text: preset }))));
 
 async function begin() {
   try {
@@ -553,15 +531,15 @@ async function begin() {
     return error instanceof Refused ? banner(error.message, true) : report(error);
   }
   banner("");
-  const wanted = new URLSearchParams(location.hash.slice(1)).get("chat");
-  if (wanted && wanted !== chatId) open(wanted);
-  else if (!chatId) showState();
+  openWanted();
 }
 
-addEventListener("hashchange", () => {
+// Opens the chat that the page's address names.
+function openWanted() {
   const wanted = new URLSearchParams(location.hash.slice(1)).get("chat");
   if (wanted && wanted !== chatId) open(wanted);
-});
+}
 
-makeList();
+addEventListener("hashchange", openWanted);
+showState();
 begin();
