@@ -56,6 +56,10 @@ class Pages(Uncopied):
             return None
         cursor = page.get("next_cursor")
         if not isinstance(cursor, str) or cursor in self._seen:
+            if cursor or page.get("has_next"):
+                logger.warning(
+                    "the rest of a list was not read: the server says that there is more, but not from where"
+                )
             return None
         self._seen.add(cursor)
         return {"cursor": cursor}

@@ -165,6 +165,28 @@ def test_a_page_that_cannot_be_read_can_be_asked_for_again(kind: Kind) -> None:
         assert cursors(server) == [None, "c1", "c1", "c1", "c1"]
 
 
+@pytest.mark.parametrize(
+    ("last", "warns"),
+    [
+        (page("b", next_cursor="c1"), True),
+        (page("b", next_cursor="c1", has_next=True), True),
+        (page("b", next_cursor=None, has_next=True), True),
+        (page("b", next_cursor="", has_next=False), False),
+        (page("b", next_cursor="c1", has_next=False), False),
+        (page("b"), False),
+    ],
+    ids=["a cursor again", "and more", "more without a cursor", "the end", "the end with a cursor", "nothing said"],
+)
+def test_a_list_that_cannot_be_read_to_its_end_is_told(
+    last: Script, warns: bool, kind: Kind, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the log, for what the server says is missing."""
+    with serving(LIST, page("a", next_cursor="c1"), last) as server:
+        listed = call(kind, server, lambda client: rest_of(kind, client.chats.list()))
+    assert [each.id for each in listed] == ["a", "b"]
+    assert ("the rest of a list" in caplog.text) == warns
+
+
 LISTS: list[tuple[str, Callable[[Any], Any]]] = [
     ("POST /tasks/list", lambda client: client.tasks.list()),
     (MESSAGES, lambda client: client.chats.messages(CHAT)),
