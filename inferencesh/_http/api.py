@@ -188,7 +188,7 @@ class ChatAPI:
     async def set_agent(self, chat_id: str, agent: str) -> None:
         """Continue a chat with another stored agent."""
         path = f"{chat_path(chat_id)}/agent"
-        await self._transport.request("POST", path, json={"agent": agent}, safety=Safety.REPEATABLE)
+        await self._transport.request("POST", path, json={"agent": agent}, safety=Safety.REPEATABLE, needed=False)
 
     async def read_interrupts(self, run_id: str) -> Page:
         """Read the interrupts of a run, ended ones included."""
@@ -287,7 +287,7 @@ class ChatAPI:
 
     async def stop(self, chat_id: str) -> None:
         """End the chat's run on the server."""
-        await self._transport.request("POST", f"{chat_path(chat_id)}/stop", safety=Safety.REPEATABLE)
+        await self._transport.request("POST", f"{chat_path(chat_id)}/stop", safety=Safety.REPEATABLE, needed=False)
 
 
 def posted_pages(transport: Transport, path: str, body: Mapping[str, Any]) -> Pages:

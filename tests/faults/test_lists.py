@@ -24,7 +24,7 @@ from inferencesh import (
 from inferencesh.errors import UnreadableError
 from tests.support import Kind
 
-from .forms import CHAT, Json, asked, chat, message, message_of, page_of
+from .forms import CHAT, TASK, Json, asked, chat, message, message_of, page_of
 from .script import RST, Reply, Scenario, Script, delay, refuse
 from .server import FaultServer
 from .turns import advance, call, client_options, rest_of
@@ -163,6 +163,22 @@ def test_a_page_that_cannot_be_read_can_be_asked_for_again(kind: Kind) -> None:
 
         assert call(kind, server, read) == ["a", "b"]
         assert cursors(server) == [None, "c1", "c1", "c1", "c1"]
+
+
+def test_an_acknowledgement_that_is_cut_off_is_one(kind: Kind) -> None:
+    """Of requests whose response tells nothing that is needed."""
+    half: Sequence[Script] = [(Reply(b'{"id": "c'),)]
+    lines = (f"POST /chats/{CHAT}/stop", f"POST /chats/{CHAT}/agent", f"POST /tasks/{TASK}/cancel")
+    with FaultServer(Scenario(answers=dict.fromkeys(lines, half))) as server:
+
+        def use(client: Any) -> Generator[Any, Any, None]:
+            agent = client.agent("a/b", chat_id=CHAT)
+            yield agent.stop()
+            yield agent.set_agent("a/c")
+            yield client.tasks.cancel(TASK)
+
+        call(kind, server, use)
+        assert {request.line for request in server.requests} == set(lines)
 
 
 @pytest.mark.parametrize(
