@@ -10,7 +10,15 @@ from urllib.parse import quote
 
 from inferencesh._loops.threads import Uncopied
 from inferencesh._types.codec import read_items
-from inferencesh.errors import APIError, ConfigurationError, ConflictError, NotFoundError, UnreadableError, refusing
+from inferencesh.errors import (
+    APIError,
+    ConfigurationError,
+    ConflictError,
+    InferenceError,
+    NotFoundError,
+    UnreadableError,
+    refusing,
+)
 from inferencesh.models import FileRef
 
 from .retry import Safety
@@ -79,11 +87,17 @@ class Items(Uncopied, Generic[T]):
         self._read = read
         self._waiting: Iterator[T] = iter(())
         self._turn = asyncio.Lock()  # a page is read for one caller at a time
+        self._loop: asyncio.AbstractEventLoop | None = None  # of the last caller
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> T:
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._turn.locked():
+                raise InferenceError("this list is being read on another event loop; give each loop a list of its own")
+            self._loop, self._turn = loop, asyncio.Lock()  # a lock belongs to one loop
         async with self._turn:
             while True:
                 for item in self._waiting:

@@ -25,7 +25,7 @@ from inferencesh.errors import UnreadableError
 from tests.support import Kind
 
 from .forms import CHAT, TASK, Json, asked, chat, message, message_of, page_of
-from .script import RST, Reply, Scenario, Script, delay, refuse
+from .script import RST, Reply, Scenario, Script, delay, hold, refuse
 from .server import FaultServer
 from .turns import advance, call, client_options, rest_of
 
@@ -263,6 +263,26 @@ def test_a_list_that_several_share_gives_each_item_once(kind: Kind) -> None:
 
         assert sorted(call(kind, server, share)) == ["a", "b", "c", "d"]
         assert cursors(server) == [None, "c1"]
+
+
+def test_a_list_is_read_on_one_event_loop_at_a_time() -> None:
+    """On another one meanwhile that is an error, and afterwards it goes on there."""
+    with serving(LIST, (hold("page"), *page("a", "b", next_cursor="c1")), page("c")) as server:
+        listed = AsyncInference(**client_options(server)).chats.list()
+
+        def read() -> str:
+            async def first() -> str:
+                return (await anext(listed)).id
+
+            return asyncio.run(first())
+
+        with ThreadPoolExecutor(1) as threads:
+            reading = threads.submit(read)
+            server.wait_for_request(LIST)
+            with pytest.raises(InferenceError, match="on another event loop"):
+                read()
+            server.release("page")
+            assert [reading.result(), read(), read()] == ["a", "b", "c"]
 
 
 def test_a_chat_that_there_is_not(kind: Kind) -> None:
