@@ -130,6 +130,7 @@ class BackgroundRuntime:
                 return self._address
             # Not started before the fork: it belongs to the child now. A thread of the parent may have held the lock.
             self._pid, self._lock = os.getpid(), threading.RLock()
+            self._runtime._forget_start()
         with self._lock:
             if self._stopping.done():
                 raise RuntimeError("The runtime was stopped; make a new one.")

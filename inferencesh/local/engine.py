@@ -199,6 +199,7 @@ class Engine:
             _, stuck = await asyncio.wait(tasks, timeout=CLOSE_TIMEOUT)
             if stuck:
                 _logger.error("The model did not stop when cancelled; %d runs are left.", len(stuck))
+                self._tasks -= stuck
 
     def _begin(self, chat: StoredChat, message: StoredMessage, agent: AgentDefinition | None) -> StoredMessage:
         chat.config = agent or chat.config

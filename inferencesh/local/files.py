@@ -195,11 +195,17 @@ class FileStore:
         return None if file is None or file.content is None else partial(self.read, file)
 
     async def read(self, file: StoredFile) -> bytes:
-        """Return the bytes of a file; none if it was not uploaded."""
+        """Return the bytes of a file; none if it was not uploaded.
+
+        Raises:
+            FileNotFoundError: It was deleted or replaced meanwhile.
+        """
         data, number, content = bytearray(), 0, file.content
         while content is not None and (part := await self.contents.read_part(content, number)) is not None:
             data += part
             number += 1
+        if len(data) < file.size:
+            raise FileNotFoundError(f"The file {(file.filename or file.id)!r} was deleted or replaced.")
         return bytes(data)
 
     def set_content(self, file: StoredFile, content: str, size: int) -> str | None:

@@ -242,6 +242,10 @@ class LocalRuntime:
             if self._runner is None:
                 await self._start()
 
+    def _forget_start(self) -> None:
+        """Forget that the parent process was starting this when the present process was forked from it."""
+        self._changing = asyncio.Lock()
+
     async def _start(self) -> None:
         storage = await self._open_storage()
         try:

@@ -168,7 +168,7 @@ class TaskEngine:
     async def aclose(self) -> None:
         """Cancel all tasks, and end their streams."""
         self._closed = True
-        jobs = list(self._jobs.values())
+        jobs = set(self._jobs.values())
         for context in self._contexts.values():
             context.cancelled = True
         for job in jobs:
@@ -176,7 +176,10 @@ class TaskEngine:
         for task in self._store.tasks.values():
             task.feed.close()
         if jobs:
-            await asyncio.wait(jobs, timeout=_CLOSE_TIMEOUT)
+            _, stuck = await asyncio.wait(jobs, timeout=_CLOSE_TIMEOUT)
+            if stuck:
+                _logger.error("An app did not stop when cancelled; %d tasks are left.", len(stuck))
+                self._jobs = {key: job for key, job in self._jobs.items() if job not in stuck}
 
     def _start(self, task: StoredTask, new: NewTask) -> None:
         if new.session is not None:
@@ -258,6 +261,8 @@ class TaskEngine:
         task.advance(TaskState.RUNNING)
         self._store.publish(task)
         output = await new.call.call(new.arguments, context, tell)
+        if context.cancelled:  # which the function has caught
+            raise asyncio.CancelledError
         if new.session is not None and new.session.status == "active":
             new.session.state = decode_json(encode_json(context.state))
         return output

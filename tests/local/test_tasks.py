@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import datetime
 import decimal
@@ -20,7 +21,7 @@ import attrs
 import pydantic
 import pytest
 
-from inferencesh.local import LocalRuntime, OutputFile, Progress, TaskContext
+from inferencesh.local import LocalRuntime, OutputFile, Progress, TaskContext, task_engine
 
 from .caller import NDJSON, SSE, Caller, Json, calling
 
@@ -48,6 +49,16 @@ async def lines(caller: Caller, task_id: str, accept: str = NDJSON) -> list[Json
         text = text.replace("data: ", "")
         assert "event:" not in text
     return [json.loads(line) for line in text.splitlines() if line and not line.startswith(":")]
+
+
+async def uploaded(caller: Caller, content: bytes) -> Json:
+    """Upload a file, and return its record."""
+    file = {"content_type": "text/plain", "filename": "a.txt"}
+    (record,) = (await caller.ask("POST", "/files", {"files": [file]}))["data"]
+    async with caller.session.put(record["upload_url"], data=content, headers={"Content-Type": "text/plain"}) as put:
+        assert put.status == 200
+    made: Json = record
+    return made
 
 
 async def opened(caller: Caller) -> None:
@@ -489,6 +500,47 @@ async def test_a_deleted_task_is_gone_and_its_stream_ends() -> None:
         await caller.ask("GET", f"/tasks/{created['id']}", status=404)
 
 
+async def test_the_result_of_a_cancelled_task_is_ignored() -> None:
+    """Also that of a coroutine function that catches its cancellation and returns."""
+    waiting = asyncio.Event()
+
+    async def stubborn(context: TaskContext) -> str:
+        while not context.cancelled:
+            waiting.set()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+        return "done all the same"
+
+    async with calling(apps={"t/stubborn": stubborn}) as caller:
+        created = await caller.post("/apps/run", {"app": "t/stubborn"})
+        await waiting.wait()
+        await caller.post(f"/tasks/{created['id']}/cancel")
+        ended = await end_of(caller, created["id"])
+        assert (ended["status_text"], ended["output"]) == ("cancelled", None)
+
+
+async def test_an_app_that_cannot_be_stopped_does_not_keep_a_runtime_from_closing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is waited for once, and then left, with a word in the log."""
+    monkeypatch.setattr(task_engine, "_CLOSE_TIMEOUT", 0.05)
+    waiting, let_go = asyncio.Event(), asyncio.Event()
+
+    async def unstoppable() -> None:
+        while not let_go.is_set():
+            waiting.set()
+            with contextlib.suppress(asyncio.CancelledError):
+                await let_go.wait()
+
+    async with calling(apps={"t/unstoppable": unstoppable}) as caller:
+        await caller.post("/apps/run", {"app": "t/unstoppable"})
+        await waiting.wait()
+    left = {task for task in asyncio.all_tasks() if task.get_name() == "inferencesh.local task"}
+    let_go.set()
+    await asyncio.wait(left)
+    assert caplog.text.count("1 tasks are left") == 1
+
+
 async def test_a_deleted_task_tells_its_function_so() -> None:
     """A plain function cannot be interrupted; it asks, like that of a cancelled task."""
     seen, ended = asyncio.Event(), asyncio.Event()
@@ -507,12 +559,26 @@ async def test_a_deleted_task_tells_its_function_so() -> None:
         await asyncio.wait_for(ended.wait(), 5)
 
 
+async def test_a_task_whose_file_is_deleted_before_it_runs_fails() -> None:
+    """It does not find an empty file instead."""
+    gate = asyncio.Event()
+
+    def size(file: str, context: TaskContext) -> int:
+        return len(context.files[file])
+
+    async with calling(apps={"t/wait": gate.wait, "t/size": size}, max_tasks=1) as caller:
+        file = await uploaded(caller, b"x")
+        await caller.post("/apps/run", {"app": "t/wait"})
+        queued = await caller.post("/apps/run", {"app": "t/size", "input": {"file": file["uri"]}})
+        await caller.ask("DELETE", f"/files/{file['id']}", status=204)
+        gate.set()
+        assert (await end_of(caller, queued["id"]))["error"] == "The file 'a.txt' was deleted or replaced."
+
+
 async def test_a_file_that_an_input_names_twice_is_deleted_once() -> None:
     """Here by two names of this machine."""
     async with calling(apps={"t/two": lambda a, b: [a, b]}) as caller:
-        (file,) = (await caller.ask("POST", "/files", {"files": [{"content_type": "text/plain"}]}))["data"]
-        async with caller.session.put(file["upload_url"], data=b"x", headers={"Content-Type": "text/plain"}) as put:
-            assert put.status == 200
+        file = await uploaded(caller, b"x")
         task = await run(caller, "t/two", {"a": file["uri"], "b": file["uri"].replace("127.0.0.1", "localhost")})
         assert await files_of(caller, task["id"]) == [file["id"]]
         await caller.ask("DELETE", f"/tasks/{task['id']}?files=true", status=204)
@@ -633,9 +699,7 @@ async def test_a_task_that_was_put_off_is_run_after_a_restart(tmp_path: Path) ->
     """At its time, with its file and its session; without its app it has failed, and it can be cancelled."""
     apps: Any = {"t/put-off": put_off, "t/gone": lambda: 1}
     async with calling(apps=apps, db=tmp_path / "local.db") as caller:
-        (file,) = (await caller.ask("POST", "/files", {"files": [{"content_type": "text/plain"}]}))["data"]
-        async with caller.session.put(file["upload_url"], data=b"hi", headers={"Content-Type": "text/plain"}) as put:
-            assert put.status == 200
+        file = await uploaded(caller, b"hi")
         soon = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=0.5)).isoformat()
         body: Json = {"app": "t/put-off", "input": {"file": file["uri"]}, "run_at": soon, "session": "new"}
         first = await caller.post("/apps/run", body)
