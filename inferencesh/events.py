@@ -157,7 +157,11 @@ class AsyncEventStream(AsyncItemStream[Event]):
         data = event._data
         key = (event.name, read_text(data.get("resource_id" if event.name == "delta" else "id")))
         said = data.get("seq", data) if event.name == "delta" else data
-        if self._known.get(key) != said:
+        try:
+            new = self._known.get(key) != said
+        except RecursionError:  # it is nested too deeply to be compared
+            new = False
+        if new:
             self._progress += 1
             self._known[key] = said
 

@@ -346,7 +346,8 @@ class FileRef(MappingView):
     created_at: datetime | None = attrs.field(default=None, eq=False)
 
     def _wire(self) -> dict[str, Any]:
-        return attrs.asdict(self)
+        moment = None if self.created_at is None else self.created_at.isoformat().replace("+00:00", "Z")
+        return {**attrs.asdict(self), "created_at": moment}
 
 
 @copied_when_read("raw")

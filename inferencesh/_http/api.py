@@ -10,7 +10,15 @@ from urllib.parse import quote
 
 from inferencesh._loops.threads import Uncopied
 from inferencesh._types.codec import read_items
-from inferencesh.errors import APIError, ConfigurationError, ConflictError, NotFoundError, UnreadableError, refusing
+from inferencesh.errors import (
+    APIError,
+    ConfigurationError,
+    ConflictError,
+    InferenceError,
+    NotFoundError,
+    UnreadableError,
+    refusing,
+)
 from inferencesh.models import FileRef
 
 from .retry import Safety
@@ -56,6 +64,10 @@ class Pages(Uncopied):
             return None
         cursor = page.get("next_cursor")
         if not isinstance(cursor, str) or cursor in self._seen:
+            if cursor or page.get("has_next"):
+                logger.warning(
+                    "the rest of a list was not read: the server says that there is more, but not from where"
+                )
             return None
         self._seen.add(cursor)
         return {"cursor": cursor}
@@ -75,11 +87,17 @@ class Items(Uncopied, Generic[T]):
         self._read = read
         self._waiting: Iterator[T] = iter(())
         self._turn = asyncio.Lock()  # a page is read for one caller at a time
+        self._loop: asyncio.AbstractEventLoop | None = None  # of the last caller
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> T:
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._turn.locked():
+                raise InferenceError("this list is being read on another event loop; give each loop a list of its own")
+            self._loop, self._turn = loop, asyncio.Lock()  # a lock belongs to one loop
         async with self._turn:
             while True:
                 for item in self._waiting:
@@ -184,7 +202,7 @@ class ChatAPI:
     async def set_agent(self, chat_id: str, agent: str) -> None:
         """Continue a chat with another stored agent."""
         path = f"{chat_path(chat_id)}/agent"
-        await self._transport.request("POST", path, json={"agent": agent}, safety=Safety.REPEATABLE)
+        await self._transport.request("POST", path, json={"agent": agent}, safety=Safety.REPEATABLE, needed=False)
 
     async def read_interrupts(self, run_id: str) -> Page:
         """Read the interrupts of a run, ended ones included."""
@@ -283,7 +301,7 @@ class ChatAPI:
 
     async def stop(self, chat_id: str) -> None:
         """End the chat's run on the server."""
-        await self._transport.request("POST", f"{chat_path(chat_id)}/stop", safety=Safety.REPEATABLE)
+        await self._transport.request("POST", f"{chat_path(chat_id)}/stop", safety=Safety.REPEATABLE, needed=False)
 
 
 def posted_pages(transport: Transport, path: str, body: Mapping[str, Any]) -> Pages:

@@ -19,7 +19,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO, ClassVar, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from inferencesh._loops.invoke import ThreadInvoker, invoke
@@ -420,8 +420,11 @@ class _FileObject(_File):
     """A caller's file object, read from its current position to its end. It is not closed.
 
     One that is not seekable is copied to a temporary file, because the size has to be announced first and a failed
-    attempt has to be repeated. A seekable one is set back to its first position if the upload fails.
+    attempt has to be repeated. A seekable one is set back to its first position if the upload fails. Two uploads of one
+    object at the same time are refused, since each would move the position of the other.
     """
+
+    _in_use: ClassVar[dict[int, _FileObject]] = {}  # by the identity of the file object
 
     def __init__(self, given: BinaryIO, filename: str, content_type: str) -> None:
         super().__init__(filename or _name_of(given), content_type)
@@ -429,6 +432,10 @@ class _FileObject(_File):
         self._copied = False
 
     def _open(self) -> int:
+        if self._in_use.setdefault(id(self._given), self) is not self:
+            raise self._error(
+                errno.EBUSY, "it is being uploaded already; to upload it twice, read it and pass its bytes"
+            )
         try:
             _checked(self._given.read(0))
             if _is_seekable(self._given):
@@ -449,13 +456,13 @@ class _FileObject(_File):
             self.file.write(piece)
 
     def _release(self) -> None:
-        if self.file is None:
-            return
-        if self._copied:
+        if self._copied and self.file is not None:
             self.file.close()
-        elif not self.uploaded:
+        elif self.file is not None and not self.uploaded:
             with contextlib.suppress(ValueError, OSError):  # the caller has closed it
                 self.file.seek(self.start)
+        if self._in_use.get(id(self._given)) is self:
+            del self._in_use[id(self._given)]
 
 
 def upload_source(source: FileSource, filename: str | None, content_type: str | None) -> UploadSource:

@@ -47,7 +47,9 @@ class TaskAPI:
     async def cancel(self, task_id: str) -> None:
         """Cancel a task; some servers refuse that for one that has ended."""
         try:
-            await self._transport.request("POST", f"{task_path(task_id)}/cancel", safety=Safety.REPEATABLE)
+            await self._transport.request(
+                "POST", f"{task_path(task_id)}/cancel", safety=Safety.REPEATABLE, needed=False
+            )
         except ConflictError:
             if not read_task(await self.read(task_id)).done:
                 raise

@@ -77,6 +77,7 @@ class Transport:
         json: object = None,
         params: Mapping[str, str] | None = None,
         guard: Callable[[], bool] | None = None,
+        needed: bool = True,
     ) -> object:
         """Make a request and return the data of its response.
 
@@ -87,6 +88,8 @@ class Transport:
             json: The body, or None.
             params: The query, or None.
             guard: Asked at the moment at which the body would be written whether it still may be, or None.
+            needed: Whether the data are needed, so that a part of them is an error; those of requests that must not be
+                made twice are taken as far as they can be read.
 
         Returns:
             The data, without its envelope; None if the response has none.
@@ -96,7 +99,7 @@ class Transport:
             APIConnectionError: The server could not be reached or did not answer.
         """
         request = service_request(method, path, json=json, params=params, guard=guard)
-        read = functools.partial(read_response, needed=safety is Safety.REPEATABLE)
+        read = functools.partial(read_response, needed=needed and safety is Safety.REPEATABLE)
         return await self.exchange(request, safety, read)
 
     async def exchange(

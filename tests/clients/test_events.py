@@ -199,6 +199,18 @@ def test_ids_that_are_no_texts_are_told_as_they_came(kind: Kind) -> None:
         call(kind, server, ask)
 
 
+def test_an_event_that_is_nested_deeply_is_told_as_it_came(kind: Kind) -> None:
+    """Also when it comes again, and is compared with what was there before."""
+    line = b'{"event": "chats", "data": {"id": "c1", "output": ' + b"[" * 1010 + b"]" * 1010 + b"}}\n"
+    with serving([line, line, chat("completed"), STALL]) as server:
+
+        def ask(client: Any) -> Ask:
+            found = yield from take(kind, events_of(client), 3)
+            assert [each.data["id"] for each in found] == ["c1", "c1", CHAT]
+
+        call(kind, server, ask)
+
+
 def test_a_message_without_an_id_is_told_without_its_model(kind: Kind) -> None:
     """Its data are there; a loop that looks at the messages goes on."""
     with serving([event("chat_messages", {"id": None, "role": "assistant"}), message("Hi"), STALL]) as server:

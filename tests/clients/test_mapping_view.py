@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import datetime
 import json
 import pickle
 from typing import Any
@@ -138,4 +139,6 @@ def test_callbacks_that_were_written_for_dicts_go_on_working(serve: Serve, conne
 
 def test_the_view_of_a_file_has_its_fields() -> None:
     """As an upload returns it in the official SDK."""
-    assert dict(FileRef(uri="https://x/y", size=3))["uri"] == "https://x/y"
+    made = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
+    file = json.loads(json.dumps(dict(FileRef(uri="https://x/y", size=3, created_at=made))))
+    assert (file["uri"], file["created_at"]) == ("https://x/y", "2026-01-02T03:04:05Z")

@@ -24,8 +24,8 @@ from inferencesh import (
 from inferencesh.errors import UnreadableError
 from tests.support import Kind
 
-from .forms import CHAT, Json, asked, chat, message, message_of, page_of
-from .script import RST, Reply, Scenario, Script, delay, refuse
+from .forms import CHAT, TASK, Json, asked, chat, message, message_of, page_of
+from .script import RST, Reply, Scenario, Script, delay, hold, refuse
 from .server import FaultServer
 from .turns import advance, call, client_options, rest_of
 
@@ -165,6 +165,44 @@ def test_a_page_that_cannot_be_read_can_be_asked_for_again(kind: Kind) -> None:
         assert cursors(server) == [None, "c1", "c1", "c1", "c1"]
 
 
+def test_an_acknowledgement_that_is_cut_off_is_one(kind: Kind) -> None:
+    """Of requests whose response tells nothing that is needed."""
+    half: Sequence[Script] = [(Reply(b'{"id": "c'),)]
+    lines = (f"POST /chats/{CHAT}/stop", f"POST /chats/{CHAT}/agent", f"POST /tasks/{TASK}/cancel")
+    with FaultServer(Scenario(answers=dict.fromkeys(lines, half))) as server:
+
+        def use(client: Any) -> Generator[Any, Any, None]:
+            agent = client.agent("a/b", chat_id=CHAT)
+            yield agent.stop()
+            yield agent.set_agent("a/c")
+            yield client.tasks.cancel(TASK)
+
+        call(kind, server, use)
+        assert {request.line for request in server.requests} == set(lines)
+
+
+@pytest.mark.parametrize(
+    ("last", "warns"),
+    [
+        (page("b", next_cursor="c1"), True),
+        (page("b", next_cursor="c1", has_next=True), True),
+        (page("b", next_cursor=None, has_next=True), True),
+        (page("b", next_cursor="", has_next=False), False),
+        (page("b", next_cursor="c1", has_next=False), False),
+        (page("b"), False),
+    ],
+    ids=["a cursor again", "and more", "more without a cursor", "the end", "the end with a cursor", "nothing said"],
+)
+def test_a_list_that_cannot_be_read_to_its_end_is_told(
+    last: Script, warns: bool, kind: Kind, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the log, for what the server says is missing."""
+    with serving(LIST, page("a", next_cursor="c1"), last) as server:
+        listed = call(kind, server, lambda client: rest_of(kind, client.chats.list()))
+    assert [each.id for each in listed] == ["a", "b"]
+    assert ("the rest of a list" in caplog.text) == warns
+
+
 LISTS: list[tuple[str, Callable[[Any], Any]]] = [
     ("POST /tasks/list", lambda client: client.tasks.list()),
     (MESSAGES, lambda client: client.chats.messages(CHAT)),
@@ -225,6 +263,26 @@ def test_a_list_that_several_share_gives_each_item_once(kind: Kind) -> None:
 
         assert sorted(call(kind, server, share)) == ["a", "b", "c", "d"]
         assert cursors(server) == [None, "c1"]
+
+
+def test_a_list_is_read_on_one_event_loop_at_a_time() -> None:
+    """On another one meanwhile that is an error, and afterwards it goes on there."""
+    with serving(LIST, (hold("page"), *page("a", "b", next_cursor="c1")), page("c")) as server:
+        listed = AsyncInference(**client_options(server)).chats.list()
+
+        def read() -> str:
+            async def first() -> str:
+                return (await anext(listed)).id
+
+            return asyncio.run(first())
+
+        with ThreadPoolExecutor(1) as threads:
+            reading = threads.submit(read)
+            server.wait_for_request(LIST)
+            with pytest.raises(InferenceError, match="on another event loop"):
+                read()
+            server.release("page")
+            assert [reading.result(), read(), read()] == ["a", "b", "c"]
 
 
 def test_a_chat_that_there_is_not(kind: Kind) -> None:

@@ -242,8 +242,8 @@ def test_an_input_that_does_not_fit_names_each_field(kind: Kind) -> None:
 
 def test_cancelling_a_task_that_has_ended_does_nothing(kind: Kind) -> None:
     """Whether the server takes that for a conflict or not; a conflict about one that goes on is told."""
-    answers = {CANCEL: [refuse(409, "invalid_transition")], READ: [(Reply(DONE),), (Reply(RUNNING),)]}
-    with FaultServer(Scenario(answers=answers)) as server:
+    refused = [refuse(409, "invalid_transition")]
+    with FaultServer(Scenario(answers={CANCEL: refused, READ: [(Reply(DONE),), (Reply(RUNNING),)]})) as server:
 
         def cancel(client: Any) -> Generator[Any, Any, None]:
             assert (yield client.tasks.cancel(TASK)) is None

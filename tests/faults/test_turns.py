@@ -62,6 +62,15 @@ FINISHED = {
 FIRST_PENDING = {MESSAGES: [(Reply(page_of(message_of("Hel"), asked())),)] * 2 + FINISHED[MESSAGES]}
 
 
+def test_arguments_that_are_nested_deeply_end_no_turn(kind: Kind) -> None:
+    """When a message that has them comes again, and is compared with what was delivered."""
+    call_of_it = {"id": "t", "type": "internal", "status": "pending", "function": {"name": "n", "arguments": "?"}}
+    line = encode(message("Hel", tool_invocations=[call_of_it]))
+    line = line.replace(b'"?"', b'{"a": ' * 1010 + b"1" + b"}" * 1010)
+    with FaultServer(Scenario(streams=[(BUSY, line, line, READY, DONE)])) as server:
+        assert call(kind, server, lambda client: client.agent("a/b").send_message("Hi")).text == TEXT
+
+
 def sse(line: Json) -> bytes:
     """A line as a server-sent event."""
     return f"event: {line['event']}\n".encode() + b"data: " + encode(line["data"]) + b"\n"

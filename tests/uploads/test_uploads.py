@@ -13,7 +13,7 @@ import anyio
 import attrs
 import pytest
 
-from inferencesh import FileRef, Message, StreamError
+from inferencesh import FileError, FileRef, Message, StreamError
 from tests.faults.forms import CALL, KEY, call_of, chat, message
 from tests.faults.script import Reply, Scenario, Script
 from tests.faults.server import FaultServer
@@ -123,6 +123,34 @@ def test_a_file_object_is_read_from_where_it_stands(kind: Kind) -> None:
     assert storage.puts[0].digest == hashlib.sha256(b"and sent").hexdigest()
     assert not file.closed
     assert file.tell() == 16
+
+
+def test_a_file_object_is_not_uploaded_twice_at_once(kind: Kind) -> None:
+    """Each upload would move the position of the other; one after the other is fine."""
+    file = io.BytesIO(PNG)
+    refused: list[FileError] = []
+
+    def use(client: Any) -> Generator[Any, Any, None]:
+        def again(*_: object) -> None:
+            try:
+                client.files.upload(file)
+            except FileError as error:
+                refused.append(error)
+
+        async def again_async(*_: object) -> None:
+            try:
+                await client.files.upload(file)
+            except FileError as error:
+                refused.append(error)
+
+        yield client.files.upload(file, on_progress=again if kind == "sync" else again_async)
+        file.seek(0)
+        yield client.files.upload(file)
+
+    with Storage() as storage, FaultServer(service(storage.url)) as server:
+        call(kind, server, use)
+    assert "it is being uploaded already" in str(refused[0])
+    assert [put.digest for put in storage.puts] == [hashlib.sha256(PNG).hexdigest()] * 2
 
 
 def test_what_can_be_read_once_is_uploaded_too(kind: Kind) -> None:
