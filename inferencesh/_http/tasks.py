@@ -187,8 +187,8 @@ def _parts_of(value: object) -> Mapping[str, Any] | Sequence[Any] | None:
         return struct  # type: ignore[no-any-return]  # a dict or a list
     if getattr(kind, "__pydantic_root_model__", False):
         return _parts_of(vars(value)["root"])
-    if hasattr(kind, "__pydantic_fields__") and isinstance(value, Iterable):  # over names and values
-        aliases = {name: field.serialization_alias or name for name, field in kind.__pydantic_fields__.items()}
+    if hasattr(kind, "__pydantic_serializer__") and isinstance(value, Iterable):  # over names and values
+        aliases = {name: field.serialization_alias or name for name, field in kind.model_fields.items()}
         return {aliases.get(name, name): part for name, part in value}
     return None
 
